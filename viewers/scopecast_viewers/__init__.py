@@ -1,0 +1,1 @@
+"""The receivers of scopecast: viewers that show what a publisher streams."""
