@@ -1,0 +1,50 @@
+# Everything runs in .venv, which .ci/setup makes and updates when it is needed. See `make help`.
+VIEWER ?= napari
+PYTHON ?=
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/ready
+# A .venv that was copied from elsewhere, is broken, or has another Python than the one asked for is made anew.
+USABLE := $(shell PYTHON='$(PYTHON)' .ci/setup --check 2>/dev/null && echo yes)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint format clean FORCE
+
+help:  ## list the targets
+	@echo 'usage: make TARGET [ARGS="…"] [VIEWER=napari] [PYTHON=python3.12]'
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+demo: $(READY)  ## show a simulated acquisition, live, in $(VIEWER); ARGS go to `scopecast demo`
+	@$(BIN)/scopecast demo --viewer $(VIEWER) $(ARGS)
+
+# The tests run even where the linters complain, so that one run tells everything; the exit code is of both.
+test: $(READY)  ## run linters, tests, doctests and examples; ARGS go to pytest
+	@status=0; \
+	$(MAKE) --no-print-directory lint || status=1; \
+	$(BIN)/python -m pytest $(ARGS) || status=$$?; \
+	exit $$status
+
+bench: $(READY)  ## measure; ARGS go to `scopecast bench`
+	@$(BIN)/scopecast bench $(ARGS)
+
+lint: $(READY)  ## check style, types and the direction of imports
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/mypy || status=1; \
+	$(BIN)/lint-imports || status=1; \
+	exit $$status
+
+format: $(READY)  ## format the code and sort the imports
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+clean:  ## remove what the tools leave; .venv stays
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	find streaming viewers tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt .ci/setup $(if $(USABLE),,FORCE)
+	@PYTHON='$(PYTHON)' .ci/setup
+
+FORCE:

@@ -1,0 +1,54 @@
+"""The errors of scopecast, by cause: what you passed, what you closed, what a peer did, what the machine lacks."""
+
+__all__ = [
+    "ClosedError",
+    "ForkedError",
+    "ProtocolError",
+    "RuntimeDirectoryError",
+    "ScopecastError",
+    "ScreenError",
+    "SharedMemoryError",
+    "UnsupportedDtypeError",
+    "ViewerLagging",
+    "ViewerStartError",
+]
+
+
+class ScopecastError(Exception):
+    """Base of every error that scopecast raises on its own account."""
+
+
+class UnsupportedDtypeError(ScopecastError, TypeError):
+    """You passed an array whose dtype no viewer can show."""
+
+
+class ClosedError(ScopecastError, RuntimeError):
+    """You used a publisher, a backend or a reservation after it was closed."""
+
+
+class ForkedError(ClosedError):
+    """You used a publisher in a process that was forked from the one that opened it."""
+
+
+class ViewerLagging(ScopecastError, TimeoutError):  # noqa: N818 - reads as the event that it is, like StopIteration
+    """A viewer took longer than the timeout to make room, under the policy that loses nothing (``every``)."""
+
+
+class ViewerStartError(ScopecastError, RuntimeError):
+    """A viewer could not be started; the text ends with the last lines of its log."""
+
+
+class SharedMemoryError(ScopecastError, OSError):
+    """The shared memory that a ring needs is not to be had, or a segment is not what it should be."""
+
+
+class ProtocolError(ScopecastError, ValueError):
+    """A peer sent something that the protocol does not allow."""
+
+
+class RuntimeDirectoryError(ScopecastError, OSError):
+    """The run directory is not safe to use: a link, another user's, or open to others."""
+
+
+class ScreenError(ScopecastError, RuntimeError):
+    """There is no screen, and a virtual one could not be started."""

@@ -1,0 +1,418 @@
+"""The publisher's socket and who is at its other end: greeting, sending, acknowledging, and noticing who has gone.
+
+One ROUTER serves every receiver. It is touched only under the hub's lock: by ``publish()``, which sends each frame
+itself (handing messages to another thread was seen to take 333 ms when the producer's own Python is busy), and by the
+keeper thread, which in between drains acknowledgements, sends heartbeats and buries the dead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import zmq
+
+from scopecast import wire
+from scopecast.accounting import Account, FrameCounts, ReceiverStats
+from scopecast.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scopecast.leases import Leases
+    from scopecast.ring import Ring
+    from scopecast.runs import Member
+
+__all__ = ["Hub", "Receiver"]
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S: Final = 0.45
+#: This many pings without any word, and the receiver is given up: within 2 s of its stopping.
+MISSED_PINGS: Final = 3
+MAX_RECEIVERS: Final = 16
+#: Messages read per turn of the lock, so that a flood of them can't keep a frame waiting.
+DRAIN_LIMIT: Final = 64
+#: While frames are published faster than this, publish() drains the acknowledgements itself, and the keeper keeps out
+#: of its way: each of its turns would cost the producer a hand-over of the interpreter lock.
+_QUIET_NS: Final = 3_000_000
+
+
+class Receiver:
+    """A receiver that is attached, or was."""
+
+    def __init__(self, number: int, address: bytes, hello: wire.Hello, account: Account) -> None:
+        self.number = number
+        self.address = address
+        self.token, self.kind, self.title, self.pid = hello.token, hello.kind, hello.title, hello.pid
+        self.account = account
+        self.unanswered = 0
+        self.attached = True
+        self.pong = wire.Pong(0)
+
+    def __str__(self) -> str:
+        return f"{self.title or self.kind} (process {self.pid})"
+
+    def stats(self) -> ReceiverStats:
+        """Return this receiver's row of the accounts."""
+        pong = self.pong
+        return ReceiverStats(
+            token=self.token,
+            kind=self.kind,
+            title=self.title,
+            pid=self.pid,
+            attached=self.attached,
+            frames=self.account.counts,
+            painted=pong.painted,
+            age_ms=(pong.age_p50_ms, pong.age_p99_ms),
+            drain_ms=(pong.drain_p50_ms, pong.drain_p99_ms),
+            paint_ms=pong.paint_p50_ms,
+            first_ms=pong.first_ms,
+            forgotten=pong.forgotten,
+        )
+
+
+class Hub:
+    """The publisher's end of the connections to its receivers.
+
+    Parameters
+    ----------
+    member
+        The publisher's entry in the run directory; its endpoint is set here.
+    total
+        The account of all receivers together.
+    lock
+        Guards the socket, the leases and the accounts; shared with the publisher. Methods that say "under the lock"
+        expect it held.
+
+    Attributes
+    ----------
+    changed : threading.Condition
+        Notified when a receiver came or went, or a frame's fate was settled.
+    """
+
+    def __init__(self, member: Member, total: Account, lock: threading.Lock) -> None:
+        self.lock = lock
+        self.changed = threading.Condition(lock)
+        self.total = total
+        self.accounts: dict[int, Account] = {}
+        self.receivers: dict[bytes, Receiver] = {}
+        self.departed: deque[Receiver] = deque(maxlen=MAX_RECEIVERS)
+        self.captured: dict[int, str] = {}
+        self.streams: list[wire.Stream] = []
+        self.protocol_errors = 0
+        self.last_publish_ns = 0
+        self._leases: list[Leases] = []  # the current ring's first, then those that wind down
+        self._rings: dict[int, Ring] = {}
+        self._ring: Ring | None = None
+        self._member = member
+        self._pid = os.getpid()
+        self._numbers = itertools.count(1)
+        self._pings = itertools.count(1)
+        self._closing = False
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 64)
+        self._socket = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.SNDTIMEO, 0),
+            (zmq.RCVTIMEO, 0),
+            (zmq.SNDHWM, 2000),
+            (zmq.RCVHWM, 2000),
+            (zmq.MAXMSGSIZE, wire.MAX_MESSAGE_BYTES),
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.HANDSHAKE_IVL, 2000),
+        ):
+            self._socket.setsockopt(option, value)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor.setsockopt(zmq.LINGER, 0)
+        path = member.directory.socket_path(member.token)
+        self._socket.bind(f"ipc://{path}")
+        member.entry.endpoint = f"ipc://{path}"
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._descriptors = (self._socket.getsockopt(zmq.FD), self._monitor.getsockopt(zmq.FD), self._wake_read)
+        self._keeper = threading.Thread(target=self._keep, name=f"scopecast-keeper-{member.token}", daemon=True)
+        self._keeper.start()
+
+    # ---- under the lock ------------------------------------------------------------------------------------------
+
+    def use(self, ring: Ring, leases: Leases) -> None:
+        """Make `ring` the one that frames go through, and tell the receivers. Under the lock."""
+        for old in self._leases:
+            old.retire()
+        self._leases.insert(0, leases)
+        self._ring = ring
+        self._rings[ring.epoch] = ring
+        for receiver in tuple(self.receivers.values()):
+            self._welcome(receiver)
+        self._bury_rings()
+
+    def announce(self, stream: wire.Stream) -> None:
+        """Tell the receivers what is fixed about a stream's frames. Under the lock, before its first frame."""
+        self.streams = [known for known in self.streams if known.id != stream.id][-2:] + [stream]
+        self.broadcast(stream)
+
+    def broadcast(self, message: wire.FromPublisher) -> None:
+        """Send a message to every receiver. Under the lock."""
+        data = wire.encode(message)
+        for receiver in tuple(self.receivers.values()):
+            self._send(receiver, data)
+
+    def dispatch(self) -> None:
+        """Send pending frames to every receiver that has credit. Under the lock."""
+        leases = self._leases[0]
+        for receiver in tuple(self.receivers.values()):
+            while (slot := leases.next_for(receiver.number)) is not None:
+                if not self._send(receiver, leases.message(slot)):
+                    if receiver.attached:
+                        leases.unsend(receiver.number, slot)
+                    break
+
+    def drain_if_any(self) -> None:
+        """Read what has arrived, if anything. Under the lock; cheap where nothing has."""
+        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._drain()
+
+    def rows(self) -> tuple[ReceiverStats, ...]:
+        """Return a row for each receiver, those that have left included. Under the lock."""
+        return tuple(receiver.stats() for receiver in (*self.departed, *self.receivers.values()))
+
+    @property
+    def in_flight(self) -> int:
+        """How many frames are pending or leased, over all receivers. Under the lock."""
+        return sum(len(account.pending) + len(account.leased) for account in self.accounts.values())
+
+    def counts(self) -> FrameCounts:
+        """Return the counts over all receivers together. Under the lock."""
+        return self.total.counts
+
+    def laggards(self) -> str:
+        """Name the receivers that hold the most frames. Under the lock."""
+        held = sorted(self.receivers.values(), key=lambda receiver: -len(receiver.account.leased))
+        return ", ".join(f"{receiver} holds {len(receiver.account.leased)} frames" for receiver in held[:3])
+
+    def _send(self, receiver: Receiver, data: bytes) -> bool:
+        try:
+            self._socket.send(receiver.address, zmq.SNDMORE | zmq.NOBLOCK, copy=True)
+            self._socket.send(data, zmq.NOBLOCK, copy=True)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._part(receiver, "its connection is gone")
+            return False
+        return True
+
+    def _drain(self) -> bool:
+        """Read up to `DRAIN_LIMIT` messages. Return whether there may be more. Under the lock."""
+        settled = False
+        for count in range(DRAIN_LIMIT):
+            try:
+                address = self._socket.recv(zmq.NOBLOCK)
+                parts = 0
+                data = b""
+                while self._socket.getsockopt(zmq.RCVMORE):
+                    data = self._socket.recv(zmq.NOBLOCK)
+                    parts += 1
+            except zmq.Again:
+                break
+            try:
+                if parts != 1:
+                    msg = f"a message of {parts} parts; one is expected"
+                    raise ProtocolError(msg)
+                self._handle(address, wire.decode_from_receiver(data))
+            except ProtocolError as error:
+                self.protocol_errors += 1
+                logger.debug("scopecast: ignored %s", error)
+            settled = True
+        else:
+            count = DRAIN_LIMIT
+        if settled:
+            if self._leases:
+                self.dispatch()
+            self._bury_rings()
+            self.changed.notify_all()
+        return count == DRAIN_LIMIT
+
+    def _handle(self, address: bytes, message: wire.FromReceiver) -> None:
+        receiver = self.receivers.get(address)
+        if isinstance(message, wire.Hello):
+            self._greet(address, message)
+            return
+        if receiver is None:
+            # Given up for dead, and yet it speaks: what it holds is void, but it may come back.
+            self._reply(address, wire.Reject(wire.PROTOCOL, wire.PROTOCOL, "not attached", again=True))
+            return
+        receiver.unanswered = 0
+        if isinstance(message, wire.Ack):
+            for leases in self._leases:
+                if leases.epoch == message.epoch:
+                    leases.ack(receiver.number, message.slot, message.generation, message.fate)
+        elif isinstance(message, wire.Pong):
+            receiver.pong = message
+        elif isinstance(message, wire.Captured):
+            if message.number in self.captured:
+                self.captured[message.number] = message.error or "done"
+        elif isinstance(message, wire.Bye):
+            self._part(receiver, message.reason or "it was closed", level=logging.INFO)
+
+    def _greet(self, address: bytes, hello: wire.Hello) -> None:
+        reason = None
+        if not hello.protocol_min <= wire.PROTOCOL <= hello.protocol_max:
+            older = "this viewer" if hello.protocol_max < wire.PROTOCOL else "scopecast in the acquisition"
+            reason = (
+                f"the acquisition speaks protocol {wire.PROTOCOL}, "
+                f"the viewer {hello.protocol_min} to {hello.protocol_max}: update {older}"
+            )
+        elif hello.kind != self._member.entry.kind:
+            reason = f"this stream is for {self._member.entry.kind} viewers, not {hello.kind}"
+        elif len(self.receivers) >= MAX_RECEIVERS and address not in self.receivers:
+            reason = f"{MAX_RECEIVERS} viewers are attached, and no more are served"
+        elif self._ring is None:
+            reason = "the ring is not made yet"
+        if reason:
+            self._reply(address, wire.Reject(wire.PROTOCOL, wire.PROTOCOL, reason))
+            return
+        for known in tuple(self.receivers.values()):
+            if known.token == hello.token or known.address == address:
+                self._part(known, "it attached anew", level=logging.DEBUG)
+        number = next(self._numbers)
+        account = self.accounts[number] = Account()
+        receiver = self.receivers[address] = Receiver(number, address, hello, account)
+        logger.info("scopecast: %s is attached", receiver)
+        self._welcome(receiver)
+        self._leases[0].attach(number)
+
+    def _welcome(self, receiver: Receiver) -> None:
+        if self._ring is None:
+            return
+        entry = self._member.entry
+        welcome = wire.Welcome(
+            wire.PROTOCOL, entry.token, self._ring.epoch, self._ring.name, HEARTBEAT_S, entry.title, entry.host
+        )
+        self._send(receiver, wire.encode(welcome))
+        for stream in self.streams:
+            self._send(receiver, wire.encode(stream))
+
+    def _reply(self, address: bytes, message: wire.Reject) -> None:
+        with suppress(zmq.ZMQError):
+            self._socket.send(address, zmq.SNDMORE | zmq.NOBLOCK)
+            self._socket.send(wire.encode(message), zmq.NOBLOCK)
+
+    def _part(self, receiver: Receiver, why: str, level: int = logging.WARNING) -> None:
+        """End all that a receiver has: its leases are free at once, what it did not acknowledge is dropped."""
+        if not receiver.attached:
+            return
+        receiver.attached = False
+        self.receivers.pop(receiver.address, None)
+        for leases in self._leases:
+            leases.detach(receiver.number)
+        del self.accounts[receiver.number]
+        self.departed.append(receiver)
+        lost = receiver.account.fates["dropped"]
+        logger.log(level, "scopecast: %s has left: %s%s", receiver, why, f"; {lost} frames dropped" if lost else "")
+        self.changed.notify_all()
+
+    def _bury_rings(self) -> None:
+        """Close the rings that wind down once nobody leases a slot of theirs."""
+        for leases in self._leases[1:]:
+            if not leases.leased and not leases.writing:
+                self._leases.remove(leases)
+                self._rings.pop(leases.epoch).close()
+
+    # ---- the keeper ----------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        poll = select.poll()
+        for descriptor in self._descriptors:
+            poll.register(descriptor, select.POLLIN)
+        beat = time.monotonic() + HEARTBEAT_S
+        more = False
+        while not self._closing:
+            wait = 0.0 if more else max(0.0, beat - time.monotonic())
+            # +1 ms: poll() takes whole milliseconds, and rounding down would spin through the last one.
+            ready = {descriptor for descriptor, _ in poll.poll(int(wait * 1000) + (not more))}
+            if self._closing:
+                return
+            if self._wake_read in ready:
+                with suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+            elif time.monotonic_ns() - self.last_publish_ns < _QUIET_NS and self._descriptors[0] in ready:
+                time.sleep(0.001)
+            with self.lock:
+                if self._closing:
+                    return
+                more = self._drain()
+                if self._descriptors[1] in ready:
+                    self._probe()
+                if time.monotonic() >= beat:
+                    beat = time.monotonic() + HEARTBEAT_S
+                    if not more:
+                        self._beat()
+
+    def _probe(self) -> None:
+        """Someone's connection broke: ask the locks who died. Under the lock."""
+        with suppress(zmq.ZMQError):
+            while True:
+                self._monitor.recv_multipart(zmq.NOBLOCK)
+        self._bury(self.receivers.values(), "its process died")
+
+    def _bury(self, receivers: Iterable[Receiver], why: str) -> None:
+        for receiver in tuple(receivers):
+            if not self._member.directory.alive(receiver.token):
+                self._part(receiver, why)
+
+    def _beat(self) -> None:
+        """Send a PING to everyone, and give up who did not answer the last ones. Under the lock."""
+        number = next(self._pings)
+        for receiver in tuple(self.receivers.values()):
+            if receiver.unanswered >= MISSED_PINGS:
+                self._part(receiver, f"it has not answered for {MISSED_PINGS * HEARTBEAT_S:.1f} s")
+                continue
+            receiver.unanswered += 1
+            fates = receiver.account.fates
+            ping = wire.Ping(number, fates["superseded"], fates["dropped"], receiver.account.published)
+            self._send(receiver, wire.encode(ping))
+        # The monitor may have missed a death (a socket that a forked child held open); the locks have not.
+        self._bury([receiver for receiver in self.receivers.values() if receiver.unanswered > 1], "its process died")
+
+    def close(self) -> None:
+        """Say goodbye, end the keeper, close the socket and the rings. Idempotent; inert in a forked child."""
+        if self._closing or os.getpid() != self._pid:
+            return
+        with self.lock:
+            self.broadcast(wire.Bye("the acquisition has ended"))
+            deadline = time.monotonic() + 0.5
+            # A BYE that is still in our socket when it closes is lost, as it does not linger: receivers answer it.
+            while self.receivers and (left := deadline - time.monotonic()) > 0:
+                self.changed.wait(left)
+            for receiver in tuple(self.receivers.values()):
+                self._part(receiver, "the publisher was closed", level=logging.DEBUG)
+            self._closing = True
+        os.write(self._wake_write, b"x")
+        if threading.current_thread() is not self._keeper:
+            self._keeper.join(timeout=5)
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
+        self._context.term()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        for ring in self._rings.values():
+            ring.close()
+        self._rings.clear()
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes of shared memory that are mapped now."""
+        return sum(ring.layout.total for ring in self._rings.values())

@@ -1,0 +1,149 @@
+"""Starting a viewer's process: once for a kind, whoever asks, and with a reason when it fails."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import filelock
+
+from scopecast.errors import ViewerStartError
+from scopecast.runs import new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from scopecast.runs import Entry, RunDirectory
+
+__all__ = ["find_or_start_viewer", "known_viewers"]
+
+_POLL_S = 0.03
+_SCREENLESS = frozenset({"headless"})
+_LOG_LINES = 12
+
+
+def known_viewers() -> set[str]:
+    """Return the kinds of viewers that are installed (the entry points ``scopecast.viewers``)."""
+    return {entry.name for entry in importlib.metadata.entry_points(group="scopecast.viewers")}
+
+
+def _why_not(kind: str) -> str | None:
+    """Return why a viewer of this kind can't be started here, or None if nothing speaks against it."""
+    if kind not in (viewers := known_viewers()):
+        return f"there is no viewer of the kind {kind!r} (installed: {', '.join(sorted(viewers)) or 'none'})"
+    if kind == "napari" and importlib.util.find_spec("napari") is None:
+        return "napari is not installed; install it with: pip install 'scopecast[napari]' pyqt6"
+    if (
+        kind not in _SCREENLESS
+        and sys.platform.startswith("linux")
+        and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    ):
+        return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    return None
+
+
+def find_or_start_viewer(
+    directory: RunDirectory,
+    kind: str,
+    *,
+    timeout: float,
+    cancelled: Callable[[], bool] = lambda: False,
+    arguments: Sequence[str] = (),
+) -> Entry:
+    """Return the viewer of a kind that runs, or start one and wait until it is ready.
+
+    Parameters
+    ----------
+    directory
+        The run directory, where viewers are found.
+    kind
+        The kind of viewer.
+    timeout
+        Seconds until it must be ready; a napari takes 4 to 8.
+    cancelled
+        Asked every now and then; once it returns True, the waiting ends.
+    arguments
+        More arguments for the viewer's command line.
+
+    Raises
+    ------
+    ViewerStartError
+        If it could not be started: what is missing, or the last lines that it wrote.
+    """
+    deadline = time.monotonic() + timeout
+    if running := _ready(directory, kind):
+        return running
+    if reason := _why_not(kind):
+        raise ViewerStartError(reason)
+    lock = directory.launch_lock(kind)
+    while True:
+        try:
+            lock.acquire(timeout=0.1)
+            break
+        except filelock.Timeout:
+            if running := _ready(directory, kind):
+                return running
+            if cancelled() or time.monotonic() > deadline:
+                msg = f"another process has been starting a {kind} viewer for {timeout:.0f} s"
+                raise ViewerStartError(msg) from None
+    try:
+        if running := _ready(directory, kind):
+            return running
+        return _start(directory, kind, deadline, cancelled, arguments)
+    finally:
+        lock.release()
+
+
+def _ready(directory: RunDirectory, kind: str) -> Entry | None:
+    return next((entry for entry in directory.living("receiver", kind) if entry.state == "ready"), None)
+
+
+def _start(
+    directory: RunDirectory, kind: str, deadline: float, cancelled: Callable[[], bool], arguments: Sequence[str]
+) -> Entry:
+    token = new_token()
+    log = directory.file(token, "log")
+    # -P: a file of the user's that is named like a module must not come before the real one.
+    command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
+    environment = dict(os.environ, SCOPECAST_RUNTIME_DIR=str(directory.path))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,  # the window outlives this process, and Ctrl-C in its terminal
+        )
+    # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here.
+    threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
+    began = time.monotonic()
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            msg = f"the {kind} viewer ended at once (exit code {process.returncode}){_tail(directory, token)}"
+            raise ViewerStartError(msg)
+        for entry in directory.entries("receiver", kind):
+            if entry.token == token and entry.state == "ready":
+                return entry
+        if cancelled():
+            break
+        time.sleep(_POLL_S)
+    else:
+        process.kill()
+    waited = time.monotonic() - began
+    msg = f"the {kind} viewer was not ready after {waited:.0f} s{_tail(directory, token)}"
+    raise ViewerStartError(msg)
+
+
+def _tail(directory: RunDirectory, token: str) -> str:
+    try:
+        lines = directory.file(token, "log").read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return ":\n    " + "\n    ".join(lines[-_LOG_LINES:]) if lines else ""

@@ -1,0 +1,347 @@
+"""How a publisher comes to its ring, its socket and its viewer, and lets go of them again.
+
+Under ``latest`` all of this happens in a thread of its own, and frames are skipped ("opening") until it is done; under
+``every`` the caller waits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scopecast import wire
+from scopecast.crashpoints import crash_point
+from scopecast.errors import ScopecastError, ViewerStartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scopecast.accounting import Account
+    from scopecast.hub import Hub
+    from scopecast.leases import Leases
+    from scopecast.ring import Layout, Ring
+    from scopecast.runs import Member, RunDirectory
+
+__all__ = ["Connection", "open_connections"]
+
+logger = logging.getLogger(__name__)
+
+OPENING = "opening"
+CLOSED = "closed"
+#: Connections that are open; what is left of them at exit is closed in good order.
+open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+class Connection:
+    """A publisher's ring, socket and entry in the run directory, made when they are needed.
+
+    Parameters
+    ----------
+    kind, prefix, title, host, launch, budget
+        As for `scopecast.publisher.Publisher`.
+    lock
+        The publisher's one lock.
+    total
+        The account of all receivers together.
+
+    Attributes
+    ----------
+    slot_bytes : int
+        Bytes that a frame may have without a new ring; 0 before there is one.
+    met : bool
+        Whether the first frame's way to the viewers is open: nothing is to be waited for any more.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        prefix: str,
+        title: str,
+        host: str,
+        launch: bool,
+        budget: int | None,
+        lock: threading.Lock,
+        total: Account,
+    ) -> None:
+        self.kind, self.prefix = kind, prefix
+        self.title = title or Path(sys.argv[0] or "python").stem or "python"
+        self.host, self.launch, self.budget = host, launch, budget
+        self.slot_bytes = 0
+        self.met = False
+        self.hub_or_none: Hub | None = None
+        self._lock = lock
+        self._total = total
+        self._ring: Ring | None = None
+        self._leases: Leases | None = None
+        self._member: Member | None = None
+        self._pid = os.getpid()
+        self._opening = threading.Lock()  # held by whoever makes a ring or waits for the first viewer
+        self._thread: threading.Thread | None = None
+        self._cancelled = threading.Event()
+        self._warned: set[str] = set()
+        self._failure: tuple[int, str] | None = None  # frame bytes for which there is no ring, and why
+        self._viewers_sought = False
+
+    @property
+    def hub(self) -> Hub:
+        """The socket and its receivers; only once there is a ring."""
+        assert self.hub_or_none is not None
+        return self.hub_or_none
+
+    @property
+    def ring(self) -> Ring:
+        """The ring that frames go through."""
+        assert self._ring is not None
+        return self._ring
+
+    @property
+    def leases(self) -> Leases:
+        """Who holds which slot of it."""
+        assert self._leases is not None
+        return self._leases
+
+    def accounts(self) -> Iterable[Account]:
+        """Return the accounts of the receivers that are attached. Under the lock."""
+        return tuple(self.hub_or_none.accounts.values()) if self.hub_or_none else ()
+
+    # ---- opening -------------------------------------------------------------------------------------------------
+
+    def ensure(self, frame_bytes: int, *, wait: float) -> str | None:
+        """See to it that frames of this size can be published.
+
+        Parameters
+        ----------
+        frame_bytes
+            Bytes of a frame.
+        wait
+            Seconds to wait for the viewers; 0 to wait for nothing.
+
+        Returns
+        -------
+        str or None
+            Why a frame must be skipped now, or None.
+        """
+        if self._failure and frame_bytes >= self._failure[0]:
+            return self._failure[1]
+        if wait:
+            with self._opening:
+                if self._cancelled.is_set():
+                    return CLOSED
+                if frame_bytes > self.slot_bytes:
+                    self._make(frame_bytes, flush_s=wait)
+                if self.slot_bytes >= frame_bytes and not self.met:
+                    self._seek_viewers(time.monotonic() + wait)
+            return self._failure[1] if self._failure and frame_bytes > self.slot_bytes else None
+        if self._thread is None or not self._thread.is_alive():
+            if frame_bytes <= self.slot_bytes and self.met:
+                return None
+            self._thread = threading.Thread(
+                target=self._open_in_background, args=(frame_bytes,), name="scopecast-opening", daemon=True
+            )
+            self._thread.start()
+        # While the viewer is being started the ring is used already: the newest frame waits in it for the viewer.
+        return None if frame_bytes <= self.slot_bytes else OPENING
+
+    def _open_in_background(self, frame_bytes: int) -> None:
+        with self._opening:
+            if self._cancelled.is_set():
+                return
+            if frame_bytes > self.slot_bytes:
+                self._make(frame_bytes, flush_s=0.0)
+            if self.slot_bytes >= frame_bytes and not self.met:
+                self._seek_viewers(time.monotonic() + 60.0)
+
+    def _make(self, frame_bytes: int, *, flush_s: float) -> None:
+        """Make a ring for frames of this size, and with the first one the socket and the entry."""
+        try:
+            self._try_to_make(frame_bytes, flush_s)
+        except (ScopecastError, OSError) as error:
+            # The acquisition goes on without a viewer, whatever this machine lacks.
+            self._fail(frame_bytes, "no shared memory", f"{self.kind} viewers disabled: {error}")
+
+    def _try_to_make(self, frame_bytes: int, flush_s: float) -> None:
+        from scopecast.hub import Hub
+        from scopecast.leases import Leases
+        from scopecast.ring import Ring
+        from scopecast.runs import RunDirectory
+
+        if self._member is None:
+            directory = RunDirectory()
+            directory.clean()
+            self._member = directory.join("publisher", self.kind, title=self.title[:200], host=self.host[:200])
+            crash_point("joined")
+        member, old = self._member, self._ring
+        if old is not None and flush_s:
+            self.flush(time.monotonic() + flush_s)
+        layout = self._plan(frame_bytes, old)
+        if layout is None:
+            limit = self._budget() / 2**20
+            reason = (
+                f"a frame of {frame_bytes / 2**20:.1f} MiB does not fit the budget of {limit:.1f} MiB of shared "
+                f"memory, which must hold three: pass a larger budget"
+            )
+            self._fail(frame_bytes, "larger than the budget", f"frames are not shown: {reason}")
+            return
+        epoch = old.epoch + 1 if old else 0
+        name = f"{self.prefix}{member.token}_{epoch % 10_000}"
+        member.entry.segments = [name, *member.entry.segments][:8]
+        member.write()
+        crash_point("segment-planned")
+        ring = Ring(name, layout, member.token, epoch)
+        crash_point("segment-made")
+        if self.hub_or_none is None:
+            self.hub_or_none = Hub(member, self._total, self._lock)
+            crash_point("socket-bound")
+        with self._lock:
+            leases = Leases(layout.slots, epoch, self.hub.accounts, self._total)
+            self.hub.use(ring, leases)
+            self._ring, self._leases = ring, leases
+            self.slot_bytes = layout.slot_bytes
+            self._failure = None
+        if old is not None:
+            old.unlink()
+        member.entry.segments = [name]
+        member.entry.state = "ready"
+        member.write()
+        crash_point("ready")
+
+    def _budget(self) -> int:
+        from scopecast.ring import MAX_BYTES
+        from scopecast.segment import free_bytes
+
+        if self.budget is not None:
+            return self.budget
+        free = free_bytes()
+        return MAX_BYTES if free is None else min(MAX_BYTES, free // 4)
+
+    def _plan(self, frame_bytes: int, old: Ring | None) -> Layout | None:
+        from scopecast.ring import plan_layout
+
+        budget = self._budget()
+        if old is not None and (beside := plan_layout(frame_bytes, budget - old.layout.total)):
+            return beside
+        # No room beside the old ring: for the moment that receivers need to change over, both exist.
+        return plan_layout(frame_bytes, budget)
+
+    def _fail(self, frame_bytes: int, reason: str, text: str) -> None:
+        self._failure = (frame_bytes, reason)
+        self._warn(reason, text)
+
+    def _warn(self, about: str, text: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            logger.warning("scopecast: %s", text)
+
+    # ---- viewers -------------------------------------------------------------------------------------------------
+
+    def _seek_viewers(self, deadline: float) -> None:
+        """Find the viewers that run, start one if none does and that was asked for, and wait for them to attach."""
+        from scopecast.launch import find_or_start_viewer
+
+        assert self._member is not None
+        directory = self._member.directory
+        if self.launch and not self._viewers_sought and not self.hub.receivers:
+            self._viewers_sought = True
+            try:
+                find_or_start_viewer(
+                    directory,
+                    self.kind,
+                    timeout=max(0.0, deadline - time.monotonic()),
+                    cancelled=self._cancelled.is_set,
+                )
+            except (ViewerStartError, OSError) as error:
+                if not self._cancelled.is_set():
+                    self._warn("viewer", f"frames are not shown: {error}")
+        expected = {entry.token for entry in directory.living("receiver", self.kind) if entry.state == "ready"}
+        self._await(directory, expected, deadline)
+        self.met = True
+
+    def _await(self, directory: RunDirectory, expected: set[str], deadline: float) -> None:
+        """Wait until the viewers `expected` are attached, or gone."""
+        while expected and (left := deadline - time.monotonic()) > 0 and not self._cancelled.is_set():
+            with self._lock:
+                seen = {receiver.token for receiver in (*self.hub.receivers.values(), *self.hub.departed)}
+                if not expected - seen:
+                    return
+                self.hub.changed.wait(min(left, 0.25))
+            expected = {token for token in expected if directory.alive(token)}
+
+    def capture(self, path: str, timeout: float) -> None:
+        """Have the first receiver write a picture of its window to `path`."""
+        deadline = time.monotonic() + timeout
+        hub = self.hub_or_none
+        if hub is None or not hub.receivers:
+            msg = "no viewer is attached, so there is no window to take a picture of"
+            raise RuntimeError(msg)
+        number = time.monotonic_ns()
+        with self._lock:
+            hub.captured[number] = ""
+            hub.broadcast(wire.Capture(number, path))
+            while not hub.captured[number] and hub.receivers and (left := deadline - time.monotonic()) > 0:
+                hub.changed.wait(min(left, 0.25))
+            answer = hub.captured.pop(number)
+        if answer != "done":
+            msg = f"no picture of the window: {answer or f'the viewer did not answer within {timeout:g} s'}"
+            raise RuntimeError(msg)
+
+    # ---- closing -------------------------------------------------------------------------------------------------
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until no frame is in flight; return whether that came about before the deadline."""
+        hub = self.hub_or_none
+        if hub is None:
+            return True
+        with self._lock:
+            while hub.in_flight:
+                hub.drain_if_any()
+                left = deadline - time.monotonic()
+                if not hub.in_flight or left <= 0:
+                    break
+                hub.changed.wait(min(left, 0.05))
+            return not hub.in_flight
+
+    def close(self, linger: float) -> None:
+        """Wait for what is in flight and for a viewer that is being started, then let go of everything."""
+        if os.getpid() != self._pid:
+            return
+        open_connections.discard(self)
+        deadline = time.monotonic() + linger
+        if self._thread is not None:
+            self._thread.join(max(0.0, linger))
+        if linger > 0:
+            self.flush(deadline)
+        self._cancelled.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+        if self.hub_or_none is not None:
+            self.hub_or_none.close()
+        if self._member is not None:
+            self._member.close()
+
+    def abandon(self) -> None:
+        """Close, at once, what was garbage-collected without close()."""
+        if os.getpid() != self._pid or (self._member is None and self._thread is None):
+            return
+        warnings.warn(
+            f"a publisher of {self.kind} frames was not closed; use it as a context manager, or call close()",
+            ResourceWarning,
+            stacklevel=2,
+        )
+        self.close(0.0)
+
+
+@atexit.register
+def _close_all() -> None:
+    for connection in tuple(open_connections):
+        with suppress(Exception):  # at exit there is nobody left to tell
+            connection.close(30.0)

@@ -1,0 +1,578 @@
+"""The publisher: a frame goes into a free slot of shared memory, and its announcement to the receivers.
+
+``publish()`` never waits for a viewer under the policy ``latest``, and never raises because of one under either.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+import weakref
+from array import array as number_array
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from scopecast import wire
+from scopecast.accounting import Account, Stats
+from scopecast.arrays import as_array, check_dtype, native, split_planes
+from scopecast.crashpoints import crash_point
+from scopecast.errors import ClosedError, ForkedError, UnsupportedDtypeError, ViewerLagging
+from scopecast.opening import Connection, open_connections
+from scopecast.streams import FrameStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scopecast.axes import AxisValue
+    from scopecast.leases import Leases
+    from scopecast.ring import Ring
+
+__all__ = ["Policy", "Publisher", "Reservation"]
+
+logger = logging.getLogger(__name__)
+
+Policy = Literal["latest", "every"]
+_COSTS = 4096
+NO_VIEWER = "no viewer"
+EMPTY = "empty"
+
+
+class Publisher:
+    """Publishes frames to every viewer of one kind.
+
+    Nothing is allocated, and no viewer launched, before `open` or the first frame.
+
+    Parameters
+    ----------
+    kind
+        The kind of viewer: ``"napari"``, ``"fiji"``, …
+    prefix
+        Prefix of the shared memory segments, at most 15 characters; ``"{kind}_"`` by default.
+    title
+        What viewers call this source; the program's name by default.
+    host
+        The software that the frames come from, for information.
+    policy
+        ``"latest"``: `publish` never waits, and frames for which a slow viewer has no room are superseded by newer
+        ones. ``"every"``: `publish` waits up to `timeout` for the viewers that are attached, and loses nothing.
+    launch
+        Whether to start a viewer if none of this kind runs.
+    timeout
+        Seconds that `publish` waits under ``"every"``, also for a viewer that is being started.
+    linger
+        Seconds that `close` waits for frames that are in flight, and for a viewer that is being started.
+    budget
+        The most bytes of shared memory; by default 512 MiB, or a quarter of what is free if that is less.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with Publisher("headless") as publisher:
+    ...     publisher.publish(np.zeros((4, 5), "uint16"), axes={"t": 0}, policy="every")
+    ...     publisher.stats().frames.skipped  # no viewer runs
+    0
+    1
+    """
+
+    def __init__(
+        self,
+        kind: str = "napari",
+        *,
+        prefix: str | None = None,
+        title: str = "",
+        host: str = "",
+        policy: Policy = "latest",
+        launch: bool = False,
+        timeout: float = 30.0,
+        linger: float = 30.0,
+        budget: int | None = None,
+    ) -> None:
+        if policy not in ("latest", "every"):
+            msg = f"policy {policy!r} is not known; use 'latest' (never waits) or 'every' (loses nothing)"
+            raise ValueError(msg)
+        self.kind, self.policy, self.timeout, self.linger = kind, policy, timeout, linger
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._total = Account()
+        self._skipped: dict[str, int] = {}
+        self._costs = number_array("d", bytes(8 * _COSTS))
+        self._calls = 0
+        self._last_ns = 0
+        self._metadata_cut = 0
+        self._sequence = itertools.count()
+        self._numbers = itertools.count()
+        self._stream: FrameStream | None = None
+        self._closed = False
+        self._connection = Connection(
+            kind,
+            prefix=f"{kind}_" if prefix is None else prefix,
+            title=title,
+            host=host,
+            launch=launch,
+            budget=budget,
+            lock=self._lock,
+            total=self._total,
+        )
+        open_connections.add(self._connection)
+        self._finalizer = weakref.finalize(self, self._connection.abandon)
+        self._finalizer.atexit = False  # at exit the connection closes in good order, see scopecast.opening
+
+    # ---- frames --------------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        array: Any,
+        *,
+        axes: Mapping[str, AxisValue] = {},
+        path: str = "",
+        kind: str = "image",
+        channel: str | int | None = None,
+        translate: Sequence[float] = (),
+        metadata: Any = None,
+        dims: str | Sequence[str] | None = None,
+        rgb: bool | None = None,
+        stream: FrameStream | None = None,
+        policy: Policy | None = None,
+    ) -> int:
+        """Publish an array; its memory is free for re-use when this returns.
+
+        Parameters
+        ----------
+        array
+            The pixels, (y, x) or (y, x, 3 or 4) for colour; more dimensions are published plane by plane. bool, int8 to
+            int64, uint8 to uint64, float16 to float64, complex64 and complex128; any strides and byte order.
+            Also what offers ``__array__`` or DLPack, and tensors of torch and cupy.
+        axes
+            Where the frame belongs, such as ``{"t": 3, "c": "DAPI", "z": 7}``; strings are labels, placed in order of
+            their appearance. A frame without axes replaces the one before it.
+        path
+            The file that the frame is, or will be.
+        kind
+            ``"image"``.
+        channel
+            The same as ``axes={"c": channel}``.
+        translate
+            Position (y, x) of the frame's first pixel, in the stream's unit.
+        metadata
+            Anything that can be encoded, up to 16 KiB; more is left out and counted.
+        dims
+            Names of the array's dimensions, such as ``"tczyx"``, where they are not the usual ones.
+        rgb
+            Whether a last dimension of 3 or 4 is colour; by default it is, for uint8, uint16, float32 and float64.
+        stream
+            The stream that the frame is part of; the newest by default.
+        policy
+            Another policy than the publisher's, for this call.
+
+        Returns
+        -------
+        int
+            The sequence number of the (last) frame, from 0; -1 if there was nothing to publish.
+
+        Raises
+        ------
+        UnsupportedDtypeError
+            If the array can't be shown; the text names the dtype and what to convert it to.
+        ValueError
+            If `axes` or `dims` are not allowed, or don't fit the array.
+        ViewerLagging
+            Under ``"every"``, if an attached viewer made no room within the timeout; the frame was not published.
+        ClosedError
+            If the publisher was closed, or belongs to the process that this one was forked from.
+        """
+        began = time.perf_counter_ns()
+        self._check_usable()
+        if kind != "image":
+            msg = f"frames of the kind {kind!r} can't be published; 'image' is the only kind so far"
+            raise ValueError(msg)
+        if type(array) is not np.ndarray:
+            array = as_array(array)
+        check_dtype(array.dtype)
+        if channel is not None:
+            axes = {**axes, "c": str(channel)}
+        encoded = wire.encode_metadata(metadata)
+        if encoded is None:
+            self._metadata_cut += 1
+            encoded = wire.encode_metadata(None)
+        about = (path[-4096:], list(translate), encoded)
+        how = policy or self.policy
+        sequence = -1
+        if array.ndim == 2 and dims is None and array.size:
+            sequence = self._place(stream, axes, array, about, how)
+        elif not array.size:
+            self._skip(EMPTY)
+        else:
+            for where, plane in split_planes(array, dims=dims, axes=axes, rgb=rgb):
+                sequence = self._place(stream, where, plane, about, how)
+        now = time.perf_counter_ns()
+        self._costs[self._calls % _COSTS] = now - began
+        self._calls += 1
+        return sequence
+
+    def _place(
+        self,
+        stream: FrameStream | None,
+        axes: Mapping[str, AxisValue],
+        plane: npt.NDArray[Any],
+        about: tuple[str, list[float], Any],
+        policy: Policy,
+    ) -> int:
+        """Copy one plane into a slot and announce it."""
+        reservation = self._reserve(stream, axes, plane.shape, native(plane.dtype), policy)
+        if reservation is None:
+            return -1
+        try:
+            np.copyto(reservation.array, plane, casting="equiv")
+        except BaseException:
+            reservation.abort()
+            raise
+        return reservation.announce(about)
+
+    def reserve(
+        self,
+        shape: Sequence[int],
+        dtype: npt.DTypeLike,
+        *,
+        axes: Mapping[str, AxisValue] = {},
+        path: str = "",
+        translate: Sequence[float] = (),
+        metadata: Any = None,
+        stream: FrameStream | None = None,
+        policy: Policy | None = None,
+    ) -> Reservation:
+        """Reserve a slot that the camera writes into itself: no copy at all.
+
+        Use it as a context manager: the frame is published at the end of the block, and given up if the block raises.
+
+        >>> with Publisher("headless") as publisher:
+        ...     with publisher.reserve((4, 5), "uint16", axes={"t": 0}, policy="every") as slot:
+        ...         slot.array[:] = 7
+
+        Parameters
+        ----------
+        shape
+            (y, x), or (y, x, 3 or 4) for colour.
+        dtype
+            As in `publish`; the slot is in native byte order.
+        axes, path, translate, metadata, stream, policy
+            As in `publish`.
+
+        Raises
+        ------
+        UnsupportedDtypeError, ValueError, ViewerLagging, ClosedError
+            As `publish` does.
+        """
+        self._check_usable()
+        check_dtype(dtype)
+        made = native(dtype)
+        size = tuple(int(extent) for extent in shape)
+        if len(size) not in (2, 3) or min(size) < 1 or (len(size) == 3 and size[2] not in (3, 4)):
+            msg = f"a slot holds one plane, (y, x) or (y, x, 3 or 4); the shape {size} is not one"
+            raise ValueError(msg)
+        reservation = self._reserve(stream, axes, size, made, policy or self.policy)
+        if reservation is None:
+            # The camera writes somewhere in any case; the frame is accounted for already.
+            reservation = Reservation(self, None, np.empty(size, made))
+        encoded = wire.encode_metadata(metadata)
+        if encoded is None:
+            self._metadata_cut += 1
+            encoded = wire.encode_metadata(None)
+        reservation.about = (path[-4096:], list(translate), encoded)
+        return reservation
+
+    def _reserve(
+        self,
+        stream: FrameStream | None,
+        axes: Mapping[str, AxisValue],
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        policy: Policy,
+    ) -> Reservation | None:
+        nbytes = dtype.itemsize
+        for extent in shape:
+            nbytes *= extent
+        connection = self._connection
+        if nbytes > connection.slot_bytes or not connection.met:
+            reason = connection.ensure(nbytes, wait=self.timeout if policy == "every" else 0.0)
+            if reason:
+                self._skip(reason)
+                return None
+        deadline = 0.0
+        with self._lock:
+            if stream is None:
+                stream = self._stream or self._new_stream("")
+            index = stream.place(axes)
+            hub = connection.hub
+            if not stream.announced:
+                hub.announce(stream.message())
+                stream.announced = True
+            channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0)
+            while True:
+                ring, leases = connection.ring, connection.leases
+                slot = leases.claim(channel, supersede=policy == "latest")
+                if slot is not None:
+                    break
+                if policy == "latest":
+                    for account in (self._total, *hub.accounts.values()):
+                        account.drop()
+                    return None
+                now = time.monotonic()
+                deadline = deadline or now + self.timeout
+                if now >= deadline:
+                    msg = f"no room for a frame after {self.timeout:g} s: {hub.laggards()}"
+                    raise ViewerLagging(msg)
+                hub.drain_if_any()
+                hub.changed.wait(min(0.05, deadline - now))
+                self._check_usable()
+            ring.begin(slot)
+        crash_point("slot-odd")
+        reservation = Reservation(self, (ring, leases, slot), ring.array(slot, shape, dtype))
+        reservation.stream, reservation.index = stream, index
+        return reservation
+
+    def _commit(self, reservation: Reservation) -> int:
+        """Announce a written slot."""
+        slot_of = reservation.slot
+        if slot_of is None:
+            return -1
+        ring, leases, slot = slot_of
+        array, stream = reservation.array, reservation.stream
+        path, translate, metadata = reservation.about
+        with self._lock:
+            connection = self._connection
+            if connection.leases is not leases:  # the ring was made anew meanwhile: this slot leads nowhere
+                ring.abort(slot)
+                leases.cancel(slot)
+                for account in (self._total, *connection.hub.accounts.values()):
+                    account.drop()
+                return -1
+            sequence = next(self._sequence)
+            generation = ring.commit(slot, sequence, array.nbytes)
+            now = time.monotonic_ns()
+            frame = wire.Frame(
+                stream.number,
+                sequence,
+                ring.epoch,
+                slot,
+                generation,
+                "image",
+                array.dtype.str,
+                list(array.shape),
+                reservation.index,
+                now,
+                path,
+                translate,
+                metadata,
+            )
+            hub = connection.hub
+            if not hub.accounts:
+                self._skipped[NO_VIEWER] = self._skipped.get(NO_VIEWER, 0) + 1
+            leases.commit(slot, sequence, generation, wire.encode(frame))
+            hub.last_publish_ns = self._last_ns = now
+            hub.dispatch()
+            hub.drain_if_any()
+        crash_point("frame-committed")
+        return sequence
+
+    def _cancel(self, reservation: Reservation) -> None:
+        if reservation.slot is not None:
+            ring, leases, slot = reservation.slot
+            with self._lock:
+                ring.abort(slot)
+                leases.cancel(slot)
+
+    def _skip(self, reason: str) -> None:
+        with self._lock:
+            self._skipped[reason] = self._skipped.get(reason, 0) + 1
+            for account in (self._total, *self._connection.accounts()):
+                account.skip()
+
+    # ---- streams -------------------------------------------------------------------------------------------------
+
+    def new_stream(self, title: str = "", **about: Any) -> FrameStream:
+        """Begin a stream: a run whose frames get layers of their own. Frames go there from now on.
+
+        Parameters
+        ----------
+        title
+            Shown with its layers; numbered by default.
+        **about
+            `sizes`, `channels`, `colors`, `scale`, `steps`, `units`: see `FrameStream`.
+        """
+        self._check_usable()
+        with self._lock:
+            return self._new_stream(title, **about)
+
+    def _new_stream(self, title: str, **about: Any) -> FrameStream:
+        number = next(self._numbers)
+        self._stream = FrameStream(number, title or (f"run {number + 1}" if number else "live"), **about)
+        return self._stream
+
+    def end_stream(self, stream: FrameStream) -> None:
+        """Say that no more frames will come in a stream; what it has stays."""
+        self._check_usable()
+        with self._lock:
+            if not stream.ended and stream.announced:
+                self._connection.hub.broadcast(wire.End(stream.number))
+            stream.ended = True
+
+    # ---- life ----------------------------------------------------------------------------------------------------
+
+    def open(self, shape: Sequence[int], dtype: npt.DTypeLike = "uint16", *, wait: float = 0.0) -> None:
+        """Make the shared memory for frames of this shape, and start a viewer if that was asked for.
+
+        Parameters
+        ----------
+        shape
+            The shape of one frame.
+        dtype
+            Its dtype.
+        wait
+            Seconds to wait for a viewer to be attached; 0 does the work in the background.
+        """
+        self._check_usable()
+        nbytes = int(np.dtype(dtype).itemsize)
+        for extent in shape:
+            nbytes *= int(extent)
+        self._connection.ensure(nbytes, wait=wait)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until no frame is in flight. Return whether that came about within `timeout` seconds."""
+        self._check_usable()
+        return self._connection.flush(time.monotonic() + (self.linger if timeout is None else timeout))
+
+    def capture(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
+        """Have the viewer save a picture of its window.
+
+        Parameters
+        ----------
+        path
+            Where to write the PNG.
+        timeout
+            Seconds to wait for it.
+
+        Raises
+        ------
+        RuntimeError
+            If no viewer is attached, or the picture could not be made; the text says why.
+        """
+        self._check_usable()
+        self._connection.capture(os.path.abspath(path), timeout)  # noqa: PTH100 - the viewer has another directory
+
+    def stats(self) -> Stats:
+        """Return what became of every frame, the cost of `publish`, and the age of the newest frame."""
+        costs = np.frombuffer(self._costs, float, min(self._calls, _COSTS)) / 1e6
+        p50, p99 = np.percentile(costs, (50, 99)) if len(costs) else (0.0, 0.0)
+        with self._lock:
+            hub = self._connection.hub_or_none
+            return Stats(
+                frames=self._total.counts,
+                receivers=hub.rows() if hub else (),
+                skipped=dict(self._skipped),
+                publish_ms=(float(p50), float(p99)),
+                newest_age_s=(time.monotonic_ns() - self._last_ns) / 1e9 if self._last_ns else None,
+                segment_bytes=hub.segment_bytes if hub else 0,
+                metadata_cut=self._metadata_cut,
+            )
+
+    @property
+    def opened_by(self) -> int:
+        """The process that this publisher belongs to; in any other it is inert."""
+        return self._pid
+
+    def close(self, linger: float | None = None) -> None:
+        """Wait for what is in flight, say goodbye to the viewers, and remove all that was made. Idempotent.
+
+        Parameters
+        ----------
+        linger
+            Seconds to wait for frames in flight, and for a viewer that is being started; by default as constructed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._finalizer.detach()
+        if os.getpid() == self._pid:
+            self._connection.close(self.linger if linger is None else linger)
+
+    def _check_usable(self) -> None:
+        # The pid first: after a fork the locks may be held by threads that do not exist here.
+        if os.getpid() != self._pid:
+            msg = "this publisher was opened by another process, which this one was forked from; make one of your own"
+            raise ForkedError(msg)
+        if self._closed:
+            msg = "this publisher is closed; make a new one"
+            raise ClosedError(msg)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Reservation:
+    """A slot that is written in place; made by `Publisher.reserve`.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        The slot's memory, writable until the frame is published.
+    """
+
+    stream: FrameStream
+    index: list[int]
+
+    def __init__(
+        self, publisher: Publisher, slot: tuple[Ring, Leases, int] | None, array: npt.NDArray[Any]
+    ) -> None:
+        self.array = array
+        self.slot = slot
+        self.about: tuple[str, list[float], Any] = ("", [], wire.encode_metadata(None))
+        self._publisher = publisher
+        self._open = True
+
+    def commit(self) -> int:
+        """Publish the frame, and revoke the array. Return its sequence number; -1 if it had no slot."""
+        if not self._open:
+            msg = "this reservation was committed or aborted already; reserve another slot"
+            raise ClosedError(msg)
+        return self.announce(self.about)
+
+    def announce(self, about: tuple[str, list[float], Any]) -> int:
+        """Publish the frame with its path, translation and encoded metadata."""
+        self.about = about
+        self._open = False
+        self.array.flags.writeable = False
+        crash_point("slot-copied")
+        return self._publisher._commit(self)  # noqa: SLF001 - two classes of one idea
+
+    def abort(self) -> None:
+        """Give the slot back; nothing is published or counted. Idempotent."""
+        if self._open:
+            self._open = False
+            self.array.flags.writeable = False
+            if self._publisher.opened_by == os.getpid():
+                self._publisher._cancel(self)  # noqa: SLF001
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.abort()
+        elif self._open:
+            self.commit()
+
+    def __del__(self) -> None:
+        # Forgotten: the slot would be lost to the ring.
+        if getattr(self, "_open", False):
+            self.abort()
+
+
+__all__ += ["UnsupportedDtypeError"]

@@ -1,0 +1,303 @@
+"""The run directory: who is alive, under which token, with which segments; and cleaning up after the dead.
+
+Every publisher and every receiver has files named by its token: ``token.lock`` (held for life), ``token.json`` (what it
+is, first as an intent, then ready), ``token.sock`` (a publisher's endpoint) and ``token.log`` (a launched viewer's
+output). Whether one is alive is told by its lock, which the kernel frees with the process; never by its pid, which
+another process may have by now.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+import filelock
+import msgspec
+import platformdirs
+import psutil
+
+from scopecast.errors import RuntimeDirectoryError
+from scopecast.segment import NAME_PATTERN, unlink_segment
+
+__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "new_token"]
+
+ENVIRONMENT = "SCOPECAST_RUNTIME_DIR"
+#: sockaddr_un holds 108 bytes on Linux, 104 on macOS, the final zero included.
+MAX_SOCKET_PATH = 103
+LOG_LIFETIME_S = 86_400.0
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def new_token() -> str:
+    """Return eight random letters and digits (40 bits), which name a publisher or a receiver."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+class Entry(msgspec.Struct, kw_only=True):
+    """What a publisher or a receiver says of itself in its ``token.json``.
+
+    Attributes
+    ----------
+    token, role, kind
+        Its token, whether it publishes or receives, and the kind of viewer: ``"napari"``, ``"fiji"``, …
+    title, host
+        What it calls itself, and the software that it runs in.
+    pid, created
+        Its process, and when that was started (seconds since the epoch); for information only.
+    state
+        ``"starting"`` is an intent, ``"ready"`` means that it can be reached.
+    endpoint
+        A publisher's ZeroMQ endpoint.
+    segments
+        Names of the shared memory segments that it has, or is about to make.
+    """
+
+    token: str
+    role: Literal["publisher", "receiver"]
+    kind: str
+    title: str = ""
+    host: str = ""
+    pid: int = 0
+    created: float = 0.0
+    state: Literal["starting", "ready"] = "starting"
+    endpoint: str = ""
+    segments: list[str] = []
+
+
+_decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+class Cleaned(NamedTuple):
+    """What `RunDirectory.clean` removed.
+
+    Attributes
+    ----------
+    members
+        Tokens of the dead.
+    segments
+        Names of their shared memory segments.
+    bytes
+        How much shared memory that was.
+    """
+
+    members: list[str]
+    segments: list[str]
+    bytes: int
+
+
+def _private_directory(path: Path) -> Path:
+    """Make the directory `path` for this user alone, or refuse it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        msg = f"the run directory {path} can't be made: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
+        raise RuntimeDirectoryError(error.errno, msg) from error
+    if sys.platform == "win32":
+        return path
+    problem = None
+    if not stat.S_ISDIR(status.st_mode):
+        problem = "is not a directory (or a link to one)"
+    elif status.st_uid != os.getuid():
+        problem = f"belongs to the user {status.st_uid}"
+    elif status.st_mode & 0o077:
+        problem = f"is open to others (mode {stat.S_IMODE(status.st_mode):o}; 'chmod 700' it)"
+    if problem:
+        msg = f"the run directory {path} {problem}; set {ENVIRONMENT} to a directory of yours"
+        raise RuntimeDirectoryError(1, msg)
+    return path
+
+
+class RunDirectory:
+    """The directory where publishers and receivers of one user find each other.
+
+    Parameters
+    ----------
+    path
+        Where it is; by default ``$SCOPECAST_RUNTIME_DIR``, or the platform's place for such files. Made with mode 0700
+        if it is not there.
+
+    Raises
+    ------
+    RuntimeDirectoryError
+        If it is a link, another user's, or open to others: whoever can write there could inject frames.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        if path is None:
+            named = os.environ.get(ENVIRONMENT)
+            with warnings.catch_warnings():  # without XDG_RUNTIME_DIR platformdirs warns, and falls back below /tmp
+                warnings.simplefilter("ignore")
+                path = Path(named) if named else platformdirs.user_runtime_path("scopecast")
+        self.path = _private_directory(path)
+
+    def file(self, token: str, suffix: str) -> Path:
+        """Return the path of a member's file, such as ``file(token, "log")``."""
+        return self.path / f"{token}.{suffix}"
+
+    def socket_path(self, token: str) -> Path:
+        """Return where a publisher's socket lies; in a shorter directory where the path would be too long for one."""
+        path = self.file(token, "sock")
+        if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+            return path
+        return _private_directory(Path(tempfile.gettempdir()) / f"scopecast-{os.getuid()}") / path.name
+
+    def join(self, role: Literal["publisher", "receiver"], kind: str, *, token: str = "", **about: str) -> Member:
+        """Enter a new member, with its lock held and its intent written.
+
+        Parameters
+        ----------
+        role
+            ``"publisher"`` or ``"receiver"``.
+        kind
+            The kind of viewer.
+        token
+            Its token; a new one by default.
+        **about
+            ``title`` and ``host``.
+        """
+        created = psutil.Process().create_time()
+        entry = Entry(token=token or new_token(), role=role, kind=kind, pid=os.getpid(), created=created, **about)  # type: ignore[arg-type]
+        return Member(self, entry)
+
+    def entries(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
+        """Return what is written here, of the living and the dead, in order of their start."""
+        found = []
+        for path in self.path.glob("????????.json"):
+            # Another process may remove or replace it at any moment; what does not parse belongs to nobody we know.
+            with suppress(OSError, msgspec.DecodeError):
+                entry = _decode_entry(path.read_bytes())
+                if entry.token == path.stem and role in (None, entry.role) and kind in (None, entry.kind):
+                    found.append(entry)
+        return sorted(found, key=lambda entry: (entry.created, entry.token))
+
+    def alive(self, token: str) -> bool:
+        """Whether the member's lock is held."""
+        path = self.file(token, "lock")
+        if not path.exists():
+            return False
+        probe = filelock.FileLock(path, thread_local=False)
+        try:
+            probe.acquire(timeout=0)
+        except (filelock.Timeout, OSError):
+            return True
+        probe.release()
+        return False
+
+    def living(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
+        """Return the entries of those that are alive."""
+        return [entry for entry in self.entries(role, kind) if self.alive(entry.token)]
+
+    def launch_lock(self, kind: str) -> filelock.BaseFileLock:
+        """Return the lock under which viewers of a kind are started, so that eight backends start one."""
+        return filelock.FileLock(self.path / f"launch-{kind}.lock", thread_local=False)
+
+    def clean(self) -> Cleaned:
+        """Remove what the dead left: segments, sockets and files; never those of the living."""
+        cleaned = Cleaned([], [], 0)
+        tokens = {path.stem for path in self.path.glob("????????.*")}
+        freed = 0
+        for token in sorted(tokens):
+            lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
+            try:
+                lock.acquire(timeout=0)
+            except (filelock.Timeout, OSError):
+                continue  # alive, or being cleaned by another
+            try:
+                freed += self._bury(token, cleaned)
+            finally:
+                # Unlinked while it is held: whoever opened it meanwhile finds that its inode has gone, and tries anew.
+                with suppress(OSError):
+                    self.file(token, "lock").unlink(missing_ok=True)
+                lock.release()
+        return cleaned._replace(bytes=freed)
+
+    def _bury(self, token: str, cleaned: Cleaned) -> int:
+        freed = 0
+        path = self.file(token, "json")
+        entry = None
+        with suppress(OSError, msgspec.DecodeError):
+            entry = _decode_entry(path.read_bytes())
+        for name in entry.segments if entry else ():
+            if NAME_PATTERN.match(name) and name.split("_")[-2] == token:
+                with suppress(OSError):
+                    size = _segment_size(name)
+                    if unlink_segment(name):
+                        cleaned.segments.append(name)
+                        freed += size
+        for suffix in ("sock", "json", "new"):
+            self.file(token, suffix).unlink(missing_ok=True)
+        with suppress(OSError, RuntimeDirectoryError):
+            self.socket_path(token).unlink(missing_ok=True)
+        log = self.file(token, "log")
+        with suppress(OSError):
+            # The log of a viewer that crashed is kept for a day: it is all that tells why.
+            if not log.stat().st_size or time.time() - log.stat().st_mtime > LOG_LIFETIME_S:
+                log.unlink()
+        if entry is not None:
+            cleaned.members.append(token)
+        return freed
+
+
+def _segment_size(name: str) -> int:
+    with suppress(OSError):
+        return (Path("/dev/shm") / name).stat().st_size
+    return 0
+
+
+class Member:
+    """A publisher or a receiver while it lives: the holder of its lock and its entry.
+
+    A context manager; `close` removes its files.
+    """
+
+    def __init__(self, directory: RunDirectory, entry: Entry) -> None:
+        self.directory = directory
+        self.entry = entry
+        self._pid = os.getpid()
+        self._lock: filelock.BaseFileLock | None = filelock.FileLock(
+            directory.file(entry.token, "lock"), thread_local=False, mode=0o600
+        )
+        self._lock.acquire(timeout=5)
+        self.write()
+
+    @property
+    def token(self) -> str:
+        """The token that names its files."""
+        return self.entry.token
+
+    def write(self) -> None:
+        """Write the entry, in one step. Also after the directory was removed by another (logind, at logout)."""
+        target = self.directory.file(self.token, "json")
+        draft = self.directory.file(self.token, "new")
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
+        draft.replace(target)
+
+    def close(self) -> None:
+        """Remove the member's files and free its lock. Idempotent; does nothing in a forked child."""
+        lock, self._lock = self._lock, None
+        if lock is None or os.getpid() != self._pid:
+            return
+        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new")):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        if self.entry.role == "publisher":
+            with suppress(OSError, RuntimeDirectoryError):
+                self.directory.socket_path(self.token).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.directory.file(self.token, "lock").unlink(missing_ok=True)
+        lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,252 @@
+"""The lease table against what it promises, by random sequences of events."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from scopecast.accounting import Account
+from scopecast.leases import Leases
+
+
+def table(slots: int = 8, receivers: int = 1) -> Leases:
+    leases = Leases(slots, 0, {}, Account())
+    for receiver in range(receivers):
+        leases.attach(receiver)
+    return leases
+
+
+def publish(leases: Leases, sequence: int, channel: object = "c", *, supersede: bool = True) -> int | None:
+    slot = leases.claim(channel, supersede=supersede)
+    if slot is not None:
+        leases.commit(slot, sequence, 2 * (sequence + 1), b"")
+    return slot
+
+
+def send_all(leases: Leases, receiver: int = 0) -> list[int]:
+    sent = []
+    while (slot := leases.next_for(receiver)) is not None:
+        sent.append(slot)
+    return sent
+
+
+def test_a_frame_without_receivers_is_skipped_and_its_newest_waits_for_a_late_joiner():
+    leases = table(receivers=0)
+    slots = [publish(leases, sequence) for sequence in range(20)]
+    assert None not in slots
+    assert leases.total.counts == (20, 0, 0, 0, 20, 0)
+    leases.attach(7)
+    (slot,) = send_all(leases, 7)
+    assert slot == slots[-1]
+    assert leases.ack(7, slot, 40, "delivered")
+    assert leases.total.counts == (20, 1, 0, 0, 19, 0)
+
+
+def test_without_credit_the_oldest_is_superseded_and_never_the_newest_of_its_channel():
+    leases = table(slots=8)
+    publish(leases, 0, "rare")
+    assert send_all(leases)
+    publish(leases, 1, "rare")
+    for sequence in range(2, 40):
+        assert publish(leases, sequence, "busy") is not None
+        send_all(leases)
+    account = leases.accounts[0]
+    assert account.counts.balanced
+    assert account.fates["superseded"] > 0
+    # All that was sent is acknowledged: the newest of both channels must have been among it, or come now.
+    generations = []
+    for _ in range(10):
+        for (epoch, slot), generation in tuple(account.leased.items()):
+            assert epoch == 0
+            generations.append(generation)
+            assert leases.ack(0, slot, generation, "delivered")
+        send_all(leases)
+    assert 2 * (1 + 1) in generations, "the newest of the rare channel got lost"
+    assert 2 * (39 + 1) in generations, "the newest of the busy channel got lost"
+    assert account.counts.in_flight == 0
+
+
+def test_under_every_nothing_gives_way():
+    leases = table(slots=8)
+    published = 0
+    while publish(leases, published, supersede=False) is not None:
+        published += 1
+        send_all(leases)
+    assert 4 <= published <= 8
+    assert leases.accounts[0].fates["superseded"] == 0
+    (_, slot), generation = next(iter(leases.accounts[0].leased.items()))
+    assert leases.ack(0, slot, generation, "delivered")
+    send_all(leases)
+    assert publish(leases, published, supersede=False) is not None
+
+
+def test_a_stopped_receiver_takes_no_room_from_another():
+    leases = table(slots=16, receivers=2)
+    for sequence in range(100):
+        assert publish(leases, sequence) is not None
+        send_all(leases, 0)  # never acknowledges
+        for slot in send_all(leases, 1):
+            assert leases.ack(1, slot, leases.generation(slot), "delivered")
+    assert leases.accounts[1].counts == (100, 100, 0, 0, 0, 0)
+    assert leases.accounts[0].counts.balanced
+    assert leases.total.counts.delivered == 100
+
+
+def test_detaching_drops_what_was_not_acknowledged():
+    leases = table(slots=8)
+    for sequence in range(3):
+        publish(leases, sequence)
+    send_all(leases)
+    leases.detach(0)
+    assert leases.accounts[0].counts == (3, 0, 0, 3, 0, 0)
+    assert leases.leased == 0
+
+
+def test_a_message_that_could_not_be_sent_keeps_its_place():
+    leases = table(slots=8)
+    first, second = publish(leases, 0), publish(leases, 1)
+    assert leases.next_for(0) == first
+    leases.unsend(0, first)
+    assert send_all(leases) == [first, second]
+
+
+def test_a_cancelled_slot_is_free_again_and_counts_nothing():
+    leases = table(slots=3)
+    for _ in range(10):
+        slot = leases.claim("c", supersede=True)
+        assert slot is not None
+        leases.cancel(slot)
+    assert leases.total.counts == (0, 0, 0, 0, 0, 0)
+
+
+def test_a_retired_ring_settles_what_is_leased_and_supersedes_the_rest():
+    accounts: dict[int, Account] = {}
+    total = Account()
+    old = Leases(8, 0, accounts, total)
+    old.attach(0)
+    for sequence in range(6):
+        publish(old, sequence)
+    leased = send_all(old)
+    old.retire()
+    new = Leases(4, 1, accounts, total)
+    publish(new, 6)
+    for slot in leased:
+        assert old.ack(0, slot, old.generation(slot), "delivered")
+    (slot,) = send_all(new)
+    assert new.ack(0, slot, new.generation(slot), "delivered")
+    counts = accounts[0].counts
+    assert counts.balanced
+    assert counts.in_flight == 0
+    assert (counts.delivered, counts.superseded) == (len(leased) + 1, 6 - len(leased))
+    assert total.counts == counts
+
+
+@pytest.mark.parametrize(
+    ("slot", "generation"),
+    [
+        pytest.param(-1, 2, id="negative slot"),
+        pytest.param(10**9, 2, id="slot beyond the ring"),
+        pytest.param(5, 2, id="slot that is not leased"),
+        pytest.param(None, 4, id="another generation"),
+    ],
+)
+def test_a_wrong_ack_changes_nothing(slot, generation):
+    leases = table(slots=8)
+    publish(leases, 0)
+    (real,) = send_all(leases)
+    assert not leases.ack(0, real if slot is None else slot, generation, "delivered")
+    assert not leases.ack(99, real, 2, "delivered")
+    assert leases.accounts[0].counts.in_flight == 1
+    assert leases.ack(0, real, 2, "delivered")
+    assert not leases.ack(0, real, 2, "delivered"), "a second ack of the same frame counted"
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """Publishers and receivers that do anything, in any order."""
+
+    receivers = Bundle("receivers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leases = Leases(6, 0, {}, Account())
+        self.sequence = 0
+        self.ids = 0
+        self.attached: set[int] = set()
+        self.writing: list[tuple[int, object]] = []
+        self.content: dict[int, int] = {}  # slot -> sequence that lies in it
+        self.held: dict[int, dict[int, int]] = {}  # receiver -> slot -> sequence, as sent
+
+    @rule(target=receivers)
+    def attach(self):
+        self.ids += 1
+        self.leases.attach(self.ids)
+        self.attached.add(self.ids)
+        self.held[self.ids] = {}
+        return self.ids
+
+    @rule(receiver=receivers)
+    def detach(self, receiver):
+        if receiver in self.attached:
+            self.leases.detach(receiver)
+            assert self.leases.accounts.pop(receiver).counts.in_flight == 0
+            self.attached.discard(receiver)
+            del self.held[receiver]
+
+    @rule(channel=st.sampled_from("abc"), supersede=st.booleans())
+    def claim(self, channel, supersede):
+        slot = self.leases.claim(channel, supersede=supersede)
+        if slot is not None:
+            assert all(slot not in held for held in self.held.values()), "a leased slot was given away"
+            assert slot not in [writing for writing, _ in self.writing], "a slot is written twice"
+            self.writing.append((slot, channel))
+
+    @rule()
+    def commit(self):
+        if self.writing:
+            slot, _ = self.writing.pop()
+            self.leases.commit(slot, self.sequence, 2 * self.sequence + 2, b"")
+            self.content[slot] = self.sequence
+            self.sequence += 1
+
+    @rule()
+    def cancel(self):
+        if self.writing:
+            self.leases.cancel(self.writing.pop()[0])
+
+    @rule(receiver=receivers)
+    def send(self, receiver):
+        if receiver in self.attached:
+            slot = self.leases.next_for(receiver)
+            if slot is not None:
+                assert slot not in [writing for writing, _ in self.writing]
+                self.held[receiver][slot] = self.content[slot]
+                assert len(self.held[receiver]) <= len(self.leases._slots)
+
+    @rule(receiver=receivers, fate=st.sampled_from(["delivered", "skipped"]), data=st.data())
+    def ack(self, receiver, fate, data):
+        if self.held.get(receiver):
+            slot = data.draw(st.sampled_from(sorted(self.held[receiver])))
+            assert self.content[slot] == self.held[receiver][slot], "a leased frame was overwritten"
+            assert self.leases.ack(receiver, slot, 2 * self.held[receiver].pop(slot) + 2, fate)
+
+    @rule(receiver=st.integers(-1, 9), slot=st.integers(-2, 9), generation=st.integers(-1, 99))
+    def wrong_ack(self, receiver, slot, generation):
+        expected = receiver in self.held and self.held[receiver].get(slot, -9) * 2 + 2 == generation
+        assert self.leases.ack(receiver, slot, generation, "delivered") == expected
+        if expected:
+            self.held[receiver].pop(slot)
+
+    @invariant()
+    def every_frame_is_accounted_for(self):
+        assert self.leases.total.counts.balanced
+        assert self.leases.total.published == self.sequence
+        for account in self.leases.accounts.values():
+            assert account.counts.balanced
+        if not self.attached:
+            assert self.leases.total.counts.in_flight == 0
+
+
+LeaseMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestLeaseMachine = LeaseMachine.TestCase
