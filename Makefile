@@ -15,7 +15,7 @@ help:  ## list the targets
 	@echo 'usage: make TARGET [ARGS="…"] [VIEWER=napari] [PYTHON=python3.12]'
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-demo: $(READY)  ## show a simulated acquisition, live, in $(VIEWER); ARGS go to `scopecast demo`
+demo: $(READY)  ## show a simulated acquisition, live, in VIEWER; ARGS go to `scopecast demo`
 	@$(BIN)/scopecast demo --viewer $(VIEWER) $(ARGS)
 
 # The tests run even where the linters complain, so that one run tells everything; the exit code is of both.

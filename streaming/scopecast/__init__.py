@@ -1,3 +1,51 @@
-"""scopecast: the live view of microscopes and imaging pipelines, in napari and Fiji."""
+"""scopecast: the live view of microscopes and imaging pipelines, in napari and Fiji.
+
+>>> from scopecast import NapariStreamingBackend
+>>> NapariStreamingBackend.VIEWER_TYPE
+'napari'
+"""
+
+from scopecast.accounting import FrameCounts, Receipt, ReceiverStats, Skipped, Stats
+from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
+from scopecast.errors import (
+    ClosedError,
+    ForkedError,
+    ProtocolError,
+    RuntimeDirectoryError,
+    ScopecastError,
+    ScreenError,
+    SharedMemoryError,
+    UnsupportedDtypeError,
+    ViewerLagging,
+    ViewerStartError,
+)
+from scopecast.publisher import Publisher, Reservation
+from scopecast.storage import BackendRegistry
+from scopecast.streams import FrameStream
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BackendRegistry",
+    "ClosedError",
+    "FijiStreamingBackend",
+    "ForkedError",
+    "FrameCounts",
+    "FrameStream",
+    "NapariStreamingBackend",
+    "ProtocolError",
+    "Publisher",
+    "Receipt",
+    "ReceiverStats",
+    "Reservation",
+    "RuntimeDirectoryError",
+    "ScopecastError",
+    "ScreenError",
+    "SharedMemoryError",
+    "Skipped",
+    "Stats",
+    "StreamingBackend",
+    "UnsupportedDtypeError",
+    "ViewerLagging",
+    "ViewerStartError",
+]

@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from array import array as number_array
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from scopecast import wire
 from scopecast.accounting import Account, Stats
 from scopecast.arrays import as_array, check_dtype, native, split_planes
 from scopecast.crashpoints import crash_point
-from scopecast.errors import ClosedError, ForkedError, UnsupportedDtypeError, ViewerLagging
+from scopecast.errors import ClosedError, ForkedError, ViewerLagging
 from scopecast.opening import Connection, open_connections
 from scopecast.streams import FrameStream
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from scopecast.leases import Leases
     from scopecast.ring import Ring
 
-__all__ = ["Policy", "Publisher", "Reservation"]
+__all__ = ["Outcome", "Policy", "Publisher", "Reservation"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,25 @@ Policy = Literal["latest", "every"]
 _COSTS = 4096
 NO_VIEWER = "no viewer"
 EMPTY = "empty"
+NO_ROOM = "no room"
+
+
+class Outcome(NamedTuple):
+    """What came of publishing an array.
+
+    Attributes
+    ----------
+    sequence
+        The sequence number of the last frame; -1 if there was none.
+    frames
+        How many planes the array had.
+    reason
+        Why it is not shown (``"no viewer"``, ``"empty"``, ``"opening"``, …), or ``""``.
+    """
+
+    sequence: int
+    frames: int
+    reason: str
 
 
 class Publisher:
@@ -185,6 +204,36 @@ class Publisher:
         ClosedError
             If the publisher was closed, or belongs to the process that this one was forked from.
         """
+        return self.offer(
+            array,
+            axes=axes,
+            path=path,
+            kind=kind,
+            channel=channel,
+            translate=translate,
+            metadata=metadata,
+            dims=dims,
+            rgb=rgb,
+            stream=stream,
+            policy=policy,
+        ).sequence
+
+    def offer(
+        self,
+        array: Any,
+        *,
+        axes: Mapping[str, AxisValue] = {},
+        path: str = "",
+        kind: str = "image",
+        channel: str | int | None = None,
+        translate: Sequence[float] = (),
+        metadata: Any = None,
+        dims: str | Sequence[str] | None = None,
+        rgb: bool | None = None,
+        stream: FrameStream | None = None,
+        policy: Policy | None = None,
+    ) -> Outcome:
+        """Publish an array as `publish` does, and say what came of it."""
         began = time.perf_counter_ns()
         self._check_usable()
         if kind != "image":
@@ -195,24 +244,30 @@ class Publisher:
         check_dtype(array.dtype)
         if channel is not None:
             axes = {**axes, "c": str(channel)}
+        about = (path[-4096:], list(translate), self._encode(metadata))
+        how = policy or self.policy
+        outcome = Outcome(-1, 0, "")
+        if array.ndim == 2 and dims is None and array.size:
+            outcome = self._place(stream, axes, array, about, how)
+        elif not array.size:
+            outcome = Outcome(-1, 0, self._skip(EMPTY))
+        else:
+            frames = 0
+            for where, plane in split_planes(array, dims=dims, axes=axes, rgb=rgb):
+                outcome = self._place(stream, where, plane, about, how)
+                frames += 1
+            outcome = outcome._replace(frames=frames)
+        now = time.perf_counter_ns()
+        self._costs[self._calls % _COSTS] = now - began
+        self._calls += 1
+        return outcome
+
+    def _encode(self, metadata: Any) -> Any:
         encoded = wire.encode_metadata(metadata)
         if encoded is None:
             self._metadata_cut += 1
             encoded = wire.encode_metadata(None)
-        about = (path[-4096:], list(translate), encoded)
-        how = policy or self.policy
-        sequence = -1
-        if array.ndim == 2 and dims is None and array.size:
-            sequence = self._place(stream, axes, array, about, how)
-        elif not array.size:
-            self._skip(EMPTY)
-        else:
-            for where, plane in split_planes(array, dims=dims, axes=axes, rgb=rgb):
-                sequence = self._place(stream, where, plane, about, how)
-        now = time.perf_counter_ns()
-        self._costs[self._calls % _COSTS] = now - began
-        self._calls += 1
-        return sequence
+        return encoded
 
     def _place(
         self,
@@ -221,17 +276,18 @@ class Publisher:
         plane: npt.NDArray[Any],
         about: tuple[str, list[float], Any],
         policy: Policy,
-    ) -> int:
+    ) -> Outcome:
         """Copy one plane into a slot and announce it."""
         reservation = self._reserve(stream, axes, plane.shape, native(plane.dtype), policy)
-        if reservation is None:
-            return -1
+        if isinstance(reservation, str):
+            return Outcome(-1, 1, reservation)
         try:
             np.copyto(reservation.array, plane, casting="equiv")
         except BaseException:
             reservation.abort()
             raise
-        return reservation.announce(about)
+        sequence = reservation.announce(about)
+        return Outcome(sequence, 1, "" if self._connection.hub.accounts else NO_VIEWER)
 
     def reserve(
         self,
@@ -275,14 +331,10 @@ class Publisher:
             msg = f"a slot holds one plane, (y, x) or (y, x, 3 or 4); the shape {size} is not one"
             raise ValueError(msg)
         reservation = self._reserve(stream, axes, size, made, policy or self.policy)
-        if reservation is None:
+        if isinstance(reservation, str):
             # The camera writes somewhere in any case; the frame is accounted for already.
             reservation = Reservation(self, None, np.empty(size, made))
-        encoded = wire.encode_metadata(metadata)
-        if encoded is None:
-            self._metadata_cut += 1
-            encoded = wire.encode_metadata(None)
-        reservation.about = (path[-4096:], list(translate), encoded)
+        reservation.about = (path[-4096:], list(translate), self._encode(metadata))
         return reservation
 
     def _reserve(
@@ -292,7 +344,8 @@ class Publisher:
         shape: Sequence[int],
         dtype: np.dtype[Any],
         policy: Policy,
-    ) -> Reservation | None:
+    ) -> Reservation | str:
+        """Claim a slot; or return why there is none, which is counted."""
         nbytes = dtype.itemsize
         for extent in shape:
             nbytes *= extent
@@ -300,8 +353,7 @@ class Publisher:
         if nbytes > connection.slot_bytes or not connection.met:
             reason = connection.ensure(nbytes, wait=self.timeout if policy == "every" else 0.0)
             if reason:
-                self._skip(reason)
-                return None
+                return self._skip(reason)
         deadline = 0.0
         with self._lock:
             if stream is None:
@@ -320,7 +372,7 @@ class Publisher:
                 if policy == "latest":
                     for account in (self._total, *hub.accounts.values()):
                         account.drop()
-                    return None
+                    return NO_ROOM
                 now = time.monotonic()
                 deadline = deadline or now + self.timeout
                 if now >= deadline:
@@ -386,11 +438,12 @@ class Publisher:
                 ring.abort(slot)
                 leases.cancel(slot)
 
-    def _skip(self, reason: str) -> None:
+    def _skip(self, reason: str) -> str:
         with self._lock:
             self._skipped[reason] = self._skipped.get(reason, 0) + 1
             for account in (self._total, *self._connection.accounts()):
                 account.skip()
+        return reason
 
     # ---- streams -------------------------------------------------------------------------------------------------
 
@@ -528,9 +581,7 @@ class Reservation:
     stream: FrameStream
     index: list[int]
 
-    def __init__(
-        self, publisher: Publisher, slot: tuple[Ring, Leases, int] | None, array: npt.NDArray[Any]
-    ) -> None:
+    def __init__(self, publisher: Publisher, slot: tuple[Ring, Leases, int] | None, array: npt.NDArray[Any]) -> None:
         self.array = array
         self.slot = slot
         self.about: tuple[str, list[float], Any] = ("", [], wire.encode_metadata(None))
@@ -573,6 +624,3 @@ class Reservation:
         # Forgotten: the slot would be lost to the ring.
         if getattr(self, "_open", False):
             self.abort()
-
-
-__all__ += ["UnsupportedDtypeError"]

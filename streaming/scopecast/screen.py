@@ -1,15 +1,15 @@
 """The screen that windows open on: whether there is one, and a virtual one where there is none.
 
-Viewers need an X or Wayland server. On a machine without one (a server, a container, a test runner) :class:`VirtualScreen`
+Viewers need an X or Wayland server. On a machine without one (a server, a container, a test runner) `VirtualScreen`
 starts Xvfb. Nothing here imports a GUI toolkit, so the producer's side can ask before it launches a viewer.
 
 How the server ends
-    `close()` terminates it; so does the garbage collector, with a ResourceWarning, and so does the interpreter's exit. If the
-    process is killed, none of these runs. Therefore the server is started with ``-terminate`` (end when the last client has
-    gone) and the owner holds one connection to it: the kernel closes that when the process dies, and Xvfb ends by itself
-    as soon as the windows that are still open on it are closed too.
+    `close()` terminates it; so does the garbage collector, with a ResourceWarning, and so does the interpreter's exit.
+    If the process is killed, none of these runs. Therefore the server is started with ``-terminate`` (end when the last
+    client has gone) and the owner holds one connection to it: the kernel closes that when the process dies, and Xvfb
+    ends by itself as soon as the windows that are still open on it are closed too.
 
-The server listens on local sockets only and has no authority file, so other users of the same machine can connect to it.
+The server listens on local sockets only and has no authority file: other users of the same machine can connect to it.
 """
 
 import contextlib
@@ -33,10 +33,9 @@ from scopecast.errors import ScreenError
 
 __all__ = ["VirtualScreen", "ensure_screen", "has_screen"]
 
-_SETUP_REQUEST = struct.pack(
-    "<BxHHHHxx", ord("l"), 11, 0, 0, 0
-)  # X11 protocol, section 8: connection setup, no authority
+_SETUP_REQUEST = struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0)  # X11 protocol, section 8: connection setup
 _SETUP_SUCCESS = b"\x01"
+_LONGEST_SIDE = 32767  # pixels; coordinates are 16-bit integers in X11
 _CONNECT_TIMEOUT = 2.0  # seconds; a forwarded display (ssh -X) is a TCP connection away
 _END_TIMEOUT = 5.0  # seconds that Xvfb has to end before it is killed
 
@@ -64,13 +63,13 @@ def has_screen() -> bool:
 class VirtualScreen:
     """An Xvfb server of one's own, which is ``DISPLAY`` as long as it lives.
 
-    While it is open, ``os.environ["DISPLAY"]`` names it and ``WAYLAND_DISPLAY`` is unset, so that windows of this process and of
-    the processes it starts open there. `close()` restores both. Several screens nest like any context managers.
+    While it is open, ``os.environ["DISPLAY"]`` names it and ``WAYLAND_DISPLAY`` is unset, so that windows of this
+    process and of the processes it starts open there. `close()` restores both. Screens nest like any context managers.
 
     Parameters
     ----------
     size : tuple of int
-        Width and height in pixels; the depth is 24 bits.
+        Width and height in pixels, 1 to 32767 each; the depth is 24 bits.
     timeout : float
         Seconds that the server has to come up.
 
@@ -85,11 +84,15 @@ class VirtualScreen:
 
     Raises
     ------
+    ValueError
+        If `size` is none that an X server can have.
     ScreenError
         If Xvfb is not installed, refuses to start, or isn't up within `timeout`.
     """
 
     def __init__(self, size: tuple[int, int] = (1600, 1000), *, timeout: float = 20.0) -> None:
+        if not all(1 <= length <= _LONGEST_SIDE for length in size):
+            raise ValueError(f"a screen has 1 to {_LONGEST_SIDE} pixels a side, not {size[0]} x {size[1]}")
         self.size = size
         process, self.display, connection = _start(size, timeout)
         self.pid = process.pid
@@ -151,25 +154,16 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
     program = shutil.which("Xvfb")
     if program is None:
         raise ScreenError(
-            "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY leads to one) and Xvfb, which makes a virtual one, "
-            "is not installed. On Debian and Ubuntu: sudo apt-get install xvfb libgl1-mesa-dri"
+            "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY leads to one), and Xvfb, which makes a virtual "
+            "one, is not installed. On Debian and Ubuntu: sudo apt-get install xvfb libgl1-mesa-dri"
         )
     deadline = time.monotonic() + timeout
     # -displayfd: the server picks a free display itself and reports its number once it accepts connections.
-    command = [
-        program,
-        "-screen",
-        "0",
-        f"{size[0]}x{size[1]}x24",
-        "-nolisten",
-        "tcp",
-        "+extension",
-        "GLX",
-        "-terminate",
-    ]
+    size_and_depth = f"{size[0]}x{size[1]}x24"
+    command = [program, "-screen", "0", size_and_depth, "-nolisten", "tcp", "+extension", "GLX", "-terminate"]
     with tempfile.TemporaryFile() as log, contextlib.ExitStack() as undo:
         reader, writer = os.pipe()
-        with open(reader, "rb", buffering=0) as report:
+        with os.fdopen(reader, "rb", buffering=0) as report:
             try:
                 process = subprocess.Popen(
                     [*command, "-displayfd", str(writer)],
@@ -177,7 +171,7 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=log,
-                    start_new_session=True,  # Ctrl-C in the terminal is for the program, not for the screen under its windows
+                    start_new_session=True,  # Ctrl-C in the terminal is for the program, not for the screen under it
                 )
             finally:
                 os.close(writer)
@@ -217,7 +211,7 @@ def _read_line(stream: IO[bytes], deadline: float) -> str | None:
 
 
 def _connect(display: str) -> socket.socket:
-    """Connect to the server of an X display, such as ``:0``, ``localhost:10.0`` or ``unix:1``; OSError if there is none."""
+    """Connect to the server of an X display, such as ``:0``, ``localhost:10.0`` or ``unix:1``; OSError if none is."""
     parsed = re.fullmatch(r"(?:\w+/)?(?P<host>[^/]*):(?P<number>\d{1,5})(?:\.\d+)?", display, re.ASCII)
     if parsed is None:
         raise OSError(f"{display!r} is not the name of an X display")
@@ -228,8 +222,8 @@ def _connect(display: str) -> socket.socket:
             return socket.create_connection((host, 6000 + number), _CONNECT_TIMEOUT)
         except (OverflowError, UnicodeError) as error:  # a port past 65535; a host name that can't be one
             raise OSError(f"{display!r} is not the name of an X display") from error
-    path = f"/tmp/.X11-unix/X{number}"  # noqa: S108
-    # The name in the abstract namespace comes first, as in Xlib: a server that may not create the directory has only that.
+    path = f"/tmp/.X11-unix/X{number}"
+    # The abstract name comes first, as in Xlib: a server that may not create the directory has only that one.
     for address in (f"\0{path}", path):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_CONNECT_TIMEOUT)
@@ -283,7 +277,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(log: IO[bytes]) -> str:
-    """What the server said last, as the end of an error's text."""
+    """Return what the server said last, as the end of an error's text."""
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     return " It said: " + " / ".join(lines[-3:]) if lines else ""

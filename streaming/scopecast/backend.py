@@ -1,0 +1,416 @@
+"""Streaming backends: filter a batch by extension, place its arrays in shared memory, signal the viewers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from scopecast.accounting import Receipt, Skipped, Stats
+from scopecast.axes import axes_from_path
+from scopecast.errors import ClosedError
+from scopecast.hosts.pymmcore import describe_sequence, place_event
+from scopecast.publisher import Policy, Publisher
+from scopecast.storage import register_backend
+
+if TYPE_CHECKING:
+    from scopecast.axes import AxisValue
+    from scopecast.publisher import Reservation
+    from scopecast.streams import FrameStream
+
+__all__ = ["FijiStreamingBackend", "NapariStreamingBackend", "StreamingBackend"]
+
+logger = logging.getLogger(__name__)
+
+_PREFIX = re.compile(r"\A[a-z][a-z0-9]{0,13}_\Z")
+_IMAGES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"})
+
+
+class StreamingBackend:
+    """Streams batches of images, and the frames of a running acquisition, to the viewers of one kind.
+
+    A subclass names its viewer in four class attributes; nothing else is needed. Constructing one allocates nothing
+    and launches nothing.
+
+    Parameters
+    ----------
+    title
+        What viewers call this source; the program's name by default.
+    launch
+        Whether to start a viewer if none of this kind runs.
+    policy
+        ``"latest"`` never waits, ``"every"`` loses nothing. By default `save` and `save_batch` use ``"every"``,
+        `frame_ready` uses ``"latest"``.
+    timeout
+        Seconds that `save_batch` waits for a viewer to make room, or to start.
+    linger
+        Seconds that `close` waits for frames in flight, and for a viewer that is being started.
+    budget
+        The most bytes of shared memory; by default 512 MiB, or a quarter of what is free if that is less.
+    pattern
+        A regular expression with named groups, such as ``r"t(?P<t>\\d+)"``, that reads the axes from file names;
+        by default the usual names are recognised, see `scopecast.axes.axes_from_path`.
+
+    Attributes
+    ----------
+    _backend_type : str
+        The name to find the backend under, in `BackendRegistry`; only one in a class's own body registers.
+    VIEWER_TYPE : str
+        The kind of viewer.
+    SHM_PREFIX : str
+        Prefix of the names in shared memory: at most 15 characters, a letter first, ``_`` last.
+    SUPPORTED_EXTENSIONS : set of str
+        File extensions that can be shown, in lower case, compound ones (``".roi.zip"``) included.
+
+    Examples
+    --------
+    >>> class MyBackend(StreamingBackend):
+    ...     VIEWER_TYPE = "headless"
+    ...     SHM_PREFIX = "mine_"
+    ...     SUPPORTED_EXTENSIONS = {".tif"}
+    >>> with MyBackend(launch=False) as live:
+    ...     print(live.save_batch([np.zeros((8, 8), "uint8")], ["notes.csv"]))
+    0 sent (0 frames), 1 skipped: notes.csv (extension '.csv')
+    """
+
+    VIEWER_TYPE: ClassVar[str] = ""
+    SHM_PREFIX: ClassVar[str] = ""
+    SUPPORTED_EXTENSIONS: ClassVar[Iterable[str]] = _IMAGES
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        prefix = cls.SHM_PREFIX
+        if prefix and not _PREFIX.match(prefix):
+            msg = (
+                f"{cls.__qualname__}.SHM_PREFIX is {prefix!r}; it must be a lower-case letter, then at most 13 "
+                f"lower-case letters or digits, then '_' (names in shared memory have 30 characters on macOS)"
+            )
+            raise ValueError(msg)
+        register_backend(cls)
+
+    def __init__(
+        self,
+        *,
+        title: str | None = None,
+        launch: bool = True,
+        policy: Policy | None = None,
+        timeout: float = 30.0,
+        linger: float = 30.0,
+        budget: int | None = None,
+        pattern: str | None = None,
+    ) -> None:
+        if not self.VIEWER_TYPE:
+            msg = f"{type(self).__qualname__} names no viewer; set VIEWER_TYPE, such as 'napari'"
+            raise TypeError(msg)
+        self.policy, self.pattern = policy, pattern
+        self._arguments: dict[str, Any] = {
+            "kind": self.VIEWER_TYPE,
+            "prefix": self.SHM_PREFIX or None,
+            "title": title or "",
+            "launch": launch,
+            "timeout": timeout,
+            "linger": linger,
+            "budget": budget,
+        }
+        self._publisher: Publisher | None = None
+        self._closed = False
+        self._files: FrameStream | None = None  # what save_batch shows
+        self._run: FrameStream | None = None  # the sequence that runs
+        self._run_key: object = None
+        self._first_index: dict[str, AxisValue] | None = None
+        self._preview: FrameStream | None = None  # frames that belong to no sequence
+        self._fallback_number = 0
+        self.errors = 0
+
+    # ---- batches of files ----------------------------------------------------------------------------------------
+
+    def save(self, data: Any, file_path: str | os.PathLike[str], **where: Any) -> Receipt:
+        """Show one image. See `save_batch`."""
+        return self.save_batch([data], [file_path], **where)
+
+    def save_batch(
+        self, data_list: Sequence[Any], file_paths: Sequence[str | os.PathLike[str]], **where: Any
+    ) -> Receipt:
+        """Show a batch of images where their file names say that they belong.
+
+        Waits for the viewer that it starts, and while an attached viewer has no room: nothing is lost.
+
+        Parameters
+        ----------
+        data_list
+            Arrays; see `Publisher.publish` for what they may be. A volume counts as one item and is published plane
+            by plane.
+        file_paths
+            A path for each; its extension must be in `SUPPORTED_EXTENSIONS`.
+        **where
+            `axes` for all of them (what the file name says comes on top), and `dims`, `rgb`, `translate`, `metadata`.
+            Anything else is ignored, as hosts pass options that are meant for other backends.
+
+        Returns
+        -------
+        Receipt
+            What was sent, and what was skipped and why.
+
+        Raises
+        ------
+        ValueError
+            If the lists differ in length; nothing is sent then.
+        UnsupportedDtypeError
+            If an item can't be shown; those before it are sent.
+        ViewerLagging
+            If an attached viewer made no room within the timeout.
+        """
+        data, paths, skipped = self._filter_streamable_files(data_list, file_paths)
+        reasons = [Skipped(path, f"extension {_extension(path)!r}") for path in skipped]
+        sent: list[str] = []
+        frames = 0
+        for item, path in zip(data, paths, strict=True):
+            count, reason = self._stream(item, str(path), **where)
+            frames += count
+            if reason:
+                reasons.append(Skipped(str(path), reason))
+            else:
+                sent.append(str(path))
+        return Receipt(tuple(sent), tuple(reasons), frames)
+
+    def _filter_streamable_files(
+        self, data_list: Sequence[Any], file_paths: Sequence[str | os.PathLike[str]]
+    ) -> tuple[list[Any], list[str | os.PathLike[str]], list[str]]:
+        """Split a batch by `SUPPORTED_EXTENSIONS`.
+
+        Parameters
+        ----------
+        data_list, file_paths
+            The batch.
+
+        Returns
+        -------
+        data : list
+            The items that can be shown.
+        paths : list
+            Their paths.
+        skipped : list of str
+            The paths of the others, logged once a batch at INFO.
+
+        Raises
+        ------
+        ValueError
+            If the lists differ in length.
+        """
+        if len(data_list) != len(file_paths):
+            msg = f"{len(data_list)} items, but {len(file_paths)} paths; a batch needs one path for each item"
+            raise ValueError(msg)
+        supported = tuple(extension.lower() for extension in self.SUPPORTED_EXTENSIONS)
+        data: list[Any] = []
+        paths: list[str | os.PathLike[str]] = []
+        skipped: list[str] = []
+        for item, path in zip(data_list, file_paths, strict=True):
+            if os.fspath(path).lower().endswith(supported):
+                data.append(item)
+                paths.append(path)
+            else:
+                skipped.append(os.fspath(path))
+        if skipped:
+            shown = ", ".join(skipped[:5]) + (" …" if len(skipped) > 5 else "")
+            logger.info(
+                "scopecast: %d files of %d are not images, and not shown: %s", len(skipped), len(file_paths), shown
+            )
+        return data, paths, skipped
+
+    def _stream_data(self, data: Any, path: str | os.PathLike[str], **where: Any) -> None:
+        """Show one image, whatever its extension; for a subclass's own `save_batch`."""
+        self._stream(data, os.fspath(path), **where)
+
+    def _stream(self, data: Any, path: str, **where: Any) -> tuple[int, str]:
+        """Publish one item. Return how many frames that were, and why it was skipped, or ""."""
+        publisher = self._open_publisher()
+        if self._files is None or self._files.ended:
+            self._files = publisher.new_stream(self._arguments["title"] or "files")
+        named: dict[str, AxisValue] = dict(where.get("axes") or {})
+        named.update(axes_from_path(path, where.get("pattern") or self.pattern))
+        if not named:
+            # Nothing tells where it belongs: a place of its own, the same whenever the file is written again.
+            named["file"] = os.path.basename(path)[-64:] or "unnamed"  # noqa: PTH119 - paths of any host
+        outcome = publisher.offer(
+            data,
+            axes=named,
+            path=path,
+            translate=where.get("translate") or (),
+            metadata=where.get("metadata"),
+            dims=where.get("dims"),
+            rgb=where.get("rgb"),
+            stream=self._files,
+            policy=self.policy or "every",
+        )
+        return (0, outcome.reason) if outcome.reason else (outcome.frames, "")
+
+    # ---- a running acquisition -----------------------------------------------------------------------------------
+
+    def frame_ready(self, image: Any, event: Any = None, metadata: Any = None) -> None:
+        """Show a frame of a running acquisition; never waits, never raises.
+
+        To be connected to pymmcore-plus's ``core.mda.events.frameReady``.
+
+        Parameters
+        ----------
+        image
+            The frame, (y, x) or (y, x, 3 or 4).
+        event
+            The ``useq.MDAEvent``, whose index tells where the frame belongs; without one, the frame takes the place
+            of the last.
+        metadata
+            The ``FrameMetaV1`` of pymmcore-plus; its pixel size is used.
+        """
+        try:
+            publisher = self._open_publisher()
+            axes = place_event(event) if event is not None else {}
+            stream = self._stream_of(publisher, event, axes, metadata)
+            translate = ()
+            publisher.publish(image, axes=axes, stream=stream, translate=translate, policy=self.policy or "latest")
+        except Exception as error:  # noqa: BLE001 - an acquisition must not end because of its live view; counted
+            self._failed("a frame", error)
+
+    def _stream_of(self, publisher: Publisher, event: Any, axes: dict[str, AxisValue], metadata: Any) -> FrameStream:
+        """Return the stream that a frame belongs to; a new one for a new sequence."""
+        if not axes:
+            if self._preview is None:
+                self._preview = publisher.new_stream("live", **describe_sequence(None, _pixel_size(metadata)))
+            return self._preview
+        sequence = getattr(event, "sequence", None)
+        key = getattr(sequence, "uid", None) or self._run_key
+        # Without a sequence (a generator of events) a run that begins again shows by its first place coming again.
+        again = sequence is None and self._run is not None and axes == self._first_index
+        if self._run is None or self._run.ended or key != self._run_key or again:
+            self._begin_run(publisher, sequence, key, _pixel_size(metadata))
+            self._first_index = axes
+        assert self._run is not None
+        return self._run
+
+    def _begin_run(self, publisher: Publisher, sequence: Any, key: object, pixel_size_um: float | None) -> None:
+        if self._run is not None and not self._run.ended:
+            publisher.end_stream(self._run)
+        self._fallback_number += 1
+        title = self._arguments["title"] or "run"
+        name = title if self._fallback_number == 1 else f"{title} {self._fallback_number}"
+        self._run = publisher.new_stream(name, **describe_sequence(sequence, pixel_size_um))
+        self._run_key = key
+
+    def sequenceStarted(self, sequence: Any, metadata: Any = None) -> None:
+        """Begin a run; called by pymmcore-plus. The next frames get layers of their own."""
+        try:
+            publisher = self._open_publisher()
+            self._begin_run(publisher, sequence, getattr(sequence, "uid", None), _pixel_size(metadata))
+            self._first_index = None
+            shape, dtype = _announced_plane(metadata)
+            if shape:
+                publisher.open(shape, dtype)
+        except Exception as error:  # noqa: BLE001 - see frame_ready
+            self._failed("the start of a sequence", error)
+
+    def frameReady(self, image: Any, event: Any = None, metadata: Any = None) -> None:
+        """Call `frame_ready`; pymmcore-plus finds a handler's methods by these names."""
+        self.frame_ready(image, event, metadata)
+
+    def sequenceFinished(self, sequence: Any) -> None:
+        """End a run; called by pymmcore-plus."""
+        try:
+            if self._run is not None and self._publisher is not None:
+                self._publisher.end_stream(self._run)
+        except Exception as error:  # noqa: BLE001 - see frame_ready
+            self._failed("the end of a sequence", error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self.errors += 1
+        if self.errors == 1:
+            logger.warning("scopecast: %s could not be shown: %s: %s", what, type(error).__name__, error)
+        else:
+            logger.debug("scopecast: %s could not be shown", what, exc_info=error)
+
+    # ---- life ----------------------------------------------------------------------------------------------------
+
+    def reserve(self, shape: Sequence[int], dtype: Any, **where: Any) -> Reservation:
+        """Reserve a slot of shared memory that the camera writes into itself; see `Publisher.reserve`."""
+        return self._open_publisher().reserve(shape, dtype, **where)
+
+    @property
+    def publisher(self) -> Publisher:
+        """The publisher underneath, made when it is first needed."""
+        return self._open_publisher()
+
+    def _open_publisher(self) -> Publisher:
+        if self._closed:
+            msg = f"this {type(self).__name__} is closed; make a new one"
+            raise ClosedError(msg)
+        if self._publisher is None or self._publisher.opened_by != os.getpid():
+            # In a forked child the parent's publisher is inert: the child streams for itself.
+            self._publisher = Publisher(**self._arguments)
+            self._files = self._run = self._preview = None
+        return self._publisher
+
+    def stats(self) -> Stats:
+        """Return what became of every frame; see `Stats`."""
+        return self._publisher.stats() if self._publisher is not None else Stats()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until no frame is in flight. Return whether that came about within `timeout` seconds."""
+        return self._publisher is None or self._publisher.flush(timeout)
+
+    def close(self, linger: float | None = None) -> None:
+        """Wait for what is in flight, say goodbye to the viewers, remove the shared memory. Idempotent."""
+        self._closed = True
+        if self._publisher is not None:
+            self._publisher.close(linger)
+
+    def cleanup(self) -> None:
+        """Call `close`; the name that the seed of this API uses."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class NapariStreamingBackend(StreamingBackend):
+    """Streams to napari: a layer for each stream and channel. See `StreamingBackend`."""
+
+    _backend_type = "napari_stream"
+    VIEWER_TYPE = "napari"
+    SHM_PREFIX = "napari_"
+
+
+class FijiStreamingBackend(StreamingBackend):
+    """Streams to Fiji or ImageJ: a hyperstack for each stream. See `StreamingBackend`."""
+
+    _backend_type = "fiji_stream"
+    VIEWER_TYPE = "fiji"
+    SHM_PREFIX = "fiji_"
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - paths of any host
+
+
+def _pixel_size(metadata: Any) -> float | None:
+    """Return the pixel size in µm that a frame's or a sequence's metadata names."""
+    if not isinstance(metadata, dict):
+        return None
+    size = metadata.get("pixel_size_um")
+    if size is None:
+        infos = metadata.get("image_infos") or ({},)
+        size = infos[0].get("pixel_size_um")
+    return float(size) if isinstance(size, int | float) and size > 0 else None
+
+
+def _announced_plane(metadata: Any) -> tuple[tuple[int, ...], str]:
+    """Return the shape and dtype of the frames to come, from pymmcore-plus's summary; ((), "") where it has none."""
+    infos = metadata.get("image_infos") if isinstance(metadata, dict) else None
+    if not infos:
+        return (), ""
+    shape = tuple(int(extent) for extent in infos[0].get("plane_shape") or ())
+    return shape, str(np.dtype(infos[0].get("dtype") or "uint16"))

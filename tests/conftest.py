@@ -1,0 +1,99 @@
+"""What every test gets: a screen, a run directory and settings of its own, and a look at what it leaves behind."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from leftovers import Leftovers
+from scopecast.errors import ScreenError
+from scopecast.screen import ensure_screen
+
+_PRIVATE = Path(tempfile.mkdtemp(prefix="sc-tests-"))
+_NO_SCREEN = pytest.StashKey[str]()
+
+# Before anything imports Qt or napari: both read these once.
+os.environ.setdefault("QT_API", "pyqt6")
+os.environ["NAPARI_CONFIG"] = str(_PRIVATE / "napari.yaml")
+
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_PRIVATE, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if _NO_SCREEN in config.stash:
+        terminalreporter.section("no screen")
+        terminalreporter.line(
+            f"{config.stash[_NO_SCREEN]}\nQt was told to work without one (QT_QPA_PLATFORM=offscreen)."
+        )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def screen(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A screen for the windows of all tests: the machine's, or a virtual one.
+
+    Where there can be none, Qt works offscreen: it would otherwise abort the process at the first window.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(ensure_screen())
+        except ScreenError as error:
+            request.config.stash[_NO_SCREEN] = str(error)
+            os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+        yield
+
+
+@contextlib.contextmanager
+def _private_runtime_dir() -> Iterator[Path]:
+    """A new run directory as SCOPECAST_RUNTIME_DIR; short, as the path of a Unix socket has at most 103 bytes."""
+    base = Path("/tmp")
+    path = Path(tempfile.mkdtemp(prefix="sc-", dir=base if base.is_dir() else None))  # mode 0700
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SCOPECAST_RUNTIME_DIR", str(path))
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared_runtime() -> Iterator[Path]:
+    """The run directory of a module's shared things, such as a running viewer; its module-scoped fixtures request it.
+
+    What they leave behind fails the module's last test.
+    """
+    with _private_runtime_dir() as path:
+        leftovers = Leftovers(path)
+        yield path
+        leftovers.wait_until_none()
+
+
+@pytest.fixture(autouse=True)
+def runtime_dir(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The run directory of the test: the module's if the test uses `shared_runtime` in any way, otherwise its own."""
+    if "shared_runtime" in request.fixturenames:
+        yield request.getfixturevalue("shared_runtime")
+        return
+    with _private_runtime_dir() as path:
+        yield path
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(runtime_dir: Path) -> Iterator[Leftovers]:
+    """Fail a test that leaves shared memory, a process or a live socket behind; what was there before is not its fault.
+
+    As an autouse fixture it is set up first and torn down last: the test's own fixtures have cleaned up by then.
+    """
+    leftovers = Leftovers(runtime_dir)
+    yield leftovers
+    leftovers.wait_until_none()

@@ -1,0 +1,134 @@
+"""What a test may leave behind by mistake: shared memory, processes, live sockets.
+
+A `Leftovers` remembers what there was before; `Leftovers.wait_until_none` gives everything that came since a few seconds
+to go, and otherwise names it. Other programs on the machine may use scopecast at the same time, so that only what can be
+laid at the test's door counts: segments that no unrelated process maps, child processes, and processes that were started
+with the test's run directory in their environment (which finds detached viewers too).
+"""
+
+import contextlib
+import os
+import re
+import socket
+import time
+from pathlib import Path
+
+import psutil
+
+SEGMENT_NAME = re.compile(r"\A[a-z][a-z0-9]{0,14}_[a-z2-7]{8}_[0-9]{1,4}\Z")
+# Python's own helpers, which live until the interpreter ends.
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+_SHM = Path("/dev/shm")
+_PROC = Path("/proc")
+_POLL = 0.02  # seconds between two looks
+
+
+class Leftovers:
+    """What is left of what was made since the construction.
+
+    Parameters
+    ----------
+    runtime_dir : Path
+        The run directory of the test; processes and sockets are told by it.
+    """
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self.runtime_dir = runtime_dir
+        self._segments = _segments()
+        self._processes = self._related_processes()
+
+    def wait_until_none(self, timeout: float = 5.0) -> None:
+        """Return as soon as nothing is left; after `timeout` seconds kill the processes and raise AssertionError."""
+        deadline = time.monotonic() + timeout
+        while rest := self.found():
+            if time.monotonic() > deadline:
+                for process in self._new_processes():
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                raise AssertionError("left behind: " + "; ".join(rest))
+            time.sleep(_POLL)
+
+    def found(self) -> list[str]:
+        """Everything that is left now, a line each."""
+        processes = self._new_processes()
+        segments = _segments() - self._segments
+        if segments:
+            segments -= _mapped_by_others({os.getpid(), *(process.pid for process in processes)})
+        return [
+            *(f"the segment {_SHM / name}" for name in sorted(segments)),
+            *(f"the process {process.pid}: {_describe(process)}" for process in processes),
+            *(f"the live socket {path}" for path in sorted(self.runtime_dir.rglob("*.sock")) if _is_live(path)),
+        ]
+
+    def _new_processes(self) -> set[psutil.Process]:
+        return self._related_processes() - self._processes
+
+    def _related_processes(self) -> set[psutil.Process]:
+        children = set(psutil.Process().children(recursive=True))
+        return {process for process in children | _started_with(self.runtime_dir) if _counts(process)}
+
+
+def _segments() -> set[str]:
+    if not _SHM.is_dir():
+        return set()
+    return {path.name for path in _SHM.iterdir() if SEGMENT_NAME.match(path.name)}
+
+
+def _mapped_by_others(ours: set[int]) -> set[str]:
+    """Names of the segments that processes other than `ours` have mapped."""
+    names: set[str] = set()
+    for entry in _PROC.glob("[0-9]*"):
+        if int(entry.name) in ours:
+            continue
+        try:
+            maps = (entry / "maps").read_text(errors="replace")
+        except OSError:
+            continue  # ended, or another user's
+        names.update(re.findall(rf"{_SHM}/(\S+)", maps))
+    return names
+
+
+def _started_with(runtime_dir: Path) -> set[psutil.Process]:
+    """Processes that had the run directory in their environment when they were started."""
+    mark = os.fsencode(f"SCOPECAST_RUNTIME_DIR={runtime_dir}")
+    found = set()
+    for entry in _PROC.glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            if mark in environment and int(entry.name) != os.getpid():
+                found.add(psutil.Process(int(entry.name)))
+        except (OSError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def _counts(process: psutil.Process) -> bool:
+    """Whether a process is alive and none of Python's own; a zombie counts: nobody waited for it."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return process.ppid() == os.getpid()
+        command = " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+    return not any(helper in command for helper in HELPERS)
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())[:300]
+    except psutil.ZombieProcess:
+        return "a zombie, which nobody has waited for"
+    except psutil.NoSuchProcess:
+        return "just ended"
+
+
+def _is_live(path: Path) -> bool:
+    """Whether someone listens on a socket file."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True

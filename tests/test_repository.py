@@ -1,0 +1,213 @@
+"""The repository as a whole: doctests, examples, what is imported, what must not be in the source, and the wheel."""
+
+import ast
+import doctest
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {"scopecast": ROOT / "streaming" / "scopecast", "scopecast_viewers": ROOT / "viewers" / "scopecast_viewers"}
+HEAVY = {
+    "PyQt6",
+    "imagej",
+    "jpype",
+    "napari",
+    "pymmcore_plus",
+    "qtpy",
+    "scipy",
+    "scyjava",
+    "superqt",
+    "tifffile",
+    "vispy",
+}
+
+
+def modules() -> list[str]:
+    """The names of all modules of both packages, found without importing them."""
+    names = []
+    for package, folder in SOURCES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            names.append(".".join([package, *(part for part in parts if part != "__init__")]))
+    return [name for name in names if not name.endswith(".__main__")]
+
+
+def run(*command: str | Path, timeout: float = 60, **environment: str) -> str:
+    """Run a command in the repository's folder; return what it printed, and fail with it if it fails."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, f"{command} exited with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", modules())
+def test_doctests(name: str):
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in SOURCES:
+            raise
+        pytest.skip(f"{name} needs {error.name}, which is not installed")
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples(example: Path):
+    run(sys.executable, example, timeout=100, SCOPECAST_EXAMPLE_VIEWER="headless")
+
+
+def test_the_producer_imports_nothing_heavy():
+    code = f"import sys, scopecast; heavy = {HEAVY} & set(sys.modules); assert not heavy, heavy"
+    run(sys.executable, "-c", code)
+
+
+def unsafe(source: str) -> Iterator[str]:
+    """What in a module could run code that a peer, a file or a message brings along."""
+    modules = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+    calls = {"eval", "exec", "recv_pyobj", "send_pyobj", "recv_serialized", "literal_eval"}
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (f"{node.lineno}: import {it.name}" for it in names if it.name.partition(".")[0] in modules)
+            case ast.ImportFrom(module=str(module)) if module.partition(".")[0] in modules:
+                yield f"{node.lineno}: from {module} import …"
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in calls:
+                yield f"{node.lineno}: {name}(…)"
+            case ast.keyword(arg="allow_pickle", value=value) if not (
+                isinstance(value, ast.Constant) and not value.value
+            ):
+                yield f"{value.lineno}: allow_pickle"
+
+
+@pytest.mark.parametrize("folder", SOURCES.values(), ids=SOURCES.keys())
+def test_nothing_received_can_run_code(folder: Path):
+    found = [f"{path}:{what}" for path in folder.rglob("*.py") for what in unsafe(path.read_text("utf-8"))]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("import pickle", 1),
+        ("import numpy, pickle as p", 1),
+        ("from cloudpickle.core import loads", 1),
+        ("x = socket.recv_pyobj()", 1),
+        ("dtype = eval(text)", 1),
+        ("np.load(path, allow_pickle=True)", 1),
+        ("np.load(path, allow_pickle=trusted)", 1),
+        ("np.load(path, allow_pickle=False)", 0),
+        ("from host import PicklableBackend", 0),
+        ("from . import wire", 0),
+    ],
+)
+def test_the_look_for_unsafe_code_finds_it(source: str, count: int):
+    assert len(list(unsafe(source))) == count
+
+
+def test_no_file_names_a_machine():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listed.returncode != 0:
+        pytest.skip(f"git can't list the files: {listed.stderr.decode(errors='replace')}")
+    needles = [f"/{folder}/".encode() for folder in ("work", "root")]  # put together here, so that this file has none
+    found = []
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        path = ROOT / name
+        content = path.read_bytes() if path.is_file() else b""
+        if b"\0" in content[:8192]:
+            continue  # an image or other binary file
+        found += [f"{name}: {needle.decode()}" for needle in needles if needle in content]
+    assert found == []
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
+    (path,) = folder.glob("scopecast-*.whl")
+    return path
+
+
+def test_the_wheel_has_every_file_of_both_packages(wheel: Path):
+    expected = {
+        f"{package}/{path.relative_to(folder).as_posix()}"
+        for package, folder in SOURCES.items()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == expected
+
+
+def test_the_wheel_works_with_its_base_dependencies_alone(wheel: Path, tmp_path: Path):
+    """In a bare environment with the wheel and what it requires without extras: linked from here, so nothing is loaded."""
+    venv.create(tmp_path, with_pip=False, symlinks=True)
+    python = tmp_path / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site_packages = Path(run(python, "-c", code).strip())
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        required = importlib.metadata.PathDistribution(zipfile.Path(archive, str(Path(metadata).parent) + "/")).requires
+    for distribution in closure(required or []):
+        link(distribution, site_packages)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
+    run(*pip, "install", "--no-index", "--no-deps", wheel)
+    run(*pip, "check")
+
+    listed = {line.partition("==")[0] for line in run(*pip, "list", "--format", "freeze").split()}
+    assert "scopecast" in listed
+    assert not listed & {canonicalize_name(name) for name in HEAVY}
+    run(
+        python,
+        "-P",
+        "-c",
+        "import scopecast, scopecast_viewers; assert scopecast.__file__.startswith(__import__('sys').prefix)",
+    )
+    assert (tmp_path / "bin" / "scopecast").exists()
+
+
+def closure(requirements: list[str]) -> list[importlib.metadata.Distribution]:
+    """The installed distributions that meet the requirements and, in turn, theirs; without extras of the first."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    todo = [(Requirement(text), "") for text in requirements]
+    while todo:
+        requirement, extra = todo.pop()
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        key = f"{canonicalize_name(requirement.name)}{sorted(requirement.extras)}"
+        if key in found:
+            continue
+        found[key] = importlib.metadata.distribution(requirement.name)
+        for text in found[key].requires or []:
+            todo += [(Requirement(text), each) for each in ["", *requirement.extras]]
+    return list(found.values())
+
+
+def link(distribution: importlib.metadata.Distribution, site_packages: Path) -> None:
+    """Make the files of an installed distribution importable from another environment."""
+    home = Path(str(distribution.locate_file("")))
+    for top in {path.parts[0] for path in distribution.files or [] if path.parts[0] not in ("..", "__pycache__")}:
+        target = site_packages / top
+        if not target.exists():
+            target.symlink_to(home / top)

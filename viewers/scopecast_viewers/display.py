@@ -1,0 +1,64 @@
+"""The display: all that a new viewer implements. Attaching, validation, stacks and accounting are the receiver's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from scopecast_viewers.process import Receiver
+
+__all__ = ["Display"]
+
+
+class Display(ABC):
+    """Shows the streams of a receiver.
+
+    `run` is called on the main thread; every other method is called from the receiver's thread and must return at once.
+    """
+
+    #: The kind of frames that it is sent, and the name of its entry point.
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def run(self, receiver: Receiver) -> None:
+        """Open the window, call ``receiver.start()``, and show ``receiver.streams`` until the window is closed."""
+
+    @abstractmethod
+    def quit(self) -> None:
+        """Make `run` return soon; called from any thread or a signal handler."""
+
+    @abstractmethod
+    def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
+        """Copy a frame out of shared memory.
+
+        Parameters
+        ----------
+        view
+            The slot, read-only; (y, x) or (y, x, 3 or 4).
+        magnitude
+            Whether the pixels are complex and their magnitude is to be taken.
+
+        Returns
+        -------
+        numpy.ndarray
+            A plane of the display's own, which the stack keeps.
+        """
+
+    def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
+        """Whether frames of this dtype and kind can be shown; the others are acknowledged as skipped."""
+        return kind == "image"
+
+    def changed(self) -> None:
+        """Something is new in the receiver's streams. Called after every burst of frames."""
+
+    def report(self, stream_source: str) -> dict[str, float]:
+        """Return fields of the PONG that the display knows: ``drain_p50_ms``, ``drain_p99_ms``, ``paint_p50_ms``."""
+        return {}
+
+    def capture(self, path: str, done: Any) -> None:
+        """Save a picture of the window as PNG, then call ``done("")``, or ``done(reason)`` if that failed."""
+        done(f"a {self.kind} viewer has no window")

@@ -1,0 +1,40 @@
+"""A viewer without a window: receives and keeps every frame, for tests, benchmarks and machines without a screen."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from scopecast_viewers.display import Display
+from scopecast_viewers.pool import PlanePool
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from scopecast_viewers.process import Receiver
+
+__all__ = ["HeadlessDisplay"]
+
+
+class HeadlessDisplay(Display):
+    """Keeps what it is sent, and shows nothing."""
+
+    kind: ClassVar[str] = "headless"
+
+    def __init__(self) -> None:
+        self.pool = PlanePool()
+        self._ended = threading.Event()
+
+    def run(self, receiver: Receiver) -> None:
+        """Receive until `quit` is called."""
+        receiver.start()
+        self._ended.wait()
+        self.pool.close()
+
+    def quit(self) -> None:
+        """Make `run` return."""
+        self._ended.set()
+
+    def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
+        """Copy a frame into a pooled plane."""
+        return self.pool.take(view, magnitude=magnitude)

@@ -1,0 +1,173 @@
+"""A live stream as a viewer sees it: what its publisher says of it, and the stacks that its frames are in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from scopecast_viewers.stack import Stack
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from scopecast.wire import Frame, Stream
+
+    from scopecast_viewers.history import History
+
+__all__ = ["LiveStream", "PaintLog", "Tag"]
+
+State = Literal["live", "ended", "lost", "removed"]
+_RATE_WINDOW = 60
+
+
+class Tag(NamedTuple):
+    """What a stack remembers of a frame beside its pixels.
+
+    Attributes
+    ----------
+    sequence
+        The frame's number at its publisher.
+    sent_ns
+        When it was published, CLOCK_MONOTONIC in nanoseconds.
+    path
+        The file that it is, or ``""``.
+    translate
+        Position (y, x) of its first pixel in the stream's unit, or ().
+    """
+
+    sequence: int
+    sent_ns: int
+    path: str
+    translate: tuple[float, ...]
+
+
+class PaintLog:
+    """What a window has painted of one publisher's frames: how many, and how old they were then."""
+
+    def __init__(self) -> None:
+        self.painted = 0
+        self.ages_ms: deque[float] = deque(maxlen=4096)
+        self.first_ms = 0.0
+        self._lock = threading.Lock()
+
+    def paint(self, tags: list[Tag], *, first: bool = False) -> None:
+        """Count frames that are on the screen now for the first time."""
+        now = time.monotonic_ns()
+        with self._lock:
+            self.painted += len(tags)
+            self.ages_ms.extend((now - tag.sent_ns) / 1e6 for tag in tags)
+            if first and tags:
+                self.first_ms = (now - min(tag.sent_ns for tag in tags)) / 1e6
+
+    def percentiles(self) -> tuple[float, float]:
+        """Return the median and the 99th percentile of the ages, in milliseconds."""
+        with self._lock:
+            ages = list(self.ages_ms)
+        return (float(np.percentile(ages, 50)), float(np.percentile(ages, 99))) if ages else (0.0, 0.0)
+
+
+class LiveStream:
+    """The frames of one run, in as many stacks as they have shapes and dtypes.
+
+    The receiver's thread puts frames in; the viewer's thread reads `stacks` and the counts.
+
+    Parameters
+    ----------
+    source
+        The token of the publisher.
+    title
+        What the publisher calls itself.
+    about
+        The announcement.
+    history
+        Which planes stay in memory; shared by all streams of a viewer.
+
+    Attributes
+    ----------
+    about : scopecast.wire.Stream
+        The newest announcement.
+    stacks : tuple of Stack
+        In order of their first frame.
+    state : str
+        ``"live"``, ``"ended"`` (in good order), ``"lost"`` (its publisher died), or ``"removed"``.
+    received : int
+        Frames that were put into the stacks.
+    newest : tuple of (Stack, index, Tag) or None
+        The frame that came last.
+    log : PaintLog
+        What was painted of this publisher's frames.
+    """
+
+    def __init__(self, source: str, title: str, about: Stream, history: History, log: PaintLog) -> None:
+        self.source, self.title, self.about = source, title, about
+        self.log = log
+        self.stacks: tuple[Stack, ...] = ()
+        self.state: State = "live"
+        self.received = 0
+        self.newest: tuple[Stack, tuple[int, ...], Tag] | None = None
+        self._history = history
+        self._by_signature: dict[tuple[tuple[int, ...], str], Stack] = {}
+        self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The publisher's token and the stream's number: unique among all streams."""
+        return (self.source, self.about.id)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of the stacks."""
+        return tuple(self.about.axes)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second over the last of them; 0 when none came for two seconds."""
+        arrivals = list(self._arrivals)
+        if len(arrivals) < 2 or time.monotonic() - arrivals[-1] > 2.0:
+            return 0.0
+        return (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-6)
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the newest frame was published; None before the first."""
+        newest = self.newest
+        return None if newest is None else (time.monotonic_ns() - newest[2].sent_ns) / 1e9
+
+    def update(self, about: Stream) -> None:
+        """Take a newer announcement: axes and labels may have joined."""
+        old = self.axes
+        self.about = about
+        for position, name in enumerate(about.axes):
+            if name not in old:
+                for stack in self.stacks:
+                    stack.add_axis(name, position)
+
+    def put(self, frame: Frame, plane: npt.NDArray[Any]) -> None:
+        """Put a frame's plane where it belongs."""
+        signature = (plane.shape, plane.dtype.str)
+        stack = self._by_signature.get(signature)
+        if stack is None:
+            preview = not any(name != "c" for name in self.axes)
+            stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview and not self.axes)
+            self._by_signature[signature] = stack
+            self.stacks = (*self.stacks, stack)
+        index = tuple(frame.index)
+        tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
+        stack.put(index, plane, tag)
+        self.received += 1
+        self._arrivals.append(time.monotonic())
+        self.newest = (stack, index, tag)
+
+    def label(self, axis: str, index: int) -> str:
+        """Return the label at an index of an axis, or the index itself."""
+        labels = self.about.labels.get(axis, [])
+        return labels[index] if index < len(labels) else str(index)
+
+    def remove(self) -> None:
+        """Let go of all planes."""
+        self.state = "removed"
+        for stack in self.stacks:
+            stack.clear()

@@ -1,0 +1,287 @@
+"""A source: the receiver's end of the connection to one publisher. Validates, copies out, acknowledges."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import zmq
+from scopecast import wire
+from scopecast.arrays import check_dtype
+from scopecast.errors import ProtocolError, SharedMemoryError, UnsupportedDtypeError
+from scopecast.ring import RingReader
+
+from scopecast_viewers.live import LiveStream, PaintLog
+
+if TYPE_CHECKING:
+    from scopecast.runs import Entry, RunDirectory
+
+    from scopecast_viewers.display import Display
+    from scopecast_viewers.history import History
+
+__all__ = ["Source"]
+
+logger = logging.getLogger(__name__)
+
+State = Literal["greeting", "attached", "refused", "ended", "lost"]
+DRAIN_LIMIT = 64
+#: How many runs of a publisher stay in the viewer.
+KEPT_STREAMS = 3
+#: Milliseconds that a last message may take to leave; the socket closes in the background meanwhile.
+_PARTING_MS = 200
+
+
+class Source:
+    """One publisher that a receiver is attached to, or tries to be.
+
+    Used by the receiver's thread alone; other threads read its attributes.
+
+    Parameters
+    ----------
+    entry
+        The publisher's entry in the run directory.
+    directory
+        The run directory, which knows whether the publisher lives.
+    hello
+        What this receiver says of itself.
+    display
+        Takes the planes.
+    history
+        Keeps them.
+    context
+        The receiver's ZeroMQ context.
+
+    Attributes
+    ----------
+    state : str
+        ``"greeting"``, ``"attached"``, ``"refused"`` (see `problem`), ``"ended"`` or ``"lost"``.
+    problem : str
+        Why frames of this publisher can't be shown, or ``""``.
+    delivered, rejected : int
+        Frames put into a stack; frames that were overwritten before they were copied, and so never shown.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        directory: RunDirectory,
+        hello: wire.Hello,
+        display: Display,
+        history: History,
+        context: zmq.Context[zmq.Socket[bytes]],
+    ) -> None:
+        self.entry = entry
+        self.state: State = "greeting"
+        self.problem = ""
+        self.streams: tuple[LiveStream, ...] = ()
+        self.delivered = self.rejected = self.errors = 0
+        self.superseded = self.dropped = self.published = 0
+        self.last_heard = time.monotonic()
+        self.log = PaintLog()
+        self.answers: list[tuple[int, str]] = []
+        self._directory, self._hello, self._display = directory, hello, display
+        self._history, self._context = history, context
+        self._reader: RingReader | None = None
+        self._by_id: dict[int, LiveStream] = {}
+        self._connect()
+
+    def _connect(self) -> None:
+        self.state = "greeting"
+        self.socket = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.SNDTIMEO, 0),
+            (zmq.RCVTIMEO, 0),
+            (zmq.SNDHWM, 2000),
+            (zmq.RCVHWM, 2000),
+            (zmq.MAXMSGSIZE, wire.MAX_MESSAGE_BYTES),
+            # A reconnected DEALER is a stranger to the publisher, so this one never reconnects: it is made anew.
+            (zmq.RECONNECT_IVL, -1),
+        ):
+            self.socket.setsockopt(option, value)
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+        self.monitor.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(self.entry.endpoint)
+        self._send(self._hello)
+
+    # ---- what comes in -------------------------------------------------------------------------------------------
+
+    def drain(self) -> bool:
+        """Handle up to 64 messages. Return whether there may be more."""
+        for _ in range(DRAIN_LIMIT):
+            try:
+                data = self.socket.recv(zmq.NOBLOCK)
+                while self.socket.getsockopt(zmq.RCVMORE):
+                    data = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            self.last_heard = time.monotonic()
+            try:
+                self._handle(wire.decode_from_publisher(data))
+            except ProtocolError as error:
+                self.errors += 1
+                logger.debug("ignored a message of %s: %s", self.entry.title, error)
+            if self.state in ("ended", "lost"):
+                return False
+        return True
+
+    def _handle(self, message: wire.FromPublisher) -> None:
+        if isinstance(message, wire.Frame):
+            fate = self._receive(message)
+            self._send(wire.Ack(message.epoch, message.slot, message.generation, fate))
+        elif isinstance(message, wire.Ping):
+            self.superseded, self.dropped, self.published = message.superseded, message.dropped, message.published
+            self._send(self._pong(message.number))
+        elif isinstance(message, wire.Stream):
+            self._announce(message)
+        elif isinstance(message, wire.Welcome):
+            self._attach(message)
+        elif isinstance(message, wire.Reject):
+            if message.again:
+                self._send(self._hello)  # we were given up for dead, and are not
+            else:
+                self.state, self.problem = "refused", message.reason
+        elif isinstance(message, wire.End):
+            if stream := self._by_id.get(message.stream):
+                stream.state = "ended"
+        elif isinstance(message, wire.Capture):
+            # The display calls back from its own thread; the answer is sent from this one, by `check`.
+            number = message.number
+            self._display.capture(message.path, lambda error: self.answers.append((number, error)))
+        elif isinstance(message, wire.Bye):
+            self._send(wire.Bye())
+            self._end("ended")
+
+    def _attach(self, welcome: wire.Welcome) -> None:
+        if welcome.token != self.entry.token:
+            msg = f"the publisher calls itself {welcome.token}, its entry says {self.entry.token}"
+            raise ProtocolError(msg)
+        if self._reader is not None and self._reader.epoch == welcome.epoch:
+            self.state = "attached"
+            return
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        try:
+            self._reader = RingReader(welcome.segment, welcome.token, welcome.epoch)
+        except SharedMemoryError as error:
+            self.problem = str(error)
+            logger.warning("frames of %s can't be shown: %s", self.entry.title, error)
+            return
+        self.state, self.problem = "attached", ""
+
+    def _announce(self, about: wire.Stream) -> None:
+        if not len(about.axes) == len(about.steps) == len(about.sizes) == len(set(about.axes)):
+            msg = f"stream {about.id} has {len(about.axes)} axes, {len(about.steps)} steps, {len(about.sizes)} sizes"
+            raise ProtocolError(msg)
+        if stream := self._by_id.get(about.id):
+            if not set(stream.axes) <= set(about.axes):
+                msg = f"stream {about.id} lost an axis: {stream.axes} became {about.axes}"
+                raise ProtocolError(msg)
+            stream.update(about)
+            return
+        stream = LiveStream(self.entry.token, self.entry.title, about, self._history, self.log)
+        self._by_id[about.id] = stream
+        for old in list(self._by_id)[:-KEPT_STREAMS]:
+            self._by_id.pop(old).remove()
+        self.streams = tuple(self._by_id.values())
+
+    def _receive(self, frame: wire.Frame) -> Literal["delivered", "skipped"]:
+        """Copy a frame out of its slot into its stack."""
+        reader, stream = self._reader, self._by_id.get(frame.stream)
+        if reader is None or reader.epoch != frame.epoch or stream is None or len(frame.index) != len(stream.axes):
+            return "skipped"
+        try:
+            dtype = np.dtype(frame.dtype)
+            check_dtype(dtype)
+            if len(frame.shape) not in (2, 3) or (len(frame.shape) == 3 and frame.shape[2] not in (3, 4)):
+                return "skipped"
+            view = reader.view(frame.slot, frame.shape, dtype)
+        except (TypeError, ValueError, UnsupportedDtypeError) as error:
+            self.errors += 1
+            logger.debug("ignored a frame of %s: %s", self.entry.title, error)
+            return "skipped"
+        if not self._display.shows(dtype, frame.kind):
+            return "skipped"
+        if reader.generation(frame.slot) != frame.generation:
+            self.rejected += 1
+            return "skipped"
+        plane = self._display.take(view, magnitude=dtype.kind == "c")
+        # A lease that was taken back (this process was stopped for too long) lets the slot be overwritten any time.
+        if reader.generation(frame.slot) != frame.generation:
+            self.rejected += 1
+            return "skipped"
+        stream.put(frame, plane)
+        self.delivered += 1
+        return "delivered"
+
+    def _pong(self, number: int) -> wire.Pong:
+        p50, p99 = self.log.percentiles()
+        return wire.Pong(
+            number=number,
+            painted=self.log.painted,
+            age_p50_ms=p50,
+            age_p99_ms=p99,
+            first_ms=self.log.first_ms,
+            forgotten=sum(stack.forgotten for stream in self.streams for stack in stream.stacks),
+            **self._display.report(self.entry.token),
+        )
+
+    # ---- coming and going ----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Look after the connection: answer what the display has finished, notice a publisher that has gone."""
+        while self.answers:
+            number, error = self.answers.pop(0)
+            self._send(wire.Captured(number, error[:2000]))
+        if self.state in ("ended", "lost"):
+            return
+        broken = False
+        with suppress(zmq.ZMQError):
+            while True:
+                self.monitor.recv_multipart(zmq.NOBLOCK)
+                broken = True
+        if not self._directory.alive(self.entry.token):
+            # What it sent before it died may still be on its way.
+            if broken and self.drain():
+                return
+            self._end("lost")
+        elif broken:
+            self._close_socket(0)
+            self._connect()
+
+    def _end(self, state: State) -> None:
+        self.state = state
+        for stream in self.streams:
+            if stream.state == "live":
+                stream.state = "ended" if state == "ended" else "lost"
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._close_socket(_PARTING_MS if state == "ended" else 0)
+
+    def leave(self, reason: str) -> None:
+        """Say goodbye, and let go of the publisher's memory. Idempotent."""
+        if self.state not in ("ended", "lost"):
+            self._send(wire.Bye(reason))
+            self._end("ended")
+
+    def remove(self) -> None:
+        """Let go of all planes of its streams."""
+        for stream in self.streams:
+            stream.remove()
+        self._by_id.clear()
+        self.streams = ()
+
+    def _send(self, message: wire.FromReceiver) -> None:
+        # A publisher that does not read is its own problem: it counts what is not acknowledged as dropped.
+        with suppress(zmq.ZMQError):
+            self.socket.send(wire.encode(message), zmq.NOBLOCK)
+
+    def _close_socket(self, linger: int) -> None:
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close(linger)
