@@ -74,7 +74,9 @@ class Account:
     @property
     def counts(self) -> FrameCounts:
         """The counts as they are now."""
-        return FrameCounts(self.published, *self.fates.values(), len(self.pending) + len(self.leased))
+        delivered, superseded, dropped, skipped = (self.fates[fate] for fate in FATES)
+        in_flight = len(self.pending) + len(self.leased)
+        return FrameCounts(self.published, delivered, superseded, dropped, skipped, in_flight)
 
     def skip(self, frames: int = 1) -> None:
         """Count frames that were never sent."""
@@ -198,7 +200,7 @@ class Stats:
         Frames that were sent without their metadata, which was too large or could not be encoded.
     """
 
-    frames: FrameCounts = FrameCounts()
+    frames: FrameCounts = field(default_factory=FrameCounts)
     receivers: tuple[ReceiverStats, ...] = ()
     skipped: dict[str, int] = field(default_factory=dict)
     publish_ms: tuple[float, float] = (0.0, 0.0)

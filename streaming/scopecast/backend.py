@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -18,6 +17,8 @@ from scopecast.publisher import Policy, Publisher
 from scopecast.storage import register_backend
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from scopecast.axes import AxisValue
     from scopecast.publisher import Reservation
     from scopecast.streams import FrameStream
@@ -31,7 +32,7 @@ _IMAGES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", "
 
 
 class StreamingBackend:
-    """Streams batches of images, and the frames of a running acquisition, to the viewers of one kind.
+    r"""Streams batches of images, and the frames of a running acquisition, to the viewers of one kind.
 
     A subclass names its viewer in four class attributes; nothing else is needed. Constructing one allocates nothing
     and launches nothing.
@@ -52,7 +53,7 @@ class StreamingBackend:
     budget
         The most bytes of shared memory; by default 512 MiB, or a quarter of what is free if that is less.
     pattern
-        A regular expression with named groups, such as ``r"t(?P<t>\\d+)"``, that reads the axes from file names;
+        A regular expression with named groups, such as ``r"t(?P<t>\d+)"``, that reads the axes from file names;
         by default the usual names are recognised, see `scopecast.axes.axes_from_path`.
 
     Attributes
@@ -402,7 +403,7 @@ def _pixel_size(metadata: Any) -> float | None:
         return None
     size = metadata.get("pixel_size_um")
     if size is None:
-        infos = metadata.get("image_infos") or ({},)
+        infos: Sequence[dict[str, Any]] = metadata.get("image_infos") or ({},)
         size = infos[0].get("pixel_size_um")
     return float(size) if isinstance(size, int | float) and size > 0 else None
 

@@ -14,13 +14,13 @@ import select
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 import zmq
 
 from scopecast import wire
-from scopecast.accounting import Account, FrameCounts, ReceiverStats
+from scopecast.accounting import Account, ReceiverStats
 from scopecast.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ MISSED_PINGS: Final = 3
 MAX_RECEIVERS: Final = 16
 #: Messages read per turn of the lock, so that a flood of them can't keep a frame waiting.
 DRAIN_LIMIT: Final = 64
+#: Streams that a receiver which joins late is told of; as many as it keeps.
+KEPT_STREAMS: Final = 3
 #: While frames are published faster than this, publish() drains the acknowledgements itself, and the keeper keeps out
 #: of its way: each of its turns would cost the producer a hand-over of the interpreter lock.
 _QUIET_NS: Final = 3_000_000
@@ -96,6 +98,10 @@ class Hub:
     ----------
     changed : threading.Condition
         Notified when a receiver came or went, or a frame's fate was settled.
+    refused : deque of str
+        Tokens of the receivers that could not be served: nobody needs to wait for them.
+    protocol_errors, keeper_errors : int
+        Messages that were ignored; turns of the keeper that failed.
     """
 
     def __init__(self, member: Member, total: Account, lock: threading.Lock) -> None:
@@ -105,9 +111,10 @@ class Hub:
         self.accounts: dict[int, Account] = {}
         self.receivers: dict[bytes, Receiver] = {}
         self.departed: deque[Receiver] = deque(maxlen=MAX_RECEIVERS)
+        self.refused: deque[str] = deque(maxlen=MAX_RECEIVERS)
         self.captured: dict[int, str] = {}
         self.streams: list[wire.Stream] = []
-        self.protocol_errors = 0
+        self.protocol_errors = self.keeper_errors = 0
         self.last_publish_ns = 0
         self._leases: list[Leases] = []  # the current ring's first, then those that wind down
         self._rings: dict[int, Ring] = {}
@@ -117,31 +124,38 @@ class Hub:
         self._numbers = itertools.count(1)
         self._pings = itertools.count(1)
         self._closing = False
-        self._context = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 64)
-        self._socket = self._context.socket(zmq.ROUTER)
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.SNDTIMEO, 0),
-            (zmq.RCVTIMEO, 0),
-            (zmq.SNDHWM, 2000),
-            (zmq.RCVHWM, 2000),
-            (zmq.MAXMSGSIZE, wire.MAX_MESSAGE_BYTES),
-            (zmq.ROUTER_MANDATORY, 1),
-            (zmq.HANDSHAKE_IVL, 2000),
-        ):
-            self._socket.setsockopt(option, value)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._monitor.setsockopt(zmq.LINGER, 0)
-        path = member.directory.socket_path(member.token)
-        self._socket.bind(f"ipc://{path}")
-        member.entry.endpoint = f"ipc://{path}"
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
-        self._descriptors = (self._socket.getsockopt(zmq.FD), self._monitor.getsockopt(zmq.FD), self._wake_read)
-        self._keeper = threading.Thread(target=self._keep, name=f"scopecast-keeper-{member.token}", daemon=True)
-        self._keeper.start()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        with ExitStack() as undo:
+            undo.callback(self._context.term)
+            self._context.set(zmq.MAX_SOCKETS, 64)
+            self._socket = self._context.socket(zmq.ROUTER)
+            undo.callback(self._socket.close, 0)
+            for option, value in (
+                (zmq.LINGER, 0),
+                (zmq.SNDTIMEO, 0),
+                (zmq.RCVTIMEO, 0),
+                (zmq.SNDHWM, 2000),
+                (zmq.RCVHWM, 2000),
+                (zmq.MAXMSGSIZE, wire.MAX_MESSAGE_BYTES),
+                (zmq.ROUTER_MANDATORY, 1),
+                (zmq.HANDSHAKE_IVL, 2000),
+            ):
+                self._socket.setsockopt(option, value)
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            undo.callback(self._monitor.close, 0)
+            undo.callback(self._socket.disable_monitor)
+            path = member.directory.socket_path(member.token)
+            self._socket.bind(f"ipc://{path}")
+            member.entry.endpoint = f"ipc://{path}"
+            self._wake_read, self._wake_write = os.pipe()
+            undo.callback(os.close, self._wake_read)
+            undo.callback(os.close, self._wake_write)
+            os.set_blocking(self._wake_read, False)
+            os.set_blocking(self._wake_write, False)
+            self._socket_fd, self._monitor_fd = self._socket.fileno(), self._monitor.fileno()
+            self._keeper = threading.Thread(target=self._keep, name=f"scopecast-keeper-{member.token}", daemon=True)
+            self._keeper.start()
+            self._resources = undo.pop_all()
 
     # ---- under the lock ------------------------------------------------------------------------------------------
 
@@ -155,20 +169,30 @@ class Hub:
         for receiver in tuple(self.receivers.values()):
             self._welcome(receiver)
         self._bury_rings()
+        self._look_again()
 
     def announce(self, stream: wire.Stream) -> None:
         """Tell the receivers what is fixed about a stream's frames. Under the lock, before its first frame."""
-        self.streams = [known for known in self.streams if known.id != stream.id][-2:] + [stream]
+        # An announcement with fewer axes is kept too: frames that were published under it may not be sent yet.
+        kept = [known for known in self.streams if known.id != stream.id or len(known.axes) < len(stream.axes)]
+        newest = {known.id: None for known in (*kept, stream)}
+        alive = list(newest)[-KEPT_STREAMS:]
+        self.streams = [known for known in (*kept, stream) if known.id in alive]
         self.broadcast(stream)
 
     def broadcast(self, message: wire.FromPublisher) -> None:
         """Send a message to every receiver. Under the lock."""
+        if self._closing:
+            return
         data = wire.encode(message)
         for receiver in tuple(self.receivers.values()):
-            self._send(receiver, data)
+            self._tell(receiver, data)
+        self._look_again()
 
     def dispatch(self) -> None:
         """Send pending frames to every receiver that has credit. Under the lock."""
+        if self._closing or not self._leases:
+            return
         leases = self._leases[0]
         for receiver in tuple(self.receivers.values()):
             while (slot := leases.next_for(receiver.number)) is not None:
@@ -179,8 +203,35 @@ class Hub:
 
     def drain_if_any(self) -> None:
         """Read what has arrived, if anything. Under the lock; cheap where nothing has."""
-        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        for _ in range(2):
+            if self._closing or not self._readable():
+                return
             self._drain()
+        self._look_again()
+
+    def recover(self) -> None:
+        """Put everything in order again after an exception cut into it, such as Ctrl-C between two lines. Under the lock.
+
+        What was in flight is void, and counted as dropped; acknowledgements of it will be ignored.
+        """
+        if self._closing:
+            return
+        with suppress(zmq.ZMQError):
+            # Ends a message of which only the address was sent; otherwise there is nobody of this name.
+            self._socket.send(b"", zmq.NOBLOCK)
+        self.receivers = {address: receiver for address, receiver in self.receivers.items() if receiver.attached}
+        self.accounts.clear()
+        self.accounts.update((receiver.number, receiver.account) for receiver in self.receivers.values())
+        for leases in self._leases:
+            leases.recover()
+        for account in (self.total, *self.accounts.values()):
+            account.pending.clear()
+            account.leased.clear()
+            account.fates["dropped"] += max(0, account.published - sum(account.fates.values()))
+            account.published = sum(account.fates.values())
+        self._bury_rings()
+        self.changed.notify_all()
+        self._wake()
 
     def rows(self) -> tuple[ReceiverStats, ...]:
         """Return a row for each receiver, those that have left included. Under the lock."""
@@ -191,14 +242,25 @@ class Hub:
         """How many frames are pending or leased, over all receivers. Under the lock."""
         return sum(len(account.pending) + len(account.leased) for account in self.accounts.values())
 
-    def counts(self) -> FrameCounts:
-        """Return the counts over all receivers together. Under the lock."""
-        return self.total.counts
-
     def laggards(self) -> str:
         """Name the receivers that hold the most frames. Under the lock."""
         held = sorted(self.receivers.values(), key=lambda receiver: -len(receiver.account.leased))
         return ", ".join(f"{receiver} holds {len(receiver.account.leased)} frames" for receiver in held[:3])
+
+    def _readable(self) -> bool:
+        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+
+    def _look_again(self) -> None:
+        """Wake the keeper if there is something to read. Under the lock, after the last use of the socket.
+
+        ZMQ_FD tells of an arrival only once, and any use of the socket may take that from the keeper.
+        """
+        if not self._closing and self._readable():
+            self._wake()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # a full pipe wakes as well
+            os.write(self._wake_write, b"x")
 
     def _send(self, receiver: Receiver, data: bytes) -> bool:
         try:
@@ -213,10 +275,15 @@ class Hub:
             return False
         return True
 
+    def _tell(self, receiver: Receiver, data: bytes) -> None:
+        """Send what a receiver must not miss; give it up if it does not take it."""
+        if receiver.attached and not self._send(receiver, data):
+            self._part(receiver, "it does not read what it is sent")
+
     def _drain(self) -> bool:
-        """Read up to `DRAIN_LIMIT` messages. Return whether there may be more. Under the lock."""
+        """Read up to `DRAIN_LIMIT` messages, and act on them. Return whether there are more. Under the lock."""
         settled = False
-        for count in range(DRAIN_LIMIT):
+        for _ in range(DRAIN_LIMIT):
             try:
                 address = self._socket.recv(zmq.NOBLOCK)
                 parts = 0
@@ -235,14 +302,11 @@ class Hub:
                 self.protocol_errors += 1
                 logger.debug("scopecast: ignored %s", error)
             settled = True
-        else:
-            count = DRAIN_LIMIT
         if settled:
-            if self._leases:
-                self.dispatch()
+            self.dispatch()
             self._bury_rings()
             self.changed.notify_all()
-        return count == DRAIN_LIMIT
+        return self._readable()
 
     def _handle(self, address: bytes, message: wire.FromReceiver) -> None:
         receiver = self.receivers.get(address)
@@ -281,6 +345,7 @@ class Hub:
         elif self._ring is None:
             reason = "the ring is not made yet"
         if reason:
+            self.refused.append(hello.token)
             self._reply(address, wire.Reject(wire.PROTOCOL, wire.PROTOCOL, reason))
             return
         for known in tuple(self.receivers.values()):
@@ -290,8 +355,9 @@ class Hub:
         account = self.accounts[number] = Account()
         receiver = self.receivers[address] = Receiver(number, address, hello, account)
         logger.info("scopecast: %s is attached", receiver)
-        self._welcome(receiver)
+        # First the leases: the receiver may prove to be gone while it is welcomed, and takes its account with it.
         self._leases[0].attach(number)
+        self._welcome(receiver)
 
     def _welcome(self, receiver: Receiver) -> None:
         if self._ring is None:
@@ -300,9 +366,9 @@ class Hub:
         welcome = wire.Welcome(
             wire.PROTOCOL, entry.token, self._ring.epoch, self._ring.name, HEARTBEAT_S, entry.title, entry.host
         )
-        self._send(receiver, wire.encode(welcome))
+        self._tell(receiver, wire.encode(welcome))
         for stream in self.streams:
-            self._send(receiver, wire.encode(stream))
+            self._tell(receiver, wire.encode(stream))
 
     def _reply(self, address: bytes, message: wire.Reject) -> None:
         with suppress(zmq.ZMQError):
@@ -334,7 +400,7 @@ class Hub:
 
     def _keep(self) -> None:
         poll = select.poll()
-        for descriptor in self._descriptors:
+        for descriptor in (self._socket_fd, self._monitor_fd, self._wake_read):
             poll.register(descriptor, select.POLLIN)
         beat = time.monotonic() + HEARTBEAT_S
         more = False
@@ -347,18 +413,26 @@ class Hub:
             if self._wake_read in ready:
                 with suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
-            elif time.monotonic_ns() - self.last_publish_ns < _QUIET_NS and self._descriptors[0] in ready:
+            elif time.monotonic_ns() - self.last_publish_ns < _QUIET_NS and self._socket_fd in ready:
                 time.sleep(0.001)
             with self.lock:
                 if self._closing:
                     return
-                more = self._drain()
-                if self._descriptors[1] in ready:
-                    self._probe()
-                if time.monotonic() >= beat:
-                    beat = time.monotonic() + HEARTBEAT_S
-                    if not more:
+                try:
+                    self._drain()
+                    if self._monitor_fd in ready:
+                        self._probe()
+                    if time.monotonic() >= beat:
+                        beat = time.monotonic() + HEARTBEAT_S
                         self._beat()
+                    more = self._readable()
+                except Exception as error:  # noqa: BLE001 - without the keeper no lease would ever end; counted
+                    self.keeper_errors += 1
+                    level = logging.ERROR if self.keeper_errors == 1 else logging.DEBUG
+                    logger.log(level, "scopecast: a mistake in the care of the viewers", exc_info=error)
+                    # It may come again at once, and would then take the whole processor.
+                    more = False
+                    self.changed.wait(0.05)
 
     def _probe(self) -> None:
         """Someone's connection broke: ask the locks who died. Under the lock."""
@@ -390,27 +464,26 @@ class Hub:
         """Say goodbye, end the keeper, close the socket and the rings. Idempotent; inert in a forked child."""
         if self._closing or os.getpid() != self._pid:
             return
-        with self.lock:
-            self.broadcast(wire.Bye("the acquisition has ended"))
-            deadline = time.monotonic() + 0.5
-            # A BYE that is still in our socket when it closes is lost, as it does not linger: receivers answer it.
-            while self.receivers and (left := deadline - time.monotonic()) > 0:
-                self.changed.wait(left)
-            for receiver in tuple(self.receivers.values()):
-                self._part(receiver, "the publisher was closed", level=logging.DEBUG)
-            self._closing = True
-        os.write(self._wake_write, b"x")
-        if threading.current_thread() is not self._keeper:
-            self._keeper.join(timeout=5)
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close(0)
-        self._context.term()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-        for ring in self._rings.values():
-            ring.close()
-        self._rings.clear()
+        try:
+            with self.lock:
+                self.broadcast(wire.Bye("the acquisition has ended"))
+                deadline = time.monotonic() + 0.5
+                # A BYE that is still in our socket when it closes is lost, as it does not linger: receivers answer it.
+                while self.receivers and (left := deadline - time.monotonic()) > 0:
+                    self.changed.wait(left)
+        finally:  # also when Ctrl-C cut the wait short
+            with self.lock:
+                for receiver in tuple(self.receivers.values()):
+                    self._part(receiver, "the publisher was closed", level=logging.DEBUG)
+                self._closing = True
+                self.changed.notify_all()
+            self._wake()
+            if threading.current_thread() is not self._keeper:
+                self._keeper.join(timeout=5)
+            self._resources.close()
+            for ring in self._rings.values():
+                ring.close()
+            self._rings.clear()
 
     @property
     def segment_bytes(self) -> int:

@@ -79,6 +79,8 @@ class Leases:
         self._free = list(range(slots))[::-1]
         self._newest: dict[Hashable, int] = {}
         self._pins: dict[Hashable, int] = {}
+        #: The slot that `claim` took last, until the caller has it in hand; for `recover`.
+        self.claimed: int | None = None
 
     @property
     def credit(self) -> int:
@@ -130,6 +132,7 @@ class Leases:
                 return None
             index = found
         slot = self._slots[index]
+        self.claimed = index
         slot.writing, slot.listed = True, False  # from here on nothing below can put it on the free list
         for receiver in tuple(slot.waiting):
             self._settle(index, receiver, "superseded")
@@ -160,8 +163,10 @@ class Leases:
         return None if slot.holders or slot.waiting or slot.writing else index
 
     def cancel(self, index: int) -> None:
-        """Give back a slot whose writing failed; nothing is counted."""
+        """Give back a slot whose writing failed; nothing is counted. Nothing happens to one that is not written."""
         slot = self._slots[index]
+        if not slot.writing:
+            return
         slot.writing = False
         slot.channel = None
         self._reclaim(index)
@@ -231,6 +236,16 @@ class Leases:
                 self._settle(index, receiver, "superseded")
         for index in tuple(self._pins.values()):
             self._unpin(index)
+
+    def recover(self) -> None:
+        """Make every slot free that is not being written, whatever state an exception has left; for `Hub.recover`."""
+        for slot in self._slots:
+            slot.holders.clear()
+            slot.waiting.clear()
+            slot.pinned, slot.listed = False, not slot.writing
+        self._free = [index for index, slot in enumerate(self._slots) if slot.listed][::-1]
+        self._newest.clear()
+        self._pins.clear()
 
     # ---- the receivers' side -------------------------------------------------------------------------------------
 

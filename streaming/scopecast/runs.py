@@ -9,10 +9,12 @@ another process may have by now.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from contextlib import suppress
@@ -33,7 +35,12 @@ ENVIRONMENT = "SCOPECAST_RUNTIME_DIR"
 #: sockaddr_un holds 108 bytes on Linux, 104 on macOS, the final zero included.
 MAX_SOCKET_PATH = 103
 LOG_LIFETIME_S = 86_400.0
+#: A viewer's log is there, and empty, before the viewer itself is: it has this long to start.
+START_S = 120.0
+#: After the directory was removed under its members (logind, at logout), they have this long to enter anew.
+RETURN_S = 5.0
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_TOKEN = re.compile(r"\A[a-z2-7]{8}\Z")
 
 
 def new_token() -> str:
@@ -138,6 +145,15 @@ class RunDirectory:
                 warnings.simplefilter("ignore")
                 path = Path(named) if named else platformdirs.user_runtime_path("scopecast")
         self.path = _private_directory(path)
+        self._identity = self._identify()
+        self._removed_at: float | None = None  # by time.monotonic()
+
+    def _identify(self) -> tuple[int, int]:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return (0, 0)
+        return (status.st_dev, status.st_ino)
 
     def file(self, token: str, suffix: str) -> Path:
         """Return the path of a member's file, such as ``file(token, "log")``."""
@@ -175,21 +191,42 @@ class RunDirectory:
             # Another process may remove or replace it at any moment; what does not parse belongs to nobody we know.
             with suppress(OSError, msgspec.DecodeError):
                 entry = _decode_entry(path.read_bytes())
-                if entry.token == path.stem and role in (None, entry.role) and kind in (None, entry.kind):
+                if (
+                    entry.token == path.stem
+                    and _TOKEN.match(entry.token)
+                    and role in (None, entry.role)
+                    and kind in (None, entry.kind)
+                ):
                     found.append(entry)
         return sorted(found, key=lambda entry: (entry.created, entry.token))
 
     def alive(self, token: str) -> bool:
-        """Whether the member's lock is held."""
+        """Whether the member's lock is held.
+
+        Where the whole directory was removed, all locks went with it, and that says nothing of their holders: they are
+        taken to be alive for the seconds that they need to notice, and to enter anew (see `Member.write`).
+        """
         path = self.file(token, "lock")
         if not path.exists():
-            return False
+            return self._was_removed()
         probe = filelock.FileLock(path, thread_local=False)
         try:
             probe.acquire(timeout=0)
         except (filelock.Timeout, OSError):
             return True
         probe.release()
+        return False
+
+    def _was_removed(self) -> bool:
+        """Whether the directory was removed just now; another may be in its place already."""
+        if (identity := self._identify()) == self._identity:
+            return False
+        now = time.monotonic()
+        if self._removed_at is None:
+            self._removed_at = now
+        if now - self._removed_at < RETURN_S:
+            return True
+        self._identity, self._removed_at = identity, None
         return False
 
     def living(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
@@ -203,7 +240,7 @@ class RunDirectory:
     def clean(self) -> Cleaned:
         """Remove what the dead left: segments, sockets and files; never those of the living."""
         cleaned = Cleaned([], [], 0)
-        tokens = {path.stem for path in self.path.glob("????????.*")}
+        tokens = {path.stem for path in self.path.glob("????????.*") if _TOKEN.match(path.stem)}
         freed = 0
         for token in sorted(tokens):
             lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
@@ -229,8 +266,8 @@ class RunDirectory:
         for name in entry.segments if entry else ():
             if NAME_PATTERN.match(name) and name.split("_")[-2] == token:
                 with suppress(OSError):
-                    size = _segment_size(name)
-                    if unlink_segment(name):
+                    size = _own_segment_size(name)
+                    if size is not None and unlink_segment(name):
                         cleaned.segments.append(name)
                         freed += size
         for suffix in ("sock", "json", "new"):
@@ -240,17 +277,21 @@ class RunDirectory:
         log = self.file(token, "log")
         with suppress(OSError):
             # The log of a viewer that crashed is kept for a day: it is all that tells why.
-            if not log.stat().st_size or time.time() - log.stat().st_mtime > LOG_LIFETIME_S:
+            status = log.stat()
+            if time.time() - status.st_mtime > (LOG_LIFETIME_S if status.st_size else START_S):
                 log.unlink()
         if entry is not None:
             cleaned.members.append(token)
         return freed
 
 
-def _segment_size(name: str) -> int:
-    with suppress(OSError):
-        return (Path("/dev/shm") / name).stat().st_size
-    return 0
+def _own_segment_size(name: str) -> int | None:
+    """Return the bytes of a segment, 0 where the system does not say; None for another user's."""
+    try:
+        status = (Path("/dev/shm") / name).lstat()
+    except OSError:
+        return 0
+    return status.st_size if status.st_uid == os.getuid() else None
 
 
 class Member:
@@ -263,11 +304,14 @@ class Member:
         self.directory = directory
         self.entry = entry
         self._pid = os.getpid()
-        self._lock: filelock.BaseFileLock | None = filelock.FileLock(
-            directory.file(entry.token, "lock"), thread_local=False, mode=0o600
-        )
-        self._lock.acquire(timeout=5)
+        self._writing = threading.Lock()
+        self._lock: filelock.BaseFileLock | None = self._acquire()
         self.write()
+
+    def _acquire(self) -> filelock.BaseFileLock:
+        lock = filelock.FileLock(self.directory.file(self.token, "lock"), thread_local=False, mode=0o600)
+        lock.acquire(timeout=5)
+        return lock
 
     @property
     def token(self) -> str:
@@ -275,7 +319,20 @@ class Member:
         return self.entry.token
 
     def write(self) -> None:
-        """Write the entry, in one step. Also after the directory was removed by another (logind, at logout)."""
+        """Write the entry, in one step; after `close` nothing.
+
+        If the directory was removed by another (logind, at logout), it is made again, and the lock taken in it.
+        """
+        with self._writing:
+            if self._lock is None:
+                return
+            if not self.directory.file(self.token, "lock").exists():
+                _private_directory(self.directory.path)
+                gone, self._lock = self._lock, self._acquire()
+                gone.release()
+            self._write()
+
+    def _write(self) -> None:
         target = self.directory.file(self.token, "json")
         draft = self.directory.file(self.token, "new")
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
@@ -283,8 +340,11 @@ class Member:
 
     def close(self) -> None:
         """Remove the member's files and free its lock. Idempotent; does nothing in a forked child."""
-        lock, self._lock = self._lock, None
-        if lock is None or os.getpid() != self._pid:
+        if os.getpid() != self._pid:  # before the lock, which a thread of the parent's may hold for ever here
+            return
+        with self._writing:
+            lock, self._lock = self._lock, None
+        if lock is None:
             return
         for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new")):
             with suppress(OSError):

@@ -284,7 +284,7 @@ def encode_metadata(metadata: Any) -> msgspec.Raw | None:
     >>> encode_metadata({"blob": "x" * 20_000}) is None
     True
     """
-    if not metadata:
+    if metadata is None:
         return _NIL
     try:
         data = _metadata_encoder.encode(metadata)

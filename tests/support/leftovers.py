@@ -1,9 +1,9 @@
 """What a test may leave behind by mistake: shared memory, processes, live sockets.
 
-A `Leftovers` remembers what there was before; `Leftovers.wait_until_none` gives everything that came since a few seconds
-to go, and otherwise names it. Other programs on the machine may use scopecast at the same time, so that only what can be
-laid at the test's door counts: segments that no unrelated process maps, child processes, and processes that were started
-with the test's run directory in their environment (which finds detached viewers too).
+A `Leftovers` remembers what there was before; `wait_until_none` gives everything that came since some seconds to go,
+and otherwise names it. Other programs on the machine may use scopecast at the same time, so only what can be laid at
+the test's door counts: segments that no unrelated process maps, child processes, and processes that were started with
+the test's run directory in their environment (which finds detached viewers too).
 """
 
 import contextlib

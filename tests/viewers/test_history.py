@@ -173,13 +173,13 @@ def test_a_stalled_disk_never_holds_up_put(tmp_path, stall):
         for number in range(100):
             stack.put((number,), plane(number))  # on this thread, while the disk is stalled
             assert history.stats().resident_bytes <= 8 * NBYTES + 2 * NBYTES
-        assert stall.inside.wait(DEADLINE)
+            if number == 8:
+                assert stall.inside.wait(DEADLINE)  # with the oldest
 
         assert history.spilled == 0
         assert stack.forgotten == 90
-        first, *rest = kept = [number for number in range(100) if stack.state((number,)) == "here"]
-        assert rest == list(range(91, 100))
-        assert first < 10  # with the disk, and still in memory
+        kept = [number for number in range(100) if stack.state((number,)) == "here"]
+        assert kept == [0, *range(91, 100)]  # the disk has the first, so forgetting it would free nothing
         for number in kept:
             assert (stack.plane((number,)) == number).all()
 

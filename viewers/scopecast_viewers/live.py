@@ -93,6 +93,9 @@ class LiveStream:
         In order of their first frame.
     state : str
         ``"live"``, ``"ended"`` (in good order), ``"lost"`` (its publisher died), or ``"removed"``.
+    parts : tuple of (Stack, channel)
+        The channels that each stack has, by their index on the axis ``"c"`` (0 without one), in order of their first
+        frame: what a viewer with a layer per channel shows.
     received : int
         Frames that were put into the stacks.
     newest : tuple of (Stack, index, Tag) or None
@@ -105,11 +108,14 @@ class LiveStream:
         self.source, self.title, self.about = source, title, about
         self.log = log
         self.stacks: tuple[Stack, ...] = ()
+        self.parts: tuple[tuple[Stack, int], ...] = ()
+        self.latest: dict[tuple[int, int], tuple[int, ...]] = {}  # where the newest frame of each part is
+        self.magnitudes: frozenset[int] = frozenset()  # ids of the stacks whose frames were complex
         self.state: State = "live"
         self.received = 0
         self.newest: tuple[Stack, tuple[int, ...], Tag] | None = None
         self._history = history
-        self._by_signature: dict[tuple[tuple[int, ...], str], Stack] = {}
+        self._by_signature: dict[tuple[tuple[int, ...], str, bool], Stack] = {}
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
 
     @property
@@ -139,24 +145,33 @@ class LiveStream:
     def update(self, about: Stream) -> None:
         """Take a newer announcement: axes and labels may have joined."""
         old = self.axes
+        if "c" in about.axes and "c" not in old:
+            self.parts = tuple((stack, 0) for stack in self.stacks)
         self.about = about
         for position, name in enumerate(about.axes):
             if name not in old:
                 for stack in self.stacks:
                     stack.add_axis(name, position)
+                self.latest = {part: (*index[:position], 0, *index[position:]) for part, index in self.latest.items()}
 
-    def put(self, frame: Frame, plane: npt.NDArray[Any]) -> None:
-        """Put a frame's plane where it belongs."""
-        signature = (plane.shape, plane.dtype.str)
+    def put(self, frame: Frame, plane: npt.NDArray[Any], *, magnitude: bool = False) -> None:
+        """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex."""
+        signature = (plane.shape, plane.dtype.str, magnitude)
         stack = self._by_signature.get(signature)
         if stack is None:
             preview = not any(name != "c" for name in self.axes)
-            stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview and not self.axes)
+            stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview)
             self._by_signature[signature] = stack
             self.stacks = (*self.stacks, stack)
+            if magnitude:
+                self.magnitudes |= {id(stack)}
         index = tuple(frame.index)
         tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
         stack.put(index, plane, tag)
+        part = (stack, index[self.axes.index("c")] if "c" in self.axes else 0)
+        self.latest[id(stack), part[1]] = index
+        if part not in self.parts:
+            self.parts = (*self.parts, part)
         self.received += 1
         self._arrivals.append(time.monotonic())
         self.newest = (stack, index, tag)

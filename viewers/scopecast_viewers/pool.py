@@ -204,8 +204,8 @@ class PlanePool:
         for shelf in used:
             share = self._spare_bytes // len(used) // shelf.nbytes
             shelf.spares = min(max(2, share), MOST_SPARES)
-            # More than the spares by the planes in use at a time: otherwise a returning buffer would find its place taken
-            # by a fresh one, and every plane would cost a buffer.
+            # More than the spares by the planes in use at a time: otherwise a returning buffer would find its place
+            # taken by a fresh one, and every plane would cost a buffer.
             shelf.keep = max(shelf.spares + 2, min(2 * share, 2 * MOST_SPARES))
             while len(shelf.idle) > shelf.keep:
                 try:

@@ -209,12 +209,13 @@ class Source:
         if reader.generation(frame.slot) != frame.generation:
             self.rejected += 1
             return "skipped"
-        plane = self._display.take(view, magnitude=dtype.kind == "c")
+        magnitude = dtype.kind == "c"
+        plane = self._display.take(view, magnitude=magnitude)
         # A lease that was taken back (this process was stopped for too long) lets the slot be overwritten any time.
         if reader.generation(frame.slot) != frame.generation:
             self.rejected += 1
             return "skipped"
-        stream.put(frame, plane)
+        stream.put(frame, plane, magnitude=magnitude)
         self.delivered += 1
         return "delivered"
 

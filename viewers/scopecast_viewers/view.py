@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.stack import Layout, Stack
 
 NOTHING_FIXED: Final[Mapping[str, int]] = {}
 
@@ -50,9 +50,14 @@ class StackView:
         return dict(self._fixed)
 
     @property
+    def layout(self) -> Layout:
+        """Axes, extent and planes that it goes by: the stack's of now."""
+        return self._stack.layout
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Extent of the leading axes, then the plane's."""
-        layout = self._stack.layout
+        layout = self.layout
         free = (size for name, size in zip(layout.axes, layout.shape, strict=True) if name not in self._fixed)
         return (*free, *self._stack.plane_shape)
 
@@ -125,7 +130,7 @@ class StackView:
         return whole.astype(whole.dtype if dtype is None else dtype, copy=bool(copy))
 
     def _select(self, given: tuple[int | slice | EllipsisType, ...]) -> Any:
-        stack, fixed, layout = self._stack, self._fixed, self._stack.layout
+        stack, fixed, layout = self._stack, self._fixed, self.layout
         free = [at for at, name in enumerate(layout.axes) if name not in fixed]
         key = _padded(given, len(free) + len(stack.plane_shape))
         # As on numpy's arrays: what is out of range is an error even where another axis selects nothing.

@@ -1,0 +1,92 @@
+"""A channel of a stack as the data of a napari layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scopecast_viewers.view import StackView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scopecast_viewers.stack import Layout, Stack
+
+__all__ = ["LayerData"]
+
+
+class LayerData(StackView):
+    """A view of a stack that grows only when the GUI's thread says so, with a place for every axis of the viewer.
+
+    napari reads a layer's shape once and slices it many times; if the stack grew downwards in between, the same index
+    would mean another plane. So the extent is that of the last `advance`. napari also aligns the layers' axes from the
+    last one: a layer without z beside one with (t, z) would have its t on the slider of z. So all layers have the same
+    axes, and those that a stream lacks have an extent of 1.
+
+    Parameters
+    ----------
+    stack
+        What it shows.
+    fixed
+        Absolute index on the axes that are left out.
+    axes
+        The leading axes of all layers, in order.
+    """
+
+    def __init__(self, stack: Stack, fixed: Mapping[str, int], axes: tuple[str, ...]) -> None:
+        super().__init__(stack, fixed)
+        self.axes = axes
+        self._frozen = stack.layout
+
+    @property
+    def layout(self) -> Layout:
+        """Axes, extent and planes as of the last `advance`."""
+        return self._frozen
+
+    def advance(self) -> bool:
+        """Take over how far the stack has grown. Return whether the extent has changed."""
+        old, self._frozen = self._frozen, self._stack.layout
+        return (old.origin, old.shape) != (self._frozen.origin, self._frozen.shape)
+
+    @property
+    def origin(self) -> tuple[int, ...]:
+        """The absolute index at which each of `axes` begins; 0 for those that the stack lacks."""
+        lowest = dict(zip(self._frozen.axes, self._frozen.origin, strict=True))
+        return tuple(lowest.get(name, 0) for name in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent of each of `axes`, then the plane's."""
+        extent = dict(zip(self._frozen.axes, self._frozen.shape, strict=True))
+        return (*(extent.get(name, 1) for name in self.axes), *self._stack.plane_shape)
+
+    def place(self, where: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the stack's index for absolute positions along the viewer's axes."""
+        return tuple(self._fixed.get(name, where.get(name, 0)) for name in self._frozen.axes)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a part of the array, as numpy does; see `StackView.__getitem__`."""
+        lacking = [at for at, name in enumerate(self.axes) if name not in self._frozen.axes]
+        if not lacking:
+            return super().__getitem__(key)
+        key = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in [part for part in key if part is Ellipsis]:
+            at = next(position for position, part in enumerate(key) if part is Ellipsis)
+            key = (*key[:at], *(slice(None),) * (self.ndim - len(key) + 1), *key[at + 1 :])
+        key = (*key, *(slice(None),) * (self.ndim - len(key)))
+        part = super().__getitem__(tuple(chosen for at, chosen in enumerate(key) if at not in lacking))
+        # Put the axes of extent 1 back where they are sliced, and drop the plane where the slice is empty.
+        inserted = 0
+        for at, chosen in enumerate(key):
+            if isinstance(chosen, slice):
+                if at in lacking:
+                    part = part[(slice(None),) * inserted + (None,)]
+                    if not len(range(*chosen.indices(1))):
+                        part = part[(slice(None),) * inserted + (slice(0, 0),)]
+                inserted += 1
+            elif at in lacking and chosen not in (0, -1):
+                msg = f"index {chosen} is out of bounds for axis {at} with size 1"
+                raise IndexError(msg)
+        return part
+
+    def __repr__(self) -> str:
+        return f"LayerData(shape={self.shape}, dtype={self.dtype}, axes={self.axes}, fixed={self._fixed})"

@@ -1,0 +1,74 @@
+"""The napari receiver process: a window of its own that shows every napari stream of this user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from scopecast_viewers.display import Display
+from scopecast_viewers.pool import PlanePool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from scopecast_viewers.napari.live_view import LiveView
+    from scopecast_viewers.process import Receiver
+
+__all__ = ["NapariDisplay"]
+
+WINDOW = (1280, 860)
+
+
+class NapariDisplay(Display):
+    """A napari window."""
+
+    kind: ClassVar[str] = "napari"
+
+    def __init__(self) -> None:
+        self.pool = PlanePool()
+        self._view: LiveView | None = None
+        self._quitting = False
+
+    def run(self, receiver: Receiver) -> None:
+        """Open the window, attach, and show until the window is closed."""
+        import napari
+
+        from scopecast_viewers.napari.live_view import LiveView
+
+        viewer = napari.Viewer(title="scopecast")
+        viewer.window.resize(*WINDOW)
+        view = self._view = LiveView(viewer, receiver)
+        receiver.start()
+        if not self._quitting:
+            napari.run()
+        self._view = None
+        view.stop()
+        self.pool.close()
+
+    def quit(self) -> None:
+        """Close the window."""
+        self._quitting = True
+        if (view := self._view) is not None:
+            view.ask(view.close)
+
+    def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
+        """Copy a frame into a pooled plane."""
+        return self.pool.take(view, magnitude=magnitude)
+
+    def changed(self) -> None:
+        """Have the window brought up to date at its next tick."""
+        if (view := self._view) is not None:
+            view.notify()
+
+    def report(self, stream_source: str) -> dict[str, float]:
+        """Return how long updates and painting take."""
+        view = self._view
+        return {} if view is None else view.report()
+
+    def capture(self, path: str, done: Callable[[str], None]) -> None:
+        """Save a picture of the window."""
+        if (view := self._view) is None:
+            done("the window is not open")
+        else:
+            view.ask(lambda: view.capture(path, done))

@@ -1,0 +1,78 @@
+"""The sliders follow the newest frame, until the user moves one."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from napari.viewer import Viewer
+
+__all__ = ["Follower"]
+
+
+class Follower:
+    """Moves the sliders of a viewer, and notices when somebody else does.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    stopped
+        Called when the user has moved a slider, and following has ended.
+
+    Attributes
+    ----------
+    following : bool
+        Whether the sliders follow.
+    """
+
+    def __init__(self, viewer: Viewer, stopped: Callable[[], None]) -> None:
+        self.viewer = viewer
+        self.following = True
+        self._stopped = stopped
+        self._ours = 0
+        self._last: tuple[float, ...] = ()
+        viewer.dims.events.point.connect(self._moved)
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Mark the changes of the sliders in this block as ours, not the user's."""
+        self._ours += 1
+        try:
+            yield
+        finally:
+            self._ours -= 1
+            self._last = tuple(self.viewer.dims.point)
+
+    def _moved(self, _event: Any = None) -> None:
+        if self._ours or not self.following:
+            return
+        dims = self.viewer.dims
+        before, now = self._last, tuple(dims.point)
+        self._last = now
+        sliders = [axis for axis in range(len(now)) if axis not in dims.displayed]
+        # Another layer may have given the viewer another number of axes; that is nobody's wish to look elsewhere.
+        if len(before) == len(now) and any(before[axis] != now[axis] for axis in sliders):
+            self.following = False
+            self._stopped()
+
+    def go(self, axes: tuple[str, ...], where: Mapping[str, int], steps: Mapping[str, float]) -> bool:
+        """Move the sliders to absolute positions along the viewer's axes. Return whether one had to move."""
+        dims = self.viewer.dims
+        first = dims.ndim - len(axes) - 2
+        moves = {
+            first + at: where.get(name, 0) * steps.get(name, 1.0) for at, name in enumerate(axes) if first + at >= 0
+        }
+        # An axis that the user has put on the canvas (a volume in 3-D) has no slider.
+        moves = {axis: to for axis, to in moves.items() if axis not in dims.displayed and dims.point[axis] != to}
+        if moves:
+            with self.moving():
+                dims.set_point(list(moves), list(moves.values()))
+        return bool(moves)
+
+    def disconnect(self) -> None:
+        """Stop listening to the viewer."""
+        self.viewer.dims.events.point.disconnect(self._moved)

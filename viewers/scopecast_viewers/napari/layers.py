@@ -1,0 +1,328 @@
+"""Keeps the layers of a napari viewer in step with live streams: a layer for each stream and channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.colormaps import Colormap
+
+from scopecast.axes import sort_axes
+from scopecast_viewers.colors import GRAY, channel_color
+from scopecast_viewers.live import Tag
+from scopecast_viewers.napari.data import LayerData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.stack import Stack
+
+__all__ = ["LiveLayer", "LiveLayers", "contrast_limits"]
+
+#: What the user may have set, and keeps when a layer must be made anew because an axis joined.
+_KEPT = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits_range", "contrast_limits")
+_SAMPLE = 256  # pixels along an axis that the contrast is estimated from
+
+
+def contrast_limits(plane: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return limits that show a plane well: the 0.1th and 99.9th percentile of its finite pixels.
+
+    Parameters
+    ----------
+    plane
+        The pixels, (y, x) or (y, x, 3 or 4).
+
+    Returns
+    -------
+    low, high : float
+        (0, 1) if no pixel is finite; ``low < high`` always.
+
+    Examples
+    --------
+    >>> contrast_limits(np.full((4, 4), np.nan))
+    (0.0, 1.0)
+    >>> contrast_limits(np.full((4, 4), 7, "uint16"))
+    (7.0, 8.0)
+    """
+    step = [max(1, extent // _SAMPLE) for extent in plane.shape[:2]]
+    sample = np.asarray(plane[:: step[0], :: step[1]], dtype=np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return (0.0, 1.0)
+    low, high = (float(value) for value in np.percentile(sample, (0.1, 99.9)))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def contrast_range(limits: tuple[float, float], dtype: np.dtype[Any], plane: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return how far the contrast sliders reach: for integers, the bit depth that the camera seems to have."""
+    if dtype.kind == "b":
+        return (0.0, 1.0)
+    if dtype.kind in "iu":
+        bits = max(8, int(max(int(plane.max()), 1)).bit_length())
+        if dtype.kind == "u":
+            return (0.0, float(min(2**bits - 1, int(np.iinfo(dtype).max))))
+        return (float(min(int(plane.min()), 0)), float(2**bits - 1))
+    return (min(limits[0], 0.0), limits[1] + (limits[1] - limits[0]))
+
+
+def _colormap(color: str) -> Colormap | str:
+    """Return napari's colormap for a colour: from black to ``#rrggbb``, or one of its own by name."""
+    if color == GRAY:
+        return "gray"
+    return Colormap(["#000000", color], name=color) if color.startswith("#") else color
+
+
+class LiveLayer:
+    """A layer that shows one channel of a stack.
+
+    Attributes
+    ----------
+    layer : napari.layers.Image
+        The layer.
+    shown : Tag or None
+        The frame that it shows since its last slicing.
+    """
+
+    def __init__(self, stream: LiveStream, stack: Stack, channel: int, axes: tuple[str, ...]) -> None:
+        self.stream, self.stack, self.channel = stream, stack, channel
+        fixed = {"c": channel} if "c" in stack.axes else {}
+        self.data = LayerData(stack, fixed, axes)
+        self.layer: Image = None
+        self.shown: Tag | None = None
+        self.painted = -1
+        self.version = -1
+        self._auto: tuple[float, float] | None = None  # limits that we chose from a frame without any contrast
+        self._color = ""
+
+    @property
+    def name(self) -> str:
+        """What the layer is called: the channel and the run."""
+        title = self.stream.about.title
+        if "c" in self.stack.axes:
+            title = f"{self.stream.label('c', self.channel)} · {title}"
+        shapes = [stack for stack, channel in self.stream.parts if channel == self.channel]
+        if len(shapes) > 1:
+            size = "x".join(str(extent) for extent in self.stack.plane_shape[::-1][-2:])
+            title += f" ({size} {self.stack.dtype})"
+        return f"|{title}|" if id(self.stack) in self.stream.magnitudes else title
+
+    def add(self, viewer: Viewer, units: tuple[str, ...]) -> None:
+        """Make the layer, with contrast and colour from its newest frame."""
+        plane = self._newest_plane()
+        rgb = len(self.stack.plane_shape) == 3
+        about: dict[str, Any] = {"name": self.name, "rgb": rgb, "multiscale": False, "cache": False}
+        about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
+        if id(self.stack) in self.stream.magnitudes:
+            about["metadata"]["scopecast"]["pixels"] = "magnitude of complex values"
+        if not rgb:
+            limits = contrast_limits(plane)
+            self._auto = limits if self._flat(plane) else None
+            self._color = self._wanted_color()
+            about.update(contrast_limits=limits, colormap=_colormap(self._color))
+            about["blending"] = "additive" if "c" in self.stack.axes else "translucent_no_depth"
+        self.layer = viewer.add_image(self.data, **about, **self.geometry(), units=units)
+        if not rgb:
+            self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
+            self.layer.contrast_limits = limits
+
+    def geometry(self) -> dict[str, Any]:
+        """Return scale, translation and axis labels, as `add_image` takes them."""
+        about = self.stream.about
+        step = dict(zip(about.axes, about.steps, strict=True))
+        steps = [step.get(name) or 1.0 for name in self.data.axes]
+        y, x = (*about.scale, 1.0, 1.0)[:2]
+        return {
+            "scale": (*steps, y, x),
+            "translate": (*(at * by for at, by in zip(self.data.origin, steps, strict=True)), *self._corner()),
+            "axis_labels": (*self.data.axes, "y", "x"),
+        }
+
+    @property
+    def world(self) -> tuple[float, ...]:
+        """Corner and size of the plane on the canvas."""
+        y, x = (*self.stream.about.scale, 1.0, 1.0)[:2]
+        height, width = self.stack.plane_shape[:2]
+        return (*self._corner(), y * height, x * width)
+
+    def _corner(self) -> tuple[float, float]:
+        newest = self.stack.newest
+        tag = self.stack.tag(newest) if newest is not None else None
+        corner = tag.translate if isinstance(tag, Tag) else ()
+        return (float(corner[0]), float(corner[1])) if len(corner) == 2 else (0.0, 0.0)
+
+    def _newest_plane(self) -> npt.NDArray[Any]:
+        """Return the newest plane of this channel; zeros if it was forgotten."""
+        index = self.stream.latest.get((id(self.stack), self.channel))
+        plane = None if index is None else self.stack.plane(index)
+        return self.stack.zero if plane is None else plane
+
+    @staticmethod
+    def _flat(plane: npt.NDArray[Any]) -> bool:
+        return bool(plane[0, 0] == plane.max() == plane.min())
+
+    def _wanted_color(self) -> str:
+        about = self.stream.about
+        count = len({channel for _, channel in self.stream.parts})
+        announced = about.colors[self.channel] if self.channel < len(about.colors) else ""
+        return channel_color(self.stream.label("c", self.channel), self.channel, count, announced)
+
+    def settle(self, plane: npt.NDArray[Any] | None) -> None:
+        """Choose contrast and colour again, where the first frame told nothing and the user has set nothing."""
+        if self._auto is not None and plane is not None and not self._flat(plane):
+            if tuple(self.layer.contrast_limits) == self._auto:
+                limits = contrast_limits(plane)
+                self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
+                self.layer.contrast_limits = limits
+            self._auto = None
+        color = self._wanted_color() if self._color else ""
+        if color != self._color:
+            # A second channel has come: the first is not gray any more, unless the user chose its colour.
+            ours = _colormap(self._color)
+            if self.layer.colormap.name == (ours if isinstance(ours, str) else ours.name):
+                self.layer.colormap = _colormap(color)
+            self._color = color
+
+    def rebuild(self, viewer: Viewer, axes: tuple[str, ...], units: tuple[str, ...]) -> None:
+        """Make the layer anew over other axes; what the user has set stays."""
+        old = self.layer
+        kept = {name: getattr(old, name) for name in _KEPT}
+        position, selected, name = viewer.layers.index(old), old in viewer.layers.selection, old.name
+        viewer.layers.remove(old)
+        self.data = LayerData(self.stack, self.data.fixed or ({"c": 0} if "c" in self.stack.axes else {}), axes)
+        self.add(viewer, units)
+        viewer.layers.move(len(viewer.layers) - 1, position)
+        self.layer.name = name
+        for attribute, value in kept.items():
+            setattr(self.layer, attribute, value)
+        if not selected:
+            viewer.layers.selection.discard(self.layer)
+
+    def grow(self) -> None:
+        """Tell napari how far the stack reaches now."""
+        geometry = self.geometry()
+        if tuple(self.layer.translate) != tuple(geometry["translate"]):
+            self.layer.translate = geometry["translate"]
+        self.layer.data = self.data
+
+    def tag_at(self, where: Mapping[str, int]) -> Tag | None:
+        """Return the tag of the frame at absolute positions along the viewer's axes; None where nothing has come."""
+        tag = self.stack.tag(self.data.place(where))
+        return tag if isinstance(tag, Tag) else None
+
+
+class LiveLayers:
+    """The layers of all live streams in one viewer. Used on the GUI's thread only.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.axes: tuple[str, ...] = ()
+        self.units: tuple[str, ...] = ("pixel", "pixel")
+        self._layers: dict[tuple[int, int], LiveLayer] = {}
+        self._closed: set[tuple[int, int]] = set()  # layers that the user has deleted
+        self.incomplete = False  # more layers are to be made at the next update
+        self.moved_on = False  # a new run lies elsewhere on the canvas than the one before it
+
+    def __iter__(self) -> Any:
+        return iter(self._layers.values())
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def update(self, streams: Iterable[LiveStream]) -> list[LiveLayer]:
+        """Add what is new, remove what is gone, and grow what has grown.
+
+        A layer takes napari a tenth of a second to make, so only one is made at a time: see `incomplete`.
+
+        Returns
+        -------
+        list of LiveLayer
+            Those that napari has sliced anew.
+        """
+        streams = tuple(streams)
+        self.incomplete = False
+        self._remove_gone(streams)
+        self._widen(streams)
+        touched = []
+        for stream in streams:
+            for stack, channel in stream.parts:
+                key = (id(stack), channel)
+                if key in self._closed:
+                    continue
+                live = self._layers.get(key)
+                if live is None:
+                    if touched and touched[-1].version < 0:
+                        self.incomplete = True
+                        continue
+                    live = LiveLayer(stream, stack, channel, self.axes)
+                    self._make_room(live)
+                    live.add(self.viewer, self.units)
+                    self._layers[key] = live
+                    touched.append(live)
+                    continue
+                version = stack.version
+                if live.version != version and live.data.advance():
+                    live.grow()
+                    touched.append(live)
+                live.version = version
+        return touched
+
+    def _remove_gone(self, streams: tuple[LiveStream, ...]) -> None:
+        wanted = {(id(stack), channel) for stream in streams for stack, channel in stream.parts}
+        for key, live in tuple(self._layers.items()):
+            if live.layer not in self.viewer.layers:
+                del self._layers[key]  # the user deleted it
+                if key in wanted:
+                    self._closed.add(key)
+            elif key not in wanted:
+                del self._layers[key]
+                self.viewer.layers.remove(live.layer)
+
+    def _widen(self, streams: tuple[LiveStream, ...]) -> None:
+        """Take in the axes of new streams; all layers get them."""
+        axes = sort_axes([*self.axes, *(name for stream in streams for name in stream.axes if name != "c")])
+        units = self._agreed_units(streams, axes)
+        if units != self.units and axes == self.axes:
+            for live in self._layers.values():
+                live.layer.units = units
+        stale = [live for live in self._layers.values() if live.data.axes != axes or self._lost_channel(live)]
+        self.axes, self.units = axes, units
+        for live in stale:
+            live.rebuild(self.viewer, axes, units)
+
+    @staticmethod
+    def _agreed_units(streams: tuple[LiveStream, ...], axes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the unit of each axis: what all streams say, or "pixel"; napari has one unit for all layers."""
+        said: dict[str, set[str]] = {}
+        for stream in streams:
+            unit = stream.about.units or "pixel"
+            said.setdefault("yx", set()).add(unit)
+            for name, step in zip(stream.about.axes, stream.about.steps, strict=True):
+                said.setdefault(name, set()).add(unit if name == "z" and step != 1.0 else "pixel")
+        agreed = [next(iter(said.get(name, ()))) if len(said.get(name, ())) == 1 else "pixel" for name in axes]
+        plane = next(iter(said["yx"])) if len(said.get("yx", ())) == 1 else "pixel"
+        return (*agreed, plane, plane)
+
+    @staticmethod
+    def _lost_channel(live: LiveLayer) -> bool:
+        return "c" in live.stack.axes and "c" not in live.data.fixed
+
+    def _make_room(self, new: LiveLayer) -> None:
+        """Clear the canvas for a new run: hide the former runs of its publisher, and look at where it is."""
+        others = list(self._layers.values())
+        if any(live.stream is new.stream for live in others):
+            return
+        for live in others:
+            if live.stream.source == new.stream.source:
+                live.layer.visible = False
+        self.moved_on = not others or others[-1].world != new.world

@@ -1,0 +1,258 @@
+"""The live view: a napari viewer that shows the streams of a receiver, at the pace at which it can paint."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QEvent, QObject, QTimer
+
+from scopecast_viewers.napari.follow import Follower
+from scopecast_viewers.napari.layers import LiveLayers
+from scopecast_viewers.napari.status import StatusLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.viewer import Viewer
+
+    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.napari.layers import LiveLayer
+    from scopecast_viewers.process import Receiver
+
+__all__ = ["LiveView"]
+
+TICK_MS = 15
+#: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
+MAX_WAIT_S = 0.1
+STATUS_S = 0.25
+
+
+class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
+    """Shows the streams of a receiver in a napari viewer.
+
+    Everything here runs on the GUI's thread; the receiver's thread only calls `notify` and `ask`.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    receiver
+        Where the streams come from.
+    """
+
+    def __init__(self, viewer: Viewer, receiver: Receiver) -> None:
+        super().__init__()
+        self.viewer, self.receiver = viewer, receiver
+        self.layers = LiveLayers(viewer)
+        self.follower = Follower(viewer, self._show_following)
+        self.status = StatusLine()
+        self.status.follow_clicked.connect(self.set_following)
+        self.status.destroyed.connect(self._gone)
+        viewer.scale_bar.visible = False
+        self.dock = viewer.window.add_dock_widget(
+            self.status, area="bottom", name="scopecast live", add_vertical_stretch=False
+        )
+        self.updates_ms: deque[float] = deque(maxlen=4096)
+        self.paints_ms: deque[float] = deque(maxlen=4096)
+        self._asked: deque[Callable[[], None]] = deque()
+        self._changed = True
+        self._updated_at = 0.0
+        self._waiting_for_paint = False
+        self._painting: list[LiveLayer] | None = None
+        self._status_at = 0.0
+        self._canvas: Any = None
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(TICK_MS)
+
+    # ---- from the receiver's thread ------------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Say that something is new. Called from any thread."""
+        self._changed = True
+
+    def ask(self, work: Callable[[], None]) -> None:
+        """Have something done on the GUI's thread soon. Called from any thread."""
+        self._asked.append(work)
+
+    # ---- the tick ------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        while self._asked:
+            self._asked.popleft()()
+            if not self._timer.isActive():  # what was asked for was to close
+                return
+        now = time.monotonic()
+        if self._changed and (not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S):
+            self._changed = False
+            began = time.perf_counter_ns()
+            self.update()
+            self.updates_ms.append((time.perf_counter_ns() - began) / 1e6)
+            self._updated_at = time.monotonic()
+        if now - self._status_at > STATUS_S:
+            self._status_at = now
+            self._write_status()
+
+    def update(self) -> None:
+        """Bring layers and sliders in step with the streams."""
+        streams = self.receiver.streams
+        with self.follower.moving():
+            sliced = set(self.layers.update(streams))
+            self._arrange()
+        moved = False
+        target = self.followed
+        if self.follower.following and target is not None and target.newest is not None:
+            _, index, _ = target.newest
+            where = dict(zip(target.axes, index, strict=False))
+            moved = self.follower.go(self.layers.axes, where, self._steps())
+        where = self.where()
+        for live in self.layers:
+            tag = live.tag_at(where)
+            if live.layer.visible and tag is not live.shown:
+                if not moved and live not in sliced:
+                    # The plane under the sliders is another one now; neither the extent nor anything else has changed.
+                    live.layer.refresh(thumbnail=False, highlight=False, extent=False)
+                self._waiting_for_paint = True
+                live.settle(None if tag is None else live.stack.plane(live.data.place(where)))
+            live.shown = tag
+
+    def _arrange(self) -> None:
+        """Look at what is new on the canvas."""
+        if self.layers.incomplete:
+            self._changed = True
+        if not self.layers.moved_on:
+            return
+        self.layers.moved_on = False
+        self.viewer.reset_view()
+        self.viewer.scale_bar.visible = self.layers.units[-1] != "pixel"
+        if self._canvas is None:
+            self._find_canvas()
+
+    @property
+    def followed(self) -> LiveStream | None:
+        """The stream that the sliders follow: the newest that is live, else the newest."""
+        streams = [stream for stream in self.receiver.streams if stream.newest is not None]
+        live = [stream for stream in streams if stream.state == "live"]
+        began = {stream.key: at for at, stream in enumerate(streams)}
+        return max(live or streams, key=lambda stream: began[stream.key], default=None)
+
+    def _steps(self) -> dict[str, float]:
+        steps: dict[str, float] = {}
+        for stream in self.receiver.streams:
+            steps.update(zip(stream.about.axes, stream.about.steps, strict=True))
+        return steps
+
+    def where(self) -> dict[str, int]:
+        """Return the absolute positions along the viewer's axes at which the sliders stand."""
+        axes, steps, dims = self.layers.axes, self._steps(), self.viewer.dims
+        first = dims.ndim - len(axes) - 2
+        points = dims.point
+        return {
+            name: int(np.round(points[first + at] / (steps.get(name) or 1.0)))
+            for at, name in enumerate(axes)
+            if first + at >= 0
+        }
+
+    # ---- following and status ------------------------------------------------------------------------------------
+
+    def set_following(self, following: bool) -> None:
+        """Make the sliders follow the newest frame, or stay."""
+        self.follower.following = following
+        self._show_following()
+        self._changed = True
+
+    def _show_following(self) -> None:
+        self.status.follow.setChecked(self.follower.following)
+
+    def _write_status(self) -> None:
+        stream = self.followed
+        hint = ""
+        if stream is not None and (mine := [live for live in self.layers if live.stream is stream]):
+            where = self.where()
+            states = {live.stack.state(live.data.place(where)) for live in mine}
+            if states == {"missing"}:
+                hint = "no frame here yet"
+            elif states == {"forgotten"}:
+                hint = "the frame here is forgotten"
+        self.status.show_status(stream, self.receiver.sources, hint)
+
+    # ---- painting ------------------------------------------------------------------------------------------------
+
+    def _find_canvas(self) -> None:
+        """Listen to the canvas, found among the widgets of the window that the status line is docked in."""
+        canvas = next(
+            (child for child in self.status.window().findChildren(QObject) if hasattr(child, "frameSwapped")), None
+        )
+        if canvas is not None:
+            self._canvas = canvas
+            canvas.installEventFilter(self)
+            canvas.frameSwapped.connect(self._swapped)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Note what the canvas is about to paint."""
+        if event.type() == QEvent.Type.Paint:
+            self._painting = [live for live in self.layers if live.layer.visible]
+        return False
+
+    def _swapped(self) -> None:
+        """Count what has come onto the screen."""
+        painted, self._painting = self._painting, None
+        if painted is None:
+            return  # the window was composed anew, without a new picture
+        if self._waiting_for_paint:
+            self._waiting_for_paint = False
+            self.paints_ms.append((time.monotonic() - self._updated_at) * 1e3)
+        for live in painted:
+            tag = live.shown
+            if tag is not None and tag.sequence > live.painted:
+                live.stream.log.paint([tag], first=live.painted < 0)
+                live.painted = tag.sequence
+
+    def report(self) -> dict[str, float]:
+        """Return the figures of a PONG that this view knows."""
+        updates, paints = list(self.updates_ms), list(self.paints_ms)
+        figures: dict[str, float] = {}
+        if updates:
+            p50, p99 = np.percentile(updates, (50, 99))
+            figures.update(drain_p50_ms=float(p50), drain_p99_ms=float(p99))
+        if paints:
+            figures["paint_p50_ms"] = float(np.median(paints))
+        return figures
+
+    # ---- life ----------------------------------------------------------------------------------------------------
+
+    def capture(self, path: str, done: Callable[[str], None]) -> None:
+        """Save a picture of the window, then call ``done("")`` or ``done(reason)``."""
+        self.update()
+        self._write_status()
+        try:
+            self.viewer.screenshot(path, canvas_only=False, flash=False)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong is told to whoever asked for the picture
+            done(f"{type(error).__name__}: {error}")
+            return
+        done("")
+
+    def close(self) -> None:
+        """Close the window."""
+        self.stop()
+        self.viewer.close()
+
+    def _gone(self) -> None:
+        """Stop because the window is gone."""
+        self._timer.stop()
+        self._canvas = None
+
+    def stop(self) -> None:
+        """Show nothing new any more; the layers stay. Idempotent."""
+        if self._timer.isActive():
+            self._timer.stop()
+            self.follower.disconnect()
+        if self._canvas is not None:
+            with suppress(RuntimeError):  # the window may be gone already
+                self._canvas.removeEventFilter(self)
+                self._canvas.frameSwapped.disconnect(self._swapped)
+            self._canvas = None

@@ -1,0 +1,104 @@
+"""The status line: what comes in, how old it is, what is lost, and whether the sliders follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+
+if TYPE_CHECKING:
+    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.source import Source
+
+__all__ = ["StatusLine"]
+
+_DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c5c"}
+
+
+class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
+    """A line of figures, and the button that makes the sliders follow again."""
+
+    follow_clicked = Signal(bool)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = QLabel("waiting for frames")
+        self._text.setTextFormat(Qt.TextFormat.RichText)
+        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.follow = QPushButton("follow")
+        self.follow.setCheckable(True)
+        self.follow.setChecked(True)
+        self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider ends it; this resumes it.")
+        self.follow.clicked.connect(self.follow_clicked)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(8, 2, 8, 2)
+        row.addWidget(self._text, 1)
+        row.addWidget(self.follow)
+        self.setMaximumHeight(34)
+
+    @property
+    def text(self) -> str:
+        """What the line says, as rich text."""
+        return str(self._text.text())
+
+    def show_status(self, stream: LiveStream | None, sources: tuple[Source, ...], hint: str = "") -> None:
+        """Write the figures of a stream and its source.
+
+        Parameters
+        ----------
+        stream
+            The stream that the sliders follow, or None.
+        sources
+            The publishers that the viewer is attached to.
+        hint
+            What is special about the place that is shown, such as "no frame here yet".
+        """
+        self._text.setText(describe(stream, sources, hint))
+
+
+def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str = "") -> str:
+    """Return the status as rich text; see `StatusLine.show_status`."""
+    parts: list[str] = []
+    if stream is None:
+        state, text = "idle", "waiting for frames"
+    else:
+        source = next((known for known in sources if known.entry.token == stream.source), None)
+        state = stream.state if stream.state != "live" or stream.rate else "idle"
+        text = f"<b>{_plain(stream.title)}</b>"
+        if stream.about.title not in ("", stream.title):
+            text += f" &rsaquo; {_plain(stream.about.title)}"
+        if state == "lost":
+            parts.append("source lost, its last frames stay")
+        elif state == "ended":
+            parts.append("ended")
+        elif stream.rate:
+            parts.append(f"{stream.rate:.1f} frames/s")
+        parts.append(f"{stream.received} frames")
+        if (age := stream.age_s) is not None and state in ("live", "idle"):
+            parts.append(f"newest {_age(age)} old")
+        if source is not None:
+            parts += [f"{source.superseded} superseded", f"{source.dropped} dropped"]
+        forgotten = sum(stack.forgotten for stack in stream.stacks)
+        if forgotten:
+            parts.append(f"{forgotten} forgotten (the history is full)")
+    if hint:
+        parts.append(f"<i>{hint}</i>")
+    parts += [
+        f"<span style='color:{_DOTS['lost']}'>{_plain(known.entry.title)}: {_plain(known.problem)}</span>"
+        for known in sources
+        if known.problem
+    ]
+    dot = f"<span style='color:{_DOTS[state]}'>●</span>"
+    return "&nbsp;&nbsp;·&nbsp;&nbsp;".join([f"{dot}&nbsp;{text}", *parts])
+
+
+def _age(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+
+
+def _plain(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
