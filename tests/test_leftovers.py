@@ -19,11 +19,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev
 SLEEP = [sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"]
 
 
-def test_nothing_by_default(nothing_left: Leftovers):
+def test_nothing_by_default(nothing_left: Leftovers) -> None:
     assert nothing_left.found() == []
 
 
-def test_a_segment(nothing_left: Leftovers):
+def test_a_segment(nothing_left: Leftovers) -> None:
     name = "left_abcdefgh_1"
     segment = SharedMemory(name, create=True, size=16)
     try:
@@ -33,7 +33,7 @@ def test_a_segment(nothing_left: Leftovers):
         segment.unlink()
 
 
-def test_a_segment_that_nobody_maps(nothing_left: Leftovers):
+def test_a_segment_that_nobody_maps(nothing_left: Leftovers) -> None:
     path = Path("/dev/shm/left_abcdefgh_2")
     path.touch()
     try:
@@ -42,14 +42,15 @@ def test_a_segment_that_nobody_maps(nothing_left: Leftovers):
         path.unlink()
 
 
-def test_not_the_segment_of_another_program(nothing_left: Leftovers):
+def test_not_the_segment_of_another_program(nothing_left: Leftovers) -> None:
     code = (
         "from multiprocessing.shared_memory import SharedMemory as S; s = S('left_abcdefgh_3', create=True, size=16);"
         "print(flush=True); input(); s.close(); s.unlink()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
         other.stdout.readline()
-        nothing_left._related_processes = set  # as if it were unrelated
+        nothing_left._related_processes = set  # type: ignore[method-assign]  # as if it were unrelated
         try:
             assert nothing_left.found() == []
         finally:
@@ -57,7 +58,7 @@ def test_not_the_segment_of_another_program(nothing_left: Leftovers):
             other.communicate(b"\n", timeout=20)
 
 
-def test_not_a_file_with_another_name(nothing_left: Leftovers):
+def test_not_a_file_with_another_name(nothing_left: Leftovers) -> None:
     path = Path("/dev/shm/Left-over")
     path.touch()
     try:
@@ -66,15 +67,16 @@ def test_not_a_file_with_another_name(nothing_left: Leftovers):
         path.unlink()
 
 
-def test_a_child_which_is_killed_in_the_end(nothing_left: Leftovers):
+def test_a_child_which_is_killed_in_the_end(nothing_left: Leftovers) -> None:
     with subprocess.Popen(SLEEP, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
         child.stdout.readline()
         with pytest.raises(AssertionError, match=f"the process {child.pid}: .*sleep"):
             nothing_left.wait_until_none(timeout=0)
     assert child.returncode != 0
 
 
-def test_a_child_that_nobody_waits_for(nothing_left: Leftovers):
+def test_a_child_that_nobody_waits_for(nothing_left: Leftovers) -> None:
     child = os.posix_spawn("/bin/true", ["true"], {})
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     try:
@@ -83,7 +85,7 @@ def test_a_child_that_nobody_waits_for(nothing_left: Leftovers):
         os.waitpid(child, 0)
 
 
-def test_a_detached_process_with_the_run_directory(nothing_left: Leftovers):
+def test_a_detached_process_with_the_run_directory(nothing_left: Leftovers) -> None:
     code = f"import subprocess; print(subprocess.Popen({SLEEP}, stdout=-3, start_new_session=True).pid)"
     pid = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=20).stdout.split()[0])
     detached = psutil.Process(pid)
@@ -94,7 +96,7 @@ def test_a_detached_process_with_the_run_directory(nothing_left: Leftovers):
         detached.kill()
 
 
-def test_a_live_socket_but_not_a_dead_one(nothing_left: Leftovers, runtime_dir: Path):
+def test_a_live_socket_but_not_a_dead_one(nothing_left: Leftovers, runtime_dir: Path) -> None:
     path = runtime_dir / "token.sock"
     with closing(socket.socket(socket.AF_UNIX)) as server:
         server.bind(str(path))
@@ -104,7 +106,7 @@ def test_a_live_socket_but_not_a_dead_one(nothing_left: Leftovers, runtime_dir: 
     assert nothing_left.found() == []
 
 
-def test_not_the_helpers_of_multiprocessing(nothing_left: Leftovers):
+def test_not_the_helpers_of_multiprocessing(nothing_left: Leftovers) -> None:
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=print)
     process.start()
@@ -113,7 +115,7 @@ def test_not_the_helpers_of_multiprocessing(nothing_left: Leftovers):
     nothing_left.wait_until_none()
 
 
-def test_the_run_directory_is_private_and_short(runtime_dir: Path):
+def test_the_run_directory_is_private_and_short(runtime_dir: Path) -> None:
     assert os.environ["SCOPECAST_RUNTIME_DIR"] == str(runtime_dir)
     assert runtime_dir.stat().st_mode & 0o777 == 0o700
     assert len(os.fsencode(runtime_dir / f"{'x' * 64}.sock")) <= 103
@@ -124,9 +126,9 @@ class TestSharedRuntime:
     def viewer(self, shared_runtime: Path) -> Path:
         return shared_runtime
 
-    def test_is_the_run_directory_of_those_who_use_it(self, viewer: Path, runtime_dir: Path):
+    def test_is_the_run_directory_of_those_who_use_it(self, viewer: Path, runtime_dir: Path) -> None:
         assert viewer == runtime_dir
         assert os.environ["SCOPECAST_RUNTIME_DIR"] == str(viewer)
 
-    def test_is_not_that_of_the_others(self, runtime_dir: Path, request: pytest.FixtureRequest):
+    def test_is_not_that_of_the_others(self, runtime_dir: Path, request: pytest.FixtureRequest) -> None:
         assert runtime_dir != request.getfixturevalue("shared_runtime")

@@ -61,7 +61,7 @@ def run(*command: str | Path, timeout: float = 60, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("name", modules())
-def test_doctests(name: str):
+def test_doctests(name: str) -> None:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -72,11 +72,11 @@ def test_doctests(name: str):
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_examples(example: Path):
+def test_examples(example: Path) -> None:
     run(sys.executable, example, timeout=100, SCOPECAST_EXAMPLE_VIEWER="headless")
 
 
-def test_the_producer_imports_nothing_heavy():
+def test_the_producer_imports_nothing_heavy() -> None:
     code = f"import sys, scopecast; heavy = set({HEAVY}) & set(sys.modules); assert not heavy, heavy"
     run(sys.executable, "-c", code)
 
@@ -100,7 +100,7 @@ def unsafe(source: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("folder", SOURCES.values(), ids=SOURCES.keys())
-def test_nothing_received_can_run_code(folder: Path):
+def test_nothing_received_can_run_code(folder: Path) -> None:
     found = [f"{path}:{what}" for path in folder.rglob("*.py") for what in unsafe(path.read_text("utf-8"))]
     assert found == []
 
@@ -120,11 +120,11 @@ def test_nothing_received_can_run_code(folder: Path):
         ("from . import wire", 0),
     ],
 )
-def test_the_look_for_unsafe_code_finds_it(source: str, count: int):
+def test_the_look_for_unsafe_code_finds_it(source: str, count: int) -> None:
     assert len(list(unsafe(source))) == count
 
 
-def test_no_file_names_a_machine():
+def test_no_file_names_a_machine() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
@@ -149,7 +149,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_wheel_has_every_file_of_both_packages(wheel: Path):
+def test_the_wheel_has_every_file_of_both_packages(wheel: Path) -> None:
     expected = {
         f"{package}/{path.relative_to(folder).as_posix()}"
         for package, folder in SOURCES.items()
@@ -161,7 +161,7 @@ def test_the_wheel_has_every_file_of_both_packages(wheel: Path):
     assert packed == expected
 
 
-def test_the_wheel_works_with_its_base_dependencies_alone(wheel: Path, tmp_path: Path):
+def test_the_wheel_works_with_its_base_dependencies_alone(wheel: Path, tmp_path: Path) -> None:
     """The environment has the wheel and what it requires without extras, linked from here: no network is needed."""
     venv.create(tmp_path, with_pip=False, symlinks=True)
     python = tmp_path / "bin" / "python"

@@ -15,6 +15,7 @@ from scopecast.errors import ClosedError
 from scopecast.hosts.pymmcore import describe_sequence, place_event
 from scopecast.publisher import Policy, Publisher
 from scopecast.storage import register_backend
+from scopecast.streams import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,7 +112,7 @@ class StreamingBackend:
         self._arguments: dict[str, Any] = {
             "kind": self.VIEWER_TYPE,
             "prefix": self.SHM_PREFIX or None,
-            "title": title or "",
+            "title": printable(title or ""),
             "launch": launch,
             "timeout": timeout,
             "linger": linger,
@@ -229,6 +230,7 @@ class StreamingBackend:
     def _stream(self, data: Any, path: str, **where: Any) -> tuple[int, str]:
         """Publish one item. Return how many frames that were, and why it was skipped, or ""."""
         publisher = self._open_publisher()
+        path = printable(path)
         if self._files is None or self._files.ended:
             self._files = publisher.new_stream(self._arguments["title"] or "files")
         named: dict[str, AxisValue] = dict(where.get("axes") or {})
@@ -405,7 +407,7 @@ def _pixel_size(metadata: Any) -> float | None:
     if size is None:
         infos: Sequence[dict[str, Any]] = metadata.get("image_infos") or ({},)
         size = infos[0].get("pixel_size_um")
-    return float(size) if isinstance(size, int | float) and size > 0 else None
+    return float(size) if isinstance(size, int | float) and 0 < size < float("inf") else None
 
 
 def _announced_plane(metadata: Any) -> tuple[tuple[int, ...], str]:

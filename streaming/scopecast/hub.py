@@ -180,6 +180,10 @@ class Hub:
         self.streams = [known for known in (*kept, stream) if known.id in alive]
         self.broadcast(stream)
 
+    def knows(self, stream: int) -> bool:
+        """Whether receivers that join late are told of this stream; it is to be announced anew otherwise."""
+        return any(known.id == stream for known in self.streams)
+
     def broadcast(self, message: wire.FromPublisher) -> None:
         """Send a message to every receiver. Under the lock."""
         if self._closing:
@@ -210,15 +214,12 @@ class Hub:
         self._look_again()
 
     def recover(self) -> None:
-        """Put everything in order again after an exception cut into it, such as Ctrl-C between two lines. Under the lock.
+        """Put everything in order after an exception cut into it, such as Ctrl-C between two lines. Under the lock.
 
         What was in flight is void, and counted as dropped; acknowledgements of it will be ignored.
         """
         if self._closing:
             return
-        with suppress(zmq.ZMQError):
-            # Ends a message of which only the address was sent; otherwise there is nobody of this name.
-            self._socket.send(b"", zmq.NOBLOCK)
         self.receivers = {address: receiver for address, receiver in self.receivers.items() if receiver.attached}
         self.accounts.clear()
         self.accounts.update((receiver.number, receiver.account) for receiver in self.receivers.values())
@@ -273,6 +274,11 @@ class Hub:
                 raise
             self._part(receiver, "its connection is gone")
             return False
+        except BaseException:
+            # Ctrl-C: if it struck between the address and the message, an empty one ends it; otherwise nobody gets it.
+            with suppress(zmq.ZMQError):
+                self._socket.send(b"", zmq.NOBLOCK)
+            raise
         return True
 
     def _tell(self, receiver: Receiver, data: bytes) -> None:
@@ -345,7 +351,8 @@ class Hub:
         elif self._ring is None:
             reason = "the ring is not made yet"
         if reason:
-            self.refused.append(hello.token)
+            if hello.token not in self.refused:
+                self.refused.append(hello.token)
             self._reply(address, wire.Reject(wire.PROTOCOL, wire.PROTOCOL, reason))
             return
         for known in tuple(self.receivers.values()):
@@ -426,7 +433,7 @@ class Hub:
                         beat = time.monotonic() + HEARTBEAT_S
                         self._beat()
                     more = self._readable()
-                except Exception as error:  # noqa: BLE001 - without the keeper no lease would ever end; counted
+                except Exception as error:  # without the keeper no lease would ever end
                     self.keeper_errors += 1
                     level = logging.ERROR if self.keeper_errors == 1 else logging.DEBUG
                     logger.log(level, "scopecast: a mistake in the care of the viewers", exc_info=error)
@@ -471,6 +478,10 @@ class Hub:
                 # A BYE that is still in our socket when it closes is lost, as it does not linger: receivers answer it.
                 while self.receivers and (left := deadline - time.monotonic()) > 0:
                     self.changed.wait(left)
+        except BaseException:
+            with self.lock:
+                self.recover()
+            raise
         finally:  # also when Ctrl-C cut the wait short
             with self.lock:
                 for receiver in tuple(self.receivers.values()):

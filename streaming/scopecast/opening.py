@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from scopecast import wire
 from scopecast.crashpoints import crash_point
-from scopecast.errors import ScopecastError, ViewerStartError
+from scopecast.errors import ScopecastError, SharedMemoryError, ViewerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 OPENING = "opening"
 CLOSED = "closed"
+_DESCRIPTORS = 32  # that a socket, its monitor and their context take, with some to spare
 #: Connections that are open; what is left of them at exit is closed in good order.
 open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
@@ -46,7 +47,7 @@ class Connection:
 
     Parameters
     ----------
-    kind, prefix, title, host, launch, budget
+    kind, prefix, title, host, launch, linger, budget
         As for `scopecast.publisher.Publisher`.
     lock
         The publisher's one lock.
@@ -59,6 +60,8 @@ class Connection:
         Bytes that a frame may have without a new ring; 0 before there is one.
     met : bool
         Whether the first frame's way to the viewers is open: nothing is to be waited for any more.
+    closed : bool
+        Whether the ring is gone for good; set under the lock.
     """
 
     def __init__(
@@ -69,15 +72,16 @@ class Connection:
         title: str,
         host: str,
         launch: bool,
+        linger: float,
         budget: int | None,
         lock: threading.Lock,
         total: Account,
     ) -> None:
         self.kind, self.prefix = kind, prefix
         self.title = title or Path(sys.argv[0] or "python").stem or "python"
-        self.host, self.launch, self.budget = host, launch, budget
+        self.host, self.launch, self.linger, self.budget = host, launch, linger, budget
         self.slot_bytes = 0
-        self.met = False
+        self.met = self.closed = False
         self.hub_or_none: Hub | None = None
         self._lock = lock
         self._total = total
@@ -134,23 +138,34 @@ class Connection:
         if self._failure and frame_bytes >= self._failure[0]:
             return self._failure[1]
         if wait:
-            with self._opening:
-                if self._cancelled.is_set():
-                    return CLOSED
-                if frame_bytes > self.slot_bytes:
-                    self._make(frame_bytes, flush_s=wait)
-                if self.slot_bytes >= frame_bytes and not self.met:
-                    self._seek_viewers(time.monotonic() + wait)
-            return self._failure[1] if self._failure and frame_bytes > self.slot_bytes else None
+            return self._ensure_now(frame_bytes, wait)
         if self._thread is None or not self._thread.is_alive():
             if frame_bytes <= self.slot_bytes and self.met:
                 return None
             self._thread = threading.Thread(
                 target=self._open_in_background, args=(frame_bytes,), name="scopecast-opening", daemon=True
             )
-            self._thread.start()
+            with suppress(RuntimeError):  # no thread to be had: the next frame asks again
+                self._thread.start()
         # While the viewer is being started the ring is used already: the newest frame waits in it for the viewer.
         return None if frame_bytes <= self.slot_bytes else OPENING
+
+    def _ensure_now(self, frame_bytes: int, wait: float) -> str | None:
+        deadline = time.monotonic() + wait
+        if not self._opening.acquire(timeout=wait):  # another thread is starting a viewer, and may wait for longer
+            return None if frame_bytes <= self.slot_bytes else OPENING
+        try:
+            if self._cancelled.is_set():
+                return CLOSED
+            if frame_bytes > self.slot_bytes:
+                self._make(frame_bytes, flush_s=wait)
+            if self.slot_bytes >= frame_bytes and not self.met:
+                self._seek_viewers(deadline)
+        finally:
+            self._opening.release()
+        if frame_bytes <= self.slot_bytes:
+            return None
+        return self._failure[1] if self._failure else OPENING
 
     def _open_in_background(self, frame_bytes: int) -> None:
         with self._opening:
@@ -165,9 +180,11 @@ class Connection:
         """Make a ring for frames of this size, and with the first one the socket and the entry."""
         try:
             self._try_to_make(frame_bytes, flush_s)
-        except (ScopecastError, OSError) as error:
-            # The acquisition goes on without a viewer, whatever this machine lacks.
-            self._fail(frame_bytes, "no shared memory", f"{self.kind} viewers disabled: {error}")
+        except Exception as error:  # noqa: BLE001 - the acquisition goes on, whatever this machine lacks; counted
+            known = isinstance(error, ScopecastError | OSError)
+            reason = "no shared memory" if isinstance(error, SharedMemoryError) else "no way to the viewers"
+            text = str(error) if known else f"{type(error).__name__}: {error}"
+            self._fail(frame_bytes, reason, f"{self.kind} viewers disabled: {text}")
 
     def _try_to_make(self, frame_bytes: int, flush_s: float) -> None:
         from scopecast.hub import Hub
@@ -199,15 +216,21 @@ class Connection:
         crash_point("segment-planned")
         ring = Ring(name, layout, member.token, epoch)
         crash_point("segment-made")
-        if self.hub_or_none is None:
-            self.hub_or_none = Hub(member, self._total, self._lock)
-            crash_point("socket-bound")
-        with self._lock:
-            leases = Leases(layout.slots, epoch, self.hub.accounts, self._total)
-            self.hub.use(ring, leases)
-            self._ring, self._leases = ring, leases
-            self.slot_bytes = layout.slot_bytes
-            self._failure = None
+        try:
+            if self.hub_or_none is None:
+                _check_descriptors()
+                self.hub_or_none = Hub(member, self._total, self._lock)
+                crash_point("socket-bound")
+            with self._lock:
+                leases = Leases(layout.slots, epoch, self.hub.accounts, self._total)
+                self._ring, self._leases = ring, leases
+                self.hub.use(ring, leases)
+                self.slot_bytes = layout.slot_bytes
+                self._failure = None
+        except BaseException:
+            if self._ring is not ring:
+                ring.close()
+            raise
         if old is not None:
             old.unlink()
         member.entry.segments = [name]
@@ -259,18 +282,21 @@ class Connection:
                     timeout=max(0.0, deadline - time.monotonic()),
                     cancelled=self._cancelled.is_set,
                 )
-            except (ViewerStartError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the acquisition goes on without a viewer; said, and counted
                 if not self._cancelled.is_set():
-                    self._warn("viewer", f"frames are not shown: {error}")
+                    known = isinstance(error, ViewerStartError | OSError)
+                    text = str(error) if known else f"{type(error).__name__}: {error}"
+                    self._warn("viewer", f"frames are not shown: {text}")
         expected = {entry.token for entry in directory.living("receiver", self.kind) if entry.state == "ready"}
         self._await(directory, expected, deadline)
         self.met = True
 
     def _await(self, directory: RunDirectory, expected: set[str], deadline: float) -> None:
-        """Wait until the viewers `expected` are attached, or gone."""
+        """Wait until the viewers `expected` are attached, refused, or gone."""
         while expected and (left := deadline - time.monotonic()) > 0 and not self._cancelled.is_set():
             with self._lock:
                 seen = {receiver.token for receiver in (*self.hub.receivers.values(), *self.hub.departed)}
+                seen.update(self.hub.refused)
                 if not expected - seen:
                     return
                 self.hub.changed.wait(min(left, 0.25))
@@ -302,31 +328,48 @@ class Connection:
         if hub is None:
             return True
         with self._lock:
-            while hub.in_flight:
-                hub.drain_if_any()
-                left = deadline - time.monotonic()
-                if not hub.in_flight or left <= 0:
-                    break
-                hub.changed.wait(min(left, 0.05))
+            try:
+                while hub.in_flight:
+                    hub.drain_if_any()
+                    left = deadline - time.monotonic()
+                    if not hub.in_flight or left <= 0:
+                        break
+                    hub.changed.wait(min(left, 0.05))
+            except BaseException:  # Ctrl-C, in the middle of whatever a message changes
+                hub.recover()
+                raise
             return not hub.in_flight
 
     def close(self, linger: float) -> None:
-        """Wait for what is in flight and for a viewer that is being started, then let go of everything."""
-        if os.getpid() != self._pid:
+        """Wait for what is in flight and for a viewer that is being started, then let go of everything. Idempotent."""
+        if os.getpid() != self._pid or self.closed:
             return
-        open_connections.discard(self)
         deadline = time.monotonic() + linger
-        if self._thread is not None:
-            self._thread.join(max(0.0, linger))
-        if linger > 0:
-            self.flush(deadline)
-        self._cancelled.set()
-        if self._thread is not None:
-            self._thread.join(5.0)
-        if self.hub_or_none is not None:
-            self.hub_or_none.close()
-        if self._member is not None:
-            self._member.close()
+        try:
+            if linger > 0:
+                if self._thread is not None:
+                    self._thread.join(linger)
+                self.flush(deadline)
+        finally:  # also when Ctrl-C cut the wait short
+            self._cancelled.set()
+            # Whoever is making a ring at this moment is to be done with it, and nobody makes another one afterwards.
+            opening = self._opening.acquire(timeout=5.0)
+            try:
+                self._tear_down()
+            finally:
+                if opening:
+                    self._opening.release()
+
+    def _tear_down(self) -> None:
+        with self._lock:
+            self.closed = True
+        open_connections.discard(self)
+        try:
+            if self.hub_or_none is not None:
+                self.hub_or_none.close()
+        finally:
+            if self._member is not None:
+                self._member.close()
 
     def abandon(self) -> None:
         """Close, at once, what was garbage-collected without close()."""
@@ -337,11 +380,28 @@ class Connection:
             ResourceWarning,
             stacklevel=2,
         )
-        self.close(0.0)
+        # The garbage collector runs this wherever it likes: in a thread of ours, or in the middle of one that holds our
+        # lock. Such a thread can't wait for itself.
+        ours = threading.current_thread().name.startswith("scopecast-")
+        if ours or not self._lock.acquire(blocking=False):
+            threading.Thread(target=self.close, args=(0.0,), name="scopecast-closing").start()
+        else:
+            self._lock.release()
+            self.close(0.0)
+
+
+def _check_descriptors() -> None:
+    """See that there are descriptors left for the socket: ZeroMQ ends the whole process where it gets none."""
+    taken: list[int] = []
+    try:
+        taken.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_DESCRIPTORS))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 @atexit.register
 def _close_all() -> None:
     for connection in tuple(open_connections):
-        with suppress(Exception):  # at exit there is nobody left to tell
-            connection.close(30.0)
+        with suppress(Exception, KeyboardInterrupt):  # at exit there is nobody left to tell
+            connection.close(connection.linger)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import threading
 import time
 import weakref
 from array import array as number_array
+from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +23,7 @@ from scopecast import wire
 from scopecast.accounting import Account, Stats
 from scopecast.arrays import as_array, check_dtype, native, split_planes
 from scopecast.crashpoints import crash_point
-from scopecast.errors import ClosedError, ForkedError, ViewerLagging
+from scopecast.errors import ClosedError, ForkedError, ScopecastError, ViewerLagging
 from scopecast.opening import Connection, open_connections
 from scopecast.streams import FrameStream
 
@@ -126,6 +128,7 @@ class Publisher:
         self._sequence = itertools.count()
         self._numbers = itertools.count()
         self._stream: FrameStream | None = None
+        self._forgotten: deque[tuple[Ring, Leases, int]] = deque()  # slots of reservations that nobody ended
         self._closed = False
         self._connection = Connection(
             kind,
@@ -133,6 +136,7 @@ class Publisher:
             title=title,
             host=host,
             launch=launch,
+            linger=linger,
             budget=budget,
             lock=self._lock,
             total=self._total,
@@ -244,7 +248,7 @@ class Publisher:
         check_dtype(array.dtype)
         if channel is not None:
             axes = {**axes, "c": str(channel)}
-        about = (path[-4096:], list(translate), self._encode(metadata))
+        about = self._about(path, translate, metadata)
         how = policy or self.policy
         outcome = Outcome(-1, 0, "")
         if array.ndim == 2 and dims is None and array.size:
@@ -262,12 +266,18 @@ class Publisher:
         self._calls += 1
         return outcome
 
-    def _encode(self, metadata: Any) -> Any:
+    def _about(self, path: str, translate: Sequence[float], metadata: Any) -> tuple[str, list[float], Any]:
+        """Check and encode what goes with a frame, before it has a slot."""
+        position = [float(value) for value in translate]
+        if len(position) not in (0, 2) or not all(map(math.isfinite, position)):
+            msg = f"translate is the position (y, x) of the frame's first pixel, not {tuple(translate)}"
+            raise ValueError(msg)
         encoded = wire.encode_metadata(metadata)
         if encoded is None:
             self._metadata_cut += 1
             encoded = wire.encode_metadata(None)
-        return encoded
+        # A file's name may have bytes that are no text; they are shown as "?".
+        return path[-4096:].encode("utf-8", "replace").decode(), position, encoded
 
     def _place(
         self,
@@ -330,11 +340,12 @@ class Publisher:
         if len(size) not in (2, 3) or min(size) < 1 or (len(size) == 3 and size[2] not in (3, 4)):
             msg = f"a slot holds one plane, (y, x) or (y, x, 3 or 4); the shape {size} is not one"
             raise ValueError(msg)
+        about = self._about(path, translate, metadata)
         reservation = self._reserve(stream, axes, size, made, policy or self.policy)
         if isinstance(reservation, str):
             # The camera writes somewhere in any case; the frame is accounted for already.
             reservation = Reservation(self, None, np.empty(size, made))
-        reservation.about = (path[-4096:], list(translate), self._encode(metadata))
+        reservation.about = about
         return reservation
 
     def _reserve(
@@ -354,37 +365,60 @@ class Publisher:
             reason = connection.ensure(nbytes, wait=self.timeout if policy == "every" else 0.0)
             if reason:
                 return self._skip(reason)
-        deadline = 0.0
         with self._lock:
-            if stream is None:
-                stream = self._stream or self._new_stream("")
-            index = stream.place(axes)
-            hub = connection.hub
-            if not stream.announced:
-                hub.announce(stream.message())
-                stream.announced = True
-            channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0)
-            while True:
-                ring, leases = connection.ring, connection.leases
-                slot = leases.claim(channel, supersede=policy == "latest")
-                if slot is not None:
-                    break
-                if policy == "latest":
-                    for account in (self._total, *hub.accounts.values()):
-                        account.drop()
-                    return NO_ROOM
-                now = time.monotonic()
-                deadline = deadline or now + self.timeout
-                if now >= deadline:
-                    msg = f"no room for a frame after {self.timeout:g} s: {hub.laggards()}"
-                    raise ViewerLagging(msg)
-                hub.drain_if_any()
-                hub.changed.wait(min(0.05, deadline - now))
-                self._check_usable()
-            ring.begin(slot)
+            try:
+                reservation = self._claim(stream, axes, shape, dtype, policy)
+            except (ScopecastError, ValueError, TypeError):
+                raise  # the caller's mistake, or a viewer's: found before anything was changed
+            except BaseException:
+                self._recover()
+                raise
         crash_point("slot-odd")
+        return reservation
+
+    def _claim(
+        self,
+        stream: FrameStream | None,
+        axes: Mapping[str, AxisValue],
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        policy: Policy,
+    ) -> Reservation | str:
+        """Claim a slot, and wait for one under ``"every"``. Under the lock."""
+        self._check_usable()  # another thread may have closed it meanwhile
+        connection = self._connection
+        hub = connection.hub
+        if stream is None:
+            stream = self._stream or self._new_stream("")
+        index = stream.place(axes)
+        if not (stream.announced and hub.knows(stream.number)):
+            hub.announce(stream.message())
+            stream.announced = True
+        channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0)
+        deadline = 0.0
+        while True:
+            while self._forgotten:
+                self._give_back(self._forgotten.popleft())
+            ring, leases = connection.ring, connection.leases
+            slot = leases.claim(channel, supersede=policy == "latest")
+            if slot is not None:
+                break
+            if policy == "latest":
+                for account in (self._total, *hub.accounts.values()):
+                    account.drop()
+                return NO_ROOM
+            now = time.monotonic()
+            deadline = deadline or now + self.timeout
+            if now >= deadline:
+                msg = f"no room for a frame after {self.timeout:g} s: {hub.laggards()}"
+                raise ViewerLagging(msg)
+            hub.drain_if_any()
+            hub.changed.wait(min(0.05, deadline - now))
+            self._check_usable()
+        ring.begin(slot)
         reservation = Reservation(self, (ring, leases, slot), ring.array(slot, shape, dtype))
-        reservation.stream, reservation.index = stream, index
+        reservation.stream, reservation.index, reservation.axes = stream, index, axes
+        leases.claimed = None  # from here on the reservation gives it back
         return reservation
 
     def _commit(self, reservation: Reservation) -> int:
@@ -392,51 +426,80 @@ class Publisher:
         slot_of = reservation.slot
         if slot_of is None:
             return -1
-        ring, leases, slot = slot_of
+        with self._lock:
+            if self._closed:
+                msg = "this publisher was closed before the frame was published"
+                raise ClosedError(msg)
+            try:
+                sequence = self._announce(reservation, *slot_of)
+            except BaseException:
+                self._recover()
+                self._give_back(slot_of)
+                raise
+        crash_point("frame-committed")
+        return sequence
+
+    def _announce(self, reservation: Reservation, ring: Ring, leases: Leases, slot: int) -> int:
         array, stream = reservation.array, reservation.stream
         path, translate, metadata = reservation.about
-        with self._lock:
-            connection = self._connection
-            if connection.leases is not leases:  # the ring was made anew meanwhile: this slot leads nowhere
-                ring.abort(slot)
-                leases.cancel(slot)
-                for account in (self._total, *connection.hub.accounts.values()):
-                    account.drop()
-                return -1
-            sequence = next(self._sequence)
-            generation = ring.commit(slot, sequence, array.nbytes)
-            now = time.monotonic_ns()
-            frame = wire.Frame(
-                stream.number,
-                sequence,
-                ring.epoch,
-                slot,
-                generation,
-                "image",
-                array.dtype.str,
-                list(array.shape),
-                reservation.index,
-                now,
-                path,
-                translate,
-                metadata,
-            )
-            hub = connection.hub
-            if not hub.accounts:
-                self._skipped[NO_VIEWER] = self._skipped.get(NO_VIEWER, 0) + 1
-            leases.commit(slot, sequence, generation, wire.encode(frame))
-            hub.last_publish_ns = self._last_ns = now
-            hub.dispatch()
-            hub.drain_if_any()
-        crash_point("frame-committed")
+        connection = self._connection
+        hub = connection.hub
+        if connection.leases is not leases:  # the ring was made anew meanwhile: this slot leads nowhere
+            self._give_back((ring, leases, slot))
+            for account in (self._total, *hub.accounts.values()):
+                account.drop()
+            return -1
+        if len(reservation.index) != len(stream.axes):  # another thread's frame brought a new axis meanwhile
+            reservation.index = stream.place(reservation.axes)
+        sequence = next(self._sequence)
+        generation = ring.commit(slot, sequence, array.nbytes)
+        now = time.monotonic_ns()
+        frame = wire.Frame(
+            stream.number,
+            sequence,
+            ring.epoch,
+            slot,
+            generation,
+            "image",
+            array.dtype.str,
+            list(array.shape),
+            reservation.index,
+            now,
+            path,
+            translate,
+            metadata,
+        )
+        if not hub.accounts:
+            self._skipped[NO_VIEWER] = self._skipped.get(NO_VIEWER, 0) + 1
+        leases.commit(slot, sequence, generation, wire.encode(frame))
+        hub.last_publish_ns = self._last_ns = now
+        hub.dispatch()
+        hub.drain_if_any()
         return sequence
 
     def _cancel(self, reservation: Reservation) -> None:
         if reservation.slot is not None:
-            ring, leases, slot = reservation.slot
             with self._lock:
-                ring.abort(slot)
-                leases.cancel(slot)
+                self._give_back(reservation.slot)
+
+    def _give_back(self, slot_of: tuple[Ring, Leases, int]) -> None:
+        """Give back a slot that was not published. Under the lock."""
+        if self._connection.closed:
+            return  # with all the others
+        ring, leases, slot = slot_of
+        ring.abort(slot)
+        leases.cancel(slot)
+
+    def _recover(self) -> None:
+        """Put the slots in order after an exception that nobody expects: Ctrl-C strikes between any two lines."""
+        connection = self._connection
+        if connection.closed or connection.hub_or_none is None:
+            return
+        ring, leases = connection.ring, connection.leases
+        if leases.claimed is not None:
+            self._give_back((ring, leases, leases.claimed))
+            leases.claimed = None
+        connection.hub.recover()
 
     def _skip(self, reason: str) -> str:
         with self._lock:
@@ -519,6 +582,7 @@ class Publisher:
 
     def stats(self) -> Stats:
         """Return what became of every frame, the cost of `publish`, and the age of the newest frame."""
+        self._check_process()
         costs = np.frombuffer(self._costs, float, min(self._calls, _COSTS)) / 1e6
         p50, p99 = np.percentile(costs, (50, 99)) if len(costs) else (0.0, 0.0)
         with self._lock:
@@ -553,11 +617,14 @@ class Publisher:
         if os.getpid() == self._pid:
             self._connection.close(self.linger if linger is None else linger)
 
-    def _check_usable(self) -> None:
-        # The pid first: after a fork the locks may be held by threads that do not exist here.
+    def _check_process(self) -> None:
+        # Before any lock: after a fork it may be held by a thread that does not exist here.
         if os.getpid() != self._pid:
             msg = "this publisher was opened by another process, which this one was forked from; make one of your own"
             raise ForkedError(msg)
+
+    def _check_usable(self) -> None:
+        self._check_process()
         if self._closed:
             msg = "this publisher is closed; make a new one"
             raise ClosedError(msg)
@@ -580,6 +647,7 @@ class Reservation:
 
     stream: FrameStream
     index: list[int]
+    axes: Mapping[str, AxisValue]
 
     def __init__(self, publisher: Publisher, slot: tuple[Ring, Leases, int] | None, array: npt.NDArray[Any]) -> None:
         self.array = array
@@ -597,11 +665,12 @@ class Reservation:
 
     def announce(self, about: tuple[str, list[float], Any]) -> int:
         """Publish the frame with its path, translation and encoded metadata."""
+        self._publisher._check_process()  # noqa: SLF001 - two classes of one idea
         self.about = about
         self._open = False
         self.array.flags.writeable = False
         crash_point("slot-copied")
-        return self._publisher._commit(self)  # noqa: SLF001 - two classes of one idea
+        return self._publisher._commit(self)  # noqa: SLF001
 
     def abort(self) -> None:
         """Give the slot back; nothing is published or counted. Idempotent."""
@@ -621,6 +690,8 @@ class Reservation:
             self.commit()
 
     def __del__(self) -> None:
-        # Forgotten: the slot would be lost to the ring.
-        if getattr(self, "_open", False):
-            self.abort()
+        # Forgotten: the slot would be lost to the ring. Not by abort(): the garbage collector may run this in the
+        # middle of a thread that holds the publisher's lock.
+        if getattr(self, "_open", False) and self.slot is not None and self._publisher.opened_by == os.getpid():
+            self._open = False
+            self._publisher._forgotten.append(self.slot)  # noqa: SLF001

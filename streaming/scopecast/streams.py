@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scopecast import wire
-from scopecast.axes import check_axes, sort_axes
+from scopecast.axes import MAX_AXES, MAX_LABEL, check_axes, sort_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from scopecast.axes import AxisValue
 
-__all__ = ["FrameStream"]
+__all__ = ["FrameStream", "printable"]
 
+#: Labels that are announced, over all axes together: a message has 64 KiB, and a character up to 4 bytes. What comes
+#: later has its index all the same, and the viewer shows that.
 MAX_LABELS = 1024
+MAX_LABEL_BYTES = 40 * 1024
+MAX_COLORS = 64
 
 
 class FrameStream:
@@ -40,6 +44,11 @@ class FrameStream:
         Distance between positions along an axis in `units`, e.g. ``{"z": 0.5}``.
     units
         Unit of `scale` and `steps`, such as ``"um"``; ``"pixel"`` where it is not known.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If any of these is not allowed; the text says what is.
     """
 
     def __init__(
@@ -54,14 +63,21 @@ class FrameStream:
         steps: Mapping[str, float] = {},
         units: str = "pixel",
     ) -> None:
-        self.number, self.title = number, title[:200]
-        self.sizes = {str(name): int(size) for name, size in sizes.items()}
+        self.number, self.title = number, printable(title)[:200]
+        self.sizes = {name: int(size) for name, size in check_axes(sizes).items()}
         self.axes: list[str] = list(sort_axes(self.sizes))
-        self.scale, self.units, self.steps = [float(value) for value in scale], units, dict(steps)
-        self.colors = list(colors)[:MAX_LABELS]
+        self.scale, self.units = _finite("scale", scale), _short("units", units)
+        if len(self.scale) != 2:
+            msg = f"scale is the size of a pixel (y, x), two numbers; not {scale!r}"
+            raise ValueError(msg)
+        named = check_axes(dict.fromkeys(steps, 0))
+        self.steps = dict(zip(named, _finite("steps", steps.values()), strict=True))
+        self.colors = [_short("a colour", color) for color in colors][:MAX_COLORS]
         self._labels: dict[str, dict[str, int]] = {}
+        self._listed: dict[str, list[str]] = {}  # the labels that are announced
+        self._listed_bytes = self._listed_count = 0
         for channel in channels:
-            self._place("c", channel)
+            self._place("c", check_axes({"c": str(channel)})["c"])
         self.announced = False
         self.ended = False
 
@@ -79,8 +95,8 @@ class FrameStream:
         checked = check_axes(axes) if axes else {}
         new = [name for name in checked if name not in self.axes]
         if new:
-            if len(self.axes) + len(new) > 8:
-                msg = f"a stream has at most 8 axes; this one has {self.axes}, and {new} would join: leave some out"
+            if len(self.axes) + len(new) > MAX_AXES:
+                msg = f"a stream has at most {MAX_AXES} axes; this one has {self.axes}, and {new} would join: leave some out"
                 raise ValueError(msg)
             self.axes = list(sort_axes([*self.axes, *new]))
             self.announced = False
@@ -92,12 +108,20 @@ class FrameStream:
         labels = self._labels.setdefault(axis, {})
         index = labels.get(value)
         if index is None:
-            if len(labels) == MAX_LABELS:
-                msg = f"axis {axis!r} has {MAX_LABELS} labels already, {value!r} would be one more: use integers"
-                raise ValueError(msg)
             index = labels[value] = len(labels)
-            self.announced = False
+            self._list(axis, index, value)
         return index
+
+    def _list(self, axis: str, index: int, label: str) -> None:
+        """Add a label to those that are announced, if there is room."""
+        nbytes = len(label.encode(errors="surrogatepass")) + 3
+        listed = self._listed.setdefault(axis, [])
+        room = self._listed_count < MAX_LABELS and self._listed_bytes + nbytes <= MAX_LABEL_BYTES
+        if room and index == len(listed):
+            listed.append(label)
+            self._listed_count += 1
+            self._listed_bytes += nbytes
+            self.announced = False
 
     def message(self) -> wire.Stream:
         """Return the message that announces the stream as it is now."""
@@ -105,7 +129,7 @@ class FrameStream:
             id=self.number,
             title=self.title,
             axes=self.axes,
-            labels={axis: list(labels) for axis, labels in self._labels.items()},
+            labels={axis: list(labels) for axis, labels in self._listed.items()},
             sizes=[self.sizes.get(name, 0) for name in self.axes],
             scale=self.scale,
             steps=[float(self.steps.get(name, 1.0)) for name in self.axes],
@@ -113,3 +137,23 @@ class FrameStream:
             preview=not any(name != "c" for name in self.axes),
             colors=self.colors,
         )
+
+
+def printable(text: str) -> str:
+    """Return a text that can be sent: file names that are not UTF-8 have half characters (lone surrogates) in them."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def _finite(what: str, values: Iterable[float]) -> list[float]:
+    numbers = [float(value) for value in values]
+    if not all(abs(number) <= 1e300 for number in numbers):  # NaN is not, either
+        msg = f"{what} must be finite numbers; got {numbers}"
+        raise ValueError(msg)
+    return numbers
+
+
+def _short(what: str, text: str) -> str:
+    if not isinstance(text, str) or len(text) > MAX_LABEL:
+        msg = f"{what} is a text of at most {MAX_LABEL} characters; got {text!r}"
+        raise ValueError(msg)
+    return printable(text)

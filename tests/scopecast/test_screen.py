@@ -21,7 +21,7 @@ DEADLINE = 20.0  # seconds, for another process to start or end
 
 
 @pytest.fixture(autouse=True)
-def restored_environment(monkeypatch):
+def restored_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
         if not os.environ[name]:
@@ -30,26 +30,26 @@ def restored_environment(monkeypatch):
 
 
 @pytest.fixture
-def no_screen(restored_environment):
+def no_screen(restored_environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     restored_environment.delenv("DISPLAY", raising=False)
     restored_environment.delenv("WAYLAND_DISPLAY", raising=False)
     return restored_environment
 
 
 class TestHasScreen:
-    def test_no_without_a_display(self, no_screen):
+    def test_no_without_a_display(self, no_screen: pytest.MonkeyPatch) -> None:
         assert not has_screen()
 
     @pytest.mark.parametrize("display", [":98765", "nonsense", "", ":", "localhost:59999", "localhost:99999", ":0/etc"])
-    def test_no_with_a_display_that_leads_nowhere(self, no_screen, display):
+    def test_no_with_a_display_that_leads_nowhere(self, no_screen: pytest.MonkeyPatch, display: str) -> None:
         no_screen.setenv("DISPLAY", display)
         assert not has_screen()
 
-    def test_yes_under_wayland(self, no_screen):
+    def test_yes_under_wayland(self, no_screen: pytest.MonkeyPatch) -> None:
         no_screen.setenv("WAYLAND_DISPLAY", "wayland-0")
         assert has_screen()
 
-    def test_yes_with_a_server(self, no_screen):
+    def test_yes_with_a_server(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen() as screen:
             assert has_screen()
             number = screen.display.removeprefix(":")
@@ -58,7 +58,7 @@ class TestHasScreen:
                 assert has_screen(), name
             no_screen.setenv("DISPLAY", screen.display)
 
-    def test_yes_with_a_server_over_tcp(self, no_screen):
+    def test_yes_with_a_server_over_tcp(self, no_screen: pytest.MonkeyPatch) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             number = server.getsockname()[1] - 6000
             if number < 0:
@@ -69,7 +69,7 @@ class TestHasScreen:
 
 
 class TestVirtualScreen:
-    def test_is_the_display_while_it_lives(self, no_screen):
+    def test_is_the_display_while_it_lives(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen() as screen:
             assert os.environ["DISPLAY"] == screen.display
             assert has_screen()
@@ -78,7 +78,7 @@ class TestVirtualScreen:
         assert "DISPLAY" not in os.environ
         assert not psutil.pid_exists(screen.pid)
 
-    def test_hides_wayland_and_restores_both(self, no_screen):
+    def test_hides_wayland_and_restores_both(self, no_screen: pytest.MonkeyPatch) -> None:
         no_screen.setenv("DISPLAY", ":12345")
         no_screen.setenv("WAYLAND_DISPLAY", "wayland-7")
         with VirtualScreen() as screen:
@@ -87,18 +87,18 @@ class TestVirtualScreen:
         assert os.environ["DISPLAY"] == ":12345"
         assert os.environ["WAYLAND_DISPLAY"] == "wayland-7"
 
-    def test_nests(self, no_screen):
+    def test_nests(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen() as outer:
             with VirtualScreen() as inner:
                 assert inner.display != outer.display
             assert os.environ["DISPLAY"] == outer.display
 
-    def test_leaves_a_display_alone_that_was_chosen_later(self, no_screen):
+    def test_leaves_a_display_alone_that_was_chosen_later(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen():
             no_screen.setenv("DISPLAY", ":12345")
         assert os.environ["DISPLAY"] == ":12345"
 
-    def test_closes_once(self, no_screen):
+    def test_closes_once(self, no_screen: pytest.MonkeyPatch) -> None:
         screen = VirtualScreen()
         screen.close()
         no_screen.setenv("DISPLAY", screen.display)
@@ -106,7 +106,7 @@ class TestVirtualScreen:
         assert os.environ["DISPLAY"] == screen.display
         assert "closed" in repr(screen)
 
-    def test_has_the_size_asked_for(self, no_screen):
+    def test_has_the_size_asked_for(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen((640, 360)) as screen:
             assert "640x360" in repr(screen)
             code = (
@@ -117,21 +117,21 @@ class TestVirtualScreen:
             shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
         assert shown.stdout.split() == ["640", "360"], shown.stderr
 
-    def test_clients_come_and_go(self, no_screen):
+    def test_clients_come_and_go(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen():
             for _ in range(3):
                 client = subprocess.run([sys.executable, "-c", "from scopecast.screen import *; assert has_screen()"])
                 assert client.returncode == 0
             assert has_screen()
 
-    def test_several_start_at_once(self, no_screen):
+    def test_several_start_at_once(self, no_screen: pytest.MonkeyPatch) -> None:
         with ThreadPoolExecutor(4) as pool:
             screens = list(pool.map(lambda _: VirtualScreen((320, 200)), range(4)))
         assert len({screen.display for screen in screens}) == 4
         for screen in reversed(screens):
             screen.close()
 
-    def test_a_leak_is_reported_and_ended(self, no_screen):
+    def test_a_leak_is_reported_and_ended(self, no_screen: pytest.MonkeyPatch) -> None:
         screen = VirtualScreen()
         pid = screen.pid
         with pytest.warns(ResourceWarning, match="never closed"):
@@ -139,14 +139,14 @@ class TestVirtualScreen:
         assert not psutil.pid_exists(pid)
         assert "DISPLAY" not in os.environ
 
-    def test_ends_with_the_interpreter(self, no_screen):
+    def test_ends_with_the_interpreter(self, no_screen: pytest.MonkeyPatch) -> None:
         owner = _owner("")
         output, errors = owner.communicate(timeout=DEADLINE)
         assert owner.returncode == 0, errors
         assert "never closed" in errors
         assert not psutil.pid_exists(int(output))
 
-    def test_ends_when_its_process_is_killed(self, no_screen):
+    def test_ends_when_its_process_is_killed(self, no_screen: pytest.MonkeyPatch) -> None:
         with _owner("import time; time.sleep(600)") as owner:
             assert owner.stdout is not None
             server = psutil.Process(int(owner.stdout.readline()))
@@ -154,7 +154,7 @@ class TestVirtualScreen:
         _, alive = psutil.wait_procs([server], timeout=DEADLINE)
         assert not alive
 
-    def test_a_forked_child_leaves_it_alone(self, no_screen):
+    def test_a_forked_child_leaves_it_alone(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen() as screen:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # other tests may have left threads
@@ -165,40 +165,40 @@ class TestVirtualScreen:
             os.waitpid(child, 0)
             assert has_screen()
 
-    def test_says_what_to_install(self, no_screen):
+    def test_says_what_to_install(self, no_screen: pytest.MonkeyPatch) -> None:
         no_screen.setenv("PATH", "")
         with pytest.raises(ScreenError, match="apt-get install xvfb") as failure:
             VirtualScreen()
         assert isinstance(failure.value, ScopecastError)
         assert "DISPLAY" not in os.environ
 
-    def test_says_why_the_server_refused(self, no_screen, tmp_path: Path):
+    def test_says_why_the_server_refused(self, no_screen: pytest.MonkeyPatch, tmp_path: Path) -> None:
         _program(tmp_path / "Xvfb", "echo 'Fatal server error:' >&2; echo 'no more colours' >&2; exit 1")
         no_screen.setenv("PATH", str(tmp_path))
         with pytest.raises(ScreenError, match=r"refused .*It said: Fatal server error: / no more colours"):
             VirtualScreen()
         assert "DISPLAY" not in os.environ
 
-    def test_gives_up_on_a_server_that_hangs(self, no_screen, tmp_path: Path):
+    def test_gives_up_on_a_server_that_hangs(self, no_screen: pytest.MonkeyPatch, tmp_path: Path) -> None:
         _program(tmp_path / "Xvfb", "exec /bin/sleep 600")
         no_screen.setenv("PATH", str(tmp_path))
         with pytest.raises(ScreenError, match=r"within 0\.2 s"):
             VirtualScreen(timeout=0.2)
 
     @pytest.mark.parametrize("size", [(0, 100), (100, -1), (40_000, 100)], ids=str)
-    def test_refuses_sizes_that_no_server_can_have(self, no_screen, size):
+    def test_refuses_sizes_that_no_server_can_have(self, no_screen: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
         with pytest.raises(ValueError, match="pixels a side"):
             VirtualScreen(size)
 
 
 class TestEnsureScreen:
-    def test_starts_one_where_there_is_none(self, no_screen):
+    def test_starts_one_where_there_is_none(self, no_screen: pytest.MonkeyPatch) -> None:
         with ensure_screen((320, 200)) as started:
             assert started
             assert has_screen()
         assert not has_screen()
 
-    def test_uses_the_one_that_is_there(self, no_screen):
+    def test_uses_the_one_that_is_there(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen() as screen:
             with ensure_screen() as started:
                 assert not started

@@ -52,7 +52,7 @@ class Display(ABC):
         """Whether frames of this dtype and kind can be shown; the others are acknowledged as skipped."""
         return kind == "image"
 
-    def changed(self) -> None:
+    def changed(self) -> None:  # noqa: B027 - a display that looks by itself need not be told
         """Something is new in the receiver's streams. Called after every burst of frames."""
 
     def report(self, stream_source: str) -> dict[str, float]:

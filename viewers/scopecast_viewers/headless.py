@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from scopecast_viewers.display import Display
@@ -23,17 +23,18 @@ class HeadlessDisplay(Display):
 
     def __init__(self) -> None:
         self.pool = PlanePool()
-        self._ended = threading.Event()
+        # Unlike an Event, a SimpleQueue can be put to by a signal's handler in the middle of a get.
+        self._end: SimpleQueue[None] = SimpleQueue()
 
     def run(self, receiver: Receiver) -> None:
         """Receive until `quit` is called."""
         receiver.start()
-        self._ended.wait()
+        self._end.get()
         self.pool.close()
 
     def quit(self) -> None:
         """Make `run` return."""
-        self._ended.set()
+        self._end.put(None)
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
         """Copy a frame into a pooled plane."""

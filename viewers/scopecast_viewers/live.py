@@ -13,8 +13,8 @@ from scopecast_viewers.stack import Stack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from scopecast.wire import Frame, Stream
 
+    from scopecast.wire import Frame, Stream
     from scopecast_viewers.history import History
 
 __all__ = ["LiveStream", "PaintLog", "Tag"]
@@ -117,6 +117,8 @@ class LiveStream:
         self._history = history
         self._by_signature: dict[tuple[tuple[int, ...], str, bool], Stack] = {}
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
+        # Axes only ever join, so that the length of a frame's index tells which there were when it was published.
+        self._axes_of_length = {len(about.axes): tuple(about.axes)}
 
     @property
     def key(self) -> tuple[str, int]:
@@ -148,11 +150,22 @@ class LiveStream:
         if "c" in about.axes and "c" not in old:
             self.parts = tuple((stack, 0) for stack in self.stacks)
         self.about = about
+        self._axes_of_length[len(about.axes)] = tuple(about.axes)
         for position, name in enumerate(about.axes):
             if name not in old:
                 for stack in self.stacks:
                     stack.add_axis(name, position)
                 self.latest = {part: (*index[:position], 0, *index[position:]) for part, index in self.latest.items()}
+
+    def place(self, index: list[int]) -> list[int] | None:
+        """Return a frame's index along `axes`, some of which may have joined since it was published."""
+        if len(index) == len(self.about.axes):
+            return index
+        axes = self._axes_of_length.get(len(index))
+        if axes is None:
+            return None
+        where = dict(zip(axes, index, strict=True))
+        return [where.get(name, 0) for name in self.about.axes]
 
     def put(self, frame: Frame, plane: npt.NDArray[Any], *, magnitude: bool = False) -> None:
         """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex."""

@@ -14,15 +14,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import zmq
+
 from scopecast import wire
 from scopecast.runs import RunDirectory
-
 from scopecast_viewers.history import History
 from scopecast_viewers.source import Source
 
 if TYPE_CHECKING:
-    from scopecast.runs import Member
+    from collections.abc import Collection
 
+    from scopecast.runs import Member
     from scopecast_viewers.display import Display
     from scopecast_viewers.live import LiveStream
 
@@ -112,7 +113,7 @@ class Receiver:
 
     def _receive(self) -> None:
         poller = zmq.Poller()
-        watched: dict[object, Source] = {}
+        watched: dict[zmq.Socket[bytes], Source] = {}
         next_scan = 0.0
         more = False
         while not self._stopping:
@@ -122,17 +123,13 @@ class Receiver:
                 poller.register(self._stop_read, zmq.POLLIN)
                 for socket in sockets:
                     poller.register(socket, zmq.POLLIN)
-                watched = dict(sockets)
+                watched = sockets
             wait = 0.0 if more else max(0.0, next_scan - time.monotonic())
             ready = dict(poller.poll(int(wait * 1000) + (not more)))
-            more = False
-            received = False
+            more = received = False
             for source in self._open():
-                if source.socket in ready:
-                    more = source.drain() or more
-                    received = True
-                if source.state not in ("ended", "lost") and source.monitor in ready:
-                    source.check()
+                if source.socket in ready or source.monitor in ready:
+                    more = self._attend(source, ready) or more
                     received = True
             if time.monotonic() >= next_scan:
                 self._scan()
@@ -140,18 +137,37 @@ class Receiver:
             if received:
                 self.display.changed()
 
+    def _attend(self, source: Source, ready: Collection[object]) -> bool:
+        """Read what a publisher sent. Return whether there may be more."""
+        more = False
+        try:
+            if source.socket in ready:
+                more = source.drain()
+            if source.state not in ("ended", "lost") and source.monitor in ready:
+                source.check()
+        except Exception as error:  # noqa: BLE001 - the other publishers' frames go on; counted
+            source.failed("what it sent", error)
+        return more
+
     def _open(self) -> list[Source]:
         return [source for source in self.sources if source.state not in ("ended", "lost")]
 
     def _scan(self) -> None:
         """Look after the sources, and attach to the publishers that are new."""
         for source in self._open():
-            source.check()
+            try:
+                source.check()
+            except Exception as error:  # noqa: BLE001 - see _attend
+                source.failed("its connection", error)
         known = {source.entry.token for source in self.sources}
         entries = [] if self._gone() else self.directory.entries("publisher", self.display.kind)
         for entry in entries:
             if entry.token not in known and entry.state == "ready" and self.directory.alive(entry.token):
-                source = Source(entry, self.directory, self._hello, self.display, self.history, self._context)
+                try:
+                    source = Source(entry, self.directory, self._hello, self.display, self.history, self._context)
+                except zmq.ZMQError as error:  # no descriptors left; tried again by the next scan
+                    logger.debug("cannot attach to %s: %s", entry.title, error)
+                    continue
                 self.sources = (*self.sources, source)
         gone = [source for source in self.sources if source.state in ("ended", "lost")]
         for source in gone[:-KEPT_SOURCES]:

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import zmq
+
 from scopecast import wire
 from scopecast.arrays import check_dtype
 from scopecast.errors import ProtocolError, SharedMemoryError, UnsupportedDtypeError
 from scopecast.ring import RingReader
-
 from scopecast_viewers.live import LiveStream, PaintLog
 
 if TYPE_CHECKING:
     from scopecast.runs import Entry, RunDirectory
-
     from scopecast_viewers.display import Display
     from scopecast_viewers.history import History
 
@@ -30,6 +29,10 @@ State = Literal["greeting", "attached", "refused", "ended", "lost"]
 DRAIN_LIMIT = 64
 #: How many runs of a publisher stay in the viewer.
 KEPT_STREAMS = 3
+#: A connection that broke is tried again at most this often.
+RETRY_S = 0.2
+#: A publisher that says nothing for this long (its PINGs come every 0.45 s) is asked whether it still knows us.
+SILENCE_S = 3.0
 #: Milliseconds that a last message may take to leave; the socket closes in the background meanwhile.
 _PARTING_MS = 200
 
@@ -86,10 +89,13 @@ class Source:
         self._history, self._context = history, context
         self._reader: RingReader | None = None
         self._by_id: dict[int, LiveStream] = {}
+        self._broken = self._dead = self._complained = self._greeting = False
+        self._next_try = self._last_asked = 0.0
         self._connect()
 
     def _connect(self) -> None:
-        self.state = "greeting"
+        self.state, self._broken = "greeting", False
+        self._next_try = time.monotonic() + RETRY_S
         self.socket = self._context.socket(zmq.DEALER)
         for option, value in (
             (zmq.LINGER, 0),
@@ -105,6 +111,10 @@ class Source:
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
         self.monitor.setsockopt(zmq.LINGER, 0)
         self.socket.connect(self.entry.endpoint)
+        self._greet()
+
+    def _greet(self) -> None:
+        self._greeting = True
         self._send(self._hello)
 
     # ---- what comes in -------------------------------------------------------------------------------------------
@@ -130,7 +140,11 @@ class Source:
 
     def _handle(self, message: wire.FromPublisher) -> None:
         if isinstance(message, wire.Frame):
-            fate = self._receive(message)
+            try:
+                fate = self._receive(message)
+            except Exception as error:  # noqa: BLE001 - a display's mistake; unanswered, the slot would be lost
+                self.failed("a frame", error)
+                fate = "skipped"
             self._send(wire.Ack(message.epoch, message.slot, message.generation, fate))
         elif isinstance(message, wire.Ping):
             self.superseded, self.dropped, self.published = message.superseded, message.dropped, message.published
@@ -141,8 +155,11 @@ class Source:
             self._attach(message)
         elif isinstance(message, wire.Reject):
             if message.again:
-                self._send(self._hello)  # we were given up for dead, and are not
+                # We were given up for dead, and are not. Each message that we had sent is answered so; greet once.
+                if not self._greeting:
+                    self._greet()
             else:
+                self._greeting = False
                 self.state, self.problem = "refused", message.reason
         elif isinstance(message, wire.End):
             if stream := self._by_id.get(message.stream):
@@ -159,6 +176,7 @@ class Source:
         if welcome.token != self.entry.token:
             msg = f"the publisher calls itself {welcome.token}, its entry says {self.entry.token}"
             raise ProtocolError(msg)
+        self._greeting = False
         if self._reader is not None and self._reader.epoch == welcome.epoch:
             self.state = "attached"
             return
@@ -192,8 +210,12 @@ class Source:
     def _receive(self, frame: wire.Frame) -> Literal["delivered", "skipped"]:
         """Copy a frame out of its slot into its stack."""
         reader, stream = self._reader, self._by_id.get(frame.stream)
-        if reader is None or reader.epoch != frame.epoch or stream is None or len(frame.index) != len(stream.axes):
+        if reader is None or reader.epoch != frame.epoch or stream is None:
             return "skipped"
+        index = stream.place(frame.index)
+        if index is None:
+            return "skipped"
+        frame.index = index
         try:
             dtype = np.dtype(frame.dtype)
             check_dtype(dtype)
@@ -240,19 +262,36 @@ class Source:
             self._send(wire.Captured(number, error[:2000]))
         if self.state in ("ended", "lost"):
             return
-        broken = False
         with suppress(zmq.ZMQError):
             while True:
                 self.monitor.recv_multipart(zmq.NOBLOCK)
-                broken = True
+                self._broken = True
         if not self._directory.alive(self.entry.token):
-            # What it sent before it died may still be on its way.
-            if broken and self.drain():
-                return
-            self._end("lost")
-        elif broken:
+            # What it sent before it died may still be on its way, until the connection breaks; a child that it forked
+            # may keep that open for ever.
+            if self.drain() or not (self._broken or self._dead):
+                self._dead = True
+            elif self.state not in ("ended", "lost"):
+                self._end("lost")
+        elif self._broken and time.monotonic() >= self._next_try:
             self._close_socket(0)
             self._connect()
+        elif (now := time.monotonic()) - max(self.last_heard, self._last_asked) > SILENCE_S:
+            # Attached, we should have heard a PING: it has given us up, and its answer will say so. Refused, ask again:
+            # another viewer may have left.
+            self._last_asked = now
+            if self.state == "attached":
+                self._send(self._pong(0))
+            elif self.state == "refused":
+                self._greet()
+
+    def failed(self, what: str, error: Exception) -> None:
+        """Count a mistake, and say the first one."""
+        self.errors += 1
+        self.problem = f"{what} could not be shown: {type(error).__name__}: {error}"
+        level = logging.DEBUG if self._complained else logging.WARNING
+        self._complained = True
+        logger.log(level, "%s: %s", self.entry.title, self.problem, exc_info=error)
 
     def _end(self, state: State) -> None:
         self.state = state

@@ -1,4 +1,4 @@
-"""The terms of the benchmark: rows, how long to measure, timing at a pace, and the plain copy that all is compared to."""
+"""The terms of the benchmark: rows, how long to measure, timing at a pace, and the plain copy to compare with."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def timed(action: Callable[[int], object], count: int, rate: float | None = None
 
 def name_of(side: int) -> str:
     """Return how frames of this size are called in the table."""
-    return f"{side}×{side}"
+    return f"{side}x{side}"
 
 
 def source_frames(side: int) -> list[npt.NDArray[np.uint16]]:

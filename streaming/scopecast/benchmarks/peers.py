@@ -1,7 +1,7 @@
 """Other ways to bring frames to another process, for comparison; each as its own documentation uses it.
 
-``python -m scopecast.benchmarks.peers send NAME SIDE COUNT`` starts a receiver of its own, which copies every frame into
-memory that was touched beforehand, and reports how many frames per second arrived there. What gives the other
+``python -m scopecast.benchmarks.peers send NAME SIDE COUNT`` starts a receiver of its own, which copies every frame
+into memory that was touched beforehand, and reports how many frames per second arrived there. What gives the other
 libraries an advantage is left to them: they hand over the producer's own arrays where they can, and are done when the
 receiver has copied the last frame.
 """
@@ -23,7 +23,7 @@ import zmq
 
 from scopecast.benchmarks.figures import source_frames
 from scopecast.benchmarks.processes import Program
-from scopecast.benchmarks.programs import end_with_parent, report
+from scopecast.benchmarks.programs import end_with_parent, leave_in_peace, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,7 @@ def _send(peer: str, side: int, count: int) -> None:
             receiver.report(timeout=120.0)
             seconds = time.perf_counter() - begin
         close()
+    leave_in_peace()
     report(count / seconds)
 
 
@@ -167,12 +168,12 @@ def _receive(peer: str, side: int, count: int, folder: str) -> None:
 
 
 def _pyzmq_receiver(folder: str, take: Sink) -> Callable[[], None]:
-    socket = zmq.Context.instance().socket(zmq.PULL)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, _QUEUE)
     socket.setsockopt(zmq.RCVTIMEO, _TIMEOUT_MS)
     socket.connect(_address(folder))
-    return lambda: take(np.frombuffer(socket.recv(copy=False), np.uint16))
+    return lambda: take(np.frombuffer(socket.recv(copy=False).buffer, np.uint16))
 
 
 def _imagezmq_receiver(folder: str, take: Sink) -> Callable[[], None]:
@@ -193,7 +194,7 @@ def _polystore_receiver(folder: str, take: Sink) -> Callable[[], None]:
     """Answer as polystore's own viewer does: attach the segment of each item, copy, let go, acknowledge the batch."""
     from polystore.streaming.viewer_transport import TransportMode, ViewerTransportEndpoint
 
-    socket = zmq.Context.instance().socket(zmq.REP)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REP)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVTIMEO, _TIMEOUT_MS)
     config = _polystore_config(folder)
@@ -205,6 +206,7 @@ def _polystore_receiver(folder: str, take: Sink) -> Callable[[], None]:
             memory = shared_memory.SharedMemory(name=item["shm_name"])
             # The sender unlinks it; the tracker of this process would do so, and complain, at its end.
             resource_tracker.unregister(f"/{memory.name}", "shared_memory")
+            assert memory.buf is not None
             frame = np.frombuffer(memory.buf, item["dtype"], math.prod(item["shape"]))
             take(frame)
             del frame

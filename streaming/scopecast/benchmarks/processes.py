@@ -36,7 +36,7 @@ _START_S = 60.0
 
 @contextmanager
 def private_run_directory() -> Iterator[RunDirectory]:
-    """A run directory that no other program uses, named in the environment as long as the context lasts."""
+    """Make a run directory that no other program uses, named in the environment as long as the context lasts."""
     path = Path(tempfile.mkdtemp(prefix="sc-bench-"))
     names = (ENVIRONMENT, "NAPARI_CONFIG")
     before = {name: os.environ.get(name) for name in names}
@@ -170,7 +170,8 @@ class Viewer(_Process):
     def finish(self) -> bytes:
         """End the process, and return all that it wrote to its standard output."""
         self.process.terminate()
-        return self.process.communicate(timeout=_END_S)[0]
+        output: bytes = self.process.communicate(timeout=_END_S)[0]
+        return output
 
 
 class Program(_Process):

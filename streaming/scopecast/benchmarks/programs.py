@@ -1,6 +1,7 @@
 """Programs that run beside the benchmark, and what they have in common.
 
-``python -m scopecast.benchmarks.programs SIDE RATE`` copies frames in memory of its own until its standard input closes.
+``python -m scopecast.benchmarks.programs SIDE RATE`` copies frames in memory of its own until its standard input
+closes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["copying_elsewhere", "end_with_parent", "report"]
+__all__ = ["copying_elsewhere", "end_with_parent", "leave_in_peace", "report"]
 
 
 def report(what: Any) -> None:
@@ -31,10 +32,16 @@ def report(what: Any) -> None:
     sys.stdout.buffer.flush()
 
 
+def leave_in_peace() -> None:
+    """Do not be disturbed by the parent any more: the work is done, and the process ends by itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def end_with_parent() -> None:
     """Exit in good order on SIGTERM, and when the standard input closes."""
 
     def leave(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: a second one would disturb the clearing up
         raise SystemExit(1)
 
     signal.signal(signal.SIGTERM, leave)

@@ -73,7 +73,9 @@ def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict
     sizes = dict(getattr(sequence, "sizes", None) or {})
     if sizes:
         about["sizes"] = {str(getattr(name, "value", name)): int(size) for name, size in sizes.items() if size}
-    channels = [str(channel.config)[:64] for channel in getattr(sequence, "channels", None) or ()]
+    listed = getattr(sequence, "channels", None) or ()
+    # One without a name is placed by its number. One that is named twice (in two groups) is one channel here.
+    channels = list(dict.fromkeys(str(channel.config)[:64] or str(at) for at, channel in enumerate(listed)))
     if channels:
         about["channels"] = channels
         about["colors"] = [_COLORS.get(name.lower(), "") for name in channels]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
 from scopecast_viewers.display import Display
 from scopecast_viewers.pool import PlanePool
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+    from napari.viewer import Viewer
 
     from scopecast_viewers.napari.live_view import LiveView
     from scopecast_viewers.process import Receiver
@@ -38,6 +42,7 @@ class NapariDisplay(Display):
 
         viewer = napari.Viewer(title="scopecast")
         viewer.window.resize(*WINDOW)
+        _warm_up(viewer)
         view = self._view = LiveView(viewer, receiver)
         receiver.start()
         if not self._quitting:
@@ -72,3 +77,12 @@ class NapariDisplay(Display):
             done("the window is not open")
         else:
             view.ask(lambda: view.capture(path, done))
+
+
+def _warm_up(viewer: Viewer) -> None:
+    """Make and remove a layer: the first one imports much and builds shaders, for which no frame should wait."""
+    planes = np.zeros((2, 16, 16), np.uint16)
+    layer = viewer.add_image(planes, contrast_limits=(0, 1), units=("pixel", "um", "um"), axis_labels=("t", "y", "x"))
+    viewer.dims.set_point(0, 1)
+    QApplication.processEvents()
+    viewer.layers.remove(layer)

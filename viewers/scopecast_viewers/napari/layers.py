@@ -116,6 +116,8 @@ class LiveLayer:
         plane = self._newest_plane()
         rgb = len(self.stack.plane_shape) == 3
         about: dict[str, Any] = {"name": self.name, "rgb": rgb, "multiscale": False, "cache": False}
+        # The default projection takes the mean over an axis of one plane: 7 ms for 2048 x 2048.
+        about["projection_mode"] = "none"
         about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
         if id(self.stack) in self.stream.magnitudes:
             about["metadata"]["scopecast"]["pixels"] = "magnitude of complex values"
@@ -203,11 +205,12 @@ class LiveLayer:
             viewer.layers.selection.discard(self.layer)
 
     def grow(self) -> None:
-        """Tell napari how far the stack reaches now."""
-        geometry = self.geometry()
-        if tuple(self.layer.translate) != tuple(geometry["translate"]):
-            self.layer.translate = geometry["translate"]
-        self.layer.data = self.data
+        """Tell napari how far the stack reaches now; the sliders' ranges follow in `LiveLayers.update`."""
+        translate = self.geometry()["translate"]
+        if tuple(self.layer.translate) != tuple(translate):
+            self.layer.translate = translate
+        # Setting layer.data again would do all of this three times over: 13 ms instead of 6.
+        self.layer.refresh(data_displayed=False, thumbnail=False, highlight=False, extent=True)
 
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:
         """Return the tag of the frame at absolute positions along the viewer's axes; None where nothing has come."""
@@ -247,13 +250,14 @@ class LiveLayers:
         Returns
         -------
         list of LiveLayer
-            Those that napari has sliced anew.
+            Those that are new.
         """
         streams = tuple(streams)
         self.incomplete = False
         self._remove_gone(streams)
         self._widen(streams)
-        touched = []
+        new: list[LiveLayer] = []
+        grown = False
         for stream in streams:
             for stack, channel in stream.parts:
                 key = (id(stack), channel)
@@ -261,21 +265,31 @@ class LiveLayers:
                     continue
                 live = self._layers.get(key)
                 if live is None:
-                    if touched and touched[-1].version < 0:
+                    if new:
                         self.incomplete = True
                         continue
                     live = LiveLayer(stream, stack, channel, self.axes)
                     self._make_room(live)
                     live.add(self.viewer, self.units)
                     self._layers[key] = live
-                    touched.append(live)
+                    new.append(live)
                     continue
                 version = stack.version
                 if live.version != version and live.data.advance():
                     live.grow()
-                    touched.append(live)
+                    grown = True
                 live.version = version
-        return touched
+        if grown:
+            self._stretch_sliders()
+        return new
+
+    def _stretch_sliders(self) -> None:
+        """Let the sliders reach as far as the layers do."""
+        dims, extent = self.viewer.dims, self.viewer.layers.extent
+        sliders = range(dims.ndim - 2)
+        ranges = [(extent.world[0][axis], extent.world[1][axis], extent.step[axis]) for axis in sliders]
+        if ranges:
+            dims.set_range(list(sliders), ranges)
 
     def _remove_gone(self, streams: tuple[LiveStream, ...]) -> None:
         wanted = {(id(stack), channel) for stream in streams for stack, channel in stream.parts}

@@ -101,7 +101,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         """Bring layers and sliders in step with the streams."""
         streams = self.receiver.streams
         with self.follower.moving():
-            sliced = set(self.layers.update(streams))
+            new = self.layers.update(streams)
             self._arrange()
         moved = False
         target = self.followed
@@ -113,7 +113,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         for live in self.layers:
             tag = live.tag_at(where)
             if live.layer.visible and tag is not live.shown:
-                if not moved and live not in sliced:
+                if not moved and live not in new:
                     # The plane under the sliders is another one now; neither the extent nor anything else has changed.
                     live.layer.refresh(thumbnail=False, highlight=False, extent=False)
                 self._waiting_for_paint = True

@@ -1,0 +1,5 @@
+"""``python -m scopecast``: the command line."""
+
+from scopecast.cli import main
+
+main()

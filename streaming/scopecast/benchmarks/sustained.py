@@ -1,0 +1,142 @@
+"""How many frames per second arrive when nothing may be lost, here and with other libraries; and how old they are."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from scopecast.benchmarks.figures import LARGE, SMALL, Memcpy, Row, Timing, median, name_of, spread
+from scopecast.benchmarks.peers import PEERS, frames_per_second
+from scopecast.benchmarks.processes import Viewer
+from scopecast.benchmarks.programs import copying_elsewhere
+from scopecast.publisher import Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scopecast.benchmarks.figures import Bench
+
+__all__ = ["measure"]
+
+#: How the other libraries are called in the table, and how many times as fast streaming large frames is to be.
+_TITLES = {
+    "pyzmq": ("pyzmq PUSH/PULL, copy=False", 3.0),
+    "imagezmq": ("imagezmq REQ/REP", 4.0),
+    "polystore": ("polystore 0.6.3 save_batch", 100.0),
+    "polystore-unslept": ("polystore 0.6.3 without its sleep", 12.0),
+}
+_LATENCY_RATE = 50.0
+
+
+def measure(bench: Bench) -> Iterator[Row]:
+    """Measure sustained streaming, the other libraries, and the latency."""
+    for side in (LARGE, SMALL):
+        memcpy = Memcpy(side)
+        ours = _ours(bench, memcpy, side)
+        yield ours
+        for peer in PEERS:
+            yield _peer(bench, side, peer, ours.per_s or 0.0)
+        yield _latency(bench, memcpy, side)
+
+
+def _ours(bench: Bench, memcpy: Memcpy, side: int) -> Row:
+    """Stream to a viewer that keeps a copy of every frame; the clock stops when it has the last one."""
+    bench.say(f"sustained streaming, {name_of(side)}")
+    count = bench.effort.large if side == LARGE else bench.effort.small
+    rates, costs, lost = [], [], 0
+    with Viewer(bench.directory) as viewer, Publisher("headless", policy="every", linger=5.0) as publisher:
+        publisher.open((side, side), "uint16", wait=10.0)
+        viewer.wait_until_attached(publisher)
+        for i in range(8):  # the viewer's planes of this size are prepared, the stream is known
+            publisher.publish(memcpy.frames[i % len(memcpy.frames)])
+        publisher.flush(30.0)
+        for _ in range(bench.effort.rounds):
+            before = publisher.stats().frames
+            durations = []
+            begin = time.perf_counter_ns()
+            for i in range(count):
+                start = time.perf_counter_ns()
+                publisher.publish(memcpy.frames[i % len(memcpy.frames)])
+                durations.append(time.perf_counter_ns() - start)
+            publisher.flush(60.0)
+            rates.append(count / (time.perf_counter_ns() - begin) * 1e9)
+            costs.append(spread(durations))
+            lost += count - (publisher.stats().frames.delivered - before.delivered)
+    rate = statistics.median(rates)
+    plain: list[Timing] = []
+    with copying_elsewhere(side, rate):
+        plain.extend(memcpy.measure(count, rate) for _ in range(bench.effort.rounds))
+    base, cost = median(plain), median(costs)
+    return Row(
+        figure="sustained",
+        frame=name_of(side),
+        mode="scopecast, policy every",
+        p50_ms=cost.p50,
+        p99_ms=cost.p99,
+        per_s=rate,
+        memcpy_p50_ms=base.p50,
+        memcpy_p99_ms=base.p99,
+        ratio=1000.0 / rate / base.p50,
+        target="nothing lost",
+        met=lost == 0,
+        note=f"{lost} frames lost" if lost else "",
+    )
+
+
+def _peer(bench: Bench, side: int, peer: str, ours: float) -> Row:
+    """Stream with another library; its target is how many times as fast scopecast is to be, for large frames."""
+    title, factor = _TITLES[peer]
+    bench.say(f"sustained streaming, {name_of(side)}, {title}")
+    effort = bench.effort
+    count = effort.slow if peer.startswith("polystore") else effort.large if side == LARGE else effort.small
+    row = Row(figure="sustained", frame=name_of(side), mode=title)
+    try:
+        rate = statistics.median(frames_per_second(peer, side, count) for _ in range(effort.rounds))
+    except (RuntimeError, TimeoutError) as error:
+        row.note = f"not measured: {error}"  # not installed, as it is no dependency of ours
+        return row
+    row.per_s, row.ratio = rate, ours / rate
+    if side == LARGE:
+        row.target, row.met = f"scopecast ≥ {factor:g} times as fast", row.ratio >= factor
+    return row
+
+
+def _latency(bench: Bench, memcpy: Memcpy, side: int) -> Row:
+    """Measure from the call of publish() to the pixels in the viewer's stack, by the clock that processes share."""
+    bench.say(f"latency, {name_of(side)}")
+    timings: list[Timing] = []
+    plain: list[Timing] = []
+    for _ in range(bench.effort.rounds):
+        sent: dict[int, int] = {}
+        plain.append(memcpy.measure(bench.effort.latency, _LATENCY_RATE))
+        with (
+            Viewer(bench.directory, program="scopecast_viewers.timing") as viewer,
+            Publisher("headless", linger=5.0) as publisher,
+        ):
+            publisher.open((side, side), "uint16", wait=10.0)
+            viewer.wait_until_attached(publisher)
+            begin = time.monotonic_ns()
+            for i in range(bench.effort.latency):
+                time.sleep(max(0.0, (begin - time.monotonic_ns()) / 1e9 + i / _LATENCY_RATE))
+                now = time.monotonic_ns()
+                sent[publisher.publish(memcpy.frames[i % len(memcpy.frames)])] = now
+            publisher.flush(10.0)
+            arrived = msgspec.json.decode(viewer.finish(), type=list[tuple[int, int]])
+        timings.append(spread([time_ns - sent[number] for number, time_ns in arrived]))
+    timing, base = median(timings), median(plain)
+    limit = 3 * base.p50 + 0.2
+    return Row(
+        figure="latency",
+        frame=name_of(side),
+        mode=f"{_LATENCY_RATE:g}/s, publish() to the viewer's array",
+        p50_ms=timing.p50,
+        p99_ms=timing.p99,
+        memcpy_p50_ms=base.p50,
+        memcpy_p99_ms=base.p99,
+        ratio=timing.p50 / base.p50,
+        target="p50 ≤ 3 memcpy + 0.2 ms",
+        met=timing.p50 <= limit,
+    )

@@ -1,0 +1,515 @@
+"""The demo: Micro-Manager's core runs a sequence with its simulated camera, and the frames appear in a viewer.
+
+`prepare` loads the microscope and opens the viewer, `Demo.run` acquires and returns the figures. Nothing is printed
+here; what happens is told to a `Watch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import psutil
+
+from scopecast.accounting import ReceiverStats, Stats
+from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
+from scopecast.errors import ScopecastError
+from scopecast.launch import find_or_start_viewer, known_viewers
+from scopecast.runs import RunDirectory
+from scopecast.screen import ensure_screen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from scopecast.runs import Entry
+
+__all__ = ["Demo", "DemoError", "Figures", "Options", "Percentiles", "Watch", "measure_memcpy", "prepare"]
+
+#: Seconds that a viewer may take to open.
+START_S: Final = 90.0
+#: Seconds that a viewer may take to close before it is killed.
+END_S: Final = 15.0
+#: A viewer tells what it has painted every 0.5 s; two reports with the same figure, and it has painted all.
+_SETTLED_S: Final = 1.1
+_SETTLE_S: Final = 20.0
+_DTYPE: Final = "uint16"
+_MEMCPY_FRAMES: Final = 32
+_MEMCPY_BYTES: Final = 2**30
+#: Where the simulated sample fills a large field: beads lie in squares of 1024 pixels, and four of them meet here.
+_STAGE_UM: Final = (256.0, 256.0)
+_DRIFT_UM: Final = (3.0, 2.0)
+
+
+class _Beads(NamedTuple):
+    """What the simulated camera shows in a channel: beads per square, and their radius in pixels."""
+
+    density: int
+    size: float
+
+
+_BEADS: Final = {"DAPI": _Beads(150, 8), "FITC": _Beads(250, 6), "Rhodamine": _Beads(400, 5), "Cy5": _Beads(100, 10)}
+
+
+class DemoError(ScopecastError, ValueError):
+    """The demo can't be run as it was asked for; the text says what to change."""
+
+
+class HeadlessStreamingBackend(StreamingBackend):
+    """Streams to the viewer without a window."""
+
+    VIEWER_TYPE = "headless"
+    SHM_PREFIX = "headless_"
+
+
+_BACKENDS: Final[dict[str, type[StreamingBackend]]] = {
+    backend.VIEWER_TYPE: backend for backend in (NapariStreamingBackend, FijiStreamingBackend, HeadlessStreamingBackend)
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the demo acquires, and what shows it.
+
+    Attributes
+    ----------
+    viewer
+        The kind of viewer.
+    width, height
+        Pixels of a frame.
+    timepoints, z
+        Number of time points and of z planes.
+    channels
+        Presets of the simulated microscope's channel group.
+    z_step
+        Distance of the z planes in µm.
+    exposure
+        In milliseconds.
+    interval
+        Seconds from one time point to the next.
+    keep
+        Whether the viewer stays open after the run; None: if it has a window that can be seen.
+    title
+        What the viewer calls the run.
+    """
+
+    viewer: str = "napari"
+    width: int = 2048
+    height: int = 2048
+    timepoints: int = 15
+    channels: Sequence[str] = ("DAPI", "FITC", "Rhodamine")
+    z: int = 5
+    z_step: float = 2.0
+    exposure: float = 15.0
+    interval: float = 1.0
+    keep: bool | None = None
+    title: str = "demo"
+
+    @property
+    def frames(self) -> int:
+        """How many frames the sequence has."""
+        return self.timepoints * len(self.channels) * self.z
+
+    def check(self) -> None:
+        """Raise DemoError if the demo can't be run like this here."""
+        if self.viewer not in _BACKENDS or self.viewer not in known_viewers():
+            usable = " or ".join(sorted((set(_BACKENDS) & known_viewers()), reverse=True))
+            raise DemoError(f"there is no viewer {self.viewer!r} here; use {usable or 'another installation'}")
+        if not (16 <= self.width <= 16384 and 16 <= self.height <= 16384):
+            raise DemoError(f"the camera has 16 to 16384 pixels a side, not {self.width}x{self.height}")
+        if self.timepoints < 1 or self.z < 1 or not self.channels:
+            raise DemoError("a run needs at least one time point, one channel and one z plane")
+        if not 0.1 <= self.exposure <= 10_000 or self.interval < 0 or self.z_step <= 0:
+            raise DemoError("the exposure is 0.1 to 10000 ms, the interval is not negative, and the z step is positive")
+        missing = [name for name in ("pymmcore_plus", "useq", "mm_test_adapters") if not importlib.util.find_spec(name)]
+        if missing:
+            names = ", ".join(missing)
+            raise DemoError(f"the demo needs {names}; install what is missing: pip install 'scopecast[pymmcore]'")
+
+
+class Percentiles(NamedTuple):
+    """A median and a 99th percentile, both in milliseconds."""
+
+    p50: float = 0.0
+    p99: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What the demo measured.
+
+    Attributes
+    ----------
+    published, delivered, superseded, dropped, skipped, in_flight
+        What became of the frames; see `scopecast.FrameCounts`.
+    painted
+        Frames that were on the screen.
+    publish_ms, memcpy_ms
+        What it cost to publish a frame, and what it costs to copy one, without anything else.
+    age_ms
+        Age of a frame when it was painted.
+    fps
+        Frames published per second of the run.
+    seconds
+        How long the run took.
+    skipped_because
+        How many frames were skipped for which reason.
+    """
+
+    published: int
+    delivered: int
+    superseded: int
+    dropped: int
+    skipped: int
+    in_flight: int
+    painted: int
+    publish_ms: Percentiles
+    memcpy_ms: Percentiles
+    age_ms: Percentiles
+    fps: float
+    seconds: float
+    skipped_because: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as they are written by ``--json``."""
+        names = ("published", "delivered", "superseded", "dropped", "skipped", "in_flight", "painted")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "publish_ms": self.publish_ms._asdict(),
+            "memcpy_ms": self.memcpy_ms._asdict(),
+            "age_ms": self.age_ms._asdict(),
+            "fps": self.fps,
+        }
+
+
+class Watch(Protocol):
+    """Who is told what the demo does."""
+
+    def doing(self, what: str) -> None:
+        """Something begins that takes a while, such as ``"starting napari"``."""
+
+    def progress(self, done: int, total: int, stats: Stats) -> None:
+        """The run has come this far; called about ten times a second."""
+
+
+class Demo:
+    """A microscope and a viewer, ready to run; made by `prepare`.
+
+    Attributes
+    ----------
+    stays : bool
+        Whether the viewer stays open afterwards.
+    """
+
+    def __init__(self, options: Options, core: Any, live: StreamingBackend, viewer: _Viewer, watch: Watch) -> None:
+        self.options = options
+        self.stays = viewer.keep
+        self._core, self._live, self._viewer, self._watch = core, live, viewer, watch
+
+    def run(self) -> Figures:
+        """Acquire the sequence, wait until the viewer has painted it, and return the figures.
+
+        Raises
+        ------
+        DemoError
+            If the acquisition failed.
+        """
+        total = self.options.frames
+        failures: list[Exception] = []
+        began = time.perf_counter()
+        thread = threading.Thread(target=self._acquire, args=(failures,), name="demo-acquisition", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.1)
+                stats = self._live.stats()
+                self._watch.progress(stats.frames.published, total, stats)
+        except BaseException:
+            self._core.mda.cancel()
+            thread.join(10.0)
+            raise
+        seconds = time.perf_counter() - began
+        if failures:
+            raise DemoError(f"the acquisition failed: {failures[0]}") from failures[0]
+        self._watch.doing("waiting for the last frames")
+        self._live.flush(10.0)
+        stats, row = self._settle()
+        self._watch.doing("measuring memcpy, to compare with")
+        memcpy = measure_memcpy((self.options.height, self.options.width))
+        return Figures(
+            **stats.frames._asdict(),
+            painted=row.painted if row else 0,
+            publish_ms=Percentiles(*stats.publish_ms),
+            memcpy_ms=memcpy,
+            age_ms=Percentiles(*row.age_ms) if row else Percentiles(),
+            fps=stats.frames.published / seconds,
+            seconds=seconds,
+            skipped_because=dict(stats.skipped),
+        )
+
+    def _acquire(self, failures: list[Exception]) -> None:
+        # What `core.run_mda` does in a thread of its own; there, an error would only be printed.
+        try:
+            self._core.mda.run(_sequence(self.options), output=self._live)
+        except Exception as error:  # noqa: BLE001 - raised by `run`
+            failures.append(error)
+
+    def _settle(self) -> tuple[Stats, ReceiverStats | None]:
+        """Wait until the viewer paints no more of the frames; return the figures as they are then."""
+        deadline = time.monotonic() + _SETTLE_S
+        painted, since = -1, time.monotonic()
+        while True:
+            stats = self._live.stats()
+            row = _row(stats, self._viewer.token)
+            now = time.monotonic()
+            if row is None or not row.attached or now > deadline:
+                return stats, row
+            if row.painted != painted:
+                painted, since = row.painted, now
+            elif now - since >= _SETTLED_S:
+                return stats, row
+            time.sleep(0.05)
+
+    def capture(self, path: Path) -> None:
+        """Save a picture of the viewer's window as PNG.
+
+        Raises
+        ------
+        DemoError
+            If the viewer made none.
+        """
+        try:
+            self._live.publisher.capture(path)
+        except RuntimeError as error:
+            raise DemoError(str(error)) from error
+
+    def wait_until_closed(self) -> None:
+        """Wait until the viewer's window is closed. Frames are published no more from here on."""
+        self._live.close(linger=5.0)
+        self._viewer.wait_until_closed()
+
+    @property
+    def screen_is_virtual(self) -> bool:
+        """Whether the window is on a virtual screen, which ends with the demo."""
+        return self._viewer.screen_is_virtual
+
+
+@contextlib.contextmanager
+def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
+    """Load the microscope and open a viewer, for the time of the context.
+
+    A viewer that runs already is used, and stays. One that is started here ends with the context, unless it is to be
+    kept; if the context ends with an exception, it ends in any case.
+
+    Parameters
+    ----------
+    options
+        What is to be acquired and shown.
+    watch
+        Is told what goes on.
+
+    Raises
+    ------
+    DemoError
+        If something of the options is not possible, or not installed.
+    ViewerStartError, ScreenError
+        If the viewer can't be started.
+    """
+    options.check()
+    watch.doing("loading Micro-Manager's core")
+    with contextlib.ExitStack() as stack:
+        core = stack.enter_context(_microscope(options))
+        watch.doing(f"starting {options.viewer}")
+        viewer = stack.enter_context(_open_viewer(options.viewer, options.keep))
+        live = stack.enter_context(_streaming(options))
+        live.publisher.open((options.height, options.width), _DTYPE, wait=START_S)
+        row = _row(live.stats(), viewer.token)
+        if row is None or not row.attached:
+            raise DemoError(
+                f"the {options.viewer} viewer (process {viewer.entry.pid}) runs, but does not take part; "
+                f"close it and try again"
+            )
+        yield Demo(options, core, live, viewer, watch)
+
+
+@contextlib.contextmanager
+def _streaming(options: Options) -> Iterator[StreamingBackend]:
+    live = _BACKENDS[options.viewer](title=options.title, launch=False, linger=5.0)
+    try:
+        yield live
+    except BaseException:
+        live.close(linger=0.0)
+        raise
+    live.close()
+
+
+def _row(stats: Stats, token: str) -> ReceiverStats | None:
+    """Return the row of a receiver, the newest if it attached anew."""
+    rows = [row for row in stats.receivers if row.token == token]
+    return rows[-1] if rows else None
+
+
+# ---- the microscope --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _microscope(options: Options) -> Iterator[Any]:
+    """Load the demo configuration of Micro-Manager, with a sample that looks like one."""
+    import mm_test_adapters
+    from pymmcore_plus import CMMCorePlus
+
+    for handler in logging.getLogger("pymmcore-plus").handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)  # it writes across the progress bar; errors are raised by Demo.run
+    adapters = Path(mm_test_adapters.device_adapter_path())
+    core = CMMCorePlus()
+    try:
+        core.setDeviceAdapterSearchPaths([str(adapters)])
+        core.loadSystemConfiguration(str(adapters / "MMConfig_demo.cfg"))
+        _check_channels(options.channels, core.getAvailableConfigs("Channel"))
+        for name, value in (
+            ("PixelType", "16bit"),
+            ("BitDepth", "16"),
+            ("OnCameraCCDXSize", options.width),
+            ("OnCameraCCDYSize", options.height),
+            ("Mode", "Fluorescent Beads"),
+            ("BeadBrightness", 8),
+        ):
+            core.setProperty("Camera", name, value)
+        # The simulated camera knows nothing of filters: each channel's preset also sets what is to be seen.
+        for channel, beads in _BEADS.items():
+            core.defineConfig("Channel", channel, "Camera", "BeadDensity", str(beads.density))
+            core.defineConfig("Channel", channel, "Camera", "BeadSize", str(beads.size))
+        core.setXYPosition(*_STAGE_UM)
+        core.waitForSystem()
+        core.mda.events.eventStarted.connect(lambda event: _drift(core, event))
+        yield core
+    finally:
+        # The core tells of its events in a thread of its own. One that is told while the interpreter ends aborts the
+        # process ("exception not rethrown"), so nobody listens any more.
+        super(CMMCorePlus, core).registerCallback(None)
+        core.unloadAllDevices()
+
+
+def _check_channels(channels: Sequence[str], available: Sequence[str]) -> None:
+    if unknown := [name for name in channels if name not in available]:
+        there = ", ".join(sorted(available))
+        raise DemoError(f"the demo microscope has no channel {unknown[0]!r}; its channels are {there}")
+    if len(set(channels)) < len(channels):
+        raise DemoError("the same channel is named twice; name each of them once")
+
+
+def _drift(core: Any, event: Any) -> None:
+    """Move the stage a little with every time point, so that time is to be seen: the beads themselves lie still."""
+    t = event.index.get("t", 0)
+    x, y = (start + t * step for start, step in zip(_STAGE_UM, _DRIFT_UM, strict=True))
+    core.setXYPosition(x, y)
+    core.waitForDevice(core.getXYStageDevice())
+
+
+def _sequence(options: Options) -> Any:
+    """Return the ``useq.MDASequence``: for each time point and channel a z stack around the focus at 0 µm."""
+    from useq import MDASequence
+
+    plans: dict[str, Any] = {}
+    if options.z > 1:
+        # A range made of the step, not of its end: the number of planes must not hang on a rounding error.
+        half = options.z_step * (options.z - 1) / 2
+        plans["z_plan"] = {"bottom": -half, "top": half, "step": options.z_step}
+    sequence = MDASequence(
+        time_plan={"interval": options.interval, "loops": options.timepoints},
+        channels=[{"config": channel, "exposure": options.exposure} for channel in options.channels],
+        **plans,
+    )
+    assert len(list(sequence)) == options.frames
+    return sequence
+
+
+def measure_memcpy(shape: tuple[int, int], copies: int = 200) -> Percentiles:
+    """Measure what a copy of a uint16 frame costs here: the least that `publish` can cost.
+
+    Parameters
+    ----------
+    shape
+        Of a frame, (y, x).
+    copies
+        How many to measure.
+    """
+    frame = np.ones(shape, _DTYPE)
+    slots = max(2, min(_MEMCPY_FRAMES, _MEMCPY_BYTES // frame.nbytes))
+    targets = np.ones((slots, *shape), _DTYPE)  # written to, so that no page is made during the measurement
+    costs = np.empty(copies)
+    for number in range(copies):
+        began = time.perf_counter_ns()
+        np.copyto(targets[number % slots], frame)
+        costs[number] = time.perf_counter_ns() - began
+    p50, p99 = np.percentile(costs, (50, 99)) / 1e6
+    return Percentiles(float(p50), float(p99))
+
+
+# ---- the viewer ------------------------------------------------------------------------------------------------------
+
+
+class _Viewer:
+    """The viewer that shows the demo."""
+
+    def __init__(self, entry: Entry, directory: RunDirectory, *, keep: bool, screen_is_virtual: bool) -> None:
+        self.entry, self.token = entry, entry.token
+        self.keep, self.screen_is_virtual = keep, screen_is_virtual
+        self._directory = directory
+
+    def wait_until_closed(self) -> None:
+        while self._directory.alive(self.token):
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _open_viewer(kind: str, keep: bool | None) -> Iterator[_Viewer]:
+    """Find the viewer of a kind or start one; end it afterwards if it was started here and is not to be kept."""
+    directory = RunDirectory()
+    running = any(entry.state == "ready" for entry in directory.living("receiver", kind))
+    with contextlib.ExitStack() as stack:
+        virtual = kind != "headless" and not running and stack.enter_context(ensure_screen())
+        kept = running or (kind != "headless" and not virtual if keep is None else keep)
+        before = _viewers_started_here()
+        try:
+            entry = find_or_start_viewer(directory, kind, timeout=START_S)
+            yield _Viewer(entry, directory, keep=kept, screen_is_virtual=virtual)
+        except BaseException:
+            _end(_viewers_started_here() - before, directory)
+            raise
+        if virtual or not kept:
+            _end(_viewers_started_here() - before, directory)
+
+
+def _viewers_started_here() -> set[psutil.Process]:
+    """Return the viewers that are this process's children: another's, or one that ran before, is none of our business.
+
+    Told by the process and not by its entry, which it writes only after a while.
+    """
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "scopecast_viewers" in process.cmdline():
+                found.add(process)
+    return found
+
+
+def _end(viewers: set[psutil.Process], directory: RunDirectory) -> None:
+    """End viewers as if their windows were closed; kill those that take too long, and remove what they leave."""
+    for process in viewers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()  # psutil compares the time of creation first: never a later process with the same id
+    _, hung = psutil.wait_procs(viewers, timeout=END_S)
+    for process in hung:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(hung, timeout=5.0)
+    if viewers:
+        directory.clean()
