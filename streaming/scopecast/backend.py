@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard
 
 import numpy as np
 
 from scopecast.accounting import Receipt, Skipped, Stats
-from scopecast.axes import axes_from_path
+from scopecast.axes import axes_from_path, check_axes
 from scopecast.errors import ClosedError
 from scopecast.hosts.pymmcore import describe_sequence, place_event
 from scopecast.publisher import Policy, Publisher
 from scopecast.storage import register_backend
-from scopecast.streams import printable
+from scopecast.wire import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -233,7 +233,7 @@ class StreamingBackend:
         path = printable(path)
         if self._files is None or self._files.ended:
             self._files = publisher.new_stream(self._arguments["title"] or "files")
-        named: dict[str, AxisValue] = dict(where.get("axes") or {})
+        named: dict[str, AxisValue] = check_axes(where.get("axes") or {})
         named.update(axes_from_path(path, where.get("pattern") or self.pattern))
         if not named:
             # Nothing tells where it belongs: a place of its own, the same whenever the file is written again.
@@ -285,8 +285,9 @@ class StreamingBackend:
             return self._preview
         sequence = getattr(event, "sequence", None)
         key = getattr(sequence, "uid", None) or self._run_key
-        # Without a sequence (a generator of events) a run that begins again shows by its first place coming again.
-        again = sequence is None and self._run is not None and axes == self._first_index
+        # Where nobody calls sequenceStarted, a run that begins again (the same sequence, or a generator of events, that
+        # has none) shows by its first place coming again.
+        again = self._run is not None and axes == self._first_index
         if self._run is None or self._run.ended or key != self._run_key or again:
             self._begin_run(publisher, sequence, key, _pixel_size(metadata))
             self._first_index = axes
@@ -337,7 +338,7 @@ class StreamingBackend:
 
     def reserve(self, shape: Sequence[int], dtype: Any, **where: Any) -> Reservation:
         """Reserve a slot of shared memory that the camera writes into itself; see `Publisher.reserve`."""
-        return self._open_publisher().reserve(shape, dtype, **where)
+        return self._open_publisher().reserve(shape, dtype, **{"policy": self.policy, **where})
 
     @property
     def publisher(self) -> Publisher:
@@ -348,19 +349,24 @@ class StreamingBackend:
         if self._closed:
             msg = f"this {type(self).__name__} is closed; make a new one"
             raise ClosedError(msg)
-        if self._publisher is None or self._publisher.opened_by != os.getpid():
+        if not self._is_ours(self._publisher):
             # In a forked child the parent's publisher is inert: the child streams for itself.
             self._publisher = Publisher(**self._arguments)
             self._files = self._run = self._preview = None
         return self._publisher
 
+    @staticmethod
+    def _is_ours(publisher: Publisher | None) -> TypeGuard[Publisher]:
+        return publisher is not None and publisher.opened_by == os.getpid()
+
     def stats(self) -> Stats:
         """Return what became of every frame; see `Stats`."""
-        return self._publisher.stats() if self._publisher is not None else Stats()
+        # In a forked child that has streamed nothing yet, there is nothing to tell, whatever its parent did.
+        return self._publisher.stats() if self._is_ours(self._publisher) else Stats()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until no frame is in flight. Return whether that came about within `timeout` seconds."""
-        return self._publisher is None or self._publisher.flush(timeout)
+        return not self._is_ours(self._publisher) or self._publisher.flush(timeout)
 
     def close(self, linger: float | None = None) -> None:
         """Wait for what is in flight, say goodbye to the viewers, remove the shared memory. Idempotent."""

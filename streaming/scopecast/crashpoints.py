@@ -17,10 +17,17 @@ STEPS = (
     "frame-committed",
 )
 
-_armed = os.environ.get("SCOPECAST_FAULT")
+_armed, _, _times = os.environ.get("SCOPECAST_FAULT", "").partition(":")
+_left = int(_times or 1)
 
 
 def crash_point(step: str) -> None:
-    """Kill this process here if the environment's ``SCOPECAST_FAULT`` names this step."""
+    """Kill this process here if the environment's ``SCOPECAST_FAULT`` names this step.
+
+    ``SCOPECAST_FAULT=slot-odd:20`` is the twentieth time that it comes here.
+    """
+    global _left
     if _armed == step:
-        os.kill(os.getpid(), signal.SIGKILL)
+        _left -= 1
+        if not _left:
+            os.kill(os.getpid(), signal.SIGKILL)

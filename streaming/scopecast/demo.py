@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import numpy as np
 import psutil
 
-from scopecast.accounting import ReceiverStats, Stats
 from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
 from scopecast.errors import ScopecastError
 from scopecast.launch import find_or_start_viewer, known_viewers
@@ -28,14 +27,16 @@ from scopecast.screen import ensure_screen
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from scopecast.accounting import ReceiverStats, Stats
     from scopecast.runs import Entry
 
 __all__ = ["Demo", "DemoError", "Figures", "Options", "Percentiles", "Watch", "measure_memcpy", "prepare"]
 
 #: Seconds that a viewer may take to open.
 START_S: Final = 90.0
-#: Seconds that a viewer may take to close before it is killed.
+#: Seconds that a viewer may take to close before it is killed; and if the demo failed or was interrupted.
 END_S: Final = 15.0
+_BREAK_OFF_S: Final = 3.0
 #: A viewer tells what it has painted every 0.5 s; two reports with the same figure, and it has painted all.
 _SETTLED_S: Final = 1.1
 _SETTLE_S: Final = 20.0
@@ -44,6 +45,8 @@ _MEMCPY_FRAMES: Final = 32
 _MEMCPY_BYTES: Final = 2**30
 #: Where the simulated sample fills a large field: beads lie in squares of 1024 pixels, and four of them meet here.
 _STAGE_UM: Final = (256.0, 256.0)
+#: From there to the next such place, where other beads lie.
+_NEXT_UM: Final = 512.0
 _DRIFT_UM: Final = (3.0, 2.0)
 
 
@@ -54,7 +57,7 @@ class _Beads(NamedTuple):
     size: float
 
 
-_BEADS: Final = {"DAPI": _Beads(150, 8), "FITC": _Beads(250, 6), "Rhodamine": _Beads(400, 5), "Cy5": _Beads(100, 10)}
+_BEADS: Final = {"DAPI": _Beads(60, 10), "FITC": _Beads(120, 7), "Rhodamine": _Beads(90, 8), "Cy5": _Beads(60, 9)}
 
 
 class DemoError(ScopecastError, ValueError):
@@ -102,7 +105,7 @@ class Options:
     viewer: str = "napari"
     width: int = 2048
     height: int = 2048
-    timepoints: int = 15
+    timepoints: int = 12
     channels: Sequence[str] = ("DAPI", "FITC", "Rhodamine")
     z: int = 5
     z_step: float = 2.0
@@ -192,10 +195,10 @@ class Watch(Protocol):
     """Who is told what the demo does."""
 
     def doing(self, what: str) -> None:
-        """Something begins that takes a while, such as ``"starting napari"``."""
+        """Hear what begins and takes a while, such as ``"starting napari"``."""
 
     def progress(self, done: int, total: int, stats: Stats) -> None:
-        """The run has come this far; called about ten times a second."""
+        """Hear how far the run has come, about ten times a second."""
 
 
 class Demo:
@@ -236,10 +239,12 @@ class Demo:
             raise
         seconds = time.perf_counter() - began
         if failures:
-            raise DemoError(f"the acquisition failed: {failures[0]}") from failures[0]
+            # An error in a signal's callback comes wrapped in a report of many lines.
+            raise DemoError(f"the acquisition failed: {failures[0].__cause__ or failures[0]}") from failures[0]
         self._watch.doing("waiting for the last frames")
         self._live.flush(10.0)
         stats, row = self._settle()
+        self._watch.progress(stats.frames.published, total, stats)
         self._watch.doing("measuring memcpy, to compare with")
         memcpy = measure_memcpy((self.options.height, self.options.width))
         return Figures(
@@ -382,13 +387,13 @@ def _microscope(options: Options) -> Iterator[Any]:
             ("BeadBrightness", 8),
         ):
             core.setProperty("Camera", name, value)
-        # The simulated camera knows nothing of filters: each channel's preset also sets what is to be seen.
+        # The simulated camera knows nothing of filters: each channel's preset also sets what it shows.
         for channel, beads in _BEADS.items():
             core.defineConfig("Channel", channel, "Camera", "BeadDensity", str(beads.density))
             core.defineConfig("Channel", channel, "Camera", "BeadSize", str(beads.size))
-        core.setXYPosition(*_STAGE_UM)
+        core.setProperty("XY", "Velocity", 100)  # mm/s
         core.waitForSystem()
-        core.mda.events.eventStarted.connect(lambda event: _drift(core, event))
+        core.mda.events.eventStarted.connect(lambda event: _move(core, event))
         yield core
     finally:
         # The core tells of its events in a thread of its own. One that is told while the interpreter ends aborts the
@@ -405,11 +410,15 @@ def _check_channels(channels: Sequence[str], available: Sequence[str]) -> None:
         raise DemoError("the same channel is named twice; name each of them once")
 
 
-def _drift(core: Any, event: Any) -> None:
-    """Move the stage a little with every time point, so that time is to be seen: the beads themselves lie still."""
-    t = event.index.get("t", 0)
+def _move(core: Any, event: Any) -> None:
+    """Move the stage, so that there is more to be seen than the focus.
+
+    The simulated beads lie still, and show in all channels. Each time point moves on a little, as a sample that drifts,
+    and each channel looks at another place of the sample.
+    """
+    t, channel = event.index.get("t", 0), event.index.get("c", 0)
     x, y = (start + t * step for start, step in zip(_STAGE_UM, _DRIFT_UM, strict=True))
-    core.setXYPosition(x, y)
+    core.setXYPosition(x + channel * _NEXT_UM, y)
     core.waitForDevice(core.getXYStageDevice())
 
 
@@ -419,16 +428,13 @@ def _sequence(options: Options) -> Any:
 
     plans: dict[str, Any] = {}
     if options.z > 1:
-        # A range made of the step, not of its end: the number of planes must not hang on a rounding error.
         half = options.z_step * (options.z - 1) / 2
         plans["z_plan"] = {"bottom": -half, "top": half, "step": options.z_step}
-    sequence = MDASequence(
+    return MDASequence(
         time_plan={"interval": options.interval, "loops": options.timepoints},
         channels=[{"config": channel, "exposure": options.exposure} for channel in options.channels],
         **plans,
     )
-    assert len(list(sequence)) == options.frames
-    return sequence
 
 
 def measure_memcpy(shape: tuple[int, int], copies: int = 200) -> Percentiles:
@@ -482,10 +488,10 @@ def _open_viewer(kind: str, keep: bool | None) -> Iterator[_Viewer]:
             entry = find_or_start_viewer(directory, kind, timeout=START_S)
             yield _Viewer(entry, directory, keep=kept, screen_is_virtual=virtual)
         except BaseException:
-            _end(_viewers_started_here() - before, directory)
+            _end(_viewers_started_here() - before, directory, _BREAK_OFF_S)
             raise
         if virtual or not kept:
-            _end(_viewers_started_here() - before, directory)
+            _end(_viewers_started_here() - before, directory, END_S)
 
 
 def _viewers_started_here() -> set[psutil.Process]:
@@ -501,12 +507,12 @@ def _viewers_started_here() -> set[psutil.Process]:
     return found
 
 
-def _end(viewers: set[psutil.Process], directory: RunDirectory) -> None:
+def _end(viewers: set[psutil.Process], directory: RunDirectory, patience: float) -> None:
     """End viewers as if their windows were closed; kill those that take too long, and remove what they leave."""
     for process in viewers:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()  # psutil compares the time of creation first: never a later process with the same id
-    _, hung = psutil.wait_procs(viewers, timeout=END_S)
+    _, hung = psutil.wait_procs(viewers, timeout=patience)
     for process in hung:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

@@ -249,7 +249,8 @@ class Hub:
         return ", ".join(f"{receiver} holds {len(receiver.account.leased)} frames" for receiver in held[:3])
 
     def _readable(self) -> bool:
-        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+        events: int = self._socket.getsockopt(zmq.EVENTS)  # type: ignore[assignment]
+        return bool(events & zmq.POLLIN)
 
     def _look_again(self) -> None:
         """Wake the keeper if there is something to read. Under the lock, after the last use of the socket.

@@ -128,7 +128,7 @@ class Publisher:
         self._sequence = itertools.count()
         self._numbers = itertools.count()
         self._stream: FrameStream | None = None
-        self._forgotten: deque[tuple[Ring, Leases, int]] = deque()  # slots of reservations that nobody ended
+        self._forgotten: deque[_Slot] = deque()  # those of reservations that nobody ended
         self._closed = False
         self._connection = Connection(
             kind,
@@ -415,37 +415,41 @@ class Publisher:
             hub.drain_if_any()
             hub.changed.wait(min(0.05, deadline - now))
             self._check_usable()
+        ring.abort(slot)  # only where an interrupted publish() left it odd
         ring.begin(slot)
-        reservation = Reservation(self, (ring, leases, slot), ring.array(slot, shape, dtype))
+        taken = _Slot(ring, leases, slot, ring.generation(slot))
+        reservation = Reservation(self, taken, ring.array(slot, shape, dtype))
         reservation.stream, reservation.index, reservation.axes = stream, index, axes
         leases.claimed = None  # from here on the reservation gives it back
         return reservation
 
     def _commit(self, reservation: Reservation) -> int:
         """Announce a written slot."""
-        slot_of = reservation.slot
-        if slot_of is None:
+        taken = reservation.slot
+        if taken is None:
             return -1
         with self._lock:
             if self._closed:
                 msg = "this publisher was closed before the frame was published"
                 raise ClosedError(msg)
             try:
-                sequence = self._announce(reservation, *slot_of)
+                sequence = self._announce(reservation, taken)
             except BaseException:
                 self._recover()
-                self._give_back(slot_of)
+                taken.ring.abort(taken.number)
+                taken.leases.cancel(taken.number)
                 raise
         crash_point("frame-committed")
         return sequence
 
-    def _announce(self, reservation: Reservation, ring: Ring, leases: Leases, slot: int) -> int:
+    def _announce(self, reservation: Reservation, taken: _Slot) -> int:
+        ring, leases, slot, _ = taken
         array, stream = reservation.array, reservation.stream
         path, translate, metadata = reservation.about
         connection = self._connection
         hub = connection.hub
         if connection.leases is not leases:  # the ring was made anew meanwhile: this slot leads nowhere
-            self._give_back((ring, leases, slot))
+            self._give_back(taken)
             for account in (self._total, *hub.accounts.values()):
                 account.drop()
             return -1
@@ -480,15 +484,20 @@ class Publisher:
     def _cancel(self, reservation: Reservation) -> None:
         if reservation.slot is not None:
             with self._lock:
-                self._give_back(reservation.slot)
+                try:
+                    self._give_back(reservation.slot)
+                except BaseException:
+                    self._recover()
+                    self._give_back(reservation.slot)
+                    raise
 
-    def _give_back(self, slot_of: tuple[Ring, Leases, int]) -> None:
-        """Give back a slot that was not published. Under the lock."""
-        if self._connection.closed:
-            return  # with all the others
-        ring, leases, slot = slot_of
-        ring.abort(slot)
-        leases.cancel(slot)
+    def _give_back(self, taken: _Slot) -> None:
+        """Give back a slot that was not published; nothing happens if it was, or was given back. Under the lock."""
+        ring, leases, slot, generation = taken
+        # Once closed, the slots are gone all together.
+        if not self._connection.closed and ring.generation(slot) == generation:
+            leases.cancel(slot)
+            ring.abort(slot)
 
     def _recover(self) -> None:
         """Put the slots in order after an exception that nobody expects: Ctrl-C strikes between any two lines."""
@@ -497,7 +506,8 @@ class Publisher:
             return
         ring, leases = connection.ring, connection.leases
         if leases.claimed is not None:
-            self._give_back((ring, leases, leases.claimed))
+            ring.abort(leases.claimed)
+            leases.cancel(leases.claimed)
             leases.claimed = None
         connection.hub.recover()
 
@@ -636,6 +646,15 @@ class Publisher:
         self.close()
 
 
+class _Slot(NamedTuple):
+    """A slot that is being written; the odd generation tells it from all later uses of the same slot."""
+
+    ring: Ring
+    leases: Leases
+    number: int
+    generation: int
+
+
 class Reservation:
     """A slot that is written in place; made by `Publisher.reserve`.
 
@@ -649,7 +668,7 @@ class Reservation:
     index: list[int]
     axes: Mapping[str, AxisValue]
 
-    def __init__(self, publisher: Publisher, slot: tuple[Ring, Leases, int] | None, array: npt.NDArray[Any]) -> None:
+    def __init__(self, publisher: Publisher, slot: _Slot | None, array: npt.NDArray[Any]) -> None:
         self.array = array
         self.slot = slot
         self.about: tuple[str, list[float], Any] = ("", [], wire.encode_metadata(None))
@@ -667,18 +686,19 @@ class Reservation:
         """Publish the frame with its path, translation and encoded metadata."""
         self._publisher._check_process()  # noqa: SLF001 - two classes of one idea
         self.about = about
-        self._open = False
         self.array.flags.writeable = False
         crash_point("slot-copied")
-        return self._publisher._commit(self)  # noqa: SLF001
+        sequence = self._publisher._commit(self)  # noqa: SLF001
+        self._open = False  # not before: whatever interrupts this, the slot is given back
+        return sequence
 
     def abort(self) -> None:
         """Give the slot back; nothing is published or counted. Idempotent."""
         if self._open:
-            self._open = False
             self.array.flags.writeable = False
             if self._publisher.opened_by == os.getpid():
                 self._publisher._cancel(self)  # noqa: SLF001
+            self._open = False
 
     def __enter__(self) -> Self:
         return self

@@ -28,6 +28,7 @@ import psutil
 
 from scopecast.errors import RuntimeDirectoryError
 from scopecast.segment import NAME_PATTERN, unlink_segment
+from scopecast.wire import printable
 
 __all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "new_token"]
 
@@ -80,6 +81,16 @@ class Entry(msgspec.Struct, kw_only=True):
 
 
 _decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+def _read_entry(path: Path) -> Entry | None:
+    """Return what a member says of itself; None where it just went, or where that makes no sense."""
+    try:
+        entry = _decode_entry(path.read_bytes())
+    # Deep nesting raises RecursionError, text that is not UTF-8 UnicodeDecodeError; neither is a DecodeError.
+    except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return entry if entry.token == path.stem and _TOKEN.match(entry.token) else None
 
 
 class Cleaned(NamedTuple):
@@ -181,23 +192,18 @@ class RunDirectory:
             ``title`` and ``host``.
         """
         created = psutil.Process().create_time()
-        entry = Entry(token=token or new_token(), role=role, kind=kind, pid=os.getpid(), created=created, **about)  # type: ignore[arg-type]
+        said = {name: printable(text) for name, text in about.items()}
+        entry = Entry(token=token or new_token(), role=role, kind=kind, pid=os.getpid(), created=created, **said)  # type: ignore[arg-type]
         return Member(self, entry)
 
     def entries(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
         """Return what is written here, of the living and the dead, in order of their start."""
         found = []
+        # Another process may remove or replace one at any moment; what does not parse belongs to nobody we know.
         for path in self.path.glob("????????.json"):
-            # Another process may remove or replace it at any moment; what does not parse belongs to nobody we know.
-            with suppress(OSError, msgspec.DecodeError):
-                entry = _decode_entry(path.read_bytes())
-                if (
-                    entry.token == path.stem
-                    and _TOKEN.match(entry.token)
-                    and role in (None, entry.role)
-                    and kind in (None, entry.kind)
-                ):
-                    found.append(entry)
+            entry = _read_entry(path)
+            if entry is not None and role in (None, entry.role) and kind in (None, entry.kind):
+                found.append(entry)
         return sorted(found, key=lambda entry: (entry.created, entry.token))
 
     def alive(self, token: str) -> bool:
@@ -259,10 +265,7 @@ class RunDirectory:
 
     def _bury(self, token: str, cleaned: Cleaned) -> int:
         freed = 0
-        path = self.file(token, "json")
-        entry = None
-        with suppress(OSError, msgspec.DecodeError):
-            entry = _decode_entry(path.read_bytes())
+        entry = _read_entry(self.file(token, "json"))
         for name in entry.segments if entry else ():
             if NAME_PATTERN.match(name) and name.split("_")[-2] == token:
                 with suppress(OSError):

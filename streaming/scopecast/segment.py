@@ -107,6 +107,10 @@ class Segment:
         buffer: Any = mapping if isinstance(mapping, mmap.mmap) else mapping.buf
         self.memory = memoryview(buffer)[:size] if owner else memoryview(buffer)[:size].toreadonly()
         self._unlink = weakref.finalize(self, _unlink_in_process, name, os.getpid()) if owner else None
+        if self._unlink is not None:
+            # At exit a publisher may still wait for a viewer that it is starting, which is to find the segment. It
+            # closes everything after that (see scopecast.opening); finalizers would come first.
+            self._unlink.atexit = False
 
     @classmethod
     def create(cls, name: str, size: int) -> Segment:
@@ -207,8 +211,10 @@ class Segment:
 
     def unlink(self) -> None:
         """Remove the segment's name; what is mapped stays mapped. Only its creator does so, and only once."""
-        if self._unlink is not None:
-            self._unlink()
+        # Detached and not called: once the interpreter is ending, a finalizer that is called does nothing.
+        if self._unlink is not None and (pending := self._unlink.detach()):
+            _, unlink, arguments, _ = pending
+            unlink(*arguments)
 
     def close(self) -> None:
         """Unlink where this process created it, and unmap as soon as no array refers to it any more. Idempotent."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from scopecast.axes import AxisValue
 
-__all__ = ["FrameStream", "printable"]
+__all__ = ["FrameStream"]
 
 #: Labels that are announced, over all axes together: a message has 64 KiB, and a character up to 4 bytes. What comes
 #: later has its index all the same, and the viewer shows that.
@@ -63,7 +63,7 @@ class FrameStream:
         steps: Mapping[str, float] = {},
         units: str = "pixel",
     ) -> None:
-        self.number, self.title = number, printable(title)[:200]
+        self.number, self.title = number, wire.printable(title)[:200]
         self.sizes = {name: int(size) for name, size in check_axes(sizes).items()}
         self.axes: list[str] = list(sort_axes(self.sizes))
         self.scale, self.units = _finite("scale", scale), _short("units", units)
@@ -96,7 +96,7 @@ class FrameStream:
         new = [name for name in checked if name not in self.axes]
         if new:
             if len(self.axes) + len(new) > MAX_AXES:
-                msg = f"a stream has at most {MAX_AXES} axes; this one has {self.axes}, and {new} would join: leave some out"
+                msg = f"a stream has at most {MAX_AXES} axes; {new} would join {self.axes}: leave some out"
                 raise ValueError(msg)
             self.axes = list(sort_axes([*self.axes, *new]))
             self.announced = False
@@ -139,11 +139,6 @@ class FrameStream:
         )
 
 
-def printable(text: str) -> str:
-    """Return a text that can be sent: file names that are not UTF-8 have half characters (lone surrogates) in them."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
-
-
 def _finite(what: str, values: Iterable[float]) -> list[float]:
     numbers = [float(value) for value in values]
     if not all(abs(number) <= 1e300 for number in numbers):  # NaN is not, either
@@ -156,4 +151,4 @@ def _short(what: str, text: str) -> str:
     if not isinstance(text, str) or len(text) > MAX_LABEL:
         msg = f"{what} is a text of at most {MAX_LABEL} characters; got {text!r}"
         raise ValueError(msg)
-    return printable(text)
+    return wire.printable(text)

@@ -51,6 +51,7 @@ __all__ = [
     "decode_from_receiver",
     "encode",
     "encode_metadata",
+    "printable",
 ]
 
 #: The version of the protocol; a receiver and a publisher must have one in common.
@@ -219,6 +220,11 @@ _from_receiver = msgspec.msgpack.Decoder(FromReceiver)
 _from_publisher = msgspec.msgpack.Decoder(FromPublisher)
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
+
+
+def printable(text: str) -> str:
+    """Return a text that can be sent: file names that are not UTF-8 have half characters (lone surrogates) in them."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def decode_from_receiver(data: bytes) -> FromReceiver:

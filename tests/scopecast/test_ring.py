@@ -221,6 +221,7 @@ DTYPES = st.sampled_from([np.dtype(name) for name in sorted(SHOWABLE)])
 
 @given(slot=WILD, shape=st.lists(WILD, max_size=4), dtype=DTYPES)
 @example(slot=0, shape=[2**32, 2**32, 2], dtype=np.dtype("u1"))  # np.prod of it is 0
+@example(slot=0, shape=[2**62 + 1, 4], dtype=np.dtype("u1"))  # in 64 bits it is 4
 @example(slot=-1, shape=[1, 1], dtype=np.dtype("u1"))
 @example(slot=3, shape=[1, 1], dtype=np.dtype("u1"))
 @example(slot=0, shape=[-1, -1], dtype=np.dtype("u1"))

@@ -36,11 +36,17 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield _skipped("napari is not installed")
         return
     try:
-        with ensure_screen(), Viewer(bench.directory, "napari") as viewer:
-            with Publisher("napari", title="live view", linger=5.0) as publisher:
+        with ensure_screen():
+            with (
+                Viewer(bench.directory, "napari") as viewer,
+                Publisher("napari", title="live view", linger=5.0) as publisher,
+            ):
                 yield from _stream(bench, viewer, publisher, "live view", bench.effort.window_s, grow=False)
                 yield from _first(bench, publisher)
-            with Publisher("napari", title="time series", linger=5.0) as publisher:
+            with (
+                Viewer(bench.directory, "napari") as viewer,
+                Publisher("napari", title="time series", linger=5.0) as publisher,
+            ):
                 yield from _stream(bench, viewer, publisher, "time series", bench.effort.series_s, grow=True)
     except (ScreenError, ViewerStartError, TimeoutError) as error:
         yield _skipped(str(error).splitlines()[0])
@@ -51,7 +57,8 @@ def _skipped(why: str) -> Row:
 
 
 def _row(publisher: Publisher, viewer: Viewer) -> ReceiverStats:
-    return next(row for row in publisher.stats().receivers if row.token == viewer.token)
+    # The last of its rows: one that was given up, and has attached anew, has an older row too.
+    return next(row for row in reversed(publisher.stats().receivers) if row.token == viewer.token)
 
 
 def _stream(
@@ -84,10 +91,11 @@ def _stream(
         p99_ms=cost.p99,
         per_s=count / elapsed,
         target="every frame accounted for",
-        met=flushed and stats.balanced and counts.in_flight == 0,
+        met=row.attached and flushed and stats.balanced and counts.in_flight == 0,
         note=(
-            f"{counts.delivered} delivered, {counts.superseded} superseded, {counts.dropped} dropped, "
-            f"{counts.skipped} skipped, {row.painted} painted, {row.forgotten} forgotten"
+            f"{'' if row.attached else 'the viewer left; '}{counts.delivered} delivered, "
+            f"{counts.superseded} superseded, {counts.dropped} dropped, {counts.skipped} skipped, "
+            f"{row.painted} painted, {row.forgotten} forgotten"
         ),
     )
     yield Row(

@@ -63,13 +63,16 @@ def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict
     Parameters
     ----------
     sequence
-        A ``useq.MDASequence``; or None, for a generator of events, of which nothing is known.
+        A ``useq.MDASequence``; or None, or one without axes, for a generator of events, of which nothing is known.
     pixel_size_um
         Size of a pixel in µm, if it is known.
     """
     about: dict[str, Any] = {}
     if pixel_size_um:
         about.update(scale=(float(pixel_size_um),) * 2, units="um")
+    if not getattr(sequence, "axis_order", True):
+        # pymmcore-plus's placeholder for a generator of events, which warns whoever asks it for its sizes.
+        return about
     sizes = dict(getattr(sequence, "sizes", None) or {})
     if sizes:
         about["sizes"] = {str(getattr(name, "value", name)): int(size) for name, size in sizes.items() if size}

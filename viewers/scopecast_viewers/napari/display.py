@@ -38,24 +38,34 @@ class NapariDisplay(Display):
         """Open the window, attach, and show until the window is closed."""
         import napari
 
-        from scopecast_viewers.napari.live_view import LiveView
-
         viewer = napari.Viewer(title="scopecast")
         viewer.window.resize(*WINDOW)
+        self.show_in(viewer, receiver)
         _warm_up(viewer)
-        view = self._view = LiveView(viewer, receiver)
         receiver.start()
         if not self._quitting:
             napari.run()
-        self._view = None
-        view.stop()
-        self.pool.close()
+        self.close()
+
+    def show_in(self, viewer: Viewer, receiver: Receiver) -> LiveView:
+        """Show the streams of `receiver` in a viewer that is open already."""
+        from scopecast_viewers.napari.live_view import LiveView
+
+        self._view = LiveView(viewer, receiver)
+        return self._view
 
     def quit(self) -> None:
         """Close the window."""
         self._quitting = True
         if (view := self._view) is not None:
             view.ask(view.close)
+
+    def close(self) -> None:
+        """Show nothing new any more. Idempotent."""
+        view, self._view = self._view, None
+        if view is not None:
+            view.stop()
+        self.pool.close()
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
         """Copy a frame into a pooled plane."""

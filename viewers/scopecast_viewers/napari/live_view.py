@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QObject, QTimer
 
+from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.follow import Follower
 from scopecast_viewers.napari.layers import LiveLayers
 from scopecast_viewers.napari.status import StatusLine
@@ -52,7 +52,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.status = StatusLine()
         self.status.follow_clicked.connect(self.set_following)
         self.status.destroyed.connect(self._gone)
-        viewer.scale_bar.visible = False
+        viewer.canvas.overlays.scale_bar.visible = False
         self.dock = viewer.window.add_dock_widget(
             self.status, area="bottom", name="scopecast live", add_vertical_stretch=False
         )
@@ -64,7 +64,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._waiting_for_paint = False
         self._painting: list[LiveLayer] | None = None
         self._status_at = 0.0
-        self._canvas: Any = None
+        self._canvas = CanvasWatch(viewer, self.status.window(), self._about_to_paint, self._swapped)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
@@ -128,9 +128,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             return
         self.layers.moved_on = False
         self.viewer.reset_view()
-        self.viewer.scale_bar.visible = self.layers.units[-1] != "pixel"
-        if self._canvas is None:
-            self._find_canvas()
+        self.viewer.canvas.overlays.scale_bar.visible = self.layers.units[-1] != "pixel"
 
     @property
     def followed(self) -> LiveStream | None:
@@ -182,21 +180,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     # ---- painting ------------------------------------------------------------------------------------------------
 
-    def _find_canvas(self) -> None:
-        """Listen to the canvas, found among the widgets of the window that the status line is docked in."""
-        canvas = next(
-            (child for child in self.status.window().findChildren(QObject) if hasattr(child, "frameSwapped")), None
-        )
-        if canvas is not None:
-            self._canvas = canvas
-            canvas.installEventFilter(self)
-            canvas.frameSwapped.connect(self._swapped)
-
-    def eventFilter(self, watched: Any, event: Any) -> bool:
-        """Note what the canvas is about to paint."""
-        if event.type() == QEvent.Type.Paint:
-            self._painting = [live for live in self.layers if live.layer.visible]
-        return False
+    def _about_to_paint(self) -> None:
+        self._painting = [live for live in self.layers if live.layer.visible]
 
     def _swapped(self) -> None:
         """Count what has come onto the screen."""
@@ -244,15 +229,10 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def _gone(self) -> None:
         """Stop because the window is gone."""
         self._timer.stop()
-        self._canvas = None
 
     def stop(self) -> None:
         """Show nothing new any more; the layers stay. Idempotent."""
         if self._timer.isActive():
             self._timer.stop()
             self.follower.disconnect()
-        if self._canvas is not None:
-            with suppress(RuntimeError):  # the window may be gone already
-                self._canvas.removeEventFilter(self)
-                self._canvas.frameSwapped.disconnect(self._swapped)
-            self._canvas = None
+            self._canvas.stop()

@@ -1,0 +1,162 @@
+"""That the benchmark measures all it promises, and leaves nothing behind; how fast anything is, it does not test."""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scopecast import bench
+from scopecast.benchmarks import report
+from scopecast.benchmarks.figures import Row, Timing, median, spread, timed
+from scopecast.benchmarks.processes import ENVIRONMENT, private_run_directory
+from scopecast.runs import RunDirectory
+
+FIELDS = {"figure", "frame", "mode", "p50_ms", "p99_ms", "per_s", "memcpy_p50_ms", "ratio"}
+MODES = ("viewer absent", "viewer healthy", "viewer stopped", "viewer killed", "producer's Python busy")
+PEERS = ("pyzmq", "imagezmq", "polystore 0.6.3 save_batch", "polystore 0.6.3 without its sleep")
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    path = tmp_path_factory.mktemp("bench") / "figures.json"
+    rows = bench.run(path, quick=True)
+    found = json.loads(path.read_text())
+    assert len(found) == len(rows)
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_every_row_has_the_promised_fields_and_finite_figures(figures: list[dict[str, object]]) -> None:
+    for row in figures:
+        assert row.keys() >= FIELDS
+        assert row["figure"]
+        assert row["frame"] in ("2048x2048", "512x512")
+        for value in row.values():
+            assert not isinstance(value, float) or math.isfinite(value)
+        for name in ("p50_ms", "per_s", "memcpy_p50_ms", "ratio"):
+            assert row[name] is None or row[name] >= 0, row
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("frame", ["2048x2048", "512x512"])
+def test_all_figures_are_there(figures: list[dict[str, object]], frame: str) -> None:
+    found = {(row["figure"], row["mode"]): row for row in figures if row["frame"] == frame}
+    for pace in ("loop", "200/s"):
+        for mode in MODES:
+            row = found["publish()", f"{pace}, {mode}"]
+            assert row["ratio"] > 0
+            assert bool(row["target"]) == (mode != MODES[-1])
+    assert found["reserve() + commit", "loop, viewer healthy"]["p50_ms"] > 0
+    sustained = {mode: row for (figure, mode), row in found.items() if figure == "sustained"}
+    assert sustained["scopecast, policy every"]["met"] is True  # nothing lost
+    for peer in PEERS:
+        (row,) = (row for mode, row in sustained.items() if mode.startswith(peer))
+        assert row["per_s"] > 0
+        assert row["ratio"] > 0
+    (latency,) = (row for (figure, _), row in found.items() if figure == "latency")
+    assert latency["p50_ms"] > 0
+    assert found["shared memory", "one publisher"]["met"] is True
+
+
+@pytest.mark.timeout(300)
+def test_memory_and_the_window_are_there(figures: list[dict[str, object]]) -> None:
+    growth = [row for row in figures if row["figure"] == "memory growth"]
+    assert [row["mode"].split(",")[0] for row in growth] == ["producer", "viewer"]
+    window = [row for row in figures if row["figure"] == "napari window"]
+    assert window
+    assert all(row["p50_ms"] is not None or "not measured" in row["note"] for row in window)
+
+
+def test_documentation_is_not_written_from_a_quick_run() -> None:
+    with pytest.raises(ValueError, match="quick run"):
+        bench.run(quick=True, write_docs=True)
+
+
+def test_figures_replace_the_former_ones_in_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(f"# Before\n\n{report.BEGIN}\nold figures\n{report.END}\n\nAfter\n")
+    row = Row(figure="publish()", frame="512x512", mode="loop", p50_ms=0.5, p99_ms=1.5, target="p50 ≤ 1", met=True)
+    for _ in range(2):
+        report.write_documentation(page, [row], "make bench")
+        text = page.read_text()
+        assert text.startswith(f"# Before\n\n{report.BEGIN}\n")
+        assert text.endswith(f"{report.END}\n\nAfter\n")
+        assert "old figures" not in text
+        assert text.count("| 512x512, loop | 0.500 / 1.50 |") == 1
+        assert "1 targets reached, 0 missed" in text
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text("nothing of ours\n")
+    with pytest.raises(ValueError, match="no place for the figures"):
+        report.write_documentation(page, [], "make bench")
+    assert page.read_text() == "nothing of ours\n"
+
+
+def test_the_page_of_this_checkout_has_a_place_for_the_figures() -> None:
+    page = report.documentation()
+    assert page is not None
+    text = page.read_text(encoding="utf-8")
+    assert text.index(report.BEGIN) < text.index(report.END)
+
+
+def test_the_machine_is_described_without_naming_it() -> None:
+    described = " ".join(report.machine().values())
+    assert os.uname().nodename not in described.split()
+    assert str(Path.home()) not in described
+
+
+def test_timings_are_medians_of_rounds_in_milliseconds() -> None:
+    assert spread([1_000_000, 2_000_000, 3_000_000]).p50 == 2.0
+    assert median([Timing(1.0, 9.0), Timing(3.0, 2.0), Timing(2.0, 4.0)]) == Timing(2.0, 4.0)
+
+
+def test_a_pace_is_kept() -> None:
+    calls = []
+    begin = time.perf_counter()
+    timed(calls.append, 5, rate=50.0)
+    assert calls == [0, 1, 2, 3, 4]
+    assert time.perf_counter() - begin >= 4 / 50.0
+
+
+def test_the_run_directory_is_private_and_goes(runtime_dir: Path) -> None:
+    with private_run_directory() as directory:
+        assert os.environ[ENVIRONMENT] == str(directory.path)
+        assert directory.path != runtime_dir
+    assert not directory.path.exists()
+    assert os.environ[ENVIRONMENT] == str(runtime_dir)
+
+
+def publishing(folder: Path) -> bool:
+    """Whether the benchmark that has its files in `folder` has opened a publisher."""
+    paths = [path for path in folder.glob("sc-bench-*") if path.is_dir()]
+    return any(entry.state == "ready" for path in paths for entry in RunDirectory(path).entries("publisher"))
+
+
+@pytest.mark.parametrize("after", ["publish", "sustained"])
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, after: str) -> None:
+    """Interrupt the benchmark while its processes run; what they leave is looked for by the fixture `nothing_left`."""
+    part = f"from scopecast import bench; from scopecast.benchmarks import {after} as part"
+    only = "bench.publish = bench.sustained = bench.memory = bench.window = part"
+    environment = dict(os.environ, TMPDIR=str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", f"{part}; {only}; bench.run()"], stderr=subprocess.DEVNULL, env=environment
+    ) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while not publishing(tmp_path) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) in (1, 130, -signal.SIGINT)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    assert not list(tmp_path.glob("sc-*"))

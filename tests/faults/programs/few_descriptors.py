@@ -1,0 +1,26 @@
+"""A publisher streams; then this process may open no more files."""
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from receivers import stamped
+from scopecast import Publisher
+
+with Publisher("headless", title="first", policy="every") as first, Publisher("headless", title="second") as second:
+    first.publish(stamped(0), axes={"t": 0})
+    first.stats()  # numpy imports what it needs for that
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+    print(json.dumps("limited"), flush=True)
+    sys.stdin.readline()  # another viewer knocks in the meantime
+    results = [second.publish(stamped(t), axes={"t": t}, policy="every") for t in range(5)]
+    for t in range(1, 100):
+        first.publish(stamped(t), axes={"t": t})
+    flushed = first.flush(20)
+    answer = {"results": results, "skipped": second.stats().skipped, "flushed": flushed}
+    answer["balanced"] = first.stats().balanced and second.stats().balanced
+    print(json.dumps(answer), flush=True)
+    sys.stdin.readline()

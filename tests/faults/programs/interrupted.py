@@ -1,0 +1,26 @@
+"""Publishes without a pause, is interrupted again and again, and says after each time whether all is in order."""
+
+import json
+import signal
+import sys
+
+from receivers import stamped
+from scopecast import Publisher
+
+rounds, policy = int(sys.argv[1]), sys.argv[2]
+frames = [stamped(t, shape=(128, 128)) for t in range(8)]
+with Publisher("headless", policy=policy, budget=16 * 32768 + 3 * 4096) as publisher:
+    publisher.publish(frames[0], axes={"t": 0}, policy="every")
+    for number in range(rounds):
+        try:
+            print(json.dumps(number), flush=True)
+            while True:
+                for t, frame in enumerate(frames):
+                    publisher.publish(frame, axes={"t": t})
+        except KeyboardInterrupt:
+            assert publisher.stats().balanced
+    assert publisher.flush(20), publisher.stats()
+    leases = publisher._connection.leases
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    attached = len(list(publisher.stats()))
+    print(json.dumps({"free": len(leases._free), "pinned": len(leases._pins), "attached": attached}))

@@ -1,0 +1,456 @@
+"""A producer that is killed, ends without a word, forks, or is interrupted."""
+
+from __future__ import annotations
+
+import linecache
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import scopecast
+from children import Child, wait_until
+from receivers import Viewer, check_stamp, planes_of, stamped
+from scopecast import ClosedError, Publisher
+from scopecast.crashpoints import STEPS
+from scopecast.runs import RunDirectory
+from scopecast.segment import Segment
+
+SHM = Path("/dev/shm")
+PRODUCER = Path(scopecast.__file__).parent
+
+
+def segments_of(token: str) -> list[str]:
+    return [path.name for path in SHM.glob(f"*_{token}_*")]
+
+
+def files_of(directory: RunDirectory, token: str) -> list[str]:
+    return [path.name for path in directory.path.glob(f"{token}.*")]
+
+
+def dead_tokens(directory: RunDirectory) -> list[str]:
+    return [entry.token for entry in directory.entries("publisher") if not directory.alive(entry.token)]
+
+
+# ---- killed ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["slot-odd", "slot-copied", "frame-committed"])
+def test_p1_the_last_good_image_stays_when_the_producer_is_killed(step):
+    directory = RunDirectory()
+    with Viewer() as viewer, Child("produce", 100, "--each", environment={"SCOPECAST_FAULT": f"{step}:20"}) as child:
+        assert child.wait() == -signal.SIGKILL
+        viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "lost")
+        (stream,) = viewer.streams
+        assert stream.state == "lost"
+        shown = [check_stamp(plane)[0] for _, plane in sorted(planes_of(stream).items())]
+        assert shown in (list(range(19)), list(range(20))), "each of the others was delivered before the next"
+        if step != "frame-committed":
+            assert len(shown) == 19
+        (token,) = dead_tokens(directory)
+        assert len(segments_of(token)) == 1
+
+        with Publisher("headless") as next_one:
+            next_one.open((64, 48), wait=10)
+            assert segments_of(token) == []
+            assert files_of(directory, token) == []
+        assert check_stamp(planes_of(stream)[(18,)])[0] == 18
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_p3_p7_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
+    directory = RunDirectory()
+    with Publisher("headless", title="living") as living:
+        living.open((64, 48), wait=10)
+        token = living._connection._member.token
+        with Child("produce", 3, environment={"SCOPECAST_FAULT": step}) as child:
+            assert child.wait() == -signal.SIGKILL
+        (dead,) = dead_tokens(directory)
+        assert len(segments_of(dead)) <= 1
+        assert {name.split(".")[1] for name in files_of(directory, dead)} <= {"lock", "json", "sock", "new"}
+
+        with Publisher("headless", title="next") as next_one:
+            next_one.open((64, 48), wait=10)
+            assert segments_of(dead) == []
+            assert files_of(directory, dead) == []
+            assert len(directory.living("publisher")) == 2
+        assert len(segments_of(token)) == 1
+        assert set(files_of(directory, token)) >= {f"{token}.lock", f"{token}.json", f"{token}.sock"}
+        assert living.publish(stamped(0), axes={"t": 0}) >= 0
+
+
+def test_p7_two_cleaners_at_once_remove_everything_once(tmp_path):
+    directory = RunDirectory()
+    with Publisher("headless") as living:
+        living.open((64, 48), wait=10)
+        kept = living._connection._member.token
+        # Each is entered by a process of its own, which is killed.
+        code = (
+            "import os, signal, sys\n"
+            "from scopecast.runs import RunDirectory\n"
+            "from scopecast.segment import Segment\n"
+            "for _ in range(10):\n"
+            "    member = RunDirectory().join('publisher', 'headless')\n"
+            "    member.entry.segments = [f'headless_{member.token}_0']\n"
+            "    member.write()\n"
+            "    globals()[member.token] = (member, Segment.create(f'headless_{member.token}_0', 8192))\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -signal.SIGKILL
+        dead = dead_tokens(directory)
+        assert len(dead) == 10
+
+        barrier = threading.Barrier(2)
+        cleaned = []
+
+        def clean() -> None:
+            barrier.wait(10)
+            cleaned.append(RunDirectory().clean())
+
+        cleaners = [threading.Thread(target=clean) for _ in range(2)]
+        for cleaner in cleaners:
+            cleaner.start()
+        for cleaner in cleaners:
+            cleaner.join(30)
+        cleaned.append(directory.clean())  # what both left to the other
+        names = [name for each in cleaned for name in each.segments]
+        assert sorted(names) == sorted(f"headless_{token}_0" for token in dead)
+        assert sum(each.bytes for each in cleaned) == 10 * 8192
+        assert not [token for token in dead if files_of(directory, token)]
+        assert len(segments_of(kept)) == 1
+        assert living.publish(stamped(0), axes={"t": 0}) >= 0
+
+
+# ---- ends without a word -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ending", "code"), [("none", 0), ("exit", 7), ("raise", 1), ("_exit", 0)])
+def test_p2_a_producer_that_ends_without_close_loses_nothing(ending, code):
+    directory = RunDirectory()
+    with Viewer() as viewer:
+        # os._exit runs nothing at all, so that each frame must have been delivered before.
+        with Child("produce", 60, "--ending", ending, *(["--each"] if ending == "_exit" else [])) as child:
+            if ending != "_exit":
+                assert child.line()["frames"]["delivered"] == 60
+            assert child.wait() == code
+            assert ("LookupError" in child.errors) == (ending == "raise")
+            assert child.errors.count("Traceback") == (ending == "raise"), child.errors
+        viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state in ("ended", "lost"))
+        (stream,) = viewer.streams
+        assert [check_stamp(plane)[0] for _, plane in sorted(planes_of(stream).items())] == list(range(60))
+        token = viewer.sources[0].entry.token
+        if ending == "_exit":
+            assert viewer.sources[0].state == "lost"
+            assert segments_of(token)
+            assert directory.clean().members == [token]
+        else:
+            assert viewer.sources[0].state == "ended"
+        assert segments_of(token) == []
+        assert files_of(directory, token) == []
+
+
+# ---- interrupted -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["latest", "every"])
+def test_p11_ctrl_c_anywhere_in_publish_leaves_everything_in_order(policy):
+    with Child("view") as viewer, Child("interrupted", 40, policy) as child:
+        viewer.line()
+        for number in range(40):
+            assert child.line() == number
+            child.process.send_signal(signal.SIGINT)
+        answer = child.line()
+        assert answer["attached"] == 1
+        assert answer["free"] + answer["pinned"] == 16, "no slot is lost"
+        assert child.wait() == 0
+        assert viewer.ask()["bad"] == 0
+
+
+def test_p11_ctrl_c_ends_a_script_at_once_with_one_traceback():
+    with Viewer() as viewer, Child("run_until_interrupted") as child:
+        assert child.line() == "running"
+        child.process.send_signal(signal.SIGINT)
+        assert child.wait() in (-signal.SIGINT, 130)
+        assert child.errors.count("Traceback") == 1
+        assert "KeyboardInterrupt" in child.errors
+        viewer.wait_for(lambda: viewer.sources[0].state == "ended")
+        token = viewer.sources[0].entry.token
+        assert segments_of(token) == []
+        assert files_of(RunDirectory(), token) == []
+
+
+class _Strike:
+    """Raises KeyboardInterrupt at the nth line that this thread runs in the producer's modules."""
+
+    FILES = frozenset({"publisher.py", "hub.py", "leases.py", "ring.py", "streams.py"})
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.struck = ""  # where
+
+    def __enter__(self) -> _Strike:
+        self._previous = sys.gettrace()
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._previous)
+
+    def _call(self, frame, event, argument):
+        code = frame.f_code
+        path = Path(code.co_filename)
+        return self._line if path.parent == PRODUCER and path.name in self.FILES else None
+
+    def _line(self, frame, event, argument):
+        # Between a `with` and its block, and between the block and the release, no signal is ever handled, but lines
+        # are traced: that of the `with` (twice) and a `try:` at the block's start. What __del__ raises goes nowhere.
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip()
+        if event == "line" and frame.f_code.co_name != "__del__" and not line.startswith(("with ", "try:")):
+            self.left -= 1
+            if not self.left and not self.struck:
+                self.struck = f"{frame.f_code.co_name}: {line.strip()}"
+                raise KeyboardInterrupt
+        return self._line
+
+
+@pytest.mark.parametrize("what", ["publish", "reserve", "abort", "flush"])
+def test_p11_ctrl_c_at_every_single_line(what):
+    """One call after another, each interrupted one line later than the one before, until one comes through."""
+
+    def call() -> None:
+        if what == "publish":
+            publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t % 50})
+        elif what == "reserve":
+            with publisher.reserve((128, 128), "uint16", axes={"t": t % 50}) as slot:
+                slot.array[:] = stamped(t, shape=(128, 128))
+        elif what == "abort":
+            publisher.reserve((128, 128), "uint16", axes={"t": t % 50}).abort()
+        else:
+            publisher.flush(5)
+
+    with Viewer() as viewer, Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
+        publisher.open((128, 128), wait=10)
+        publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0})
+        viewer.wait_for(lambda: viewer.attached)
+        hub = publisher._connection.hub
+        for t in range(1, 2000):
+            if what == "flush":
+                publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t % 50})
+            strike = _Strike(t)
+            try:
+                with strike:
+                    call()
+            except KeyboardInterrupt:
+                pass
+            assert hub.lock.acquire(timeout=5), f"the lock stays held after {strike.struck}"
+            hub.lock.release()
+            assert publisher.stats().balanced, strike.struck
+            if not strike.struck:
+                break
+        else:
+            pytest.fail("never came through")
+        assert publisher.flush(10)
+        # No slot is lost, and all goes on.
+        publisher.publish(stamped(9, shape=(128, 128)), axes={"t": 9}, policy="every")
+        assert publisher.flush(10)
+        assert publisher.stats().balanced
+        leases = publisher._connection.leases
+        assert (len(leases._free), leases.leased, leases.writing) == (15, 0, False)
+        assert [row.attached for row in publisher.stats()] == [True]
+        assert hub.keeper_errors == 0
+        for index, plane in planes_of(viewer.streams[0]).items():
+            assert check_stamp(plane)[0] % 50 == index[0]
+
+
+# ---- forked ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["os.fork", "fork", "spawn", "forkserver"])
+def test_p4_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(method):
+    with Viewer() as viewer, Child("forking", method) as child:
+        answer = child.line(60)
+        assert set(answer["codes"]) == {0}, child.errors
+        assert answer["segment"]
+        assert answer["flushed"]
+        stream = next(stream for stream in viewer.streams if stream.title == "parent")
+        assert sorted(check_stamp(plane)[0] for plane in planes_of(stream).values()) == list(range(20))
+        assert stream.state == "live"
+        others = [stream for stream in viewer.streams if stream.title == "child"]
+        assert len(others) == (method in ("spawn", "forkserver"))
+        child.tell()
+        assert child.wait() == 0
+        viewer.wait_for(lambda: all(source.state == "ended" for source in viewer.sources))
+
+
+# ---- raises, closes, forgets -------------------------------------------------------------------------------------
+
+
+def test_p5_an_exception_in_the_middle_of_a_frame_leaves_the_others_intact():
+    with Viewer() as viewer, Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
+        publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0}, policy="every")
+        for _ in range(50):  # more than there are slots
+            with pytest.raises(LookupError), publisher.reserve((128, 128), "uint16") as slot:  # noqa: PT012
+                slot.array[:64] = 7
+                raise LookupError
+            assert not slot.array.flags.writeable
+        for t in range(1, 30):
+            publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t}, policy="every")
+        assert publisher.flush(10)
+        (stream,) = viewer.streams
+        assert [check_stamp(plane)[0] for _, plane in sorted(planes_of(stream).items())] == list(range(30))
+        assert publisher.stats().frames.published == 30
+        assert publisher.stats().balanced
+
+
+def test_p5_reservations_that_are_forgotten_are_given_back():
+    with Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
+        publisher.open((128, 128), wait=10)
+        for t in range(50):
+            publisher.reserve((128, 128), "uint16", axes={"t": t})
+        assert publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0}) == 0
+        assert not publisher._connection.leases.writing
+
+
+def test_a_reservation_that_outlives_its_publisher_says_so():
+    publisher = Publisher("headless")
+    publisher.open((64, 48), wait=10)
+    kept, dropped = (publisher.reserve((64, 48), "uint16") for _ in range(2))
+    publisher.close()
+    kept.array[:] = 1  # still memory
+    with pytest.raises(ClosedError):
+        kept.commit()
+    dropped.abort()
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"translate": ("a", "b")}, {"translate": (1.0,)}, {"translate": (1.0, float("nan"))}, {"axes": {"t": -1}}],
+    ids=str,
+)
+def test_a_callers_mistake_costs_no_slot(about):
+    with Publisher("headless", budget=8 * 32768 + 3 * 4096) as publisher:
+        publisher.open((128, 128), wait=10)
+        for _ in range(20):
+            with pytest.raises(ValueError):  # noqa: PT011 - whichever it is
+                publisher.publish(stamped(0, shape=(128, 128)), **about)
+        publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0}, path="b\udcff.tif")
+        assert not publisher._connection.leases.writing
+
+
+def test_a_publisher_that_is_closed_while_others_publish_raises_only_that_it_is_closed():
+    errors: list[BaseException] = []
+    publisher = Publisher("headless", linger=0.0)
+    publisher.open((64, 48), wait=10)
+    started = threading.Barrier(4)
+
+    def publish() -> None:
+        started.wait(10)
+        try:
+            while True:
+                publisher.publish(stamped(1), axes={"t": 1})
+        except Exception as error:  # noqa: BLE001 - looked at below
+            errors.append(error)
+
+    threads = [threading.Thread(target=publish) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    started.wait(10)
+    wait_until(lambda: publisher.stats().frames.published > 100)
+    publisher.close()
+    for thread in threads:
+        thread.join(20)
+    assert [type(error) for error in errors] == [ClosedError] * 3
+
+
+def test_a_publisher_forgotten_in_a_cycle_is_closed_by_the_garbage_collector(nothing_left):
+    import gc
+
+    directory = RunDirectory()
+    publisher = Publisher("headless")
+    publisher.open((64, 48), wait=10)
+    publisher.itself = publisher  # type: ignore[attr-defined]
+    with pytest.warns(ResourceWarning, match="was not closed"):  # noqa: PT031
+        del publisher
+        gc.collect()
+    wait_until(lambda: directory.entries("publisher") == [])
+
+
+def test_p10_two_threads_publish_ten_thousand_frames_each():
+    with Child("view") as viewer, Publisher("headless", policy="latest") as publisher:
+        viewer.line()
+        publisher.open((32, 32), wait=10)
+        wait_until(lambda: [row.attached for row in publisher.stats()] == [True])
+        sequences: list[list[int]] = [[], []]
+
+        def publish(c: int) -> None:
+            frames = [stamped(t, c, shape=(32, 32)) for t in range(100)]
+            for t in range(10_000):
+                sequences[c].append(publisher.publish(frames[t % 100], axes={"t": t % 100, "c": c}))
+
+        threads = [threading.Thread(target=publish, args=(c,)) for c in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert publisher.flush(20)
+        assert sorted(sequences[0] + sequences[1]) == list(range(20_000))
+        assert all(part == sorted(part) for part in sequences)
+        frames = publisher.stats().frames
+        assert frames.published == 20_000
+        assert publisher.stats().balanced
+        report = viewer.ask()
+        assert report["bad"] == 0
+        assert report["rejected"] == 0, "a lease keeps a frame from being overwritten"
+        assert len(report["places"]) <= 200
+
+
+def test_p6_two_publishers_of_one_title_are_both_live():
+    with Viewer() as viewer, Publisher("headless", title="scope") as one, Publisher("headless", title="scope") as two:
+        for t in range(5):
+            one.publish(stamped(t), axes={"t": t}, policy="every")
+            two.publish(stamped(t + 50), axes={"t": t}, policy="every")
+        assert one.flush(10)
+        assert two.flush(10)
+        assert len({source.entry.token for source in viewer.sources}) == 2
+        shown = sorted(
+            tuple(sorted(check_stamp(plane)[0] for plane in planes_of(stream).values())) for stream in viewer.streams
+        )
+        assert shown == [(0, 1, 2, 3, 4), (50, 51, 52, 53, 54)]
+
+
+def test_p9_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
+    with Child("view") as viewer:
+        viewer.line()
+        reports = []
+        for _ in range(20):
+            with Publisher("headless", policy="every", title="again") as publisher:
+                for t in range(5):
+                    publisher.publish(stamped(t), axes={"t": t})
+            reports.append(viewer.ask())
+        steady, last = reports[9], reports[-1]  # by then as many publishers that have gone are kept as ever will be
+        assert set(last["states"]) == {"ended"}
+        assert last["segments"] == 0
+        assert last["descriptors"] == steady["descriptors"]
+        assert last["threads"] == steady["threads"]
+        assert last["maps"] <= steady["maps"] + 8
+        assert last["bad"] == 0
+        assert set(last["delivered"]) == {5}
+
+
+def test_a_segment_outlives_a_cleaner_that_knows_its_name_only():
+    """A live publisher's segment is safe although another run's file names it."""
+    directory = RunDirectory()
+    with Publisher("headless") as publisher:
+        publisher.open((64, 48), wait=10)
+        name = publisher._connection.ring.name
+        forged = directory.join("publisher", "headless")
+        forged.entry.segments = [name]
+        forged.write()
+        entry = directory.file(forged.token, "json").read_bytes()
+        forged.close()
+        directory.file(forged.token, "json").write_bytes(entry)
+        directory.clean()
+        Segment.attach(name).close()

@@ -1,0 +1,198 @@
+"""Peers of another version, floods, wake-ups that get lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+import zmq
+
+from children import Child, wait_until
+from receivers import Viewer, check_stamp, planes_of, stamped
+from scopecast import Publisher, wire
+from scopecast.hub import MAX_RECEIVERS
+from scopecast.runs import RunDirectory, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Peer:
+    """A bare socket in the place of a receiver."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVTIMEO, 10_000)
+        self.socket.connect(endpoint)
+
+    def hello(self, low: int = wire.PROTOCOL, high: int = wire.PROTOCOL, token: str = "") -> None:
+        self.socket.send(wire.encode(wire.Hello(low, high, token or new_token(), "headless", os.getpid())))
+
+    def answer(self) -> Any:
+        """The next message that is no heartbeat."""
+        while isinstance(message := wire.decode_from_publisher(self.socket.recv()), wire.Ping):
+            pass
+        return message
+
+
+@contextlib.contextmanager
+def peers(publisher: Publisher, count: int = 1) -> Iterator[list[Peer]]:
+    with zmq.Context() as context:
+        found = [Peer(context, publisher._connection._member.entry.endpoint) for _ in range(count)]
+        try:
+            yield found
+        finally:
+            for peer in found:
+                peer.socket.close(0)
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    with Publisher("headless", title="scope") as publisher:
+        publisher.open((64, 48), wait=10)
+        yield publisher
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "what"), [(0, 0, "update this viewer"), (2, 3, "update scopecast in the acquisition")]
+)
+def test_v7_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, high, what):
+    with peers(publisher) as (peer,):
+        peer.hello(low, high)
+        answer = peer.answer()
+        assert isinstance(answer, wire.Reject)
+        assert what in answer.reason
+        assert not answer.again
+        assert publisher.publish(stamped(0), axes={"t": 0}) == 0
+        assert list(publisher.stats()) == []
+        # The same peer, updated.
+        peer.hello(0, 7)
+        assert isinstance(peer.answer(), wire.Welcome)
+
+
+@pytest.mark.parametrize("spoken", [0, 2])
+def test_v7_the_viewer_says_what_to_update(publisher, spoken):
+    viewer = Viewer()
+    viewer.receiver._hello = wire.Hello(spoken, spoken, viewer.token, "headless", os.getpid())
+    with viewer, Viewer() as good:
+        viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "refused")
+        assert "update" in viewer.sources[0].problem
+        good.wait_for(lambda: good.attached)
+        publisher.publish(stamped(0), axes={"t": 0})
+        good.wait_for(lambda: good.streams and good.streams[0].received == 1)
+        assert viewer.streams == ()
+
+
+def test_v7_fields_that_a_newer_peer_appends_are_ignored(publisher):
+    with peers(publisher) as (peer,):
+        hello = ["HELLO", 1, 2, new_token(), "headless", 7, "newer", {"gpu": True}, [1, 2, 3], None]
+        peer.socket.send(msgspec.msgpack.encode(hello))
+        assert isinstance(peer.answer(), wire.Welcome)
+        publisher.publish(stamped(0), axes={"t": 0})
+        assert isinstance(peer.answer(), wire.Stream)
+        frame = peer.answer()
+        ack = ["ACK", frame.epoch, frame.slot, frame.generation, "delivered", "in colour"]
+        peer.socket.send(msgspec.msgpack.encode(ack))
+        assert publisher.flush(10)
+        assert publisher.stats().frames.delivered == 1
+
+
+def test_v8_frames_flow_to_a_good_viewer_through_a_flood(publisher):
+    endpoint = publisher._connection._member.entry.endpoint
+    with Viewer() as good, Child("flood", endpoint, 100_000) as flood:
+        good.wait_for(lambda: good.attached)
+        assert flood.line() == "flooding"
+        for t in range(300):
+            publisher.publish(stamped(t), axes={"t": t}, policy="every")
+        assert flood.line(60) == "done"
+        good.wait_for(lambda: good.streams[0].received == 300, timeout=30)
+        shown = [check_stamp(plane)[0] for _, plane in sorted(planes_of(good.streams[0]).items())]
+        assert shown == list(range(300))
+        row = next(row for row in publisher.stats() if row.token == good.token)
+        assert row.attached
+        assert row.frames.delivered == 300
+        assert publisher._connection.hub.protocol_errors > 1000
+        assert publisher._connection.hub.keeper_errors == 0
+    wait_until(lambda: len(publisher._connection.hub.receivers) == 0)
+    assert publisher.flush(10)
+    assert publisher.stats().balanced
+
+
+def test_v8_only_so_many_viewers_are_served(publisher):
+    directory = RunDirectory()
+    with contextlib.ExitStack() as stack:
+        found = stack.enter_context(peers(publisher, MAX_RECEIVERS + 1))
+        members = [stack.enter_context(directory.join("receiver", "headless")) for _ in found]
+        for peer, member in zip(found, members, strict=True):
+            peer.hello(token=member.token)
+        answers = [peer.answer() for peer in found]
+        (refused,) = [answer for answer in answers if isinstance(answer, wire.Reject)]
+        assert f"{MAX_RECEIVERS} viewers" in refused.reason
+        assert sum(isinstance(answer, wire.Welcome) for answer in answers) == MAX_RECEIVERS
+        assert publisher.publish(stamped(0), axes={"t": 0}) == 0
+
+
+def test_a_receiver_that_vanishes_while_it_is_greeted_leaves_no_account(publisher):
+    for _ in range(20):
+        with peers(publisher, 4) as found:
+            for peer in found:
+                peer.hello()
+    hub = publisher._connection.hub
+    publisher.publish(stamped(0), axes={"t": 0})
+    wait_until(lambda: not hub.receivers)
+    assert hub.accounts == {}
+    assert publisher.flush(10)
+
+
+# ---- ZMQ_FD tells of an arrival only once ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_heartbeat(monkeypatch):
+    """Nothing wakes the keeper but messages, and those who took their signal from it."""
+    monkeypatch.setattr("scopecast.hub.HEARTBEAT_S", 3600.0)
+    with Publisher("headless", linger=0.0) as publisher:
+        publisher.open((64, 48), wait=10)
+        yield publisher
+
+
+@pytest.mark.parametrize("use", ["broadcast", "drain", "publish"])
+def test_what_arrives_while_the_socket_is_used_is_read_without_delay(without_heartbeat, use):
+    publisher = without_heartbeat
+    hub = publisher._connection.hub
+    with peers(publisher) as (peer,):
+        peer.hello()
+        assert isinstance(peer.answer(), wire.Welcome)
+        wait_until(lambda: hub.receivers)
+        count = 2000 if use != "broadcast" else 1
+        for _ in range(5):
+            before = hub.protocol_errors
+            with hub.lock:
+                for _ in range(count):
+                    peer.socket.send(b"nonsense")
+                # Asking takes the signal from the keeper.
+                wait_until(hub._readable)
+                if use == "broadcast":
+                    hub.broadcast(wire.End(99))
+                elif use == "drain":
+                    hub.drain_if_any()
+                    assert hub.protocol_errors < before + count, "bounded work in publish()"
+            if use == "publish":
+                publisher.publish(stamped(0), axes={"t": 0})
+            wait_until(lambda: hub.protocol_errors == before + count, "read by the keeper", 10)  # noqa: B023
+
+
+def test_the_keeper_survives_a_mistake_and_says_so(publisher, monkeypatch, caplog):
+    hub = publisher._connection.hub
+    with Viewer() as viewer:
+        viewer.wait_for(lambda: viewer.attached)
+        monkeypatch.setattr(hub, "_beat", lambda: 1 / 0)
+        wait_until(lambda: hub.keeper_errors >= 2)
+        for t in range(20):
+            publisher.publish(stamped(t), axes={"t": t}, policy="every")
+        assert publisher.flush(10)
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1

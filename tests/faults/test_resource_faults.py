@@ -1,0 +1,207 @@
+"""What the machine lacks, and frames that are too large; and that no frame is ever torn."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import pytest
+
+from children import Child, wait_until
+from receivers import Viewer, check_stamp, planes_of, stamped
+from scopecast import Publisher
+from scopecast.ring import RingReader
+from scopecast.runs import new_token
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("policy", ["latest", "every"])
+def test_r1_full_shared_memory_costs_one_warning_and_the_frames(monkeypatch, caplog, policy):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with Viewer() as viewer, Publisher("headless", policy=policy) as publisher:
+        publisher.publish(stamped(0), axes={"t": 0})
+        wait_until(lambda: warnings_of(caplog))
+        assert {publisher.publish(stamped(t), axes={"t": t}) for t in range(1, 100)} == {-1}
+        stats = publisher.stats()
+        assert stats.frames.skipped == stats.frames.published == 100
+        assert stats.balanced
+        assert set(stats.skipped) <= {"no shared memory", "opening"}
+        assert not viewer.attached
+    (text,) = warnings_of(caplog)
+    assert "disabled" in text
+    assert "MiB" in text
+
+
+def test_r1_shared_memory_that_fills_up_when_a_larger_frame_comes(monkeypatch, caplog):
+    with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
+        publisher.publish(stamped(0), axes={"t": 0})
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        large = stamped(1, shape=(1024, 1024))
+        assert publisher.publish(large, axes={"t": 1}) == -1
+        assert publisher.publish(large, axes={"t": 2}) == -1
+        assert publisher.publish(stamped(3), axes={"t": 3}) >= 0
+        assert publisher.flush(10)
+        assert sorted(planes_of(viewer.streams[0])) == [(0,), (3,)]
+        assert publisher.stats().balanced
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_r3_without_descriptors_open_fails_cleanly_and_a_stream_goes_on():
+    with Viewer() as viewer, Child("few_descriptors") as child:
+        assert child.line() == "limited"
+        with Viewer(title="late") as late:
+            late.wait_for(lambda: late.sources)  # it knocks, and nobody can answer
+            answer = child.ask("", 60)
+            assert answer["results"] == [-1] * 5
+            assert sum(answer["skipped"].values()) == 5
+            assert answer["flushed"]
+            assert answer["balanced"]
+            first = next(stream for stream in viewer.streams if stream.title == "first")
+            assert sorted(check_stamp(plane)[0] for plane in planes_of(first).values()) == list(range(100))
+        child.tell()
+        assert child.wait() == 0, child.errors
+        assert child.errors.count("WARNING") <= 1
+        assert "Traceback" not in child.errors
+
+
+def test_r5_a_larger_frame_gets_a_new_ring_within_the_budget():
+    with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
+        publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0})
+        first = publisher._connection.ring
+        slot = first.layout.slot_bytes
+        assert publisher.publish(np.zeros((1, slot), "uint8"), axes={"t": 1}) == 1
+        assert publisher._connection.ring is first
+        publisher.publish(stamped(2, shape=(1, slot + 1), dtype="uint8"), axes={"t": 2})
+        second = publisher._connection.ring
+        assert second.epoch == first.epoch + 1
+        assert second.layout.slot_bytes > slot
+        for t in range(3, 40):
+            publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t})
+        assert publisher.flush(10)
+        assert publisher.stats().frames.delivered == 40
+        assert publisher.stats().segment_bytes == second.layout.total, "the old one is let go of"
+        assert not Path("/dev/shm", first.name).exists()
+        (source,) = viewer.sources
+        assert (source.rejected, source.errors) == (0, 0)
+        shown = {stack.plane_shape: len(stack.layout.planes) for stack in viewer.streams[0].stacks}
+        assert shown == {(128, 128): 38, (1, slot): 1, (1, slot + 1): 1}
+
+
+def test_r5_a_frame_beyond_the_budget_is_skipped_with_one_warning_that_names_both_sizes(caplog):
+    with Viewer() as viewer, Publisher("headless", policy="every", budget=2**22) as publisher:
+        publisher.publish(stamped(0), axes={"t": 0})
+        huge = np.zeros((40, 2**20), "uint8")
+        assert [publisher.publish(huge, axes={"t": t}) for t in range(1, 10)] == [-1] * 9
+        publisher.publish(stamped(10), axes={"t": 10})
+        assert publisher.flush(10)
+        assert sorted(planes_of(viewer.streams[0])) == [(0,), (10,)]
+        assert publisher.stats().skipped == {"larger than the budget": 9}
+        assert publisher.stats().balanced
+    (text,) = warnings_of(caplog)
+    assert "40.0 MiB" in text
+    assert "4.0 MiB" in text
+
+
+def test_a_ring_is_made_anew_while_slots_of_the_old_one_are_written():
+    with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
+        publisher.publish(stamped(0), axes={"t": 0})
+        old = publisher.reserve((64, 48), "uint16", axes={"t": 1})
+        old.array[:] = 7
+        publisher.publish(stamped(2, shape=(1024, 1024)), axes={"t": 2})
+        old.array[:] = 8  # its memory is still there
+        assert old.commit() == -1, "it leads nowhere, which is counted"
+        publisher.publish(stamped(3), axes={"t": 3})
+        assert publisher.flush(10)
+        frames = publisher.stats().frames
+        assert (frames.published, frames.delivered, frames.dropped) == (4, 3, 1)
+        assert publisher.stats().balanced
+        wait_until(lambda: publisher.stats().segment_bytes == publisher._connection.ring.layout.total)
+        assert viewer.sources[0].errors == 0
+
+
+def test_d6_shape_and_dtype_alternate_with_every_frame():
+    with Viewer() as viewer, Publisher("headless", policy="every") as publisher:
+        for t in range(40):
+            shape, dtype = (((64, 48), "uint16"), ((50, 70), "float32"))[t % 2]
+            publisher.publish(stamped(t, shape=shape, dtype=dtype), axes={"t": t})
+        assert publisher.flush(10)
+        (stream,) = viewer.streams
+        one, two = stream.stacks
+        for stack, first in ((one, 0), (two, 1)):
+            shown = {index[0]: check_stamp(stack.plane(index))[0] for index in stack.layout.planes}
+            assert shown == {t: t for t in range(first, 40, 2)}
+        assert [(stack.plane_shape, stack.dtype.str) for stack in stream.stacks] == [
+            ((64, 48), "<u2"),
+            ((50, 70), "<f4"),
+        ]
+
+
+def test_d5_a_reader_without_a_lease_never_accepts_a_torn_frame():
+    token = new_token()
+    name = f"headless_{token}_0"
+    with Child("tear", name, token) as writer:
+        assert writer.line() == "writing"
+        reader = RingReader(name, token, 0)
+        try:
+            accepted = rejected = torn = 0
+            number = 0
+
+            def read_one() -> bool:
+                nonlocal accepted, rejected, torn, number
+                slot = number % 8
+                number += 1
+                before = reader.generation(slot)
+                if before and before % 2 == 0:
+                    plane = reader.view(slot, (512, 512), np.dtype("uint16")).copy()
+                    if reader.generation(slot) == before:
+                        check_stamp(plane)
+                        accepted += 1
+                    else:
+                        rejected += 1
+                        try:
+                            check_stamp(plane)
+                        except AssertionError:
+                            torn += 1
+                # Until the check has been of use: frames that were torn, and that it caught.
+                return accepted >= 200 and torn >= 5
+
+            deadline = monotonic() + 60
+            while not read_one():
+                assert monotonic() < deadline, (accepted, rejected, torn)
+        finally:
+            reader.close()
+        writer.tell()
+        assert writer.wait() == 0
+
+
+def test_d5_a_camera_that_never_waits():
+    """At the full speed of publish(), to a viewer in another process: none torn, none overwritten while leased."""
+    with Child("view") as viewer, Publisher("headless", budget=8 * 2**17 + 3 * 4096) as publisher:
+        viewer.line()
+        publisher.open((256, 256), wait=10)
+        wait_until(lambda: list(publisher.stats()))
+        frames = [stamped(t, shape=(256, 256)) for t in range(50)]
+        for t in range(3000):
+            publisher.publish(frames[t % 50], axes={"t": t % 50})
+        assert publisher.flush(20)
+        report = viewer.ask()
+        assert (report["bad"], report["rejected"], report["errors"]) == (0, 0, 0)
+        stats = publisher.stats()
+        assert stats.balanced
+        assert stats.frames.published == 3000
+        assert report["delivered"] == [stats.frames.delivered]
+        assert 2999 in report["sequences"]

@@ -1,0 +1,141 @@
+"""What pymmcore-plus says of sequences and frames, with useq's own objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import useq
+
+from scopecast.axes import check_axes
+from scopecast.hosts.pymmcore import describe_sequence, place_event
+from scopecast.streams import FrameStream
+
+# ---- events ------------------------------------------------------------------------------------------------------
+
+EVENTS = {
+    "nothing": (useq.MDAEvent(), {}),
+    "time": (useq.MDAEvent(index={"t": 3}), {"t": 3}),
+    "useq's axes": (
+        useq.MDAEvent(index={useq.Axis.TIME: 3, useq.Axis.Z: 2, useq.Axis.POSITION: 1}),
+        {"t": 3, "z": 2, "p": 1},
+    ),
+    "a channel's name comes before its number": (useq.MDAEvent(index={"c": 1}, channel="FITC"), {"c": "FITC"}),
+    "a channel without an index": (useq.MDAEvent(channel={"config": "DAPI", "group": "Channel"}), {"c": "DAPI"}),
+    "a channel's number": (useq.MDAEvent(index={"c": 1}), {"c": 1}),
+    "two cameras": (useq.MDAEvent(index={"t": 0, "cam": 1}), {"t": 0, "cam": 1}),
+    "a long name": (useq.MDAEvent(channel="x" * 100), {"c": "x" * 64}),
+    "no event at all": (object(), {}),
+}
+
+
+@pytest.mark.parametrize(("event", "axes"), EVENTS.values(), ids=EVENTS)
+def test_an_event_tells_where_its_frame_belongs(event: Any, axes: dict[str, Any]):
+    placed = place_event(event)
+    assert placed == axes
+    assert check_axes(placed) == axes
+    assert {type(name) for name in placed} <= {str}, "useq's enumeration stays out of messages"
+
+
+def test_every_event_of_a_sequence_has_a_place_of_its_own():
+    sequence = useq.MDASequence(
+        axis_order="tpgcz",
+        channels=["DAPI", "FITC"],
+        time_plan={"interval": 0, "loops": 2},
+        stage_positions=[(0, 0, 0), {"x": 5, "y": 5, "name": "well"}],
+        grid_plan={"rows": 1, "columns": 2},
+        z_plan={"relative": [-1, 0, 1]},
+    )
+    stream = FrameStream(0, "run", **describe_sequence(sequence, 0.25))
+    places = [tuple(stream.place(place_event(event))) for event in sequence]
+    assert stream.axes == ["p", "g", "t", "c", "z"]
+    assert len(set(places)) == len(places) == 2 * 2 * 2 * 2 * 3
+    sizes = dict(zip(stream.axes, stream.message().sizes, strict=True))
+    assert sizes == {"p": 2, "g": 2, "t": 2, "c": 2, "z": 3}
+    assert tuple(map(max, zip(*places, strict=True))) == tuple(size - 1 for size in sizes.values())
+
+
+def test_the_order_of_acquisition_is_not_that_of_the_axes():
+    sequence = useq.MDASequence(
+        axis_order="zct", channels=["a", "b"], time_plan={"interval": 0, "loops": 2}, z_plan={"range": 1, "step": 1}
+    )
+    stream = FrameStream(0, "run", **describe_sequence(sequence))
+    assert stream.axes == ["t", "c", "z"]
+    assert stream.place(place_event(list(sequence)[1])) == [1, 0, 0]
+
+
+# ---- sequences ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sequence_tells_what_is_fixed():
+    sequence = useq.MDASequence(
+        channels=["DAPI", {"config": "FITC", "exposure": 50}, "my own"],
+        time_plan={"interval": 1, "loops": 20},
+        z_plan={"range": 4, "step": 0.5},
+    )
+    assert describe_sequence(sequence, 0.65) == {
+        "scale": (0.65, 0.65),
+        "units": "um",
+        "sizes": {"t": 20, "c": 3, "z": 9},
+        "channels": ["DAPI", "FITC", "my own"],
+        "colors": ["blue", "green", ""],
+        "steps": {"z": 0.5},
+    }
+
+
+@pytest.mark.parametrize("sequence", [None, object(), useq.MDASequence()], ids=["none", "another object", "empty"])
+def test_of_a_generator_nothing_is_known(sequence: Any):
+    assert {name: value for name, value in describe_sequence(sequence).items() if value} == {}
+    about = describe_sequence(sequence, 0.5)
+    assert (about["scale"], about["units"]) == ((0.5, 0.5), "um")
+
+
+def test_a_generator_of_pymmcore_plus_can_be_described():
+    runner = pytest.importorskip("pymmcore_plus.mda._runner")
+    FrameStream(0, "run", **describe_sequence(runner.GeneratorMDASequence(), 0.5))
+
+
+Z_PLANS = {
+    "range around": ({"range": 4, "step": 0.5}, 0.5),
+    "above and below": ({"above": 2, "below": 1, "step": 0.25}, 0.25),
+    "top and bottom": ({"top": 10, "bottom": 0, "step": 2}, 2.0),
+    "relative": ({"relative": [-1.5, 0, 1.5]}, 1.5),
+    "downwards": ({"relative": [3, 0, -3]}, 3.0),
+    "absolute": ({"absolute": [10, 11]}, 1.0),
+    "one plane": ({"relative": [5]}, None),
+    "the same plane": ({"relative": [1, 1]}, None),
+}
+
+
+@pytest.mark.parametrize(("plan", "step"), Z_PLANS.values(), ids=Z_PLANS)
+def test_the_step_of_z_is_that_of_its_plan(plan: dict[str, Any], step: float | None):
+    about = describe_sequence(useq.MDASequence(z_plan=plan), 0.5)
+    assert about.get("steps") == (None if step is None else {"z": step})
+    FrameStream(0, "run", **about)
+
+
+def test_without_a_pixel_size_there_is_no_unit_for_steps():
+    assert "steps" not in describe_sequence(useq.MDASequence(z_plan={"range": 4, "step": 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("name", "color"), [("dapi", "blue"), ("mCherry", "red"), ("Cy5", "magenta"), ("Far Red", "magenta"), ("X", "")]
+)
+def test_colours_come_from_the_usual_names(name: str, color: str):
+    assert describe_sequence(useq.MDASequence(channels=[name]))["colors"] == [color]
+
+
+def test_a_channel_without_a_name_or_named_twice_can_be_described():
+    sequence = useq.MDASequence(
+        channels=[
+            {"config": "", "group": "A"},
+            {"config": "DAPI", "group": "A"},
+            {"config": "DAPI", "group": "B"},
+            {"config": "x" * 100, "group": "A"},
+        ]
+    )
+    about = describe_sequence(sequence)
+    assert about["channels"] == ["0", "DAPI", "x" * 64]
+    assert about["colors"] == ["", "blue", ""]
+    stream = FrameStream(0, "run", **about)
+    assert [stream.place(place_event(event)) for event in sequence] == [[0], [1], [1], [2]]

@@ -1,0 +1,65 @@
+"""A live view in a napari window of the test's own process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scopecast import Publisher
+from scopecast_viewers.napari.display import NapariDisplay
+from scopecast_viewers.process import Receiver
+
+if TYPE_CHECKING:
+    import napari
+
+    from scopecast_viewers.history import History
+    from scopecast_viewers.napari.live_view import LiveView
+
+__all__ = ["Live"]
+
+
+class Live:
+    """A live view in the window of this process, and publishers for it."""
+
+    def __init__(self, viewer: napari.Viewer, qtbot: Any, history: History | None = None) -> None:
+        self.viewer, self.qtbot = viewer, qtbot
+        self.display = NapariDisplay()
+        self.receiver = Receiver(self.display, history=history)
+        self.view: LiveView = self.display.show_in(viewer, self.receiver)
+        self.receiver.start()
+
+    def until(self, condition: Any, timeout: float = 20.0) -> None:
+        self.qtbot.waitUntil(lambda: bool(condition()), timeout=int(timeout * 1000))
+
+    def publisher(self, shape: tuple[int, ...] = (64, 48), dtype: str = "uint16", **arguments: Any) -> Publisher:
+        """Return a publisher that this view is attached to."""
+        publisher = Publisher("napari", **{"policy": "every", **arguments})
+        publisher.open(shape, dtype)
+        self.attach(publisher)
+        return publisher
+
+    def attach(self, publisher: Publisher) -> None:
+        self.until(lambda: any(row.attached and row.token == self.receiver.member.token for row in publisher.stats()))
+
+    def settled(self, publisher: Publisher) -> None:
+        """Wait until all that was published is in the stacks and on the layers."""
+        self.until(lambda: publisher.flush(0))
+        self.until(lambda: not self.view._changed and not self.view.layers.incomplete)
+        self.until(lambda: all(live.version == live.stack.version for live in self.view.layers))
+
+    def layer(self, name: str) -> Any:
+        return self.viewer.layers[name]
+
+    def shown(self, name: str) -> np.ndarray:
+        """Return the pixels that the layer has sliced for the canvas."""
+        return np.asarray(self.layer(name)._slice.image.raw)
+
+    def point(self) -> tuple[float, ...]:
+        return tuple(self.viewer.dims.point)
+
+    def close(self) -> None:
+        self.viewer.layers.clear()
+        self.display.close()
+        self.receiver.close()
+        self.viewer.window.remove_dock_widget(self.view.dock)

@@ -1,0 +1,44 @@
+"""A real napari window that the tests of a module share, and a live view in it for each test."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import napari
+import pytest
+from napari_live import Live
+
+from scopecast_viewers.history import History
+
+
+@pytest.fixture(scope="module")
+def window(qapp: Any) -> Iterator[napari.Viewer]:
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(900, 700)
+    yield viewer
+    viewer.close()
+    qapp.processEvents()
+    gc.collect()
+
+
+@pytest.fixture
+def live(window: napari.Viewer, qtbot: Any) -> Iterator[Live]:
+    made = Live(window, qtbot)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def live_with(window: napari.Viewer, qtbot: Any) -> Iterator[Any]:
+    """A live view with a history of the test's own."""
+    made: list[Live] = []
+
+    def make(history: History) -> Live:
+        made.append(Live(window, qtbot, history))
+        return made[0]
+
+    yield make
+    for each in made:
+        each.close()

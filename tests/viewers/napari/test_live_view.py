@@ -1,0 +1,398 @@
+"""What a real napari window shows of live streams: every plane in its place, at its time, as the user wants it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari_live import Live
+from receivers import Viewer, check_stamp, stamped
+
+from scopecast import Publisher
+from scopecast_viewers.history import History
+from scopecast_viewers.scratch import Scratch
+
+SHAPE = (64, 48)
+
+
+def place(t, c, z, **more):
+    return {"t": t, "c": f"ch{c}", "z": z, **more}
+
+
+def test_a_sparse_run_out_of_order_shows_the_right_planes_and_zeros_elsewhere(live):
+    came = [(5, 0, 2), (1, 1, 0), (3, 0, 0), (0, 1, 3), (5, 1, 1), (1, 0, 0)]
+    with live.publisher() as publisher:
+        for t, c, z in came:
+            publisher.publish(stamped(t, c, z, SHAPE), axes=place(t, c, z))
+        live.settled(publisher)
+        assert {layer.name for layer in live.viewer.layers} == {"ch0 · live", "ch1 · live"}
+        live.view.set_following(False)
+        for t, z, c in itertools.product(range(6), range(4), range(2)):
+            live.viewer.dims.set_point([0, 1], [t, z])
+            shown = live.shown(f"ch{c} · live")
+            if (t, c, z) in came:
+                assert check_stamp(shown) == (t, c, z)
+            else:
+                assert not shown.any(), f"something at {(t, c, z)}, where nothing has come"
+        live.until(lambda: live.view._write_status() or "no frame here yet" not in live.view.status.text)
+        live.viewer.dims.set_point([0, 1], [2, 2])
+        live.view._write_status()
+        assert "no frame here yet" in live.view.status.text
+        whole = np.asarray(live.layer("ch0 · live").data)
+        assert whole.shape == (6, 4, *SHAPE)
+
+
+def test_sliders_grow_with_the_frames_and_begin_at_the_lowest_index(live):
+    with live.publisher() as publisher:
+        publisher.publish(stamped(7, 0, 3, SHAPE), axes=place(7, 0, 3))
+        live.settled(publisher)
+        for t in range(8, 12):
+            publisher.publish(stamped(t, 0, 4, SHAPE), axes=place(t, 0, 4))
+            live.settled(publisher)
+            assert tuple(live.viewer.dims.range[0])[:2] == (7, t)
+        publisher.publish(stamped(5, 0, 3, SHAPE), axes=place(5, 0, 3))
+        live.settled(publisher)
+        assert [tuple(live.viewer.dims.range[axis])[:2] for axis in (0, 1)] == [(5, 11), (3, 4)]
+        assert tuple(live.viewer.dims.axis_labels) == ("t", "z", "y", "x")
+        assert check_stamp(live.shown("ch0 · live")) == (5, 0, 3)
+
+
+def test_sliders_follow_until_the_user_moves_one_and_again_on_follow(live):
+    with live.publisher() as publisher:
+
+        def publish(t):
+            publisher.publish(stamped(t, 0, t % 3, SHAPE), axes=place(t, 0, t % 3))
+            live.settled(publisher)
+
+        for t in range(4):
+            publish(t)
+            live.until(lambda t=t: live.point()[:2] == (t, t % 3))
+        live.viewer.dims.set_point(0, 1)  # the user's hand
+        assert not live.view.follower.following
+        assert not live.view.status.follow.isChecked()
+        publish(4)
+        publish(5)
+        assert live.point()[0] == 1
+        assert live.viewer.dims.range[0].stop == 5, "sliders grow even where they do not follow"
+        live.qtbot.mouseClick(live.view.status.follow, _left())
+        live.until(lambda: live.point()[:2] == (5, 2))
+        assert live.view.follower.following
+        publish(6)
+        live.until(lambda: live.point()[:2] == (6, 0))
+
+
+def _left():
+    from qtpy.QtCore import Qt
+
+    return Qt.MouseButton.LeftButton
+
+
+def test_what_the_user_sets_survives_frames_and_axes_that_join(live):
+    with live.publisher() as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0, "c": "ch0"})
+        live.settled(publisher)
+        layer = live.layer("ch0 · live")
+        layer.contrast_limits = (11, 222)
+        layer.colormap = "viridis"
+        layer.gamma = 0.7
+        for t in range(1, 4):
+            publisher.publish(stamped(t, 0, 0, SHAPE) + 3, axes={"t": t, "c": "ch0"})
+        publisher.publish(stamped(0, 1, 0, SHAPE), axes={"t": 0, "c": "ch1"})
+        publisher.publish(stamped(4, 0, 2, SHAPE), axes=place(4, 0, 2))  # z joins
+        live.settled(publisher)
+        layer = live.layer("ch0 · live")
+        assert tuple(layer.contrast_limits) == (11, 222)
+        assert layer.colormap.name == "viridis"
+        assert layer.gamma == 0.7
+        assert layer.data.shape == (5, 3, *SHAPE)
+        live.view.set_following(False)
+        live.viewer.dims.set_point([0, 1], [0, 0])
+        assert check_stamp(live.shown("ch0 · live")) == (0, 0, 0)
+        live.viewer.dims.set_point([0, 1], [4, 2])
+        assert check_stamp(live.shown("ch0 · live")) == (4, 0, 2)
+
+
+def test_each_channel_has_a_colour_and_contrast_of_its_own_and_the_scale_is_in_um(live):
+    with live.publisher(dtype="uint16") as publisher:
+        publisher.new_stream("cells", scale=(0.5, 0.5), units="um", steps={"z": 2.0}, channels=["DAPI", "FITC"])
+        for c, name in enumerate(["DAPI", "FITC"]):
+            publisher.publish(np.tile(np.arange(48, dtype="uint16") * (c + 1), (64, 1)), axes={"z": 3, "c": name})
+        live.settled(publisher)
+        dapi, fitc = live.layer("DAPI · cells"), live.layer("FITC · cells")
+        assert dapi.colormap.name != fitc.colormap.name
+        assert dapi.contrast_limits[1] < fitc.contrast_limits[1]
+        assert tuple(dapi.scale) == (2.0, 0.5, 0.5)
+        assert [str(unit) for unit in dapi.units] == ["micrometer"] * 3
+        assert live.viewer.canvas.overlays.scale_bar.visible
+        assert live.point()[0] == 6.0
+
+
+def test_the_canvas_shows_the_newest_frame(live, qtbot):
+    bright_right = np.zeros(SHAPE, "uint16")
+    bright_right[:, 24:] = 1000
+    with live.publisher() as publisher:
+        for t, picture in enumerate([bright_right[:, ::-1], bright_right]):
+            publisher.publish(picture, axes={"t": t})
+        live.settled(publisher)
+        live.until(lambda: live.point()[0] == 1)
+        live.until(lambda: live.view.layers and all(each.painted >= 1 for each in live.view.layers))
+        picture = live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].mean(axis=-1)
+        half = picture.shape[1] // 2
+        assert picture[:, half + 20 : half + 60].max() > 200
+        assert picture[picture.shape[0] // 3 : picture.shape[0] // 2, half - 60 : half - 20].max() < 50
+
+
+def test_a_steady_stream_is_painted_while_it_runs(live):
+    ended = threading.Event()
+    with live.publisher(policy="latest") as publisher:
+
+        def feed():
+            for t in itertools.count():
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t % 500})
+                if ended.wait(0.002):
+                    return
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            # Never a pause in which a debounce could catch up: what is painted must grow while frames come.
+            for wanted in (1, 5, 15):
+                live.until(lambda wanted=wanted: sum(s.log.painted for s in live.receiver.streams) >= wanted)
+                assert feeder.is_alive()
+        finally:
+            ended.set()
+            feeder.join()
+        live.settled(publisher)
+        assert publisher.stats().balanced
+
+
+def test_a_viewer_opened_in_the_middle_of_a_run_shows_the_newest_of_every_channel_at_once(window, qtbot):
+    with Publisher("napari", policy="latest") as publisher:
+        publisher.open(SHAPE, "uint16")
+        qtbot.waitUntil(lambda: publisher.stats().segment_bytes > 0, timeout=10_000)
+        for t in range(5):
+            for c in range(3):
+                publisher.publish(stamped(t, c, 0, SHAPE), axes={"t": t, "c": f"ch{c}"})
+        late = Live(window, qtbot)
+        try:
+            late.until(lambda: len(late.view.layers) == 3)
+            for c in range(3):
+                late.until(lambda c=c: check_stamp(late.shown(f"ch{c} · live")) == (4, c, 0))
+            # It attached to what was there; nothing was published since.
+            assert publisher.stats().frames.published == 15
+        finally:
+            late.close()
+
+
+def test_two_viewers_on_one_stream_both_get_every_frame(live):
+    with Viewer(kind="napari") as other, live.publisher() as publisher:
+        other.wait_for(lambda: other.attached)
+        for t in range(30):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        live.settled(publisher)
+        assert [row.frames.delivered for row in publisher.stats()] == [30, 30]
+        assert live.layer("live").data.shape[0] == 30
+        (stream,) = other.streams
+        assert stream.received == 30
+
+
+def test_two_streams_in_one_viewer_keep_their_frames_apart(live):
+    with live.publisher(title="one") as one, live.publisher(title="two") as two:
+        for t in range(3):
+            one.publish(stamped(t, 1, 0, SHAPE), axes={"t": t})
+            two.publish(stamped(t, 2, 0, (32, 32)), axes={"t": t, "z": 1})
+        live.settled(one)
+        live.settled(two)
+        live.until(lambda: len(live.viewer.layers) == 2)
+        live.view.set_following(False)
+        live.viewer.dims.set_point([0, 1], [2, 0])
+        shown = {layer.data._stack.plane_shape: np.asarray(layer._slice.image.raw) for layer in live.viewer.layers}
+        assert check_stamp(shown[SHAPE]) == (2, 1, 0)
+        live.viewer.dims.set_point([0, 1], [1, 1])
+        shown = {layer.data._stack.plane_shape: np.asarray(layer._slice.image.raw) for layer in live.viewer.layers}
+        assert check_stamp(shown[(32, 32)]) == (1, 2, 0)
+        assert not shown[SHAPE].any(), "a stream without z is nowhere else than at z = 0"
+
+
+def test_a_second_run_gets_layers_of_its_own_and_the_fourth_ends_the_first(live):
+    with live.publisher() as publisher:
+        for run in range(4):
+            publisher.new_stream(f"run {run}")
+            for t in range(2):
+                publisher.publish(stamped(t, run, 0, SHAPE), axes={"t": t})
+            live.settled(publisher)
+            live.until(lambda run=run: f"run {run}" in live.viewer.layers)
+            assert live.layer(f"run {run}").visible
+            assert check_stamp(live.shown(f"run {run}")) == (1, run, 0)
+        names = [layer.name for layer in live.viewer.layers]
+        assert names == ["run 1", "run 2", "run 3"], "the last three runs are kept"
+        assert [layer.visible for layer in live.viewer.layers] == [False, False, True]
+
+
+def test_a_layer_that_the_user_deleted_does_not_come_back(live):
+    with live.publisher() as publisher:
+        for c in range(2):
+            publisher.publish(stamped(0, c, 0, SHAPE), axes=place(0, c, 0))
+        live.settled(publisher)
+        del live.viewer.layers["ch0 · live"]
+        for c in range(2):
+            publisher.publish(stamped(1, c, 0, SHAPE), axes=place(1, c, 0))
+        live.settled(publisher)
+        live.until(lambda: live.point()[0] == 1)
+        assert [layer.name for layer in live.viewer.layers] == ["ch1 · live"]
+        assert check_stamp(live.shown("ch1 · live")) == (1, 1, 0)
+
+
+def test_shape_and_dtype_that_change_in_a_stream_get_layers_of_their_own(live):
+    kinds = [((64, 48), "uint16"), ((32, 40), "uint16"), ((64, 48), "float32")]
+    with live.publisher((64, 48), "float32") as publisher:
+        for t in range(9):
+            shape, dtype = kinds[t % 3]
+            publisher.publish(stamped(t, 0, 0, shape, dtype), axes={"t": t})
+        live.settled(publisher)
+        live.until(lambda: len(live.viewer.layers) == 3)
+        live.view.set_following(False)
+        for t in range(9):
+            live.viewer.dims.set_point(0, t)
+            shown = [np.asarray(layer._slice.image.raw) for layer in live.viewer.layers]
+            stamps = [check_stamp(plane) for plane in shown if plane.any()]
+            assert stamps == [(t, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+    + ["float16", "float32", "float64", "complex64", "complex128"],
+)
+def test_every_dtype_is_painted(live, dtype):
+    picture = (np.arange(64 * 48).reshape(SHAPE) % 100).astype(dtype)
+    if picture.dtype.kind == "c":
+        picture = picture * np.asarray(0.6 + 0.8j, dtype)
+    with live.publisher(dtype=dtype) as publisher:
+        publisher.publish(picture, axes={"t": 0})
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        expected = np.abs(picture) if picture.dtype.kind == "c" else picture
+        np.testing.assert_array_equal(np.asarray(layer.data)[0], expected)
+        assert (layer.name == "|live|") == (picture.dtype.kind == "c"), "a magnitude must say that it is one"
+        live.until(lambda: publisher.stats() and sum(s.log.painted for s in live.receiver.streams) == 1)
+
+
+def test_colour_frames_are_shown_as_colour(live):
+    picture = np.zeros((*SHAPE, 3), "uint8")
+    picture[..., 1] = 200
+    with live.publisher((*SHAPE, 3), "uint8") as publisher:
+        publisher.publish(picture, axes={"t": 0})
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        assert layer.rgb
+        np.testing.assert_array_equal(np.asarray(layer.data)[0], picture)
+
+
+def test_contrast_waits_for_a_frame_that_has_some(live):
+    with live.publisher() as publisher:
+        publisher.publish(np.full(SHAPE, 7, "uint16"), axes={"t": 0})
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        assert tuple(layer.contrast_limits) == (7, 8)
+        publisher.publish(np.tile(np.arange(48, dtype="uint16") * 50, (64, 1)), axes={"t": 1})
+        live.settled(publisher)
+        live.until(lambda: layer.contrast_limits[1] > 2000)
+        assert layer.contrast_limits_range[1] == 4095, "the slider reaches as far as the camera's bits"
+
+
+def test_a_hung_window_is_not_evicted_and_catches_up_with_the_newest(live):
+    """V3: the GUI's thread hangs for longer than the heartbeat allows a dead receiver."""
+    with live.publisher(policy="latest") as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        live.settled(publisher)
+        ended = threading.Event()
+
+        def feed():
+            for t in itertools.count(1):
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+                if ended.wait(0.01):
+                    return
+
+        (stream,) = live.receiver.streams
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        before = stream.received
+        time.sleep(3.0)  # the GUI's thread, in a modal dialog or a long repaint
+        ended.set()
+        feeder.join()
+        assert stream.received > before + 50, "the receiver's thread must go on beside a hung window"
+        row = publisher.stats().receivers[0]
+        assert row.attached
+        assert row.frames.dropped == 0
+        live.settled(publisher)
+        newest = publisher.stats().frames.published - 1
+        live.until(lambda: live.point()[0] == newest)
+        assert check_stamp(live.shown("live")) == (newest, 0, 0)
+
+
+def test_a_stack_beyond_its_budget_can_be_scrolled_through(live_with, tmp_path):
+    nbytes = 64 * 48 * 2
+    live = live_with(History(10 * nbytes, Scratch(100 * nbytes, tmp_path)))
+    with live.publisher() as publisher:
+        for t in range(60):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            if t % 5 == 0:
+                live.settled(publisher)
+        live.settled(publisher)
+        live.until(lambda: live.receiver.history.stats().resident <= 10)
+        live.view.set_following(False)
+        for t in range(60):
+            live.viewer.dims.set_point(0, t)
+            assert check_stamp(live.shown("live")) == (t, 0, 0)
+        assert live.receiver.history.stats().forgotten == 0
+
+
+def test_a_lost_source_is_said_and_its_last_frames_stay(live):
+    program = (
+        "import numpy as np, os, signal\n"
+        "from scopecast import Publisher\n"
+        "p = Publisher('napari', policy='every', title='doomed')\n"
+        "p.open((64, 48)); [p.publish(np.full((64, 48), 9, 'uint16'), axes={'t': t}) for t in range(3)]\n"
+        "p.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    import subprocess
+    import sys
+
+    process = subprocess.Popen([sys.executable, "-c", program])
+    live.until(lambda: process.poll() is not None)
+    live.until(lambda: any(stream.state == "lost" for stream in live.receiver.streams))
+    live.until(lambda: len(live.viewer.layers) == 1)
+    live.view._write_status()
+    assert "source lost" in live.view.status.text
+    assert np.asarray(live.viewer.layers[0].data).shape == (3, *SHAPE)
+
+
+def test_twenty_restarts_of_a_producer_leak_nothing(live):
+    """P9, with a window: descriptors and maps of the viewer stay as many as they were."""
+
+    def restart(run):
+        with live.publisher(title=f"take {run}") as publisher:
+            publisher.publish(stamped(run, 0, 0, SHAPE), axes={"t": 0})
+            live.settled(publisher)
+        live.until(lambda: all(source.state == "ended" for source in live.receiver.sources))
+
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    def segments():
+        return sum("_0" in line and "/dev/shm/napari_" in line for line in Path("/proc/self/maps").open())
+
+    for run in range(10):
+        restart(run)
+    open_before, mapped_before = descriptors(), segments()
+    for run in range(10, 30):
+        restart(run)
+    live.until(lambda: descriptors() <= open_before + 2)
+    assert segments() <= mapped_before
+    assert len(live.viewer.layers) <= 9
