@@ -71,11 +71,6 @@ def test_doctests(name: str) -> None:
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_examples(example: Path) -> None:
-    run(sys.executable, example, timeout=100, SCOPECAST_EXAMPLE_VIEWER="headless")
-
-
 def test_the_producer_imports_nothing_heavy() -> None:
     code = f"import sys, scopecast; heavy = set({HEAVY}) & set(sys.modules); assert not heavy, heavy"
     run(sys.executable, "-c", code)

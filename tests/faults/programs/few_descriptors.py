@@ -1,4 +1,4 @@
-"""A publisher streams; then this process may open no more files."""
+"""A publisher streams; then this process may open only a few more files."""
 
 import json
 import resource
@@ -13,7 +13,7 @@ with Publisher("headless", title="first", policy="every") as first, Publisher("h
     first.stats()  # numpy imports what it needs for that
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + int(sys.argv[1]), hard))
     print(json.dumps("limited"), flush=True)
     sys.stdin.readline()  # another viewer knocks in the meantime
     results = [second.publish(stamped(t), axes={"t": t}, policy="every") for t in range(5)]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import napari
 import pytest
+
 from napari_live import Live
 
-from scopecast_viewers.history import History
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scopecast_viewers.history import History
 
 
 @pytest.fixture(scope="module")
