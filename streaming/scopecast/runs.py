@@ -61,7 +61,7 @@ class Entry(msgspec.Struct, kw_only=True):
     pid, created
         Its process, and when that was started (seconds since the epoch); for information only.
     state
-        ``"starting"`` is an intent, ``"ready"`` means that it can be reached.
+        ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end.
     endpoint
         A publisher's ZeroMQ endpoint.
     segments
@@ -75,7 +75,7 @@ class Entry(msgspec.Struct, kw_only=True):
     host: str = ""
     pid: int = 0
     created: float = 0.0
-    state: Literal["starting", "ready"] = "starting"
+    state: Literal["starting", "ready", "leaving"] = "starting"
     endpoint: str = ""
     segments: list[str] = []
 

@@ -162,9 +162,7 @@ def test_p11_ctrl_c_anywhere_in_publish_leaves_everything_in_order(policy):
         for number in range(40):
             assert child.line() == number
             child.process.send_signal(signal.SIGINT)
-        answer = child.line()
-        assert answer["attached"] == 1
-        assert answer["free"] + answer["pinned"] == 16, "no slot is lost"
+        assert child.line() == {"free": 15, "pinned": 1, "attached": 1}, "no slot is lost"
         assert child.wait() == 0
         assert viewer.ask()["bad"] == 0
 
@@ -433,7 +431,9 @@ def test_p9_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
         steady, last = reports[9], reports[-1]  # by then as many publishers that have gone are kept as ever will be
         assert set(last["states"]) == {"ended"}
         assert last["segments"] == 0
-        assert last["descriptors"] == steady["descriptors"]
+        # Sockets are closed in the background, a moment later.
+        fewest = min(report["descriptors"] for report in reports[9:])
+        wait_until(lambda: viewer.ask()["descriptors"] <= fewest)
         assert last["threads"] == steady["threads"]
         assert last["maps"] <= steady["maps"] + 8
         assert last["bad"] == 0

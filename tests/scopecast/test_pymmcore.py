@@ -78,7 +78,6 @@ def test_a_sequence_tells_what_is_fixed():
         "units": "um",
         "sizes": {"t": 20, "c": 3, "z": 9},
         "channels": ["DAPI", "FITC", "my own"],
-        "colors": ["blue", "green", ""],
         "steps": {"z": 0.5},
     }
 
@@ -118,13 +117,6 @@ def test_without_a_pixel_size_there_is_no_unit_for_steps():
     assert "steps" not in describe_sequence(useq.MDASequence(z_plan={"range": 4, "step": 0.5}))
 
 
-@pytest.mark.parametrize(
-    ("name", "color"), [("dapi", "blue"), ("mCherry", "red"), ("Cy5", "magenta"), ("Far Red", "magenta"), ("X", "")]
-)
-def test_colours_come_from_the_usual_names(name: str, color: str):
-    assert describe_sequence(useq.MDASequence(channels=[name]))["colors"] == [color]
-
-
 def test_a_channel_without_a_name_or_named_twice_can_be_described():
     sequence = useq.MDASequence(
         channels=[
@@ -136,6 +128,5 @@ def test_a_channel_without_a_name_or_named_twice_can_be_described():
     )
     about = describe_sequence(sequence)
     assert about["channels"] == ["0", "DAPI", "x" * 64]
-    assert about["colors"] == ["", "blue", ""]
     stream = FrameStream(0, "run", **about)
     assert [stream.place(place_event(event)) for event in sequence] == [[0], [1], [1], [2]]

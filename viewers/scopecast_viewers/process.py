@@ -99,6 +99,10 @@ class Receiver:
         if self._stopping:
             return
         self._stopping = True
+        if self._thread is not None:
+            self.member.entry.state = "leaving"  # nobody is to wait for this viewer any more
+            with suppress(OSError):
+                self.member.write()
         os.write(self._stop_write, b"x")
         if self._thread is not None:
             self._thread.join(10.0)

@@ -13,25 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_sequence", "place_event"]
 
-#: Colours for channels by what their names usually mean; others are left to the viewer.
-_COLORS = {
-    "dapi": "blue",
-    "hoechst": "blue",
-    "cfp": "cyan",
-    "gfp": "green",
-    "fitc": "green",
-    "egfp": "green",
-    "yfp": "yellow",
-    "rfp": "red",
-    "mcherry": "red",
-    "rhodamine": "red",
-    "tritc": "red",
-    "texas red": "red",
-    "cy3": "yellow",
-    "cy5": "magenta",
-    "far red": "magenta",
-}
-
 
 def place_event(event: Any) -> dict[str, AxisValue]:
     """Return the axes of an ``MDAEvent``.
@@ -81,7 +62,6 @@ def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict
     channels = list(dict.fromkeys(str(channel.config)[:64] or str(at) for at, channel in enumerate(listed)))
     if channels:
         about["channels"] = channels
-        about["colors"] = [_COLORS.get(name.lower(), "") for name in channels]
     step = _z_step(sequence)
     if step and pixel_size_um:
         about["steps"] = {"z": step}

@@ -40,8 +40,9 @@ class NapariDisplay(Display):
 
         viewer = napari.Viewer(title="scopecast")
         viewer.window.resize(*WINDOW)
-        self.show_in(viewer, receiver)
-        _warm_up(viewer)
+        view = self.show_in(viewer, receiver)
+        with view.follower.moving():
+            _warm_up(viewer)
         receiver.start()
         if not self._quitting:
             napari.run()
