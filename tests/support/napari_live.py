@@ -34,7 +34,7 @@ class Live:
 
     def publisher(self, shape: tuple[int, ...] = (64, 48), dtype: str = "uint16", **arguments: Any) -> Publisher:
         """Return a publisher that this view is attached to."""
-        publisher = Publisher("napari", **{"policy": "every", **arguments})
+        publisher = Publisher("napari", **{"policy": "every", "budget": 8 * 2**20, **arguments})
         publisher.open(shape, dtype)
         self.attach(publisher)
         return publisher
