@@ -9,12 +9,15 @@ How the server ends
     client has gone) and the owner holds one connection to it: the kernel closes that when the process dies, and Xvfb
     ends by itself as soon as the windows that are still open on it are closed too.
 
-The server listens on local sockets only and has no authority file: other users of the same machine can connect to it.
+Who may connect
+    The server listens on local sockets only, and wants a cookie that lies in a file of this user's (``XAUTHORITY``):
+    another user of the machine can neither look at the windows nor type into them.
 """
 
 import contextlib
 import os
 import re
+import secrets
 import selectors
 import shutil
 import socket
@@ -26,6 +29,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -33,7 +37,9 @@ from scopecast.errors import ScreenError
 
 __all__ = ["VirtualScreen", "ensure_screen", "has_screen"]
 
-_SETUP_REQUEST = struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0)  # X11 protocol, section 8: connection setup
+_COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
+_COOKIE_BYTES = 16
+_ANY_DISPLAY = 0xFFFF  # FamilyWild of Xauth.h: the server chooses its number itself
 _SETUP_SUCCESS = b"\x01"
 _LONGEST_SIDE = 32767  # pixels; coordinates are 16-bit integers in X11
 _CONNECT_TIMEOUT = 2.0  # seconds; a forwarded display (ssh -X) is a TCP connection away
@@ -63,8 +69,9 @@ def has_screen() -> bool:
 class VirtualScreen:
     """An Xvfb server of one's own, which is ``DISPLAY`` as long as it lives.
 
-    While it is open, ``os.environ["DISPLAY"]`` names it and ``WAYLAND_DISPLAY`` is unset, so that windows of this
-    process and of the processes it starts open there. `close()` restores both. Screens nest like any context managers.
+    While it is open, ``os.environ["DISPLAY"]`` names it, ``XAUTHORITY`` its cookie, and ``WAYLAND_DISPLAY`` is unset, so
+    that windows of this process and of the processes it starts open there. `close()` restores them. Screens nest like
+    any context managers.
 
     Parameters
     ----------
@@ -94,11 +101,13 @@ class VirtualScreen:
         if not all(1 <= length <= _LONGEST_SIDE for length in size):
             raise ValueError(f"a screen has 1 to {_LONGEST_SIDE} pixels a side, not {size[0]} x {size[1]}")
         self.size = size
-        process, self.display, connection = _start(size, timeout)
+        process, self.display, connection, authority = _start(size, timeout)
         self.pid = process.pid
-        environment = {name: os.environ.pop(name, None) for name in ("DISPLAY", "WAYLAND_DISPLAY")}
-        os.environ["DISPLAY"] = self.display
-        self._finalizer = weakref.finalize(self, _leaked, os.getpid(), process, connection, self.display, environment)
+        environment = {name: os.environ.pop(name, None) for name in ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY")}
+        os.environ.update(DISPLAY=self.display, XAUTHORITY=str(authority))
+        self._finalizer = weakref.finalize(
+            self, _leaked, os.getpid(), process, connection, authority, self.display, environment
+        )
 
     @property
     def closed(self) -> bool:
@@ -149,8 +158,8 @@ def ensure_screen(size: tuple[int, int] = (1600, 1000)) -> Iterator[bool]:
         yield True
 
 
-def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[bytes], str, socket.socket]:
-    """Start Xvfb; return it, the display's name and a connection that keeps the server alive."""
+def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[bytes], str, socket.socket, Path]:
+    """Start Xvfb; return it, the display's name, a connection that keeps the server alive, and its authority file."""
     program = shutil.which("Xvfb")
     if program is None:
         raise ScreenError(
@@ -162,6 +171,9 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
     size_and_depth = f"{size[0]}x{size[1]}x24"
     command = [program, "-screen", "0", size_and_depth, "-nolisten", "tcp", "+extension", "GLX", "-terminate"]
     with tempfile.TemporaryFile() as log, contextlib.ExitStack() as undo:
+        authority, cookie = _write_authority()
+        undo.callback(_remove_authority, authority)
+        command += ["-auth", str(authority)]
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb", buffering=0) as report:
             try:
@@ -185,14 +197,38 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
             connection = _connect(f":{number}")
             undo.callback(connection.close)
             connection.settimeout(max(0.1, deadline - time.monotonic()))
-            connection.sendall(_SETUP_REQUEST)
+            connection.sendall(_setup_request(cookie))
             answer = connection.recv(1)
         except OSError as error:
             raise ScreenError(f"Xvfb started display :{number} but can't be reached ({error}).{_tail(log)}") from error
         if answer != _SETUP_SUCCESS:
             raise ScreenError(f"Xvfb started display :{number} but refuses a connection.{_tail(log)}")
         undo.pop_all()
-    return process, f":{number}", connection
+    return process, f":{number}", connection, authority
+
+
+def _write_authority() -> tuple[Path, bytes]:
+    """Write a new cookie to a file that only this user can read, in the format of Xau (X11's ``Xauth.h``)."""
+    cookie = secrets.token_bytes(_COOKIE_BYTES)
+    path = Path(tempfile.mkdtemp(prefix="scopecast-screen-")) / "Xauthority"
+    record = struct.pack(">H", _ANY_DISPLAY)
+    for field in (b"", b"", _COOKIE_NAME, cookie):  # address, number of the display, kind of the cookie, the cookie
+        record += struct.pack(">H", len(field)) + field
+    path.touch(mode=0o600)
+    path.write_bytes(record)
+    return path, cookie
+
+
+def _remove_authority(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()
+
+
+def _setup_request(cookie: bytes) -> bytes:
+    """Return the first message of an X11 client (protocol 11.0, section 8: connection setup)."""
+    head = struct.pack("<BxHHHHxx", ord("l"), 11, 0, len(_COOKIE_NAME), len(cookie))
+    return head + _COOKIE_NAME + bytes(-len(_COOKIE_NAME) % 4) + cookie + bytes(-len(cookie) % 4)
 
 
 def _read_line(stream: IO[bytes], deadline: float) -> str | None:
@@ -241,19 +277,21 @@ def _leaked(
     owner: int,
     process: subprocess.Popen[bytes],
     connection: socket.socket,
+    authority: Path,
     display: str,
     environment: dict[str, str | None],
 ) -> None:
     """End a screen that nobody closed, at garbage collection or exit."""
     if os.getpid() == owner:
         warnings.warn(f"the virtual screen {display} was never closed", ResourceWarning, stacklevel=2)
-    _end(owner, process, connection, display, environment)
+    _end(owner, process, connection, authority, display, environment)
 
 
 def _end(
     owner: int,
     process: subprocess.Popen[bytes],
     connection: socket.socket,
+    authority: Path,
     display: str,
     environment: dict[str, str | None],
 ) -> None:
@@ -262,8 +300,10 @@ def _end(
     if os.getpid() != owner:
         return
     _stop(process)
+    _remove_authority(authority)
     if os.environ.get("DISPLAY") == display:  # else someone has chosen another screen in the meantime
         del os.environ["DISPLAY"]
+        os.environ.pop("XAUTHORITY", None)
         os.environ.update({name: value for name, value in environment.items() if value is not None})
 
 

@@ -1,8 +1,11 @@
 """The virtual screen, with real Xvfb servers."""
 
+import contextlib
 import os
 import signal
 import socket
+import stat
+import struct
 import subprocess
 import sys
 import warnings
@@ -13,7 +16,7 @@ import psutil
 import pytest
 
 from scopecast.errors import ScopecastError, ScreenError
-from scopecast.screen import VirtualScreen, ensure_screen, has_screen
+from scopecast.screen import VirtualScreen, _connect, ensure_screen, has_screen
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Xvfb is used on Linux only")
 
@@ -123,6 +126,14 @@ class TestVirtualScreen:
                 client = subprocess.run([sys.executable, "-c", "from scopecast.screen import *; assert has_screen()"])
                 assert client.returncode == 0
             assert has_screen()
+
+    def test_nobody_connects_without_the_cookie(self, no_screen: pytest.MonkeyPatch) -> None:
+        with VirtualScreen() as screen, contextlib.closing(_connect(screen.display)) as stranger:
+            authority = Path(os.environ["XAUTHORITY"])
+            assert stat.S_IMODE(authority.stat().st_mode) == 0o600
+            stranger.sendall(struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0))  # a client that shows no cookie
+            assert stranger.recv(1) == b"\x00", "the server let a client without a cookie in"
+        assert not authority.parent.exists()
 
     def test_several_start_at_once(self, no_screen: pytest.MonkeyPatch) -> None:
         with ThreadPoolExecutor(4) as pool:
