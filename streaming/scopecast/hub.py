@@ -47,6 +47,29 @@ KEPT_STREAMS: Final = 3
 _QUIET_NS: Final = 3_000_000
 
 
+class News:
+    """Tells those who wait that something has changed.
+
+    A Condition would have to take the lock again after the wait, and Ctrl-C can keep it from that: the lock would then
+    be let go of twice, or stay held. Here a ticket is drawn under the lock, and waited for without it.
+    """
+
+    def __init__(self) -> None:
+        self._tickets: deque[threading.Lock] = deque(maxlen=64)  # those that timed out are among them
+
+    def ticket(self) -> threading.Lock:
+        """Return what is released at the next change: wait with ``acquire(timeout=…)``. Under the lock."""
+        ticket = threading.Lock()
+        ticket.acquire()
+        self._tickets.append(ticket)
+        return ticket
+
+    def tell(self) -> None:
+        """Wake everyone who waits. Under the lock."""
+        while self._tickets:
+            self._tickets.popleft().release()
+
+
 class Receiver:
     """A receiver that is attached, or was."""
 
@@ -96,8 +119,8 @@ class Hub:
 
     Attributes
     ----------
-    changed : threading.Condition
-        Notified when a receiver came or went, or a frame's fate was settled.
+    news : News
+        Told when a receiver came or went, or a frame's fate was settled.
     refused : deque of str
         Tokens of the receivers that could not be served: nobody needs to wait for them.
     protocol_errors, keeper_errors : int
@@ -106,7 +129,7 @@ class Hub:
 
     def __init__(self, member: Member, total: Account, lock: threading.Lock) -> None:
         self.lock = lock
-        self.changed = threading.Condition(lock)
+        self.news = News()
         self.total = total
         self.accounts: dict[int, Account] = {}
         self.receivers: dict[bytes, Receiver] = {}
@@ -231,7 +254,7 @@ class Hub:
             account.fates["dropped"] += max(0, account.published - sum(account.fates.values()))
             account.published = sum(account.fates.values())
         self._bury_rings()
-        self.changed.notify_all()
+        self.news.tell()
         self._wake()
 
     def rows(self) -> tuple[ReceiverStats, ...]:
@@ -312,7 +335,7 @@ class Hub:
         if settled:
             self.dispatch()
             self._bury_rings()
-            self.changed.notify_all()
+            self.news.tell()
         return self._readable()
 
     def _handle(self, address: bytes, message: wire.FromReceiver) -> None:
@@ -395,7 +418,7 @@ class Hub:
         self.departed.append(receiver)
         lost = receiver.account.fates["dropped"]
         logger.log(level, "scopecast: %s has left: %s%s", receiver, why, f"; {lost} frames dropped" if lost else "")
-        self.changed.notify_all()
+        self.news.tell()
 
     def _bury_rings(self) -> None:
         """Close the rings that wind down once nobody leases a slot of theirs."""
@@ -423,10 +446,10 @@ class Hub:
                     os.read(self._wake_read, 4096)
             elif time.monotonic_ns() - self.last_publish_ns < _QUIET_NS and self._socket_fd in ready:
                 time.sleep(0.001)
-            with self.lock:
-                if self._closing:
-                    return
-                try:
+            try:
+                with self.lock:
+                    if self._closing:
+                        return
                     self._drain()
                     if self._monitor_fd in ready:
                         self._probe()
@@ -434,13 +457,12 @@ class Hub:
                         beat = time.monotonic() + HEARTBEAT_S
                         self._beat()
                     more = self._readable()
-                except Exception as error:  # without the keeper no lease would ever end
-                    self.keeper_errors += 1
-                    level = logging.ERROR if self.keeper_errors == 1 else logging.DEBUG
-                    logger.log(level, "scopecast: a mistake in the care of the viewers", exc_info=error)
-                    # It may come again at once, and would then take the whole processor.
-                    more = False
-                    self.changed.wait(0.05)
+            except Exception as error:  # without the keeper no lease would ever end
+                self.keeper_errors += 1
+                level = logging.ERROR if self.keeper_errors == 1 else logging.DEBUG
+                logger.log(level, "scopecast: a mistake in the care of the viewers", exc_info=error)
+                more = False
+                time.sleep(0.05)  # it may come again at once, and would then take the whole processor
 
     def _probe(self) -> None:
         """Someone's connection broke: ask the locks who died. Under the lock."""
@@ -475,10 +497,14 @@ class Hub:
         try:
             with self.lock:
                 self.broadcast(wire.Bye("the acquisition has ended"))
-                deadline = time.monotonic() + 0.5
-                # A BYE that is still in our socket when it closes is lost, as it does not linger: receivers answer it.
-                while self.receivers and (left := deadline - time.monotonic()) > 0:
-                    self.changed.wait(left)
+            deadline = time.monotonic() + 0.5
+            # A BYE that is still in our socket when it closes is lost, as it does not linger: receivers answer it.
+            while (left := deadline - time.monotonic()) > 0:
+                with self.lock:
+                    if not self.receivers:
+                        break
+                    ticket = self.news.ticket()
+                ticket.acquire(timeout=left)
         except BaseException:
             with self.lock:
                 self.recover()
@@ -488,7 +514,7 @@ class Hub:
                 for receiver in tuple(self.receivers.values()):
                     self._part(receiver, "the publisher was closed", level=logging.DEBUG)
                 self._closing = True
-                self.changed.notify_all()
+                self.news.tell()
             self._wake()
             if threading.current_thread() is not self._keeper:
                 self._keeper.join(timeout=5)

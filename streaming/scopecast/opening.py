@@ -299,7 +299,8 @@ class Connection:
                 seen.update(self.hub.refused)
                 if not expected - seen:
                     return
-                self.hub.changed.wait(min(left, 0.25))
+                ticket = self.hub.news.ticket()
+            ticket.acquire(timeout=min(left, 0.25))
             expected = {token for token in expected if directory.alive(token)}
 
     def capture(self, path: str, timeout: float) -> None:
@@ -313,9 +314,14 @@ class Connection:
         with self._lock:
             hub.captured[number] = ""
             hub.broadcast(wire.Capture(number, path))
-            while not hub.captured[number] and hub.receivers and (left := deadline - time.monotonic()) > 0:
-                hub.changed.wait(min(left, 0.25))
-            answer = hub.captured.pop(number)
+        while True:
+            left = deadline - time.monotonic()
+            with self._lock:
+                if hub.captured[number] or not hub.receivers or left <= 0:
+                    answer = hub.captured.pop(number)
+                    break
+                ticket = hub.news.ticket()
+            ticket.acquire(timeout=min(left, 0.25))
         if answer != "done":
             msg = f"no picture of the window: {answer or f'the viewer did not answer within {timeout:g} s'}"
             raise RuntimeError(msg)
@@ -327,18 +333,19 @@ class Connection:
         hub = self.hub_or_none
         if hub is None:
             return True
-        with self._lock:
-            try:
-                while hub.in_flight:
+        while True:
+            with self._lock:
+                try:
                     hub.drain_if_any()
-                    left = deadline - time.monotonic()
-                    if not hub.in_flight or left <= 0:
-                        break
-                    hub.changed.wait(min(left, 0.05))
-            except BaseException:  # Ctrl-C, in the middle of whatever a message changes
-                hub.recover()
-                raise
-            return not hub.in_flight
+                except BaseException:  # Ctrl-C, in the middle of whatever a message changes
+                    hub.recover()
+                    raise
+                if not hub.in_flight:
+                    return True
+                ticket = hub.news.ticket()
+            if (left := deadline - time.monotonic()) <= 0:
+                return False
+            ticket.acquire(timeout=min(left, 0.05))
 
     def close(self, linger: float) -> None:
         """Wait for what is in flight and for a viewer that is being started, then let go of everything. Idempotent."""

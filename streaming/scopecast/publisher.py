@@ -14,6 +14,7 @@ import time
 import weakref
 from array import array as number_array
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -39,6 +40,7 @@ __all__ = ["Outcome", "Policy", "Publisher", "Reservation"]
 logger = logging.getLogger(__name__)
 
 Policy = Literal["latest", "every"]
+_About = tuple[str, list[float], Any]  # path, translation, encoded metadata
 _COSTS = 4096
 NO_VIEWER = "no viewer"
 EMPTY = "empty"
@@ -129,6 +131,7 @@ class Publisher:
         self._numbers = itertools.count()
         self._stream: FrameStream | None = None
         self._forgotten: deque[_Slot] = deque()  # those of reservations that nobody ended
+        self._in_hand: dict[int, _Slot] = {}  # the last one of each thread, in case that Ctrl-C made it lose it
         self._closed = False
         self._connection = Connection(
             kind,
@@ -266,7 +269,7 @@ class Publisher:
         self._calls += 1
         return outcome
 
-    def _about(self, path: str, translate: Sequence[float], metadata: Any) -> tuple[str, list[float], Any]:
+    def _about(self, path: str, translate: Sequence[float], metadata: Any) -> _About:
         """Check and encode what goes with a frame, before it has a slot."""
         position = [float(value) for value in translate]
         if len(position) not in (0, 2) or not all(map(math.isfinite, position)):
@@ -284,19 +287,20 @@ class Publisher:
         stream: FrameStream | None,
         axes: Mapping[str, AxisValue],
         plane: npt.NDArray[Any],
-        about: tuple[str, list[float], Any],
+        about: _About,
         policy: Policy,
     ) -> Outcome:
         """Copy one plane into a slot and announce it."""
-        reservation = self._reserve(stream, axes, plane.shape, native(plane.dtype), policy)
-        if isinstance(reservation, str):
-            return Outcome(-1, 1, reservation)
+        writing = self._reserve(stream, axes, plane.shape, native(plane.dtype), policy)
+        if isinstance(writing, str):
+            return Outcome(-1, 1, writing)
         try:
-            np.copyto(reservation.array, plane, casting="equiv")
+            np.copyto(writing.array, plane, casting="equiv")
         except BaseException:
-            reservation.abort()
+            self._cancel(writing.slot)
             raise
-        sequence = reservation.announce(about)
+        crash_point("slot-copied")
+        sequence = self._commit(writing, about)
         return Outcome(sequence, 1, "" if self._connection.hub.accounts else NO_VIEWER)
 
     def reserve(
@@ -341,11 +345,12 @@ class Publisher:
             msg = f"a slot holds one plane, (y, x) or (y, x, 3 or 4); the shape {size} is not one"
             raise ValueError(msg)
         about = self._about(path, translate, metadata)
-        reservation = self._reserve(stream, axes, size, made, policy or self.policy)
-        if isinstance(reservation, str):
+        writing = self._reserve(stream, axes, size, made, policy or self.policy)
+        if isinstance(writing, str):
             # The camera writes somewhere in any case; the frame is accounted for already.
-            reservation = Reservation(self, None, np.empty(size, made))
-        reservation.about = about
+            return Reservation(self, None, np.empty(size, made), about)
+        reservation = Reservation(self, writing, writing.array, about)
+        self._in_hand.pop(threading.get_ident(), None)  # from here on the reservation gives it back
         return reservation
 
     def _reserve(
@@ -355,8 +360,8 @@ class Publisher:
         shape: Sequence[int],
         dtype: np.dtype[Any],
         policy: Policy,
-    ) -> Reservation | str:
-        """Claim a slot; or return why there is none, which is counted."""
+    ) -> _Writing | str:
+        """Claim a slot, and wait for one under ``"every"``; or return why there is none, which is counted."""
         nbytes = dtype.itemsize
         for extent in shape:
             nbytes *= extent
@@ -365,16 +370,28 @@ class Publisher:
             reason = connection.ensure(nbytes, wait=self.timeout if policy == "every" else 0.0)
             if reason:
                 return self._skip(reason)
-        with self._lock:
-            try:
-                reservation = self._claim(stream, axes, shape, dtype, policy)
-            except (ScopecastError, ValueError, TypeError):
-                raise  # the caller's mistake, or a viewer's: found before anything was changed
-            except BaseException:
-                self._recover()
-                raise
-        crash_point("slot-odd")
-        return reservation
+        deadline = 0.0
+        while True:
+            with self._lock:
+                try:
+                    writing = self._claim(stream, axes, shape, dtype, policy)
+                except (ScopecastError, ValueError, TypeError):
+                    raise  # the caller's mistake, found before anything was changed
+                except BaseException:
+                    self._recover()
+                    raise
+                if writing is None:
+                    ticket = connection.hub.news.ticket()
+                    laggards = connection.hub.laggards()
+            if writing is not None:
+                crash_point("slot-odd")
+                return writing
+            now = time.monotonic()
+            deadline = deadline or now + self.timeout
+            if now >= deadline:
+                msg = f"no room for a frame after {self.timeout:g} s: {laggards}"
+                raise ViewerLagging(msg)
+            ticket.acquire(timeout=min(0.05, deadline - now))
 
     def _claim(
         self,
@@ -383,8 +400,8 @@ class Publisher:
         shape: Sequence[int],
         dtype: np.dtype[Any],
         policy: Policy,
-    ) -> Reservation | str:
-        """Claim a slot, and wait for one under ``"every"``. Under the lock."""
+    ) -> _Writing | str | None:
+        """Claim a slot; or return why the frame is dropped, or None where it is to wait. Under the lock."""
         self._check_usable()  # another thread may have closed it meanwhile
         connection = self._connection
         hub = connection.hub
@@ -395,79 +412,71 @@ class Publisher:
             hub.announce(stream.message())
             stream.announced = True
         channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0)
-        deadline = 0.0
-        while True:
-            while self._forgotten:
-                self._give_back(self._forgotten.popleft())
-            ring, leases = connection.ring, connection.leases
-            slot = leases.claim(channel, supersede=policy == "latest")
-            if slot is not None:
-                break
-            if policy == "latest":
-                for account in (self._total, *hub.accounts.values()):
-                    account.drop()
-                return NO_ROOM
-            now = time.monotonic()
-            deadline = deadline or now + self.timeout
-            if now >= deadline:
-                msg = f"no room for a frame after {self.timeout:g} s: {hub.laggards()}"
-                raise ViewerLagging(msg)
+        if lost := self._in_hand.get(threading.get_ident()):
+            self._give_back(lost)
+        while self._forgotten:
+            self._give_back(self._forgotten[0])
+            self._forgotten.popleft()
+        ring, leases = connection.ring, connection.leases
+        number = leases.claim(channel, supersede=policy == "latest")
+        if number is None and policy == "every":
             hub.drain_if_any()
-            hub.changed.wait(min(0.05, deadline - now))
-            self._check_usable()
-        ring.abort(slot)  # only where an interrupted publish() left it odd
-        ring.begin(slot)
-        taken = _Slot(ring, leases, slot, ring.generation(slot))
-        reservation = Reservation(self, taken, ring.array(slot, shape, dtype))
-        reservation.stream, reservation.index, reservation.axes = stream, index, axes
-        leases.claimed = None  # from here on the reservation gives it back
-        return reservation
+            number = leases.claim(channel, supersede=False)
+            if number is None:
+                return None
+        if number is None:
+            for account in (self._total, *hub.accounts.values()):
+                account.drop()
+            return NO_ROOM
+        ring.abort(number)  # only where an interrupted publish() left it odd
+        ring.begin(number)
+        slot = self._in_hand[threading.get_ident()] = _Slot(ring, leases, number, ring.generation(number))
+        leases.claimed = None  # from here on whoever has it in hand gives it back
+        return _Writing(slot, ring.array(number, shape, dtype), stream, index, axes)
 
-    def _commit(self, reservation: Reservation) -> int:
+    def _commit(self, writing: _Writing, about: _About) -> int:
         """Announce a written slot."""
-        taken = reservation.slot
-        if taken is None:
-            return -1
+        slot = writing.slot
         with self._lock:
             if self._closed:
                 msg = "this publisher was closed before the frame was published"
                 raise ClosedError(msg)
             try:
-                sequence = self._announce(reservation, taken)
+                sequence = self._announce(writing, about)
             except BaseException:
                 self._recover()
-                taken.ring.abort(taken.number)
-                taken.leases.cancel(taken.number)
+                slot.ring.abort(slot.number)
+                slot.leases.cancel(slot.number)
                 raise
         crash_point("frame-committed")
         return sequence
 
-    def _announce(self, reservation: Reservation, taken: _Slot) -> int:
-        ring, leases, slot, _ = taken
-        array, stream = reservation.array, reservation.stream
-        path, translate, metadata = reservation.about
+    def _announce(self, writing: _Writing, about: _About) -> int:
+        ring, leases, number, _ = writing.slot
+        array, stream = writing.array, writing.stream
+        path, translate, metadata = about
         connection = self._connection
         hub = connection.hub
         if connection.leases is not leases:  # the ring was made anew meanwhile: this slot leads nowhere
-            self._give_back(taken)
+            self._give_back(writing.slot)
             for account in (self._total, *hub.accounts.values()):
                 account.drop()
             return -1
-        if len(reservation.index) != len(stream.axes):  # another thread's frame brought a new axis meanwhile
-            reservation.index = stream.place(reservation.axes)
+        if len(writing.index) != len(stream.axes):  # another thread's frame brought a new axis meanwhile
+            writing.index = stream.place(writing.axes)
         sequence = next(self._sequence)
-        generation = ring.commit(slot, sequence, array.nbytes)
+        generation = ring.commit(number, sequence, array.nbytes)
         now = time.monotonic_ns()
         frame = wire.Frame(
             stream.number,
             sequence,
             ring.epoch,
-            slot,
+            number,
             generation,
             "image",
             array.dtype.str,
             list(array.shape),
-            reservation.index,
+            writing.index,
             now,
             path,
             translate,
@@ -475,29 +484,27 @@ class Publisher:
         )
         if not hub.accounts:
             self._skipped[NO_VIEWER] = self._skipped.get(NO_VIEWER, 0) + 1
-        leases.commit(slot, sequence, generation, wire.encode(frame))
+        leases.commit(number, sequence, generation, wire.encode(frame))
         hub.last_publish_ns = self._last_ns = now
         hub.dispatch()
         hub.drain_if_any()
         return sequence
 
-    def _cancel(self, reservation: Reservation) -> None:
-        if reservation.slot is not None:
-            with self._lock:
-                try:
-                    self._give_back(reservation.slot)
-                except BaseException:
-                    self._recover()
-                    self._give_back(reservation.slot)
-                    raise
+    def _cancel(self, slot: _Slot) -> None:
+        with self._lock:
+            try:
+                self._give_back(slot)
+            except BaseException:
+                self._recover()
+                self._give_back(slot)
+                raise
 
-    def _give_back(self, taken: _Slot) -> None:
+    def _give_back(self, slot: _Slot) -> None:
         """Give back a slot that was not published; nothing happens if it was, or was given back. Under the lock."""
-        ring, leases, slot, generation = taken
         # Once closed, the slots are gone all together.
-        if not self._connection.closed and ring.generation(slot) == generation:
-            leases.cancel(slot)
-            ring.abort(slot)
+        if not self._connection.closed and slot.ring.generation(slot.number) == slot.generation:
+            slot.leases.cancel(slot.number)
+            slot.ring.abort(slot.number)
 
     def _recover(self) -> None:
         """Put the slots in order after an exception that nobody expects: Ctrl-C strikes between any two lines."""
@@ -655,6 +662,17 @@ class _Slot(NamedTuple):
     generation: int
 
 
+@dataclass(slots=True)
+class _Writing:
+    """A frame that is being written into its slot, and where it belongs."""
+
+    slot: _Slot
+    array: npt.NDArray[Any]
+    stream: FrameStream
+    index: list[int]
+    axes: Mapping[str, AxisValue]
+
+
 class Reservation:
     """A slot that is written in place; made by `Publisher.reserve`.
 
@@ -664,15 +682,9 @@ class Reservation:
         The slot's memory, writable until the frame is published.
     """
 
-    stream: FrameStream
-    index: list[int]
-    axes: Mapping[str, AxisValue]
-
-    def __init__(self, publisher: Publisher, slot: _Slot | None, array: npt.NDArray[Any]) -> None:
+    def __init__(self, publisher: Publisher, writing: _Writing | None, array: npt.NDArray[Any], about: _About) -> None:
         self.array = array
-        self.slot = slot
-        self.about: tuple[str, list[float], Any] = ("", [], wire.encode_metadata(None))
-        self._publisher = publisher
+        self._writing, self._about, self._publisher = writing, about, publisher
         self._open = True
 
     def commit(self) -> int:
@@ -680,15 +692,10 @@ class Reservation:
         if not self._open:
             msg = "this reservation was committed or aborted already; reserve another slot"
             raise ClosedError(msg)
-        return self.announce(self.about)
-
-    def announce(self, about: tuple[str, list[float], Any]) -> int:
-        """Publish the frame with its path, translation and encoded metadata."""
         self._publisher._check_process()  # noqa: SLF001 - two classes of one idea
-        self.about = about
         self.array.flags.writeable = False
         crash_point("slot-copied")
-        sequence = self._publisher._commit(self)  # noqa: SLF001
+        sequence = -1 if self._writing is None else self._publisher._commit(self._writing, self._about)  # noqa: SLF001
         self._open = False  # not before: whatever interrupts this, the slot is given back
         return sequence
 
@@ -696,8 +703,8 @@ class Reservation:
         """Give the slot back; nothing is published or counted. Idempotent."""
         if self._open:
             self.array.flags.writeable = False
-            if self._publisher.opened_by == os.getpid():
-                self._publisher._cancel(self)  # noqa: SLF001
+            if self._writing is not None and self._publisher.opened_by == os.getpid():
+                self._publisher._cancel(self._writing.slot)  # noqa: SLF001
             self._open = False
 
     def __enter__(self) -> Self:
@@ -712,6 +719,6 @@ class Reservation:
     def __del__(self) -> None:
         # Forgotten: the slot would be lost to the ring. Not by abort(): the garbage collector may run this in the
         # middle of a thread that holds the publisher's lock.
-        if getattr(self, "_open", False) and self.slot is not None and self._publisher.opened_by == os.getpid():
+        if getattr(self, "_open", False) and self._writing is not None:
             self._open = False
-            self._publisher._forgotten.append(self.slot)  # noqa: SLF001
+            self._publisher._forgotten.append(self._writing.slot)  # noqa: SLF001

@@ -69,7 +69,7 @@ def has_screen() -> bool:
 class VirtualScreen:
     """An Xvfb server of one's own, which is ``DISPLAY`` as long as it lives.
 
-    While it is open, ``os.environ["DISPLAY"]`` names it, ``XAUTHORITY`` its cookie, and ``WAYLAND_DISPLAY`` is unset, so
+    While it is open, ``os.environ["DISPLAY"]`` names it, ``XAUTHORITY`` its cookie, ``WAYLAND_DISPLAY`` is unset, so
     that windows of this process and of the processes it starts open there. `close()` restores them. Screens nest like
     any context managers.
 
