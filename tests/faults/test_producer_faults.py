@@ -229,10 +229,11 @@ def test_p11_ctrl_c_at_every_single_line(what):
         else:
             publisher.flush(5)
 
-    with Viewer() as viewer, Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
+    # Two viewers: a message that was half sent to one must not end up with the other.
+    with Viewer() as viewer, Viewer() as other, Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
         publisher.open((128, 128), wait=10)
         publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0})
-        viewer.wait_for(lambda: viewer.attached)
+        viewer.wait_for(lambda: viewer.attached and other.attached)
         hub = publisher._connection.hub
         for t in range(1, 2000):
             if what == "flush":
@@ -248,16 +249,17 @@ def test_p11_ctrl_c_at_every_single_line(what):
             assert publisher.stats().balanced, strike.struck
             if not strike.struck:
                 break
+            publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t % 50}, policy="every")
+            assert publisher.flush(10), f"a viewer did not get the next frame after {strike.struck}"
         else:
             pytest.fail("never came through")
-        assert publisher.flush(10)
         # No slot is lost, and all goes on.
         publisher.publish(stamped(9, shape=(128, 128)), axes={"t": 9}, policy="every")
         assert publisher.flush(10)
         assert publisher.stats().balanced
         leases = publisher._connection.leases
         assert (len(leases._free), leases.leased, leases.writing) == (15, 0, False)
-        assert [row.attached for row in publisher.stats()] == [True]
+        assert [row.attached for row in publisher.stats()] == [True, True]
         assert hub.keeper_errors == 0
         for index, plane in planes_of(viewer.streams[0]).items():
             assert check_stamp(plane)[0] % 50 == index[0]
