@@ -134,14 +134,15 @@ def sort_axes(names: Iterable[str]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Axes of unknown name first, in order of appearance, then those of `CANONICAL`.
+        Axes of unknown name first, by the alphabet, so that all streams have them in one order; then those of
+        `CANONICAL`.
 
     Examples
     --------
     >>> sort_axes(["z", "t", "well", "c", "site"])
-    ('well', 'site', 't', 'c', 'z')
+    ('site', 'well', 't', 'c', 'z')
     """
-    return tuple(sorted(dict.fromkeys(names), key=lambda name: _RANK.get(name, -1)))
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: (_RANK.get(name, -1), name)))
 
 
 def check_axes(axes: Mapping[str, object]) -> dict[str, int | str]:

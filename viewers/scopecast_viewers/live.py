@@ -156,6 +156,28 @@ class LiveStream:
                 for stack in self.stacks:
                     stack.add_axis(name, position)
                 self.latest = {part: (*index[:position], 0, *index[position:]) for part, index in self.latest.items()}
+                if self.newest is not None:
+                    stack, index, tag = self.newest
+                    self.newest = (stack, (*index[:position], 0, *index[position:]), tag)
+        if not {*old} - {"c"} and {*about.axes} - {"c"}:
+            self._outgrow_preview()
+
+    def _outgrow_preview(self) -> None:
+        """Put the planes of a preview into stacks that keep to the budget: from now on they grow."""
+        for old in self.stacks:
+            new = Stack(self.axes, old.plane_shape, old.dtype, self._history)
+            for place in sorted(old.layout.planes):
+                if (plane := old.plane(place)) is not None:
+                    new.put(place, plane, old.tag(place))
+            self.stacks = tuple(new if stack is old else stack for stack in self.stacks)
+            self.parts = tuple((new if stack is old else stack, channel) for stack, channel in self.parts)
+            self._by_signature = {key: new if stack is old else stack for key, stack in self._by_signature.items()}
+            self.latest = {(id(new) if at == id(old) else at, c): index for (at, c), index in self.latest.items()}
+            if id(old) in self.magnitudes:
+                self.magnitudes |= {id(new)}
+            if self.newest is not None and self.newest[0] is old:
+                self.newest = (new, *self.newest[1:])
+            old.clear()
 
     def place(self, index: list[int]) -> list[int] | None:
         """Return a frame's index along `axes`, some of which may have joined since it was published."""

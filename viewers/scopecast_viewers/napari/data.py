@@ -42,10 +42,19 @@ class LayerData(StackView):
         """Axes, extent and planes as of the last `advance`."""
         return self._frozen
 
-    def advance(self) -> bool:
-        """Take over how far the stack has grown. Return whether the extent has changed."""
-        old, self._frozen = self._frozen, self._stack.layout
-        return (old.origin, old.shape) != (self._frozen.origin, self._frozen.shape)
+    def advance(self, layout: Layout) -> bool:
+        """Take over how far the stack has grown, as of `layout`. Return whether the extent has changed."""
+        if not set(layout.axes) - set(self._fixed) <= set(self.axes):
+            return False  # an axis joined a moment ago: the layer is made anew for it at the next update
+        old, self._frozen = self._frozen, layout
+        return (old.origin, old.shape) != (layout.origin, layout.shape)
+
+    def contains(self, place: tuple[int, ...]) -> bool:
+        """Whether a place of the stack lies within the extent as of the last `advance`."""
+        _, origin, shape, _ = self._frozen
+        return len(place) == len(origin) and all(
+            low <= at < low + size for at, low, size in zip(place, origin, shape, strict=True)
+        )
 
     @property
     def origin(self) -> tuple[int, ...]:

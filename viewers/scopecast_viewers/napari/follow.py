@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -53,25 +55,33 @@ class Follower:
         dims = self.viewer.dims
         before, now = self._last, tuple(dims.point)
         self._last = now
-        sliders = [axis for axis in range(len(now)) if axis not in dims.displayed]
-        # Another layer may have given the viewer another number of axes; that is nobody's wish to look elsewhere.
-        if len(before) == len(now) and any(before[axis] != now[axis] for axis in sliders):
-            self.following = False
-            self._stopped()
+        # Another layer may have given the viewer another number of axes, or one that was deleted another range; that is
+        # nobody's wish to look elsewhere.
+        if len(before) != len(now):
+            return
+        for axis in range(len(now)):
+            low, high, _ = dims.range[axis]
+            if axis not in dims.displayed and not np.isclose(now[axis], min(max(before[axis], low), high)):
+                self.following = False
+                self._stopped()
+                return
 
     def go(self, axes: tuple[str, ...], where: Mapping[str, int], steps: Mapping[str, float]) -> bool:
         """Move the sliders to absolute positions along the viewer's axes. Return whether one had to move."""
         dims = self.viewer.dims
         first = dims.ndim - len(axes) - 2
         moves = {
-            first + at: where.get(name, 0) * steps.get(name, 1.0) for at, name in enumerate(axes) if first + at >= 0
+            first + at: where.get(name, 0) * (steps.get(name) or 1.0) for at, name in enumerate(axes) if first + at >= 0
         }
+        before = tuple(dims.point)
         # An axis that the user has put on the canvas (a volume in 3-D) has no slider.
-        moves = {axis: to for axis, to in moves.items() if axis not in dims.displayed and dims.point[axis] != to}
+        moves = {
+            axis: to for axis, to in moves.items() if axis not in dims.displayed and not np.isclose(before[axis], to)
+        }
         if moves:
             with self.moving():
                 dims.set_point(list(moves), list(moves.values()))
-        return bool(moves)
+        return tuple(dims.point) != before
 
     def disconnect(self) -> None:
         """Stop listening to the viewer."""

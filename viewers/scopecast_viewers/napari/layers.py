@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.stack import Layout, Stack
 
 __all__ = ["LiveLayer", "LiveLayers", "contrast_limits"]
 
+logger = logging.getLogger(__name__)
+
 #: What the user may have set, and keeps when a layer must be made anew because an axis joined.
 _KEPT = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits_range", "contrast_limits")
+_KEPT_VIEW = ("interpolation2d", "interpolation3d", "rendering")
+_LARGEST = 1e300
 _SAMPLE = 256  # pixels along an axis that the contrast is estimated from
 
 
@@ -55,7 +60,13 @@ def contrast_limits(plane: npt.NDArray[Any]) -> tuple[float, float]:
     if not sample.size:
         return (0.0, 1.0)
     low, high = (float(value) for value in np.percentile(sample, (0.1, 99.9)))
-    return (low, high) if high > low else (low, low + 1.0)
+    # Beyond 2**53 a float plus one is itself; and what napari adds to the limits must not overflow.
+    low = max(low, -_LARGEST)
+    return (
+        (low, min(max(high, low + 1.0, float(np.nextafter(low, np.inf))), _LARGEST))
+        if high <= low
+        else (low, min(high, _LARGEST))
+    )
 
 
 def contrast_range(limits: tuple[float, float], dtype: np.dtype[Any], plane: npt.NDArray[Any]) -> tuple[float, float]:
@@ -96,6 +107,9 @@ class LiveLayer:
         self.shown: Tag | None = None
         self.painted = -1
         self.version = -1
+        self.sliced = -1  # the stack's version when the layer was last sliced
+        self.stale = False  # it has grown while it was hidden, and napari does not know yet
+        self._translate: tuple[float, ...] = ()
         self._auto: tuple[float, float] | None = None  # limits that we chose from a frame without any contrast
         self._color = ""
 
@@ -127,7 +141,9 @@ class LiveLayer:
             self._color = self._wanted_color()
             about.update(contrast_limits=limits, colormap=_colormap(self._color))
             about["blending"] = "additive" if "c" in self.stack.axes else "translucent_no_depth"
-        self.layer = viewer.add_image(self.data, **about, **self.geometry(), units=units)
+        geometry = self.geometry()
+        self._translate = geometry["translate"]
+        self.layer = viewer.add_image(self.data, **about, **geometry, units=units)
         if not rgb:
             self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
             self.layer.contrast_limits = limits
@@ -173,9 +189,12 @@ class LiveLayer:
         announced = about.colors[self.channel] if self.channel < len(about.colors) else ""
         return channel_color(self.stream.label("c", self.channel), self.channel, count, announced)
 
-    def settle(self, plane: npt.NDArray[Any] | None) -> None:
-        """Choose contrast and colour again, where the first frame told nothing and the user has set nothing."""
-        if self._auto is not None and plane is not None and not self._flat(plane):
+    def settle(self, here: bool) -> None:
+        """Choose contrast and colour again, where the first frame told nothing and the user has set nothing.
+
+        With `here`, there is a frame under the sliders.
+        """
+        if self._auto is not None and here and not self._flat(plane := self._newest_plane()):
             if tuple(self.layer.contrast_limits) == self._auto:
                 limits = contrast_limits(plane)
                 self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
@@ -192,7 +211,7 @@ class LiveLayer:
     def rebuild(self, viewer: Viewer, axes: tuple[str, ...], units: tuple[str, ...]) -> None:
         """Make the layer anew over other axes; what the user has set stays."""
         old = self.layer
-        kept = {name: getattr(old, name) for name in _KEPT}
+        kept = {name: getattr(old, name) for name in (*_KEPT, *_KEPT_VIEW)}
         position, selected, name = viewer.layers.index(old), old in viewer.layers.selection, old.name
         viewer.layers.remove(old)
         self.data = LayerData(self.stack, self.data.fixed or ({"c": 0} if "c" in self.stack.axes else {}), axes)
@@ -207,15 +226,23 @@ class LiveLayer:
     def grow(self) -> None:
         """Tell napari how far the stack reaches now; the sliders' ranges follow in `LiveLayers.update`."""
         translate = self.geometry()["translate"]
-        if tuple(self.layer.translate) != tuple(translate):
-            self.layer.translate = translate
+        if self._translate != translate:  # what the user has set stays
+            self.layer.translate = self._translate = translate
+        self.stale = False
         # Setting layer.data again would do all of this three times over: 13 ms instead of 6.
         self.layer.refresh(data_displayed=False, thumbnail=False, highlight=False, extent=True)
 
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:
         """Return the tag of the frame at absolute positions along the viewer's axes; None where nothing has come."""
-        tag = self.stack.tag(self.data.place(where))
+        place = self.data.place(where)
+        # What napari can't slice yet is not shown, even if it is in the stack already.
+        tag = self.stack.tag(place) if self.data.contains(place) else None
         return tag if isinstance(tag, Tag) else None
+
+    @property
+    def moved(self) -> bool:
+        """Whether the newest frame lies elsewhere on the canvas than the layer."""
+        return bool(self._translate != self.geometry()["translate"])
 
 
 class LiveLayers:
@@ -234,6 +261,7 @@ class LiveLayers:
         self._layers: dict[tuple[int, int], LiveLayer] = {}
         self._closed: set[tuple[int, int]] = set()  # layers that the user has deleted
         self.incomplete = False  # more layers are to be made at the next update
+        self._failed: dict[tuple[int, int], str] = {}  # layers that napari could not make, and why
         self.moved_on = False  # a new run lies elsewhere on the canvas than the one before it
 
     def __iter__(self) -> Any:
@@ -258,41 +286,71 @@ class LiveLayers:
         self._widen(streams)
         new: list[LiveLayer] = []
         grown = False
+        layouts: dict[int, Layout] = {}  # one moment of each stack for all of its layers
         for stream in streams:
             for stack, channel in stream.parts:
                 key = (id(stack), channel)
-                if key in self._closed:
+                if key in self._closed or key in self._failed:
                     continue
                 live = self._layers.get(key)
                 if live is None:
                     if new:
                         self.incomplete = True
-                        continue
-                    live = LiveLayer(stream, stack, channel, self.axes)
-                    self._make_room(live)
-                    live.add(self.viewer, self.units)
-                    self._layers[key] = live
-                    new.append(live)
+                    elif (live := self._make(stream, stack, channel)) is not None:
+                        new.append(live)
                     continue
                 version = stack.version
-                if live.version != version and live.data.advance():
+                if live.version != version:
+                    layout = layouts.setdefault(id(stack), stack.layout)
+                    live.stale = live.data.advance(layout) or live.moved or live.stale
+                live.version = version
+                if live.stale and live.layer.visible:  # napari leaves hidden layers as they are
                     live.grow()
                     grown = True
-                live.version = version
         if grown:
             self._stretch_sliders()
         return new
+
+    def _make(self, stream: LiveStream, stack: Stack, channel: int) -> LiveLayer | None:
+        """Make a layer; one that napari can't make is noted, and not tried again."""
+        key = (id(stack), channel)
+        selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+        live = LiveLayer(stream, stack, channel, self.axes)
+        self._make_room(live)
+        try:
+            live.add(self.viewer, self.units)
+        except Exception as error:
+            for layer in [layer for layer in self.viewer.layers if layer.data is live.data]:
+                self.viewer.layers.remove(layer)
+            self._failed[key] = f"{live.name} can't be shown: {type(error).__name__}: {error}"
+            logger.exception("%s can't be shown", live.name)
+            return None
+        if active is not None:
+            self.viewer.layers.selection = selected  # the user goes on with the layer that they work on
+        self._layers[key] = live
+        return live
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why some layers could not be made."""
+        return tuple(self._failed.values())
 
     def _stretch_sliders(self) -> None:
         """Let the sliders reach as far as the layers do."""
         dims, extent = self.viewer.dims, self.viewer.layers.extent
         sliders = range(dims.ndim - 2)
-        ranges = [(extent.world[0][axis], extent.world[1][axis], extent.step[axis]) for axis in sliders]
+        # napari counts the steps by dividing, and would lose the last one of a step such as 0.7 to rounding.
+        ranges = [
+            (extent.world[0][axis], extent.world[1][axis] + 1e-6 * extent.step[axis], extent.step[axis])
+            for axis in sliders
+        ]
         if ranges:
             dims.set_range(list(sliders), ranges)
 
     def _remove_gone(self, streams: tuple[LiveStream, ...]) -> None:
         wanted = {(id(stack), channel) for stream in streams for stack, channel in stream.parts}
+        self._closed &= wanted
+        self._failed = {key: why for key, why in self._failed.items() if key in wanted}
         for key, live in tuple(self._layers.items()):
             if live.layer not in self.viewer.layers:
                 del self._layers[key]  # the user deleted it
@@ -336,7 +394,7 @@ class LiveLayers:
         others = list(self._layers.values())
         if any(live.stream is new.stream for live in others):
             return
-        for live in others:
-            if live.stream.source == new.stream.source:
-                live.layer.visible = False
-        self.moved_on = not others or others[-1].world != new.world
+        former = [live for live in others if live.stream.source == new.stream.source or live.stream.state != "live"]
+        for live in former:
+            live.layer.visible = False
+        self.moved_on = not others or bool(former and former[-1].world != new.world)

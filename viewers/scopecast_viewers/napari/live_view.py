@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -25,10 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveView"]
 
+logger = logging.getLogger(__name__)
+
 TICK_MS = 15
 #: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
 MAX_WAIT_S = 0.1
 STATUS_S = 0.25
+
+
+def _steps(stream: LiveStream) -> dict[str, float]:
+    return dict(zip(stream.about.axes, stream.about.steps, strict=False))
 
 
 class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
@@ -59,6 +66,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.updates_ms: deque[float] = deque(maxlen=4096)
         self.paints_ms: deque[float] = deque(maxlen=4096)
         self._asked: deque[Callable[[], None]] = deque()
+        self._problem = ""
         self._changed = True
         self._updated_at = 0.0
         self._waiting_for_paint = False
@@ -90,7 +98,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if self._changed and (not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S):
             self._changed = False
             began = time.perf_counter_ns()
-            self.update()
+            try:
+                self.update()
+            except Exception as error:
+                # The window and the other streams go on; what went wrong is in the log once, and in the status line.
+                problem = f"{type(error).__name__}: {error}"
+                if problem != self._problem:
+                    self._problem = problem
+                    logger.exception("an update of the window failed")
             self.updates_ms.append((time.perf_counter_ns() - began) / 1e6)
             self._updated_at = time.monotonic()
         if now - self._status_at > STATUS_S:
@@ -100,25 +115,35 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def update(self) -> None:
         """Bring layers and sliders in step with the streams."""
         streams = self.receiver.streams
+        target = self.followed
+        # Read before the layers take over how far the stacks have grown: the sliders must not run ahead of them.
+        newest = None if target is None else target.newest
         with self.follower.moving():
             new = self.layers.update(streams)
             self._arrange()
         moved = False
-        target = self.followed
-        if self.follower.following and target is not None and target.newest is not None:
-            _, index, _ = target.newest
-            where = dict(zip(target.axes, index, strict=False))
-            moved = self.follower.go(self.layers.axes, where, self._steps())
-        where = self.where()
+        if self.follower.following and target is not None and newest is not None:
+            where = dict(zip(target.axes, newest[1], strict=False))
+            moved = self.follower.go(self.layers.axes, where, _steps(target))
+        volume = self._shows_volume()
         for live in self.layers:
-            tag = live.tag_at(where)
-            if live.layer.visible and tag is not live.shown:
+            tag = live.tag_at(self.where(live.stream))
+            if not live.layer.visible:
+                live.shown = None
+                continue
+            if tag is not live.shown or (volume and live.sliced != live.version):
                 if not moved and live not in new:
                     # The plane under the sliders is another one now; neither the extent nor anything else has changed.
                     live.layer.refresh(thumbnail=False, highlight=False, extent=False)
                 self._waiting_for_paint = True
-                live.settle(None if tag is None else live.stack.plane(live.data.place(where)))
-            live.shown = tag
+                live.settle(tag is not None)
+            live.shown, live.sliced = tag, live.version
+
+    def _shows_volume(self) -> bool:
+        """Whether the user has put one of the sliders' axes on the canvas, so that it shows many planes at once."""
+        dims = self.viewer.dims
+        first = dims.ndim - len(self.layers.axes) - 2
+        return any(first <= axis < dims.ndim - 2 for axis in dims.displayed)
 
     def _arrange(self) -> None:
         """Look at what is new on the canvas."""
@@ -138,15 +163,9 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         began = {stream.key: at for at, stream in enumerate(streams)}
         return max(live or streams, key=lambda stream: began[stream.key], default=None)
 
-    def _steps(self) -> dict[str, float]:
-        steps: dict[str, float] = {}
-        for stream in self.receiver.streams:
-            steps.update(zip(stream.about.axes, stream.about.steps, strict=True))
-        return steps
-
-    def where(self) -> dict[str, int]:
-        """Return the absolute positions along the viewer's axes at which the sliders stand."""
-        axes, steps, dims = self.layers.axes, self._steps(), self.viewer.dims
+    def where(self, stream: LiveStream) -> dict[str, int]:
+        """Return the absolute positions along the viewer's axes at which the sliders stand for a stream."""
+        axes, steps, dims = self.layers.axes, _steps(stream), self.viewer.dims
         first = dims.ndim - len(axes) - 2
         points = dims.point
         return {
@@ -170,13 +189,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         stream = self.followed
         hint = ""
         if stream is not None and (mine := [live for live in self.layers if live.stream is stream]):
-            where = self.where()
+            where = self.where(stream)
             states = {live.stack.state(live.data.place(where)) for live in mine}
             if states == {"missing"}:
                 hint = "no frame here yet"
             elif states == {"forgotten"}:
                 hint = "the frame here is forgotten"
-        self.status.show_status(stream, self.receiver.sources, hint)
+        problems = (*self.layers.problems, *((self._problem,) if self._problem else ()))
+        self.status.show_status(stream, self.receiver.sources, "; ".join((hint, *problems)) if problems else hint)
 
     # ---- painting ------------------------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
         for known in sources
         if known.problem
     ]
-    dot = f"<span style='color:{_DOTS[state]}'>●</span>"
+    dot = f"<span style='color:{_DOTS.get(state, _DOTS['ended'])}'>●</span>"
     return "&nbsp;&nbsp;·&nbsp;&nbsp;".join([f"{dot}&nbsp;{text}", *parts])
 
 
