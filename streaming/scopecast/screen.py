@@ -301,10 +301,13 @@ def _end(
         return
     _stop(process)
     _remove_authority(authority)
-    if os.environ.get("DISPLAY") == display:  # else someone has chosen another screen in the meantime
+    restored = {name: value for name, value in environment.items() if value is not None}
+    if os.environ.get("XAUTHORITY") == str(authority):  # else someone has chosen another screen in the meantime
+        del os.environ["XAUTHORITY"]
+        os.environ.update({name: value for name, value in restored.items() if name == "XAUTHORITY"})
+    if os.environ.get("DISPLAY") == display:
         del os.environ["DISPLAY"]
-        os.environ.pop("XAUTHORITY", None)
-        os.environ.update({name: value for name, value in environment.items() if value is not None})
+        os.environ.update({name: value for name, value in restored.items() if name != "XAUTHORITY"})
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
