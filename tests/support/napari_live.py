@@ -45,8 +45,16 @@ class Live:
     def settled(self, publisher: Publisher) -> None:
         """Wait until all that was published is in the stacks and on the layers."""
         self.until(lambda: publisher.flush(0))
-        self.until(lambda: not self.view._changed and not self.view.layers.incomplete)
-        self.until(lambda: all(live.version == live.stack.version for live in self.view.layers))
+        # A frame is acknowledged before the window is told of it: look at what the layers show, not at who was told.
+        self.until(lambda: not self.view._changed and not self.view.layers.incomplete and not self._behind())
+
+    def _behind(self) -> bool:
+        """Whether a stack has frames that no layer shows yet; layers that were deleted or failed show nothing more."""
+        layers = self.view.layers
+        versions = {key: live.version for key, live in layers._layers.items()}
+        versions.update((key, None) for key in (*layers._closed, *layers._failed))
+        parts = (part for stream in self.receiver.streams for part in stream.parts)
+        return any(versions.get((id(stack), channel), -1) not in (None, stack.version) for stack, channel in parts)
 
     def layer(self, name: str) -> Any:
         return self.viewer.layers[name]
