@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Leases"]
 
 _RANK: Mapping[Fate, int] = {fate: rank for rank, fate in enumerate(FATES)}
-_PIN_SHARE = 4  # at most a quarter of the slots is pinned
+_PIN_SHARE = 4  # at most a quarter of the slots is pinned, or one
 
 
 class _Slot:
@@ -176,12 +176,12 @@ class Leases:
         slot = self._slots[index]
         slot.writing = False
         slot.sequence, slot.generation, slot.message, slot.fate = sequence, generation, message, None
-        self._pin(index)
         self.total.published += 1
         for receiver, account in self.accounts.items():
             account.published += 1
             account.pending.append(index)
             slot.waiting.add(receiver)
+        self._pin(index)  # after those who wait for it are known: a pin may give way to another at once
         if self.accounts:
             self.total.leased[self.epoch, index] = generation
         else:
@@ -198,7 +198,7 @@ class Leases:
         if previous is not None and previous != index:
             self._slots[previous].pinned = False
             self._reclaim(previous)
-        if len(self._pins) > len(self._slots) // _PIN_SHARE:
+        if len(self._pins) > max(1, len(self._slots) // _PIN_SHARE):
             self._unpin(next(iter(self._pins.values())))
 
     def _unpin(self, index: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from scopecast.accounting import Account
 from scopecast.leases import Leases
@@ -121,6 +121,26 @@ def test_a_cancelled_slot_is_free_again_and_counts_nothing():
     assert leases.total.counts == (0, 0, 0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("slots", [3, 4, 5])
+def test_the_smallest_rings_lose_nothing_under_every_and_keep_the_newest_for_late_joiners(slots):
+    leases = table(slots=slots)
+
+    def deliver():
+        sent = send_all(leases)
+        for slot in sent:
+            assert leases.ack(0, slot, leases.generation(slot), "delivered")
+        return bool(sent)
+
+    for sequence in range(40):
+        while publish(leases, sequence, f"channel {sequence % 3}", supersede=False) is None:
+            assert deliver(), "no room, and nothing to wait for"
+    while deliver():
+        pass
+    leases.attach(1)
+    assert leases.generation(send_all(leases, 1)[-1]) == 2 * 40
+    assert leases.accounts[0].counts == (40, 40, 0, 0, 0, 0)
+
+
 def test_a_retired_ring_settles_what_is_leased_and_supersedes_the_rest():
     accounts: dict[int, Account] = {}
     total = Account()
@@ -170,13 +190,17 @@ class LeaseMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.leases = Leases(6, 0, {}, Account())
+        self.leases = Leases(3, 0, {}, Account())
         self.sequence = 0
         self.ids = 0
         self.attached: set[int] = set()
         self.writing: list[tuple[int, object]] = []
         self.content: dict[int, int] = {}  # slot -> sequence that lies in it
         self.held: dict[int, dict[int, int]] = {}  # receiver -> slot -> sequence, as sent
+
+    @initialize(slots=st.integers(3, 9))
+    def start(self, slots):
+        self.leases = Leases(slots, 0, {}, Account())
 
     @rule(target=receivers)
     def attach(self):
@@ -196,7 +220,9 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(channel=st.sampled_from("abc"), supersede=st.booleans())
     def claim(self, channel, supersede):
+        superseded = self.leases.total.counts.superseded
         slot = self.leases.claim(channel, supersede=supersede)
+        assert supersede or self.leases.total.counts.superseded == superseded, "a frame that was to be kept gave way"
         if slot is not None:
             assert all(slot not in held for held in self.held.values()), "a leased slot was given away"
             assert slot not in [writing for writing, _ in self.writing], "a slot is written twice"
@@ -237,6 +263,12 @@ class LeaseMachine(RuleBasedStateMachine):
         assert self.leases.ack(receiver, slot, generation, "delivered") == expected
         if expected:
             self.held[receiver].pop(slot)
+
+    @invariant()
+    def free_slots_are_nobodys(self):
+        for index in self.leases._free:
+            slot = self.leases._slots[index]
+            assert not (slot.holders or slot.waiting or slot.pinned or slot.writing), f"slot {index} is not free"
 
     @invariant()
     def every_frame_is_accounted_for(self):
