@@ -127,6 +127,8 @@ class Hub:
     ----------
     news : News
         Told when a receiver came or went, or a frame's fate was settled.
+    known : frozenset of int
+        The streams that receivers which join late are told of; others are to be announced anew.
     refused : deque of str
         Tokens of the receivers that could not be served: nobody needs to wait for them.
     protocol_errors, keeper_errors : int
@@ -143,6 +145,7 @@ class Hub:
         self.refused: deque[str] = deque(maxlen=MAX_RECEIVERS)
         self.captured: dict[int, str] = {}
         self.streams: list[wire.Stream] = []
+        self.known: frozenset[int] = frozenset()
         self.protocol_errors = self.keeper_errors = 0
         self.last_publish_ns = 0
         self._leases: list[Leases] = []  # the current ring's first, then those that wind down
@@ -207,11 +210,8 @@ class Hub:
         newest = {known.id: None for known in (*kept, stream)}
         alive = list(newest)[-KEPT_STREAMS:]
         self.streams = [known for known in (*kept, stream) if known.id in alive]
+        self.known = frozenset(alive)
         self.broadcast(stream)
-
-    def knows(self, stream: int) -> bool:
-        """Whether receivers that join late are told of this stream; it is to be announced anew otherwise."""
-        return any(known.id == stream for known in self.streams)
 
     def broadcast(self, message: wire.FromPublisher) -> None:
         """Send a message to every receiver. Under the lock."""

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 Policy = Literal["latest", "every"]
 _About = tuple[str, list[float], Any]  # path, translation, encoded metadata
+_NOTHING: _About = ("", [], wire.encode_metadata(None))
 _COSTS = 4096
 NO_VIEWER = "no viewer"
 EMPTY = "empty"
@@ -271,6 +272,8 @@ class Publisher:
 
     def _about(self, path: str, translate: Sequence[float], metadata: Any) -> _About:
         """Check and encode what goes with a frame, before it has a slot."""
+        if metadata is None and not path and not len(translate):
+            return _NOTHING
         position = [float(value) for value in translate]
         if len(position) not in (0, 2) or not all(map(math.isfinite, position)):
             msg = f"translate is the position (y, x) of the frame's first pixel, not {tuple(translate)}"
@@ -408,7 +411,7 @@ class Publisher:
         if stream is None:
             stream = self._stream or self._new_stream("")
         index = stream.place(axes)
-        if not (stream.announced and hub.knows(stream.number)):
+        if not (stream.announced and stream.number in hub.known):
             hub.announce(stream.message())
             stream.announced = True
         channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0)
@@ -428,7 +431,8 @@ class Publisher:
             for account in (self._total, *hub.accounts.values()):
                 account.drop()
             return NO_ROOM
-        ring.abort(number)  # only where an interrupted publish() left it odd
+        if ring.generation(number) % 2:  # an interrupted publish() left it so
+            ring.abort(number)
         ring.begin(number)
         slot = self._in_hand[threading.get_ident()] = _Slot(ring, leases, number, ring.generation(number))
         leases.claimed = None  # from here on whoever has it in hand gives it back
@@ -486,8 +490,9 @@ class Publisher:
             self._skipped[NO_VIEWER] = self._skipped.get(NO_VIEWER, 0) + 1
         leases.commit(number, sequence, generation, wire.encode(frame))
         hub.last_publish_ns = self._last_ns = now
-        hub.dispatch()
-        hub.drain_if_any()
+        if hub.receivers:  # else the socket was not used, and the keeper sees to whoever comes
+            hub.dispatch()
+            hub.drain_if_any()
         return sequence
 
     def _cancel(self, slot: _Slot) -> None:

@@ -268,7 +268,8 @@ class LeaseMachine(RuleBasedStateMachine):
     def free_slots_are_nobodys(self):
         for index in self.leases._free:
             slot = self.leases._slots[index]
-            assert not (slot.holders or slot.waiting or slot.pinned or slot.writing), f"slot {index} is not free"
+            used = slot.holders or slot.waiting or slot.pinned or slot.writing
+            assert not used, f"slot {index} is on the list of free slots, and is not free"
 
     @invariant()
     def every_frame_is_accounted_for(self):
