@@ -9,7 +9,7 @@ READY := .venv/ready
 USABLE := $(shell PYTHON='$(PYTHON)' .ci/setup --check 2>/dev/null && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean FORCE
+.PHONY: help demo test bench docs lint format clean FORCE
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [ARGS="…"] [VIEWER=napari] [PYTHON=python3.12]'
@@ -28,6 +28,11 @@ test: $(READY)  ## run linters, tests, doctests and examples; ARGS go to pytest
 bench: $(READY)  ## measure; ARGS go to `scopecast bench`
 	@$(BIN)/scopecast bench $(ARGS)
 
+docs: $(READY)  ## take the manual's pictures and build it into docs/_build/html; ARGS go to sphinx-build
+	@$(BIN)/python docs/pictures
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html $(ARGS) docs docs/_build/html
+	@echo 'The manual: docs/_build/html/index.html'
+
 lint: $(READY)  ## check style, types and the direction of imports
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
@@ -41,7 +46,7 @@ format: $(READY)  ## format the code and sort the imports
 	@$(BIN)/ruff format .
 
 clean:  ## remove what the tools leave; .venv stays
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf build dist docs/_build docs/_generated docs/_pictures .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	find streaming viewers tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt .ci/setup $(if $(USABLE),,FORCE)

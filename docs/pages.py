@@ -1,0 +1,149 @@
+"""Pages that are made from the code: the command line, the messages with their golden bytes, the matrix of faults."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import runpy
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Where the pictures are looked for; `docs/pictures` takes them.
+PICTURES = "_pictures"
+
+
+def _dot() -> bytes:
+    """Return a PNG of one pixel: it stands for the pictures where only the text is to be checked."""
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0\0")),
+        (b"IEND", b""),
+    )
+    packed = (
+        struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data)) for tag, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def write(folder: Path) -> None:
+    """Write the generated pages; those that have not changed keep their time, so that Sphinx leaves them alone."""
+    folder.mkdir(exist_ok=True)
+    for name, text in (("cli.md", command_line()), ("messages.md", messages()), ("faults.md", faults())):
+        page = folder / name
+        if not page.exists() or page.read_text("utf-8") != text:
+            page.write_text(text, "utf-8")
+
+
+def require_pictures(docs: Path) -> None:
+    """See that every picture that a page shows is there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one is missing, and ``SCOPECAST_DOCS_PICTURES`` is not ``none``; ``make docs`` takes them.
+    """
+    wanted = {
+        docs / PICTURES / name
+        for page in docs.rglob("*.md")
+        for name in re.findall(rf"{PICTURES}/([\w-]+\.png)", page.read_text("utf-8"))
+    }
+    for picture in sorted(path for path in wanted if not path.exists()):
+        if os.environ.get("SCOPECAST_DOCS_PICTURES") != "none":
+            msg = f"the picture {picture.name} is missing: `make docs` takes the pictures and then builds the manual"
+            raise FileNotFoundError(msg)
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(_dot())
+
+
+def command_line() -> str:
+    """Return the page of the command line, from its own help."""
+    from scopecast.cli import app
+
+    lines = ["# The command line", ""]
+    root: Any = typer.main.get_command(app)
+    lines += [inspect.cleandoc(root.help or ""), "", "```text", _usage(["--help"]), "```", ""]
+    for name in root.commands:
+        if not root.commands[name].hidden:
+            lines += [f"## scopecast {name}", "", "```text", _usage([name, "--help"]), "```", ""]
+    return "\n".join(lines)
+
+
+def _usage(arguments: list[str]) -> str:
+    environment = {**os.environ, "COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}
+    done = subprocess.run(
+        [sys.executable, "-m", "scopecast", *arguments], capture_output=True, text=True, check=True, env=environment
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def messages() -> str:
+    """Return the page of the messages: fields, types, and the golden bytes that the tests hold them to."""
+    from scopecast import wire
+
+    golden = _golden()
+    lines = [_first_table(inspect.getdoc(wire) or ""), ""]
+    for message in _in_order(wire):
+        tag = message.__struct_config__.tag
+        fields = msgspec.structs.fields(message)
+        types = inspect.get_annotations(message)
+        lines += [f"### {tag}", "", inspect.getdoc(message) or "", ""]
+        if fields:
+            lines += ["| position | field | type | default |", "|--:|:--|:--|:--|"]
+            for position, field in enumerate(fields, 1):
+                default = "" if field.default is msgspec.NODEFAULT else f"`{field.default!r}`"
+                kind = str(types[field.name]).replace("|", "\\|")
+                lines.append(f"| {position} | `{field.name}` | `{kind}` | {default} |")
+            lines.append("")
+        if tag in golden:
+            said, data = golden[tag]
+            lines += ["```{code-block} text", ":class: golden", "", said, data, "```", ""]
+    return "\n".join(lines)
+
+
+def _in_order(wire: Any) -> Iterator[Any]:
+    source = inspect.getsource(wire)
+    classes = [value for value in vars(wire).values() if inspect.isclass(value) and value.__module__ == wire.__name__]
+    tagged = [each for each in classes if getattr(each, "__struct_config__", None) and each.__struct_config__.tag]
+    return iter(sorted(tagged, key=lambda each: source.index(f"class {each.__name__}(")))
+
+
+def _first_table(text: str) -> str:
+    """Return the reStructuredText table of the module's docstring as it stands."""
+    rows = text.splitlines()
+    bars = [at for at, line in enumerate(rows) if line.startswith("====")]
+    table = rows[bars[0] : bars[-1] + 1] if len(bars) >= 3 else []
+    return "\n".join(["```{eval-rst}", *table, "```"])
+
+
+def _golden() -> dict[str, tuple[str, str]]:
+    """Return the messages of the test of the golden bytes, as they are written there, with their bytes."""
+    tree = ast.parse((ROOT / "tests/scopecast/test_wire.py").read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "GOLDEN":
+            assert isinstance(node.value, ast.Dict)
+            return {
+                ast.literal_eval(key): (ast.unparse(value.elts[0]), ast.literal_eval(value.elts[1]))
+                for key, value in zip(node.value.keys, node.value.values, strict=True)
+                if key is not None and isinstance(value, ast.Tuple)
+            }
+    msg = "tests/scopecast/test_wire.py has no GOLDEN"
+    raise LookupError(msg)
+
+
+def faults() -> str:
+    """Return the table of the faults and of the tests that prove what happens then."""
+    text: str = runpy.run_path(str(ROOT / "docs/fault_matrix.py"))["table"]()
+    return text
