@@ -20,8 +20,8 @@ class Drawing:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
             f'font-family="Helvetica, Arial, sans-serif" font-size="14" fill="{INK}">',
             f"<title>{escape(title)}</title>",
-            '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
-            f'orient="auto-start-reverse"><path d="M0 0 L10 5 L0 10 z" fill="{INK}"/></marker></defs>',
+            '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="10" markerHeight="10" '
+            f'markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path d="M0 0 L10 5 L0 10 z" fill="{INK}"/></marker></defs>',
             f'<rect width="{width}" height="{height}" rx="10" fill="{PAPER}"/>',
         ]
 
@@ -67,16 +67,16 @@ class Drawing:
 def architecture() -> None:
     drawing = Drawing(860, 400, "Acquisition and viewers are processes of their own")
     drawing.frame(20, 20, 300, 360, "acquisition process")
-    drawing.box(45, 60, 250, 54, GRAY, "host adapter", "pymmcore-plus, ExEngine, polystore, a loop")
+    drawing.box(45, 60, 250, 54, GRAY, "host adapter", "pymmcore-plus, ExEngine, polystore")
     drawing.box(45, 140, 250, 54, BLUE, "StreamingBackend", "filter by extension, axes from names")
     drawing.box(45, 220, 250, 54, BLUE, "Publisher", "claim, copy, announce, account")
     drawing.box(45, 310, 250, 46, GRAY, "keeper thread", "acknowledgements, heartbeats")
     drawing.arrow("M170 114 V138")
     drawing.arrow("M170 194 V218")
     drawing.arrow("M170 308 V276", both=True)
-    drawing.box(365, 60, 110, 214, ORANGE, "shared memory", "slot 0", "slot 1", "slot 2", "…", "slot 31")
-    drawing.arrow("M295 235 H352", wide=True)
-    drawing.text(324, 222, "pixels", size=12)
+    drawing.box(358, 60, 124, 214, ORANGE, "shared memory", "slot 0", "slot 1", "slot 2", "…", "slot 31", size=13)
+    drawing.arrow("M295 247 H355", wide=True)
+    drawing.text(339, 296, "pixels", size=12, color=SOFT)
     for at, (name, words) in enumerate((("napari", "a layer per channel"), ("ImageJ / Fiji", "a hyperstack"))):
         y = 20 + at * 185
         drawing.frame(540, y, 300, 175, "viewer process")
@@ -85,10 +85,10 @@ def architecture() -> None:
         drawing.box(560, y + 108, 260, 50, GREEN, name, words)
         drawing.arrow(f"M675 {y + 62} H703")
         drawing.arrow(f"M762 {y + 89} V{y + 106}")
-        drawing.arrow(f"M475 {150 + at * 60} L 556 {y + 62}", wide=True)
+        drawing.arrow(f"M482 {150 + at * 60} L 556 {y + 62}", wide=True)
     drawing.arrow("M295 333 C 420 333 420 333 470 333 S 520 300 558 282", both=True, dashed=True)
     drawing.arrow("M295 345 C 520 372 500 150 558 92", both=True, dashed=True)
-    drawing.text(405, 375, "messages of about 100 bytes, ZeroMQ", size=12, color=SOFT)
+    drawing.text(430, 380, "small messages, ZeroMQ", size=12, color=SOFT)
     drawing.save("architecture.svg")
 
 
