@@ -120,6 +120,11 @@ class LiveAnnotation:
 
     # ---- the layer ---------------------------------------------------------------------------------------------
 
+    def is_outdated(self, axes: tuple[str, ...], units: tuple[str, ...], look: Look) -> bool:
+        """Whether `update` would make the layer anew; parameters as there."""
+        leading = self._axes(axes, look)
+        return bool((leading, *self._geometry(leading).values(), units) != self._made)
+
     def update(self, viewer: Viewer, axes: tuple[str, ...], units: tuple[str, ...], look: Look) -> bool:
         """Show what is to be seen; make the layer, or make it anew where its axes have changed.
 
@@ -316,7 +321,7 @@ class LiveAnnotations:
                     self._layers.stretch_sliders()
                     return
 
-    def show(self, where: Callable[[LiveStream], dict[str, int]], *, make: bool = True) -> bool:
+    def show(self, where: Callable[[LiveStream], dict[str, int]], *, make: bool = True, remake: bool = True) -> bool:
         """Show what belongs under the sliders.
 
         Parameters
@@ -324,7 +329,10 @@ class LiveAnnotations:
         where
             Returns the sliders' places for a stream, by axis.
         make
-            Whether a layer may be made; at most one is.
+            Whether a new layer may be made; at most one is.
+        remake
+            Whether layers may be made anew; not while napari itself changes its layers. See `LiveLayers.incomplete`
+            for what was put off.
 
         Returns
         -------
@@ -336,11 +344,11 @@ class LiveAnnotations:
             return False
         self._showing = True
         try:
-            return self._show_all(where, make)
+            return self._show_all(where, make, remake)
         finally:
             self._showing = False
 
-    def _show_all(self, where: Callable[[LiveStream], dict[str, int]], make: bool) -> bool:
+    def _show_all(self, where: Callable[[LiveStream], dict[str, int]], make: bool, remake: bool) -> bool:
         changed = False
         for key, part in self._parts.items():
             if key in self._closed or key in self._failed:
@@ -356,10 +364,10 @@ class LiveAnnotations:
                 live.shown = None
                 live.version = part.annotations.version
                 continue
-            changed = self._show(key, live, where(part.stream)) or changed
+            changed = self._show(key, live, where(part.stream), remake) or changed
         return changed
 
-    def _show(self, key: tuple[int, str], live: LiveAnnotation, where: dict[str, int]) -> bool:
+    def _show(self, key: tuple[int, str], live: LiveAnnotation, where: dict[str, int], remake: bool) -> bool:
         first, axes, dims = live.layer is None, self._layers.axes, self.viewer.dims
         lead = dims.ndim - 2 - len(axes)
         displayed = [name for at, name in enumerate(axes) if lead + at in dims.displayed]
@@ -368,6 +376,9 @@ class LiveAnnotations:
         look = Look(needed, {name: at for name, at in where.items() if name not in displayed})
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
         try:
+            if not remake and live.is_outdated(axes, self._layers.units, look):
+                self._layers.incomplete = True
+                return False
             changed = live.update(self.viewer, axes, self._layers.units, look)
         except Exception as error:
             self._failed[key] = f"{live.name} can't be shown: {type(error).__name__}: {error}"

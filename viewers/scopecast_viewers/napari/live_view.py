@@ -151,9 +151,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._changed = self._changed or self.layers.incomplete
 
     def _look_again(self, _event: Any = None) -> None:
-        """Show what lies on the images where the sliders are now."""
+        """Show what lies on the images where the user has moved the sliders to."""
+        if self.follower.moves:
+            return  # `update` will do it, when the layers are as they are to be
         with self.follower.moving():
-            self.annotations.show(self.where, make=False)
+            self.annotations.show(self.where, make=False, remake=False)
+        self._changed = self._changed or self.layers.incomplete
 
     def _shows_volume(self) -> bool:
         """Whether the user has put one of the sliders' axes on the canvas, so that it shows many planes at once."""
