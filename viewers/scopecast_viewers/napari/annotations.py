@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from scopecast.documents import Points, Rois, Shapes
 from scopecast_viewers.napari.contents import (
@@ -59,6 +59,8 @@ class LiveAnnotation:
     version
         The set's, when it was last shown.
     """
+
+    rank: ClassVar[int] = 2  # above images and labels
 
     def __init__(self, part: _Part, regions: _RegionsOf) -> None:
         self.stream, self.annotations, self.kind = part.stream, part.annotations, part.kind
@@ -295,13 +297,13 @@ class LiveAnnotations:
                     self.viewer.layers.remove(live.layer)
 
     def _make_room(self, new: Sequence[LiveLayer]) -> None:
-        """Keep new images below what lies on them, and hide what lay on those of former runs."""
+        """Keep new images and labels below what lies on them, and hide what lay on those of former runs."""
         for made in new:
-            mine = [live for live in self if live.stream is made.stream]
-            if mine and made.kept is not None:
-                below = min(self.viewer.layers.index(live.layer) for live in mine)
-                if (position := self.viewer.layers.index(made.layer)) > below:
-                    self.viewer.layers.move(position, below)
+            above = [live for live in (*self._layers, *self) if live.stream is made.stream and live.rank > made.rank]
+            order = {id(layer): position for position, layer in enumerate(self.viewer.layers)}
+            lowest = min((order.get(id(live.layer), len(order)) for live in above), default=len(order))
+            if order[id(made.layer)] > lowest:
+                self.viewer.layers.move(order[id(made.layer)], lowest)
             if made.stream.key not in self._runs:
                 self._runs.add(made.stream.key)
                 for live in self:

@@ -27,6 +27,7 @@ class LiveLabels(LiveLayer):
         *("opacity", "blending", "visible", "colormap", "contour", "selected_label", "show_selected_label"),
         "rendering",
     )
+    rank: ClassVar[int] = 1
 
     @property
     def name(self) -> str:

@@ -102,6 +102,8 @@ class LiveLayer:
 
     #: What the user may have set, and keeps when the layer is made anew.
     kept: ClassVar[tuple[str, ...]] = (*_KEPT, *_KEPT_VIEW)
+    #: Layers of a stream lie in this order, the lowest first.
+    rank: ClassVar[int] = 0
 
     def __init__(self, stream: LiveStream, stack: Stack, channel: int, axes: tuple[str, ...]) -> None:
         self.stream, self.stack, self.channel = stream, stack, channel
