@@ -367,7 +367,8 @@ WRONG_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "twice": ({"axes": {"t": 0, "time": 1}}, ValueError, "given twice"),
     "dims": ({"dims": "tzyx"}, ValueError, "name 4 dimensions"),
     "rgb": ({"rgb": True, "dims": "yx"}, ValueError, "no dimension of 3 or 4"),
-    "kind": ({"kind": "rois"}, ValueError, "'image' is the only kind"),
+    "kind": ({"kind": "table"}, ValueError, "use one of image, labels, points"),
+    "keyword of another kind": ({"name": "cells"}, TypeError, "only the common ones"),
     "translate": ({"translate": (1.0, float("nan"))}, ValueError, "translate"),
     "translate of three": ({"translate": (1.0, 2.0, 3.0)}, ValueError, "translate"),
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from scopecast.annotations import KINDS
 from scopecast_viewers.display import Display
 from scopecast_viewers.pool import PlanePool
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from scopecast_viewers.process import Receiver
@@ -35,6 +37,10 @@ class HeadlessDisplay(Display):
     def quit(self) -> None:
         """Make `run` return."""
         self._end.put(None)
+
+    def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
+        """Whether it is of a kind that is known."""
+        return kind in KINDS
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
         """Copy a frame into a pooled plane."""

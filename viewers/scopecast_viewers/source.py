@@ -12,6 +12,7 @@ import zmq
 
 from scopecast import wire
 from scopecast.arrays import check_dtype
+from scopecast.documents import DOCUMENTS, MAX_DOCUMENT_BYTES, decode
 from scopecast.errors import ProtocolError, SharedMemoryError, UnsupportedDtypeError
 from scopecast.ring import RingReader
 from scopecast_viewers.live import LiveStream, PaintLog
@@ -216,10 +217,14 @@ class Source:
         if index is None:
             return "skipped"
         frame.index = index
+        if frame.kind in DOCUMENTS:
+            return self._receive_document(frame, stream, reader)
         try:
             dtype = np.dtype(frame.dtype)
             check_dtype(dtype)
             if len(frame.shape) not in (2, 3) or (len(frame.shape) == 3 and frame.shape[2] not in (3, 4)):
+                return "skipped"
+            if frame.kind == "labels" and (dtype.kind not in "biu" or len(frame.shape) != 2):
                 return "skipped"
             view = reader.view(frame.slot, frame.shape, dtype)
         except (TypeError, ValueError, UnsupportedDtypeError) as error:
@@ -231,6 +236,8 @@ class Source:
         if reader.generation(frame.slot) != frame.generation:
             self.rejected += 1
             return "skipped"
+        if frame.kind == "labels" and dtype.kind == "b":
+            view = view.view(np.uint8)  # what viewers take for labels
         magnitude = dtype.kind == "c"
         plane = self._display.take(view, magnitude=magnitude)
         # A lease that was taken back (this process was stopped for too long) lets the slot be overwritten any time.
@@ -238,6 +245,33 @@ class Source:
             self.rejected += 1
             return "skipped"
         stream.put(frame, plane, magnitude=magnitude)
+        self.delivered += 1
+        return "delivered"
+
+    def _receive_document(
+        self, frame: wire.Frame, stream: LiveStream, reader: RingReader
+    ) -> Literal["delivered", "skipped"]:
+        """Copy a document out of its slot, decode it, and put it beside the stacks."""
+        dtype = np.dtype(np.uint8)
+        if frame.dtype != dtype.str or len(frame.shape) != 1 or frame.shape[0] > MAX_DOCUMENT_BYTES:
+            return "skipped"
+        if not self._display.shows(dtype, frame.kind):
+            return "skipped"
+        if reader.generation(frame.slot) != frame.generation:
+            self.rejected += 1
+            return "skipped"
+        try:
+            data = reader.view(frame.slot, frame.shape, dtype).tobytes()
+            if reader.generation(frame.slot) != frame.generation:
+                self.rejected += 1
+                return "skipped"
+            document = decode(frame.kind, data)
+        except ValueError as error:  # ProtocolError is one
+            self.errors += 1
+            logger.debug("ignored %s of %s: %s", frame.kind, self.entry.title, error)
+            return "skipped"
+        if not stream.annotate(frame, document):
+            return "skipped"
         self.delivered += 1
         return "delivered"
 
@@ -249,7 +283,8 @@ class Source:
             age_p50_ms=p50,
             age_p99_ms=p99,
             first_ms=self.log.first_ms,
-            forgotten=sum(stack.forgotten for stream in self.streams for stack in stream.stacks),
+            forgotten=sum(stack.forgotten for stream in self.streams for stack in stream.stacks)
+            + sum(stream.annotations.forgotten for stream in self.streams),
             **self._display.report(self.entry.token),
         )
 
