@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S: Final = 0.45
 #: This many pings without any word, and the receiver is given up: within 2 s of its stopping.
 MISSED_PINGS: Final = 3
+#: After a connection broke the locks are looked at every `LOOK_S`, for `SUSPECT_S` (then it is the heartbeat's turn).
+LOOK_S: Final = 0.01
+SUSPECT_S: Final = 0.3
 MAX_RECEIVERS: Final = 16
 #: Messages read per turn of the lock, so that a flood of them can't keep a frame waiting.
 DRAIN_LIMIT: Final = 64
@@ -156,6 +160,7 @@ class Hub:
         self._numbers = itertools.count(1)
         self._pings = itertools.count(1)
         self._closing = False
+        self._look_at, self._suspect_until = math.inf, -math.inf
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         with ExitStack() as undo:
             undo.callback(self._context.term)
@@ -176,6 +181,7 @@ class Hub:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             undo.callback(self._monitor.close, 0)
             undo.callback(self._socket.disable_monitor)
+            self._monitor.getsockopt(_EVENTS)  # its descriptor tells of nothing before it was asked once
             self._gate = transport.bind(self._socket, member)
             if self._gate is not None:
                 undo.callback(self._gate.close)
@@ -440,7 +446,7 @@ class Hub:
         beat = time.monotonic() + HEARTBEAT_S
         more = False
         while not self._closing:
-            ready = watch.ready(0.0 if more else max(0.0, beat - time.monotonic()))
+            ready = watch.ready(0.0 if more else max(0.0, min(beat, self._look_at) - time.monotonic()))
             if self._closing:
                 return
             if alarm_fd in ready:
@@ -454,7 +460,7 @@ class Hub:
                     if self._closing:
                         return
                     self._drain()
-                    if self._monitor_fd in ready:
+                    if self._monitor_fd in ready or time.monotonic() >= self._look_at:
                         self._probe()
                     if time.monotonic() >= beat:
                         beat = time.monotonic() + HEARTBEAT_S
@@ -469,10 +475,14 @@ class Hub:
 
     def _probe(self) -> None:
         """Someone's connection broke: ask the locks who died. Under the lock."""
+        now = time.monotonic()
         with suppress(zmq.ZMQError):
             while True:
                 self._monitor.recv_multipart(zmq.NOBLOCK)
+                self._suspect_until = now + SUSPECT_S
         self._bury(self.receivers.values(), "its process died")
+        # The connection of a process that is killed may break some milliseconds before its lock is free.
+        self._look_at = now + LOOK_S if now < self._suspect_until else math.inf
 
     def _bury(self, receivers: Iterable[Receiver], why: str) -> None:
         for receiver in tuple(receivers):

@@ -14,7 +14,7 @@ import zmq
 
 from children import Child, wait_until
 from peers import Peer, entry_of, peers
-from receivers import Viewer, check_stamp, planes_of, stamped
+from receivers import Viewer, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher, wire
 from scopecast.runs import RunDirectory
 from scopecast.transport import KeyPair, bind, connect
@@ -245,6 +245,26 @@ def test_h2_a_huge_message_closes_the_connection_that_brought_it(publisher):
         publish_to(viewer, publisher, 20)
         assert hub.protocol_errors == 1
         assert publisher.stats().balanced
+
+
+# ---- a viewer dies -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("V1")
+@pytest.mark.usefixtures("transport")
+def test_v1_a_death_is_noticed_without_any_heartbeat(monkeypatch, caplog):
+    """By the connection that breaks, and then by the lock, which the kernel may free a little later."""
+    monkeypatch.setattr("scopecast.hub.HEARTBEAT_S", 3600.0)
+    monkeypatch.setattr("scopecast.hub.SUSPECT_S", 60.0)
+    with Publisher("headless", linger=0.0) as publisher:
+        publisher.open((64, 48), wait=10)
+        for number in range(3):
+            with viewer_process() as viewer:
+                wait_until(lambda: any(row.attached for row in publisher.stats()), "attached")
+                viewer.process.kill()
+                wait_until(lambda: not any(row.attached for row in publisher.stats()), f"noticed, death {number}")
+                viewer.process.wait(10)
+        assert sum("its process died" in message for message in caplog.messages) == 3
 
 
 # ---- the run directory goes --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import selectors
+import select
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING
 
@@ -105,7 +105,7 @@ def test_a_ring_of_another_token_is_refused(name: str):
 def test_a_whole_stream_as_on_windows(names: list[str], monkeypatch: pytest.MonkeyPatch):
     """By tcp, through named mappings, waited for by select(): all of it but the system itself."""
     monkeypatch.setenv("SCOPECAST_TRANSPORT", "tcp")
-    monkeypatch.delattr(selectors, "PollSelector", raising=False)
+    monkeypatch.delattr(select, "poll", raising=False)
     with Viewer() as viewer, Publisher("headless", policy="every", budget=2**23) as publisher:
         for t in range(30):
             publisher.publish(stamped(t), axes={"t": t})
