@@ -37,7 +37,9 @@ lint: $(READY)  ## check style, types and the direction of imports
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/ruff format --check . || status=1; \
-	$(BIN)/mypy || status=1; \
+	for system in linux darwin win32; do \
+		$(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || status=1; \
+	done; \
 	$(BIN)/lint-imports || status=1; \
 	exit $$status
 

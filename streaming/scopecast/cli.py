@@ -26,6 +26,7 @@ import scopecast
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory
+from scopecast.segment import own_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,7 @@ def _ending_in_order() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # of these, each system has some
     numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
     numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup wants it so
 
@@ -329,11 +330,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
 
 def _segment_bytes(entry: Entry) -> int:
-    sizes = []
-    for name in entry.segments:
-        with contextlib.suppress(OSError):
-            sizes.append((Path("/dev/shm") / Path(name).name).stat().st_size)
-    return sum(sizes)
+    return sum(own_bytes(name) or 0 for name in entry.segments)
 
 
 @app.command()

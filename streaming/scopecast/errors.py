@@ -8,6 +8,7 @@ __all__ = [
     "ScopecastError",
     "ScreenError",
     "SharedMemoryError",
+    "TransportError",
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
@@ -40,6 +41,10 @@ class ViewerStartError(ScopecastError, RuntimeError):
 
 class SharedMemoryError(ScopecastError, OSError):
     """The shared memory that a ring needs is not to be had, or a segment is not what it should be."""
+
+
+class TransportError(ScopecastError, RuntimeError):
+    """The publisher and its receivers can't reach each other in a way that is safe, or by the one that you named."""
 
 
 class ProtocolError(ScopecastError, ValueError):

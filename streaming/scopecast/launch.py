@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -119,7 +119,7 @@ def _start(
             stdout=output,
             stderr=output,
             env=environment,
-            start_new_session=True,  # the window outlives this process, and Ctrl-C in its terminal
+            **_apart(),
         )
     # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here.
     threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
@@ -139,6 +139,15 @@ def _start(
     waited = time.monotonic() - began
     msg = f"the {kind} viewer was not ready after {waited:.0f} s{_tail(directory, token)}"
     raise ViewerStartError(msg)
+
+
+def _apart() -> dict[str, Any]:
+    """Return how a process is started that outlives this one, and Ctrl-C in its terminal."""
+    if sys.platform == "win32":
+        # A console of its own that is not shown. Without any (DETACHED_PROCESS) a window would open for the real Python
+        # that the python.exe of a virtual environment starts.
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
 
 
 def _tail(directory: RunDirectory, token: str) -> str:

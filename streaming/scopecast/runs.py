@@ -19,7 +19,7 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
 
 import filelock
 import msgspec
@@ -27,8 +27,11 @@ import platformdirs
 import psutil
 
 from scopecast.errors import RuntimeDirectoryError
-from scopecast.segment import NAME_PATTERN, unlink_segment
+from scopecast.segment import NAME_PATTERN, own_bytes, unlink_segment
 from scopecast.wire import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "new_token"]
 
@@ -40,7 +43,10 @@ LOG_LIFETIME_S = 86_400.0
 START_S = 120.0
 #: After the directory was removed under its members (logind, at logout), they have this long to enter anew.
 RETURN_S = 5.0
+#: How long a file may be held open by another process that reads it (Windows).
+_BUSY_S = 0.5 if sys.platform == "win32" else 0.0
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+T = TypeVar("T")
 _TOKEN = re.compile(r"\A[a-z2-7]{8}\Z")
 
 
@@ -64,6 +70,8 @@ class Entry(msgspec.Struct, kw_only=True):
         ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end.
     endpoint
         A publisher's ZeroMQ endpoint.
+    key
+        Its public CURVE key in Z85, which guards a tcp endpoint; ``""`` where it has none.
     segments
         Names of the shared memory segments that it has, or is about to make.
     """
@@ -77,6 +85,7 @@ class Entry(msgspec.Struct, kw_only=True):
     created: float = 0.0
     state: Literal["starting", "ready", "leaving"] = "starting"
     endpoint: str = ""
+    key: str = ""
     segments: list[str] = []
 
 
@@ -86,11 +95,26 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 def _read_entry(path: Path) -> Entry | None:
     """Return what a member says of itself; None where it just went, or where that makes no sense."""
     try:
-        entry = _decode_entry(path.read_bytes())
+        entry = _decode_entry(_insist(path.read_bytes))
     # Deep nesting raises RecursionError, text that is not UTF-8 UnicodeDecodeError; neither is a DecodeError.
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return entry if entry.token == path.stem and _TOKEN.match(entry.token) else None
+
+
+def _insist(act: Callable[[], T]) -> T:
+    """Do what Windows refuses while another process has the file open or replaces it, which takes a moment only.
+
+    Elsewhere a PermissionError means what it says.
+    """
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return act()
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.001)
 
 
 class Cleaned(NamedTuple):
@@ -119,11 +143,11 @@ def _private_directory(path: Path) -> Path:
     except OSError as error:
         msg = f"the run directory {path} can't be made: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
         raise RuntimeDirectoryError(error.errno, msg) from error
-    if sys.platform == "win32":
-        return path
     problem = None
     if not stat.S_ISDIR(status.st_mode):
         problem = "is not a directory (or a link to one)"
+    elif sys.platform == "win32":
+        pass  # it lies in the user's profile, whose access list keeps others out; a mode says nothing there
     elif status.st_uid != os.getuid():
         problem = f"belongs to the user {status.st_uid}"
     elif status.st_mode & 0o077:
@@ -154,7 +178,8 @@ class RunDirectory:
             named = os.environ.get(ENVIRONMENT)
             with warnings.catch_warnings():  # without XDG_RUNTIME_DIR platformdirs warns, and falls back below /tmp
                 warnings.simplefilter("ignore")
-                path = Path(named) if named else platformdirs.user_runtime_path("scopecast")
+                # Windows: %LOCALAPPDATA%\Temp\scopecast
+                path = Path(named) if named else platformdirs.user_runtime_path("scopecast", appauthor=False)
         self.path = _private_directory(path)
         self._identity = self._identify()
         self._removed_at: float | None = None  # by time.monotonic()
@@ -173,7 +198,7 @@ class RunDirectory:
     def socket_path(self, token: str) -> Path:
         """Return where a publisher's socket lies; in a shorter directory where the path would be too long for one."""
         path = self.file(token, "sock")
-        if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        if sys.platform == "win32" or len(os.fsencode(path)) <= MAX_SOCKET_PATH:
             return path
         return _private_directory(Path(tempfile.gettempdir()) / f"scopecast-{os.getuid()}") / path.name
 
@@ -189,7 +214,7 @@ class RunDirectory:
         token
             Its token; a new one by default.
         **about
-            ``title`` and ``host``.
+            ``title``, ``host`` and ``key``.
         """
         created = psutil.Process().create_time()
         said = {name: printable(text) for name, text in about.items()}
@@ -269,7 +294,7 @@ class RunDirectory:
         for name in entry.segments if entry else ():
             if NAME_PATTERN.match(name) and name.split("_")[-2] == token:
                 with suppress(OSError):
-                    size = _own_segment_size(name)
+                    size = own_bytes(name)
                     if size is not None and unlink_segment(name):
                         cleaned.segments.append(name)
                         freed += size
@@ -286,15 +311,6 @@ class RunDirectory:
         if entry is not None:
             cleaned.members.append(token)
         return freed
-
-
-def _own_segment_size(name: str) -> int | None:
-    """Return the bytes of a segment, 0 where the system does not say; None for another user's."""
-    try:
-        status = (Path("/dev/shm") / name).lstat()
-    except OSError:
-        return 0
-    return status.st_size if status.st_uid == os.getuid() else None
 
 
 class Member:
@@ -338,8 +354,9 @@ class Member:
     def _write(self) -> None:
         target = self.directory.file(self.token, "json")
         draft = self.directory.file(self.token, "new")
+        draft.touch(0o600)
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
-        draft.replace(target)
+        _insist(lambda: draft.replace(target))
 
     def close(self) -> None:
         """Remove the member's files and free its lock. Idempotent; does nothing in a forked child."""

@@ -39,6 +39,7 @@ def dead_tokens(directory: RunDirectory) -> list[str]:
 
 
 @pytest.mark.parametrize("step", ["slot-odd", "slot-copied", "frame-committed"])
+@pytest.mark.usefixtures("transport")
 def test_p1_the_last_good_image_stays_when_the_producer_is_killed(step):
     directory = RunDirectory()
     with Viewer() as viewer, Child("produce", 100, "--each", environment={"SCOPECAST_FAULT": f"{step}:20"}) as child:
@@ -269,6 +270,7 @@ def test_p11_ctrl_c_at_every_single_line(what):
 
 
 @pytest.mark.parametrize("method", ["os.fork", "fork", "spawn", "forkserver"])
+@pytest.mark.usefixtures("transport")
 def test_p4_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(method):
     with Viewer() as viewer, Child("forking", method) as child:
         answer = child.line(60)
@@ -421,6 +423,7 @@ def test_p6_two_publishers_of_one_title_are_both_live():
         assert shown == [(0, 1, 2, 3, 4), (50, 51, 52, 53, 54)]
 
 
+@pytest.mark.usefixtures("transport")
 def test_p9_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
     with Child("view") as viewer:
         viewer.line()

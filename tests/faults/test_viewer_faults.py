@@ -53,6 +53,7 @@ def leased(publisher: Publisher) -> int:
     return publisher._connection.leases.leased
 
 
+@pytest.mark.usefixtures("transport")
 def test_v1_a_viewer_killed_in_the_middle_of_a_frame_frees_its_leases(publisher, caplog):
     with Viewer() as good, Child("view", "--hold-at", 3) as dying:
         token = dying.line()
@@ -80,6 +81,7 @@ def test_v1_a_viewer_killed_in_the_middle_of_a_frame_frees_its_leases(publisher,
     assert "process died" in line or "connection is gone" in line
 
 
+@pytest.mark.usefixtures("transport")
 def test_v2_a_viewer_stopped_between_copy_and_check_never_shows_what_it_copied(publisher):
     with Child("view", "--stop-at", 4) as viewer:
         token = viewer.line()
@@ -161,6 +163,7 @@ def test_v4_a_slow_viewer_loses_the_oldest_and_a_fast_one_nothing(publisher):
         assert report["bad"] == 0
 
 
+@pytest.mark.usefixtures("transport")
 def test_v5_a_viewer_that_is_closed_leaves_in_good_order(caplog):
     directory = RunDirectory()
     with Publisher("headless", launch=True, policy="every") as publisher:
@@ -184,6 +187,7 @@ def test_v5_a_viewer_that_is_closed_leaves_in_good_order(caplog):
         assert publisher.stats().balanced
 
 
+@pytest.mark.usefixtures("transport")
 def test_publish_never_waits_for_a_stopped_viewer(publisher):
     with viewer_process() as viewer:
         await_viewers(publisher, viewer.token)

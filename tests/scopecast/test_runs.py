@@ -484,3 +484,35 @@ def test_one_lock_that_is_missing_is_a_death(directory: RunDirectory):
         assert not directory.alive(member.token)
         member.write()
         assert directory.alive(member.token)
+
+
+# ---- as on Windows -----------------------------------------------------------------------------------------------
+
+
+class Busy:
+    """A file that another process has open for the first so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __call__(self) -> bytes:
+        self.times -= 1
+        if self.times >= 0:
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        return b"{}"
+
+
+def test_a_file_that_another_process_has_open_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs, "_BUSY_S", 20.0)
+    assert runs._insist(Busy(3)) == b"{}"
+    monkeypatch.setattr(runs, "_BUSY_S", 0.01)
+    with pytest.raises(PermissionError):
+        runs._insist(Busy(10**9))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it may pass")
+def test_a_file_that_may_not_be_opened_is_an_error_at_once():
+    busy = Busy(1)
+    with pytest.raises(PermissionError):
+        runs._insist(busy)
+    assert busy.times == 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from scopecast.annotations import KINDS
@@ -31,7 +32,11 @@ class HeadlessDisplay(Display):
     def run(self, receiver: Receiver) -> None:
         """Receive until `quit` is called."""
         receiver.start()
-        self._end.get()
+        # Windows handles Ctrl-C between two waits only.
+        while True:
+            with suppress(Empty):
+                self._end.get(timeout=1.0)
+                break
         self.pool.close()
 
     def quit(self) -> None:

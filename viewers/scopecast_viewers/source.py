@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import zmq
 
-from scopecast import wire
+from scopecast import transport, wire
 from scopecast.arrays import check_dtype
 from scopecast.documents import DOCUMENTS, MAX_DOCUMENT_BYTES, decode
-from scopecast.errors import ProtocolError, SharedMemoryError, UnsupportedDtypeError
+from scopecast.errors import ProtocolError, SharedMemoryError, TransportError, UnsupportedDtypeError
 from scopecast.ring import RingReader
 from scopecast_viewers.live import LiveStream, PaintLog
 
 if TYPE_CHECKING:
     from scopecast.runs import Entry, RunDirectory
+    from scopecast.transport import KeyPair
     from scopecast_viewers.display import Display
     from scopecast_viewers.history import History
 
@@ -57,6 +58,8 @@ class Source:
         Keeps them.
     context
         The receiver's ZeroMQ context.
+    keys
+        The receiver's, for publishers that are reached by tcp; the public one is in its entry.
 
     Attributes
     ----------
@@ -76,6 +79,7 @@ class Source:
         display: Display,
         history: History,
         context: zmq.Context[zmq.Socket[bytes]],
+        keys: KeyPair | None = None,
     ) -> None:
         self.entry = entry
         self.state: State = "greeting"
@@ -87,7 +91,7 @@ class Source:
         self.log = PaintLog()
         self.answers: list[tuple[int, str]] = []
         self._directory, self._hello, self._display = directory, hello, display
-        self._history, self._context = history, context
+        self._history, self._context, self._keys = history, context, keys
         self._reader: RingReader | None = None
         self._by_id: dict[int, LiveStream] = {}
         self._broken = self._dead = self._complained = self._greeting = False
@@ -111,7 +115,11 @@ class Source:
             self.socket.setsockopt(option, value)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
         self.monitor.setsockopt(zmq.LINGER, 0)
-        self.socket.connect(self.entry.endpoint)
+        try:
+            transport.connect(self.socket, self.entry, self._keys)
+        except TransportError as error:
+            self.state, self.problem = "refused", str(error)
+            return
         self._greet()
 
     def _greet(self) -> None:
