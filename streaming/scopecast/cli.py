@@ -1,4 +1,4 @@
-"""The command line: ``scopecast demo``, ``viewers``, ``clean`` and ``bench``."""
+"""The command line: ``scopecast demo``, ``viewers``, ``doctor``, ``clean`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 import scopecast
+from scopecast.commands.doctor import doctor
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory
@@ -355,6 +356,9 @@ def _count(number: int, noun: str) -> str:
 
 def _print_json(what: Any) -> None:
     sys.stdout.write(json.dumps(what, indent=2) + "\n")
+
+
+app.command()(doctor)
 
 
 # ---- bench -----------------------------------------------------------------------------------------------------------
