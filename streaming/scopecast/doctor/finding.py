@@ -39,8 +39,6 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
-
-
 def mib(nbytes: float) -> str:
     """Return a number of bytes as a user reads it.
 

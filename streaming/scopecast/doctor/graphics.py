@@ -98,7 +98,7 @@ def windows(timeout: float = PROBE_S) -> Iterator[Finding]:
     ended = run_bounded(PROBE, timeout, {} if seen else {"QT_QPA_PLATFORM": "offscreen"})
     steps = {value.get("step"): value for value in ended.values()}
     if failed := steps.get("failed"):
-        yield _no_binding(str(failed["error"]))
+        yield _no_binding(str(failed["error"]), failed["imports"])
         return
     if "binding" not in steps:
         yield Finding("Qt", "broken", f"importing Qt {_how(ended, timeout)}", "pip install --force-reinstall pyqt6")
@@ -122,15 +122,22 @@ def windows(timeout: float = PROBE_S) -> Iterator[Finding]:
     yield _opengl(steps.get("opengl"), ended, timeout)
 
 
-def _no_binding(error: str) -> Finding:
-    if missing := named_in(error):
-        message = f"Qt can't be imported: {', '.join(missing)} is missing on this system"
+def _no_binding(error: str, imports: dict[str, str]) -> Finding:
+    """Tell why napari finds no Qt: `imports` has what importing each installed binding failed with."""
+    asked = os.environ.get("QT_API", "")
+    working = [name for name, failure in imports.items() if not failure]
+    if asked and (working or not imports):
+        message = f"QT_API is {asked}, and that binding is not installed"
+        return Finding("Qt", "broken", message, f"unset QT_API, which leaves {working[0]}" if working else _CHOOSE)
+    if not imports:
+        return Finding(
+            "Qt", "broken", "napari is installed, and no Qt binding that it could open its window with", _CHOOSE
+        )
+    failures = [f"{name}: {failure}" for name, failure in imports.items() if failure] or [error]
+    if missing := named_in(" ".join(failures)):
+        message = f"{next(iter(imports))} can't be imported: {', '.join(missing)} is missing on this system"
         return Finding("Qt", "broken", message, install_line(missing))
-    if "QtBindingsNotFound" in error or "PythonQtError" in error or "ModuleNotFound" in error:
-        asked = f"QT_API is {os.environ['QT_API']}, and " if os.environ.get("QT_API") else ""
-        message = f"{asked}no Qt binding is installed that napari could open its window with"
-        return Finding("Qt", "broken", message, f"unset QT_API, or {_CHOOSE}" if asked else _CHOOSE)
-    return Finding("Qt", "broken", f"Qt can't be imported: {error}", "pip install --force-reinstall pyqt6")
+    return Finding("Qt", "broken", f"Qt can't be imported: {failures[0]}", "pip install --force-reinstall pyqt6")
 
 
 def _platform_plugin(plugins: Path) -> Path | None:

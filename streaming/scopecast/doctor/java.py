@@ -124,7 +124,11 @@ def imagej() -> Iterator[Finding]:
 
 def _cached_jars() -> list[Path]:
     found: list[Path] = []
-    for folder in (platformdirs.user_cache_path("scopecast"), Path.home() / ".jgo", Path.home() / ".m2/repository/net/imagej"):
+    for folder in (
+        platformdirs.user_cache_path("scopecast"),
+        Path.home() / ".jgo",
+        Path.home() / ".m2/repository/net/imagej",
+    ):
         if folder.is_dir():
             found += [path for path in folder.rglob("ij-*.jar") if re.fullmatch(r"ij-\d[\w.]*\.jar", path.name)]
     return sorted(found)

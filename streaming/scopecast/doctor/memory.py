@@ -79,7 +79,11 @@ def leftovers(shm: Path = _SHM) -> Iterator[Finding]:
         yield Finding(CHECK, "warning", message + more, command)
     if not dead and not orphans:
         living = len(mine)
-        what = "no segment" if not living else f"{living} segment{'s' * (living > 1)}, all in use, {mib(sum(mine.values()))}"
+        what = (
+            "no segment"
+            if not living
+            else f"{living} segment{'s' * (living > 1)}, all in use, {mib(sum(mine.values()))}"
+        )
         yield Finding(CHECK, "ok", f"nothing is left of dead programs ({what})")
 
 

@@ -29,7 +29,9 @@ def versions() -> Iterator[Finding]:
     try:
         metadata = importlib.metadata.metadata("scopecast")
     except importlib.metadata.PackageNotFoundError:
-        message = f"scopecast {scopecast.__version__} runs from {Path(scopecast.__file__).parent} without being installed"
+        message = (
+            f"scopecast {scopecast.__version__} runs from {Path(scopecast.__file__).parent} without being installed"
+        )
         yield Finding("versions", "warning", message, "pip install scopecast")
         return
     supported = metadata.get("Requires-Python") or ""

@@ -69,8 +69,10 @@ def descriptors() -> Iterator[Finding]:
         return
     reach = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
     raised = hard == resource.RLIM_INFINITY or hard >= _COMFORTABLE
-    fix = f"ulimit -n {min(4096, hard) if hard != resource.RLIM_INFINITY else 4096}" if raised else (
-        f"have the system's limit raised (it is {reach}; /etc/security/limits.conf)"
+    fix = (
+        f"ulimit -n {min(4096, hard) if hard != resource.RLIM_INFINITY else 4096}"
+        if raised
+        else (f"have the system's limit raised (it is {reach}; /etc/security/limits.conf)")
     )
     if soft < _NEEDED:
         message = f"a process may open {soft} files; a publisher or viewer needs {_NEEDED}"

@@ -7,6 +7,8 @@ by the last line how far it came; see `scopecast.doctor`.
 from __future__ import annotations
 
 import ctypes
+import importlib
+import importlib.util
 import json
 import sys
 from typing import Any
@@ -19,6 +21,19 @@ def _tell(step: str, **found: Any) -> None:
     sys.stdout.flush()
 
 
+def _imports() -> dict[str, str]:
+    """Import every binding that is installed; return what each failed with, which qtpy does not tell, or ``""``."""
+    found = {}
+    for name in ("PyQt6", "PySide6", "PyQt5", "PySide2"):
+        if importlib.util.find_spec(name) is not None:
+            try:
+                importlib.import_module(f"{name}.QtGui")
+                found[name] = ""
+            except Exception as error:  # noqa: BLE001 - as in main
+                found[name] = f"{type(error).__name__}: {error}"
+    return found
+
+
 def main() -> None:
     """Import the binding, connect to the screen, make an OpenGL context."""
     try:
@@ -26,7 +41,7 @@ def main() -> None:
         from qtpy.QtCore import QLibraryInfo
         from qtpy.QtGui import QGuiApplication, QOffscreenSurface, QOpenGLContext
     except Exception as error:  # noqa: BLE001 - whatever it is, that is the finding
-        _tell("failed", error=f"{type(error).__name__}: {error}")
+        _tell("failed", error=f"{type(error).__name__}: {error}", imports=_imports())
         return
     where = getattr(QLibraryInfo, "path", None) or QLibraryInfo.location
     plugins = where(QLibraryInfo.LibraryPath.PluginsPath if hasattr(QLibraryInfo, "LibraryPath") else 5)
