@@ -382,7 +382,8 @@ class TestWindows:
         (tmp_path / "PyQt6").mkdir()
         (tmp_path / "PyQt6" / "__init__.py").write_text("")
         error = "ImportError('libEGL.so.1: cannot open shared object file: No such file or directory')"
-        (tmp_path / "PyQt6" / "QtCore.py").write_text(f"raise {error}")
+        for name in ("QtCore", "QtGui"):
+            (tmp_path / "PyQt6" / f"{name}.py").write_text(f"raise {error}")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.setenv("QT_API", "pyqt6")
         found = only(graphics.windows())

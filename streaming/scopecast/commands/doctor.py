@@ -15,8 +15,8 @@ from scopecast.doctor import Finding, diagnose
 
 __all__ = ["doctor"]
 
-_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "broken": ("✗", "bold red"), "absent": ("–", "dim")}
-_ASCII = {"✓": "+", "✗": "x", "–": "-"}
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "broken": ("✗", "bold red"), "absent": ("-", "dim")}
+_ASCII = {"✓": "+", "✗": "x"}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:

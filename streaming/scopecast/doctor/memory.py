@@ -1,4 +1,4 @@
-"""Is there shared memory enough, and is some of it held by the dead?"""
+"""The shared memory: whether there is enough, and whether some of it is held by the dead."""
 
 from __future__ import annotations
 

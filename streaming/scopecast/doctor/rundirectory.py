@@ -1,4 +1,4 @@
-"""The run directory, where publishers and viewers find each other: is it safe, writable, and free of the dead?"""
+"""The run directory, where publishers and viewers find each other: whether it is safe, and who is in it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scopecast.wire import PROTOCOL
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scopecast.doctor.finding import State
     from scopecast.runs import Entry
 
 __all__ = ["directory_if_usable", "members", "place", "sockets"]
@@ -78,7 +79,7 @@ def _fall_back(path: Path) -> Iterator[Finding]:
         return
     if not (base := os.environ.get("XDG_RUNTIME_DIR")):
         message = f"XDG_RUNTIME_DIR is not set, {path} is the fall-back: programs that have it set don't meet these"
-        state = "warning" if Path(f"/run/user/{os.getuid()}").is_dir() and path.is_relative_to("/tmp") else "ok"
+        state: State = "warning" if Path(f"/run/user/{os.getuid()}").is_dir() and path.is_relative_to("/tmp") else "ok"
         yield Finding(CHECK, state, message, f"export {ENVIRONMENT} for all of them" if state == "warning" else "")
     elif not Path(base).is_dir():
         message = f"XDG_RUNTIME_DIR is {base}, which is not there"
