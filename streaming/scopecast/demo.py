@@ -128,8 +128,12 @@ class Options:
             raise DemoError(f"the camera has 16 to 16384 pixels a side, not {self.width}x{self.height}")
         if self.timepoints < 1 or self.z < 1 or not self.channels:
             raise DemoError("a run needs at least one time point, one channel and one z plane")
-        if not 0.1 <= self.exposure <= 10_000 or self.interval < 0 or self.z_step <= 0:
-            raise DemoError("the exposure is 0.1 to 10000 ms, the interval is not negative, and the z step is positive")
+        # Written so that a "nan" is out of range as well.
+        if not (0.1 <= self.exposure <= 10_000 and 0 <= self.interval <= 86_400 and 0 < self.z_step <= 10_000):
+            raise DemoError(
+                "the exposure is 0.1 to 10000 ms, the interval is not negative (and at most a day), "
+                "and the z step is positive (and at most 10000 µm)"
+            )
         missing = [name for name in ("pymmcore_plus", "useq", "mm_test_adapters") if not importlib.util.find_spec(name)]
         if missing:
             names = ", ".join(missing)

@@ -1,8 +1,8 @@
 """``python -m soak [--seconds N] [--seed N] [--window | --no-window] [--json FILE]``: run it, and tell how it went.
 
-What is deterministic: who comes, in which kind and policy, when they are started, stopped, resumed, killed and ended, and
-the shapes, dtypes and pauses that each draws. What is not: how the system schedules the processes, and so which frame
-is on its way when a signal strikes. A seed that fails is worth several runs.
+What is deterministic: who comes, in which kind and policy, when they are started, stopped, resumed, killed and ended,
+and the shapes, dtypes and pauses that each draws. What is not: how the system schedules the processes, and so which
+frame is on its way when a signal strikes. A seed that fails is worth several runs.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ __all__ = ["Action", "Actor", "make_plan"]
 
 Verb = Literal["start", "stop", "resume", "kill", "end"]
 #: Seconds between two actions, at least and at most.
-_PAUSE = (0.15, 0.9)
+_PAUSE = (0.2, 1.2)
 #: How many may run at once; the machines of continuous integration have two cores.
 _MOST = {"producer": 3, "viewer": 3}
-_WEIGHTS: dict[Verb, int] = {"stop": 4, "kill": 3, "end": 2}
-_START_WEIGHT = 6
+_WEIGHTS: dict[Verb, int] = {"stop": 5, "kill": 2, "end": 1}
+_START_WEIGHT = 4
 #: Seconds that someone stays stopped: shorter and longer than the two after which a viewer is given up.
 _STOPPED = (0.3, 4.0)
 _KINDS = ("headless", "second")
@@ -95,7 +95,7 @@ def make_plan(seed: int, seconds: float, *, window: bool = False) -> list[Action
         actor = Actor(f"{role[0]}{number}", role, kind, policy, draw.randrange(2**32))._replace(**about)
         plan.append(Action(at, "start", actor))
         running.append(actor)
-        busy[actor.name] = at + 1.0  # it needs about that long to come up; some are hit before that all the same
+        busy[actor.name] = at + 3.0  # to come up and to do something; some are hit before that all the same
 
     # From the begin there is a pair of every kind and policy.
     if window:

@@ -40,7 +40,8 @@ class Verifier:
 
         def put_and_check(stream: LiveStream, frame: Any, plane: Any, *, magnitude: bool = False) -> None:
             put(stream, frame, plane, magnitude=magnitude)
-            self.check(f"frame {frame.sequence} of {stream.title}", plane, dict(zip(stream.axes, frame.index, strict=True)))
+            where = dict(zip(stream.axes, frame.index, strict=True))
+            self.check(f"frame {frame.sequence} of {stream.title}", plane, where)
             self.by_source[stream.source] = self.by_source.get(stream.source, 0) + 1
 
         LiveStream.put = put_and_check  # type: ignore[method-assign]

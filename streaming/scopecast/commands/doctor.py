@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scopecast.commands.errors import err
 from scopecast.doctor import Finding, diagnose
 
 __all__ = ["doctor"]
 
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "broken": ("✗", "bold red"), "absent": ("-", "dim")}
+_FILE_WIDTH = 240
 _ASCII = {"✓": "+", "✗": "x"}
 
 
@@ -24,13 +26,14 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
     The exit code is 1 if something that is installed can't work.
     """
-    err = Console(stderr=True, highlight=False)
     with err.status("looking") as status:
         findings = diagnose(watch=lambda name: status.update(f"looking at {name}"))
     if as_json:
         sys.stdout.write(json.dumps([finding._asdict() for finding in findings], indent=2) + "\n")
     else:
         out = Console(highlight=False)
+        if not out.is_terminal:
+            out = Console(highlight=False, width=_FILE_WIDTH)  # a finding a line, for grep
         out.print(_table(findings, out), _summary(findings), sep="\n")
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)

@@ -34,7 +34,7 @@ def versions() -> Iterator[Finding]:
         )
         yield Finding("versions", "warning", message, "pip install scopecast")
         return
-    supported = metadata.json.get("requires_python", "")
+    supported = str(metadata.json.get("requires_python", ""))
     python = ".".join(map(str, sys.version_info[:3]))
     if SpecifierSet(supported).contains(python, prereleases=True):
         yield Finding("versions", "ok", f"Python {python}, scopecast {scopecast.__version__}")
