@@ -22,7 +22,7 @@ from rich.text import Text
 
 import scopecast
 from scopecast.commands.doctor import doctor
-from scopecast.commands.errors import Commands, check_writable, err
+from scopecast.commands.errors import Commands, check_writable, err, write_text
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory
@@ -128,7 +128,7 @@ def demo(
         watch.close()
         out.print(_figures_table(figures, wanted))
         if json_file is not None:
-            json_file.write_text(json.dumps(figures.as_json(), indent=2) + "\n")
+            write_text(json_file, json.dumps(figures.as_json(), indent=2) + "\n")
         if screenshot is not None:
             ready.capture(screenshot)
             out.print(f"The window is saved as {screenshot}.")

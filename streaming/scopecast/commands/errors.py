@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,18 +16,19 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from scopecast.errors import ScopecastError
+from scopecast.errors import ScopecastError, ViewerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import FrameType
 
-__all__ = ["Commands", "check_writable", "err"]
+__all__ = ["Commands", "check_writable", "err", "write_text"]
 
 INTERRUPTED = 128 + signal.SIGINT
 #: What a mistake in the arguments exits with, as everywhere.
 MISUSED = 2
+_FAILURE = re.compile(r"\b\w*(Error|Exception)\b|could not|cannot|fatal", re.IGNORECASE)
 err = Console(stderr=True, highlight=False)
 
 
@@ -102,7 +104,17 @@ def _in_a_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if isinstance(error, MemoryError):
         return f"there is not enough memory: {lines[0]}; use smaller or fewer frames"
-    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
+    text = lines[0] if len(lines) == 1 else f"{lines[0]} {_cause(lines[1:])}"
+    if isinstance(error, ViewerStartError) and len(lines) > 1:
+        text = f"{text.rstrip('.')}; `scopecast doctor` looks for what is missing"
+    return text
+
+
+def _cause(log: Sequence[str]) -> str:
+    """Return the line of a log that tells why a program ended: its last one, unless another tells of a failure."""
+    if not _FAILURE.search(log[-1]):
+        return next((line for line in log if _FAILURE.search(line)), log[-1])
+    return log[-1]
 
 
 def _of_the_system(error: OSError) -> str:
@@ -133,6 +145,14 @@ def check_writable(*paths: Path | None) -> None:
         else:
             continue
         raise ScopecastError(f"{path} can't be written: {reason}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; an error names it, also where the disk is full only at the end."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["Ended", "Finding", "State", "mib", "run_bounded"]
 
@@ -84,19 +87,49 @@ def run_bounded(command: Sequence[str], timeout: float, environment: Mapping[str
     OSError
         If it can't be started.
     """
+    process: subprocess.Popen[bytes] | None = None
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            env={**os.environ, **environment},
-            # Ctrl-C in the terminal is for the doctor, which then kills the program.
-            start_new_session=sys.platform != "win32",
-        )
+        with _signals_later():  # a Ctrl-C while it is being started would leave it to nobody
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **environment},
+                start_new_session=sys.platform != "win32",  # Ctrl-C in the terminal is for the doctor
+            )
+        output, errors = process.communicate(timeout=timeout)
+        return Ended(process.returncode, _text(output), _text(errors))
     except subprocess.TimeoutExpired as error:
         return Ended(None, _text(error.stdout), _text(error.stderr))
-    return Ended(done.returncode, _text(done.stdout), _text(done.stderr))
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Put off Ctrl-C and its like to the end of the block, where what it made is known already.
+
+    By handlers of its own: a mask holds for this thread alone, and any other may take the signal for the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _text(written: bytes | None) -> str:
