@@ -90,7 +90,11 @@ def test_importing_the_producer_brings_little_beside_its_dependencies() -> None:
         *("scopecast", "msgspec", "numpy", "typing_extensions"),  # numpy: more of its own modules
     }
     not_yet = ("asyncio", "multiprocessing.shared_memory", "packaging", "rich", "typer", "unittest", "urllib.request")
-    run(sys.executable, "-c", f"import sys, scopecast; early = set({not_yet}) & set(sys.modules); assert not early, early")
+    run(
+        sys.executable,
+        "-c",
+        f"import sys, scopecast; early = set({not_yet}) & set(sys.modules); assert not early, early",
+    )
 
 
 def unsafe(source: str) -> Iterator[str]:
