@@ -225,7 +225,14 @@ class RunDirectory:
         return _private_directory(short_path()) / path.name
 
     def join(
-        self, role: Literal["publisher", "receiver"], kind: str, *, token: str = "", title: str = "", host: str = ""
+        self,
+        role: Literal["publisher", "receiver"],
+        kind: str,
+        *,
+        token: str = "",
+        title: str = "",
+        host: str = "",
+        key: str = "",
     ) -> Member:
         """Enter a new member, with its lock held and its intent written.
 
@@ -239,6 +246,8 @@ class RunDirectory:
             Its token; a new one by default.
         title, host
             What it calls itself, and the software that it runs in.
+        key
+            Its public CURVE key, where it has one.
         """
         entry = Entry(
             token=token or new_token(),
@@ -246,6 +255,7 @@ class RunDirectory:
             kind=kind,
             title=printable(title),
             host=printable(host),
+            key=printable(key),
             pid=os.getpid(),
             created=psutil.Process().create_time(),
             protocol=PROTOCOL,
