@@ -9,7 +9,9 @@ from scopecast.accounting import FrameCounts, Receipt, ReceiverStats, Skipped, S
 from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
 from scopecast.errors import (
     ClosedError,
+    FileError,
     ForkedError,
+    IncompleteFileError,
     ProtocolError,
     RuntimeDirectoryError,
     ScopecastError,
@@ -20,6 +22,7 @@ from scopecast.errors import (
     ViewerStartError,
 )
 from scopecast.publisher import Publisher, Reservation
+from scopecast.showing import show
 from scopecast.storage import BackendRegistry
 from scopecast.streams import FrameStream
 
@@ -29,9 +32,11 @@ __all__ = [
     "BackendRegistry",
     "ClosedError",
     "FijiStreamingBackend",
+    "FileError",
     "ForkedError",
     "FrameCounts",
     "FrameStream",
+    "IncompleteFileError",
     "NapariStreamingBackend",
     "ProtocolError",
     "Publisher",
@@ -48,4 +53,5 @@ __all__ = [
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
+    "show",
 ]

@@ -23,6 +23,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 import scopecast
+from scopecast.commands.show import show
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory
@@ -297,6 +298,11 @@ def _figures_table(figures: Figures, wanted: Options) -> Table:
 
 def _milliseconds(value: Percentiles) -> str:
     return f"{value.p50:.2f} / {value.p99:.2f} ms"
+
+
+# ---- commands of their own modules ----------------------------------------------------------------------------------
+
+app.command()(show)
 
 
 # ---- the run directory -----------------------------------------------------------------------------------------------
