@@ -24,6 +24,8 @@ from typer.core import TyperGroup
 
 import scopecast
 from scopecast.commands.show import show
+from scopecast.commands.terminal import help_of
+from scopecast.commands.watch import watch
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory
@@ -302,7 +304,8 @@ def _milliseconds(value: Percentiles) -> str:
 
 # ---- commands of their own modules ----------------------------------------------------------------------------------
 
-app.command()(show)
+for _command in (show, watch):
+    app.command(help=help_of(_command))(_command)
 
 
 # ---- the run directory -----------------------------------------------------------------------------------------------

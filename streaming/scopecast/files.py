@@ -33,6 +33,8 @@ __all__ = [
     "About",
     "ImageFile",
     "Plane",
+    "Sight",
+    "common_folder",
     "extension_of",
     "find_files",
     "name_axes",
@@ -108,6 +110,33 @@ class About:
             "units": self.units,
             "steps": self.steps,
         }
+
+
+class Sight(NamedTuple):
+    """What a file looked like at a moment; another sight, another content.
+
+    Attributes
+    ----------
+    size
+        In bytes; -1 if there is no file.
+    changed_ns
+        When its content was changed, in nanoseconds since the epoch.
+    file
+        Its number in the file system: another one was renamed into its place.
+    """
+
+    size: int
+    changed_ns: int
+    file: int
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Sight:
+        """Look at a file."""
+        try:
+            status = os.stat(path)  # noqa: PTH116 - strings too, and many of them
+        except OSError:
+            return cls(-1, 0, 0)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 class ImageFile(ABC):
@@ -273,6 +302,18 @@ def find_files(
         else:
             found[path] = None
     return list(found), others
+
+
+def common_folder(files: Sequence[Path]) -> Path | None:
+    """Return the folder that all files are below; None if there is none, as on several drives.
+
+    >>> str(common_folder([Path("/data/run1/a.tif"), Path("/data/run2/a.tif")]).as_posix())
+    '/data'
+    """
+    try:
+        return Path(os.path.commonpath([path.absolute().parent for path in files]))
+    except ValueError:
+        return None
 
 
 def name_axes(

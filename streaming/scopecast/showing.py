@@ -2,7 +2,8 @@
 
 A `Showing` decides for each file which stream it joins:
 
-- Files whose names give axes (``t000_c1.tif``, or the user's own pattern) are one stack for each folder.
+- Files whose names give axes (``t000_c1.tif``, or the user's own pattern) are one stack; those of several folders
+  differ by an axis ``folder``.
 - Files whose names say nothing lie side by side along an axis ``file``, as long as they have the same axes, channels
   and pixel size.
 - A file whose own axes are also in its name has a stream of its own: nobody can tell which of the two is meant.
@@ -21,8 +22,8 @@ import numpy as np
 from scopecast.accounting import Receipt, Skipped
 from scopecast.arrays import as_array, split_planes
 from scopecast.axes import MAX_LABEL, axes_from_path, axis_name, check_axes
-from scopecast.errors import FileError, ScopecastError, ViewerStartError
-from scopecast.files import find_files, open_image
+from scopecast.errors import FileError, IncompleteFileError, ScopecastError, ViewerStartError
+from scopecast.files import Sight, common_folder, find_files, open_image
 from scopecast.hub import KEPT_STREAMS
 from scopecast.launch import end_viewers, find_or_start_viewer, known_viewers, viewers_started_here
 from scopecast.publisher import Publisher
@@ -130,9 +131,20 @@ def show(
         planes = _planes_of(what, dims, where, rgb)
     else:
         files = find_files(paths)[0]
-    with opened_viewer(viewer), Showing(
-        viewer, title=title, pattern=pattern, dims=dims, where=where, about=about, timeout=timeout, lone=len(files) == 1
-    ) as showing:
+    with (
+        opened_viewer(viewer),
+        Showing(
+            viewer,
+            title=title,
+            pattern=pattern,
+            dims=dims,
+            where=where,
+            about=about,
+            timeout=timeout,
+            root=common_folder(files),
+            lone=len(files) == 1,
+        ) as showing,
+    ):
         if paths is None:
             frames, reason = showing.array(planes, title or "array")
             (skipped.append(Skipped(title or "array", reason)) if reason else sent.append(title or "array"))
@@ -288,7 +300,7 @@ class Showing:
     timeout
         Seconds to wait for a viewer that makes no room.
     root
-        The folder that the files are below: labels along the axis ``file`` are relative to it.
+        The folder that all files are below; files of the folders in it differ by an axis ``folder``.
     lone
         Whether only one file comes, which then needs no axis ``file``.
     policy
@@ -317,7 +329,13 @@ class Showing:
         self._labels: dict[str, Path] = {}
         self.notes: dict[str, list[str]] = {}
 
-    def file(self, path: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+    def file(
+        self,
+        path: Path,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        *,
+        settled: bool = True,
+    ) -> int:
         """Show a file.
 
         Parameters
@@ -326,6 +344,9 @@ class Showing:
             The file.
         progress
             Called with the planes done and the planes in all, before the first and after each.
+        settled
+            False for a file that another program may be writing: its last plane is read first, and nothing is shown
+            that was read while the file changed.
 
         Returns
         -------
@@ -334,25 +355,34 @@ class Showing:
 
         Raises
         ------
+        IncompleteFileError
+            If the file ends too early, or changed while it was read.
         FileError
-            If it can't be shown; the text says why.
+            If it can't be shown for another reason; the text says why.
         ScopecastError
             If no viewer is left to show it.
         ViewerLagging
             If an attached viewer made no room within the timeout.
         """
         frames = 0
+        before = Sight.of(path)
         with open_image(path, dims=self.dims) as image:
-            for note in image.about.notes:
-                self.notes.setdefault(note, []).append(path.name)
-            axes, stream = self._place(path, image)
             total = len(image)
+            if not settled and total > 1:
+                image.read(total - 1)
+            placed: tuple[dict[str, AxisValue], FrameStream] | None = None
             progress(0, total)
             for number in range(total):
                 plane = image.read(number)
+                if not settled and Sight.of(path) != before:
+                    raise IncompleteFileError("it changed while it was read")
                 if plane is not None:
+                    placed = placed or self._place(path, image)
+                    axes, stream = placed
                     frames += self._offer(plane.array, {**axes, **plane.axes}, stream, plane.dims, str(path))
                 progress(number + 1, total)
+            for note in image.about.notes:
+                self.notes.setdefault(note, []).append(path.name)
         return frames
 
     def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:
@@ -395,23 +425,25 @@ class Showing:
     def _place(self, path: Path, image: ImageFile) -> tuple[dict[str, AxisValue], FrameStream]:
         """Return where a file's planes belong besides their own axes, and in which stream."""
         about, own = image.about, set(image.about.sizes)
-        named = axes_from_path(printable(path.name), self.pattern)
-        if self._lone and self.pattern is None:
-            named = {}
-        if named and not own & set(named):
-            folder = path.absolute().parent
-            key: object = ("folder", folder, tuple(sorted(own)))
-            return dict(named), self._stream(key, folder.name or str(folder), about.stream())
-        if named or self._lone:
-            key = ("alone", path.absolute(), tuple(about.sizes))
-            return {}, self._stream(key, path.name, about.stream())
-        stream = about.stream()
-        key = ("files", tuple(about.sizes), repr(stream))
-        folder = self._root or path.absolute().parent
-        return {"file": self._label(path)}, self._stream(key, folder.name or "files", stream)
+        described = about.stream()
+        folder = path.absolute().parent
+        named = {} if self._lone and self.pattern is None else axes_from_path(printable(path.name), self.pattern)
+        if self._lone and not named or own & set(named):
+            return {}, self._stream(("alone", path.absolute(), tuple(about.sizes)), path.name, described)
+        root = self._root or folder
+        if not named:
+            key = ("files", tuple(about.sizes), repr(described))
+            return {"file": self._label(path)}, self._stream(key, root.name or "files", described)
+        if "c" in named:  # the channels of one file are not those of the stack
+            described = {**described, "channels": (), "colors": ()}
+        axes: dict[str, AxisValue] = dict(named)
+        if folder != root and "folder" not in axes:
+            axes["folder"] = self._label(folder)
+        key = ("named", root, tuple(sorted(own)), repr(described))
+        return axes, self._stream(key, root.name or str(root), described)
 
     def _label(self, path: Path) -> str:
-        """Return what a file is called along the axis ``file``: always the same, and like no other's."""
+        """Return what a file or folder is called along its axis: always the same, and like no other's."""
         path = path.absolute()
         name = printable(path.name)
         if self._root is not None and path.is_relative_to(self._root):

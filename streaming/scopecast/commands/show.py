@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from scopecast.commands.terminal import AXES_HELP, VIEWER_HELP, count, err, out, report, say_notes, shorten
 from scopecast.errors import FileError
-from scopecast.files import find_files
+from scopecast.files import common_folder, find_files
 from scopecast.showing import Showing, opened_viewer, split_axes_option
 
-__all__ = ["AXES_HELP", "VIEWER_HELP", "check_calibration", "count", "err", "out", "report", "say_notes", "show"]
-
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-VIEWER_HELP: Final = "What shows them: napari, or another viewer that is installed; headless has no window."
-AXES_HELP: Final = (
-    r"How the axes are read from the files' names, as a regular expression: 't(?P<t>\\d+)_(?P<c>[A-Za-z]+)'. Names such "
-    "as img_t003_c1_z05.tif are understood without. Or the axes of stacks that don't name their own: 'tzyx'."
-)
-_MOST_NAMES: Final = 3
+__all__ = ["check_calibration", "show"]
 
 
 def show(
@@ -65,6 +53,7 @@ def show(
                 dims=dims,
                 about=about,
                 timeout=timeout,
+                root=common_folder(found),
                 lone=len(found) == 1,
             ) as showing,
         ):
@@ -72,7 +61,7 @@ def show(
             everything = bar.add_task("files", total=len(found), visible=len(found) > 1)
             planes = bar.add_task("planes", visible=False)
             for file in found:
-                name = file.name if len(file.name) < 40 else f"…{file.name[-38:]}"
+                name = shorten(file.name)
 
                 def progress(done: int, total: int, name: str = name) -> None:
                     bar.update(planes, completed=done, total=total, visible=total > 1, description=name)
@@ -111,25 +100,3 @@ def check_calibration(pixel_size: float | None, z_step: float | None) -> dict[st
     if z_step is not None:
         about["steps"] = {"z": z_step}
     return about
-
-
-def report(file: Path, error: Exception, console: Console) -> None:
-    """Say in a line why a file is not shown."""
-    console.print(Text.assemble(("not shown: ", "bold red"), f"{file}: {error}"), soft_wrap=True)
-
-
-def say_notes(notes: dict[str, list[str]], console: Console) -> None:
-    """Say what the files' readers want the user to know, each once, with the files that it is about."""
-    for note, names in notes.items():
-        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > 3 else "")
-        console.print(Text.assemble(("note: ", "bold"), f"{listed}: {note}"), soft_wrap=True)
-    notes.clear()
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> count(1, "plane"), count(3, "plane")
-    ('1 plane', '3 planes')
-    """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
