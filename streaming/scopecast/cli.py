@@ -23,6 +23,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 import scopecast
+from scopecast.commands.replay import replay
 from scopecast.commands.show import show
 from scopecast.commands.terminal import help_of
 from scopecast.commands.watch import watch
@@ -304,7 +305,7 @@ def _milliseconds(value: Percentiles) -> str:
 
 # ---- commands of their own modules ----------------------------------------------------------------------------------
 
-for _command in (show, watch):
+for _command in (show, watch, replay):
     app.command(help=help_of(_command))(_command)
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from scopecast.accounting import FrameCounts
     from scopecast.axes import AxisValue
-    from scopecast.files import ImageFile
+    from scopecast.files import ImageFile, Plane
     from scopecast.publisher import Policy
     from scopecast.streams import FrameStream
 
@@ -46,6 +46,8 @@ START_S: Final = 90.0
 _BREAK_OFF_S: Final = 3.0
 _WITHOUT_WINDOW: Final = frozenset({"headless"})
 _NO_VIEWER: Final = "no viewer"
+#: What may happen to a frame that nobody waits for, and is counted.
+_ACCEPTED: Final = frozenset({"no room", "opening"})
 
 
 def show(
@@ -323,10 +325,12 @@ class Showing:
     ) -> None:
         self.viewer, self.title, self.pattern, self.dims = viewer, title, pattern, dims
         self._where, self._about, self._root, self._lone = dict(where), dict(about), root, lone
-        self._timeout, self._policy = timeout, policy
+        self._timeout, self._policy, self._opened = timeout, policy, False
+        self._accepted = _ACCEPTED if policy == "latest" else frozenset()
         self._publisher: Publisher | None = None
         self._streams: dict[object, FrameStream] = {}
         self._labels: dict[str, Path] = {}
+        self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
         self.notes: dict[str, list[str]] = {}
 
     def file(
@@ -370,20 +374,24 @@ class Showing:
             total = len(image)
             if not settled and total > 1:
                 image.read(total - 1)
-            placed: tuple[dict[str, AxisValue], FrameStream] | None = None
             progress(0, total)
             for number in range(total):
                 plane = image.read(number)
                 if not settled and Sight.of(path) != before:
                     raise IncompleteFileError("it changed while it was read")
                 if plane is not None:
-                    placed = placed or self._place(path, image)
-                    axes, stream = placed
-                    frames += self._offer(plane.array, {**axes, **plane.axes}, stream, plane.dims, str(path))
+                    frames += self.plane(image, plane)
                 progress(number + 1, total)
-            for note in image.about.notes:
-                self.notes.setdefault(note, []).append(path.name)
         return frames
+
+    def plane(self, image: ImageFile, plane: Plane) -> int:
+        """Show what was read of a file that is open; return how many frames it had. Raises as `file` does."""
+        if self._placed is None or self._placed[0] is not image:
+            for note in image.about.notes:
+                self.notes.setdefault(note, []).append(image.path.name)
+            self._placed = (image, *self._place(image.path, image))
+        _, axes, stream = self._placed
+        return self._offer(plane.array, {**axes, **plane.axes}, stream, plane.dims, str(image.path))
 
     def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:
         """Show an array as a stream of its own, plane by plane; return how many those were, or why it is not shown."""
@@ -408,6 +416,9 @@ class Showing:
         colour: bool | None = None,
     ) -> int:
         assert self._publisher is not None
+        if self._policy == "latest" and not self._opened:  # else the first frames would be skipped, until it is open
+            self._publisher.open(array.shape, array.dtype, wait=self._timeout)
+            self._opened = True
         try:
             outcome = self._publisher.offer(
                 array, axes={**self._where, **axes}, dims=dims, stream=stream, path=path, rgb=colour
@@ -418,7 +429,7 @@ class Showing:
             raise ScopecastError(f"no {self.viewer} viewer is left to show it: its window was closed")
         if outcome.reason == "larger than the budget":
             raise FileError(f"its planes of {array.nbytes / 2**20:.0f} MiB are too large for the shared memory")
-        if outcome.reason:
+        if outcome.reason and outcome.reason not in self._accepted:
             raise FileError(outcome.reason)
         return outcome.frames
 
@@ -471,6 +482,7 @@ class Showing:
         if self._publisher is not None:
             self._publisher.close()
         self._streams.clear()
+        self._opened, self._placed = False, None
         self._publisher = Publisher(
             self.viewer,
             title=self.title or title,
@@ -504,7 +516,7 @@ class Showing:
             msg = f"the {self.viewer} viewer has not taken {left} frames within {self._timeout:g} s"
             raise ScopecastError(msg)
         counts = self._publisher.stats().frames
-        if counts.dropped:
+        if counts.dropped and self._policy == "every":
             msg = f"the {self.viewer} viewer ended before it had {counts.dropped} of {counts.published} frames"
             raise ScopecastError(msg)
 

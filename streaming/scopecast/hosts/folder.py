@@ -113,9 +113,10 @@ class FolderWatch:
         if not folder.is_dir():
             raise FileError(f"{folder} is a file; name the folder" if folder.exists() else f"there is no folder {folder}")
         self.folder, self.pattern, self.recursive = folder.absolute(), pattern, recursive
-        self._existing, self._poll, self._clock = existing, poll, clock
+        self._poll, self._clock = poll, clock
         self._candidates: dict[Path, _Candidate] = {}
-        self._settled: dict[Path, Sight] = {}  # what was shown, given up, or there before
+        # What was shown, given up, or there before; taken now, as a viewer may take a while to open.
+        self._settled = {} if existing else {path: Sight.of(path) for path in self._list()}
         self._leases_work = False
         self._next_scan = 0.0
 
@@ -146,8 +147,6 @@ class FolderWatch:
         """
         import watchfiles
 
-        if not self._existing:
-            self._settled = {path: Sight.of(path) for path in self._list()}
         changes = watchfiles.watch(
             self.folder,
             watch_filter=None,
@@ -173,7 +172,7 @@ class FolderWatch:
             if not began:
                 began = True
                 yield None
-            for path in [path for path, it in self._candidates.items() if it.next_look <= self._clock()]:
+            for path in self._due():
                 if (news := self.look(path, show)) is not None:
                     yield news
                 if stop is not None and stop.is_set():
@@ -224,6 +223,12 @@ class FolderWatch:
             self._candidates[path] = _Candidate(sight, now, now)
         elif candidate.sight != sight:
             candidate.next_look = now
+
+    def _due(self) -> list[Path]:
+        """Return the files to look at now, in the order in which they were written."""
+        now = self._clock()
+        due = [(it.sight.changed_ns, natural_key(path), path) for path, it in self._candidates.items()]
+        return [path for _, _, path in sorted(due) if self._candidates[path].next_look <= now]
 
     # ---- is it complete? -----------------------------------------------------------------------------------------
 
