@@ -178,7 +178,7 @@ class ImageFile(ABC):
             If it can't be decoded.
         """
 
-    def time_s(self, number: int) -> float | None:  # noqa: ARG002 - for files that know
+    def time_s(self, number: int) -> float | None:
         """Return when a plane was recorded, in seconds since the recording began; None if the file does not say."""
         return None
 
@@ -389,7 +389,7 @@ def read_exactly(descriptor: int, offset: int, shape: tuple[int, ...], dtype: np
         If the file ends before.
     """
     array = np.empty(shape, dtype)
-    target = memoryview(array.reshape(-1).view(np.uint8))
+    target = array.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(target):
         if hasattr(os, "preadv"):
@@ -464,10 +464,8 @@ class _Npy(ImageFile):
         made = np.empty(plane[::-1], self._dtype)
         for place in np.ndindex(*rest[:-1]):
             start = int(np.ravel_multi_index((*place, 0), rest))
-            block = read_exactly(
-                self._file.fileno(), self._offset + start * nbytes, (rest[-1], *row), self._dtype
-            )
-            made[place] = block[(slice(None), *(int(at) for at in index[::-1]))]
+            block = read_exactly(self._file.fileno(), self._offset + start * nbytes, (rest[-1], *row), self._dtype)
+            made[place] = block[(..., *(int(at) for at in index[::-1]))]
         return Plane(made.transpose(), axes)
 
     def close(self) -> None:
@@ -490,7 +488,7 @@ class _Picture(ImageFile):
     def __len__(self) -> int:
         return 1
 
-    def read(self, number: int) -> Plane:  # noqa: ARG002 - there is one
+    def read(self, number: int) -> Plane:
         array = self._decode()
         if array.ndim == 3 and array.shape[2] not in (3, 4):
             array = array[..., 0]  # grey with transparency

@@ -16,7 +16,9 @@ import numpy as np
 __all__ = ["OmeImage", "imagej_colors", "micrometers", "read_ome", "unique_names"]
 
 _MICROMETERS: Final = {
-    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometers", "micrometre"), 1.0),
+    **dict.fromkeys(
+        ("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometers", "micrometre"), 1.0
+    ),
     **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-3),
     **dict.fromkeys(("mm", "millimeter", "millimeters"), 1e3),
     **dict.fromkeys(("cm", "centimeter"), 1e4),

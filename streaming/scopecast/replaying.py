@@ -50,8 +50,8 @@ class Recording:
     """What was recorded, in order of time.
 
     The times are, in this order: those that `fps` makes; those of the files' metadata (OME's DeltaT, Micro-Manager's
-    ElapsedTime, ImageJ's frame interval; Micro-Manager's ``metadata.txt`` beside them); the dates of the files, if there
-    are several; 10 frames per second.
+    ElapsedTime, ImageJ's frame interval; Micro-Manager's ``metadata.txt`` beside them); the dates of several files;
+    10 frames per second.
 
     Parameters
     ----------
@@ -68,6 +68,8 @@ class Recording:
     source : str
         Where the times come from, as a user would say it.
     files : list of Path
+    unreadable : list of (Path, FileError)
+        Those that can't be opened.
     scale_um : float
         Size of a pixel in µm, if ``metadata.txt`` tells it; else 0.
 
@@ -85,6 +87,7 @@ class Recording:
         self.files = sorted(find_files([path])[0], key=natural_key)
         if not self.files:
             raise FileError(f"there are no images in {path}")
+        self.unreadable: list[tuple[Path, FileError]] = []
         self.scale_um = 0.0
         self._dims = dims
         self.moments, self.source = self._times(path, fps)
@@ -101,9 +104,14 @@ class Recording:
             return _in_order(known), f"recorded times, from {_METADATA}"
         moments: list[tuple[float | None, Path, int | None]] = []
         offset = last = interval = 0.0
-        for position, file in enumerate(self.files):
-            with open_image(file, dims=self._dims) as image:
-                times = [image.time_s(number) for number in range(len(image))]
+        for position, file in enumerate(tuple(self.files)):
+            try:
+                with open_image(file, dims=self._dims) as image:
+                    times = [image.time_s(number) for number in range(len(image))]
+            except FileError as error:
+                self.unreadable.append((file, error))
+                self.files.remove(file)
+                continue
             told = [moment for moment in times if moment is not None and math.isfinite(moment)]
             if not position and len(times) == 1 and not told and len(self.files) > 1:
                 # A series of single images: what they say is in their names and dates, and need not be opened for it.
@@ -116,6 +124,8 @@ class Recording:
                 interval = (max(told) - min(told)) / (len(told) - 1)
             moments += [(None if at is None else at + offset, file, number) for number, at in enumerate(times)]
             last = max([last, *told])
+        if not moments:
+            raise FileError(f"nothing of {path} can be played: {self.unreadable[0][0].name}: {self.unreadable[0][1]}")
         if fps is None:
             spread = {at for at, _, _ in moments if at is not None}
             if all(at is not None for at, _, _ in moments) and len(spread) > 1:
@@ -124,7 +134,9 @@ class Recording:
             if len({moment.time_s for moment in dated}) > 1 and all(number is None for _, _, number in moments):
                 return _in_order(dated), "the files' dates, as they hold no times: a copy may have others"
         rate = fps or DEFAULT_FPS
-        source = f"{rate:g} frames/s, as asked for" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"
+        source = (
+            f"{rate:g} frames/s, as asked for" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"
+        )
         return [Moment(at / rate, file, number) for at, (_, file, number) in enumerate(moments)], source
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -32,6 +31,7 @@ from scopecast.wire import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from scopecast.accounting import FrameCounts
     from scopecast.axes import AxisValue
@@ -228,12 +228,12 @@ def _given(
 
 
 def _planes_of(
-    data: Any, dims: str | None, where: Mapping[str, AxisValue], rgb: bool | None
+    data: Any, dims: str | Sequence[str] | None, where: Mapping[str, AxisValue], rgb: bool | None
 ) -> Iterator[tuple[dict[str, int | str], Any]]:
     """Take an array apart; one that is stored in chunks (dask, zarr, h5py) is read plane by plane."""
-    if dims is None and isinstance(names := getattr(data, "dims", None), tuple):  # xarray
-        if all(isinstance(name, str) for name in names) and {"y", "x"} <= set(names):
-            dims = names  # type: ignore[assignment] - split_planes takes both
+    said = getattr(data, "dims", ())  # xarray's
+    if dims is None and isinstance(said, tuple) and {"y", "x"} <= set(said) and all(isinstance(it, str) for it in said):
+        dims = said
     chunked = not isinstance(data, np.ndarray) and hasattr(data, "chunks") and len(getattr(data, "shape", ())) > 2
     if not chunked:
         return split_planes(as_array(data), dims=dims, axes=where, rgb=rgb)
@@ -439,11 +439,11 @@ class Showing:
         described = about.stream()
         folder = path.absolute().parent
         named = {} if self._lone and self.pattern is None else axes_from_path(printable(path.name), self.pattern)
-        if self._lone and not named or own & set(named):
+        if (self._lone and not named) or own & set(named):
             return {}, self._stream(("alone", path.absolute(), tuple(about.sizes)), path.name, described)
         root = self._root or folder
         if not named:
-            key = ("files", tuple(about.sizes), repr(described))
+            key: tuple[object, ...] = ("files", tuple(about.sizes), repr(described))
             return {"file": self._label(path)}, self._stream(key, root.name or "files", described)
         if "c" in named:  # the channels of one file are not those of the stack
             described = {**described, "channels": (), "colors": ()}
@@ -462,11 +462,11 @@ class Showing:
         label, number = name[-MAX_LABEL:], 1
         while self._labels.setdefault(label, path) != path:
             number += 1
-            label = f"{name[-MAX_LABEL + 8:]} ({number})"
+            label = f"{name[-MAX_LABEL + 8 :]} ({number})"
         return label
 
     def _stream(self, key: object, title: str, about: dict[str, Any]) -> FrameStream:
-        """Return the stream of a key; a new one if there is none, of a new publisher if a viewer would drop the oldest."""
+        """Return the stream of a key; of a new publisher where viewers would drop the oldest."""
         stream = self._streams.get(key)
         if stream is None:
             if self._publisher is None or len(self._streams) >= KEPT_STREAMS:

@@ -30,8 +30,21 @@ __all__ = ["TiffImage", "check_structure"]
 
 # tifffile's letters, see tifffile.TIFF.AXES_NAMES; the others, such as Q and I, are axes without a meaning.
 _NAMES: Final = {
-    **{"T": "t", "C": "c", "Z": "z", "P": "p", "R": "p", "Y": "y", "X": "x", "S": "s"},
-    **{"A": "angle", "V": "view", "H": "phase", "E": "lambda", "L": "exposure", "M": "tile", "F": "lifetime"},
+    "T": "t",
+    "C": "c",
+    "Z": "z",
+    "P": "p",
+    "R": "p",
+    "Y": "y",
+    "X": "x",
+    "S": "s",
+    "A": "angle",
+    "V": "view",
+    "H": "phase",
+    "E": "lambda",
+    "L": "exposure",
+    "M": "tile",
+    "F": "lifetime",
 }
 # PhotometricInterpretation: RGB, separated (CMYK is decoded as it is), YCbCr, CIELab.
 _COLOURED: Final = (2, 5, 6, 8)
@@ -61,7 +74,9 @@ class TiffImage(ImageFile):
     def _describe(self, dims: str | Sequence[str] | None) -> None:
         tiff = self._tiff
         # Of a set of files only the planes of this one: the others are files of their own.
-        mine = [series for series in tiff.series if any(page is not None and page.parent is tiff for page in _of(series))]
+        mine = [
+            series for series in tiff.series if any(page is not None and page.parent is tiff for page in _of(series))
+        ]
         if not mine:
             raise FileError("it has no image")
         first = mine[0]
@@ -93,7 +108,7 @@ class TiffImage(ImageFile):
     def _name(
         self, dims: str | Sequence[str] | None, outer: tuple[str, ...]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Name the `outer` axis of the images, if there is one, and those before a read's own, those of length 1 too."""
+        """Name the `outer` axis of the images, if there is one, and those before a read's own."""
         named = [*outer, *(_NAMES.get(letter, "") for letter in self._axes)]
         lengths = [*(2 for _ in outer), *self._shape[: len(self._axes)]]
         if "s" in named:  # pages of one colour each
@@ -183,6 +198,7 @@ class TiffImage(ImageFile):
         return image, {name: int(place) for name, place in zip(self._names, index, strict=True)}
 
     def read(self, number: int) -> Plane | None:
+        """Read a plane; see `ImageFile.read`."""
         image, where = self._place(number)
         series = self._images[image]
         shape = self._shape[len(self._axes) :]
@@ -214,6 +230,7 @@ class TiffImage(ImageFile):
         return Plane(array, axes, tuple(name or next(free) for name in inside))
 
     def time_s(self, number: int) -> float | None:
+        """Return when a plane was recorded; see `ImageFile.time_s`."""
         image, where = self._place(number)
         if self._ome:
             about = self._ome_of(image)
@@ -227,6 +244,7 @@ class TiffImage(ImageFile):
         return where["t"] * self._interval if self._interval and "t" in where else None
 
     def close(self) -> None:
+        """Close the file. Idempotent."""
         self._stack.close()
 
 
@@ -238,14 +256,14 @@ def _of(series: Any) -> list[Any]:
 def _same(series: list[Any]) -> list[Any]:
     """Return the images that can be shown as the positions of one stack: all, or the first alone."""
     first = series[0]
-    form = (first.get_shape(False), first.get_axes(False), first.dtype)  # noqa: FBT003 - tifffile's
-    alike = all((it.get_shape(False), it.get_axes(False), it.dtype) == form for it in series)  # noqa: FBT003
-    return series if alike and not {"P", "R"} & set(first.get_axes(False)) else [first]  # noqa: FBT003
+    form = (first.get_shape(False), first.get_axes(False), first.dtype)
+    alike = all((it.get_shape(False), it.get_axes(False), it.dtype) == form for it in series)
+    return series if alike and not {"P", "R"} & set(first.get_axes(False)) else [first]
 
 
 def _split(series: Any) -> tuple[str, tuple[int, ...], str]:
     """Return the axes before those of a page, the full shape, and the axes of a page."""
-    axes, shape = str(series.get_axes(False)), tuple(int(n) for n in series.get_shape(False))  # noqa: FBT003
+    axes, shape = str(series.get_axes(False)), tuple(int(n) for n in series.get_shape(False))
     wanted = int(np.prod(series.keyframe.shape, dtype=np.int64))
     for start in range(len(axes) - 1, -1, -1):
         inside = axes[start:]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import Annotated
 
 import typer
 from rich.live import Live
 from rich.text import Text
 
-from scopecast.commands.terminal import AXES_HELP, VIEWER_HELP, count, err, out, report, say_notes
+from scopecast.commands.terminal import AxesOption, TitleOption, ViewerOption, count, err, out, report, say_notes
 from scopecast.replaying import Recording, parse_speed, play
 from scopecast.showing import Showing, opened_viewer, split_axes_option
 
@@ -28,9 +28,9 @@ def replay(
         float | None, typer.Option(metavar="F", help="Frames per second, in place of the recorded times.")
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin anew at the end, until Ctrl-C.")] = False,
-    axes: Annotated[str | None, typer.Option(metavar="PATTERN", help=AXES_HELP)] = None,
-    viewer: Annotated[str, typer.Option(metavar="KIND", help=VIEWER_HELP)] = "napari",
-    title: Annotated[str, typer.Option(help="What the layers are called; by default the file or folder.")] = "",
+    axes: AxesOption = None,
+    viewer: ViewerOption = "napari",
+    title: TitleOption = "",
 ) -> None:
     """Show a recording as if it were acquired now, each frame at its time. Ctrl-C ends it.
 
@@ -42,7 +42,9 @@ def replay(
     dims, pattern, _ = split_axes_option(axes)
     recording = Recording(path, dims=dims, fps=fps)
     about = {"scale": (recording.scale_um,) * 2, "units": "um"} if recording.scale_um else {}
-    failed: list[Path] = []
+    failed = [file for file, _ in recording.unreadable]
+    for file, error in recording.unreadable:
+        report(file, error, err)
     frames = 0
     behind = 0.0
     with (
@@ -65,7 +67,8 @@ def replay(
         if not fps or math.isinf(pace):
             pace_text = pace_text or "at its own speed"
         out.print(
-            f"Replaying {path} {pace_text}".rstrip() + f": {count(total, 'frame')}{length}. Times: {recording.source}."
+            f"Replaying {path} {pace_text}".rstrip() + f": {count(total, 'frame')}{length}. Times: {recording.source}.",
+            soft_wrap=True,
         )
 
         def tell_failed(file: Path, error: Exception) -> None:

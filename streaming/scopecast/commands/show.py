@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scopecast.commands.terminal import AXES_HELP, VIEWER_HELP, count, err, out, report, say_notes, shorten
+from scopecast.commands.terminal import (
+    AxesOption,
+    PixelSizeOption,
+    TitleOption,
+    ViewerOption,
+    ZStepOption,
+    check_calibration,
+    count,
+    err,
+    out,
+    report,
+    say_notes,
+    shorten,
+)
 from scopecast.errors import FileError
 from scopecast.files import common_folder, find_files
 from scopecast.showing import Showing, opened_viewer, split_axes_option
 
-__all__ = ["check_calibration", "show"]
+__all__ = ["show"]
 
 
 def show(
@@ -20,13 +33,11 @@ def show(
         list[str],
         typer.Argument(metavar="FILES…", help="Images (TIFF, PNG, JPEG, NPY), folders of them, patterns ('*.tif')."),
     ],
-    axes: Annotated[str | None, typer.Option(metavar="PATTERN", help=AXES_HELP)] = None,
-    viewer: Annotated[str, typer.Option(metavar="KIND", help=VIEWER_HELP)] = "napari",
-    title: Annotated[str, typer.Option(help="What the layers are called; by default the file or its folder.")] = "",
-    pixel_size: Annotated[
-        float | None, typer.Option(metavar="µm", help="Size of a pixel in µm, where the files don't say it (or wrongly).")
-    ] = None,
-    z_step: Annotated[float | None, typer.Option(metavar="µm", help="Distance of the z planes in µm, likewise.")] = None,
+    axes: AxesOption = None,
+    viewer: ViewerOption = "napari",
+    title: TitleOption = "",
+    pixel_size: PixelSizeOption = None,
+    z_step: ZStepOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for a viewer that takes nothing more.")] = 30.0,
 ) -> None:
     """Show image files in the viewer that runs, or in a new one.
@@ -80,23 +91,3 @@ def show(
     out.print(f"Shown in {viewer}: {count(shown, 'file')}, {count(frames, 'plane')}{not_shown}{left_out}.")
     if failed:
         raise typer.Exit(1)
-
-
-def check_calibration(pixel_size: float | None, z_step: float | None) -> dict[str, Any]:
-    """Return what the options say of sizes, as arguments of a stream.
-
-    Raises
-    ------
-    ValueError
-        If one is not positive.
-    """
-    about: dict[str, Any] = {}
-    for name, value in (("--pixel-size", pixel_size), ("--z-step", z_step)):
-        if value is not None and not 0 < value < 1e9:
-            msg = f"{name} is a length in µm, such as 0.65; not {value:g}"
-            raise ValueError(msg)
-    if pixel_size is not None:
-        about.update(scale=(pixel_size, pixel_size), units="um")
-    if z_step is not None:
-        about["steps"] = {"z": z_step}
-    return about

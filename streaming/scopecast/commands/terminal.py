@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AXES_HELP", "VIEWER_HELP", "count", "err", "help_of", "out", "report", "say_notes", "shorten"]
+__all__ = [
+    "AxesOption",
+    "PixelSizeOption",
+    "TitleOption",
+    "ViewerOption",
+    "ZStepOption",
+    "check_calibration",
+    "count",
+    "err",
+    "help_of",
+    "out",
+    "report",
+    "say_notes",
+    "shorten",
+]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-VIEWER_HELP: Final = "What shows them: napari, or another viewer that is installed; headless has no window."
-AXES_HELP: Final = (
-    r"How axes are read from the files' names, as a regular expression: 't(?P<t>\d+)_(?P<c>[A-Za-z]+)'. Names such as "
-    "img_t003_c1_z05.tif are understood without. Or the axes of stacks that don't name their own: 'tzyx'."
-)
+AxesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help=r"How axes are read from the files' names, as a regular expression: 't(?P<t>\d+)_(?P<c>[A-Za-z]+)'. Names "
+        "such as img_t003_c1_z05.tif are understood without. Or the axes of stacks that don't name their own: 'tzyx'.",
+    ),
+]
+ViewerOption = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND", help="What shows them: napari, or another viewer that is installed; headless has no window."
+    ),
+]
+TitleOption = Annotated[str, typer.Option(help="What the layers are called; by default the file or the folder.")]
+PixelSizeOption = Annotated[
+    float | None, typer.Option(metavar="µm", help="Size of a pixel in µm, where the files don't say it, or wrongly.")
+]
+ZStepOption = Annotated[
+    float | None, typer.Option(metavar="µm", help="Distance of the z planes in µm, where the files don't say it.")
+]
 _MOST_NAMES: Final = 3
 
 
@@ -59,3 +90,23 @@ def shorten(name: str, most: int = 40) -> str:
     '…ng_name.tif'
     """
     return name if len(name) <= most else f"…{name[-most + 1 :]}"
+
+
+def check_calibration(pixel_size: float | None, z_step: float | None) -> dict[str, Any]:
+    """Return what the options say of sizes, as arguments of a stream.
+
+    Raises
+    ------
+    ValueError
+        If one is not positive.
+    """
+    about: dict[str, Any] = {}
+    for name, value in (("--pixel-size", pixel_size), ("--z-step", z_step)):
+        if value is not None and not 0 < value < 1e9:
+            msg = f"{name} is a length in µm, such as 0.65; not {value:g}"
+            raise ValueError(msg)
+    if pixel_size is not None:
+        about.update(scale=(pixel_size, pixel_size), units="um")
+    if z_step is not None:
+        about["steps"] = {"z": z_step}
+    return about

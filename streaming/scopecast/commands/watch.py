@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import Annotated
 
 import typer
 from rich.live import Live
 from rich.text import Text
 
-from scopecast.commands.show import check_calibration
-from scopecast.commands.terminal import AXES_HELP, VIEWER_HELP, count, err, out, report, say_notes, shorten
+from scopecast.commands.terminal import (
+    AxesOption,
+    PixelSizeOption,
+    TitleOption,
+    ViewerOption,
+    ZStepOption,
+    check_calibration,
+    count,
+    err,
+    out,
+    report,
+    say_notes,
+    shorten,
+)
 from scopecast.errors import FileError, ScopecastError
 from scopecast.hosts.folder import FolderWatch
 from scopecast.showing import Showing, opened_viewer, split_axes_option
@@ -20,16 +32,14 @@ __all__ = ["watch"]
 
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that images are written to.")],
-    axes: Annotated[str | None, typer.Option(metavar="PATTERN", help=AXES_HELP)] = None,
+    axes: AxesOption = None,
     pattern: Annotated[str, typer.Option(metavar="GLOB", help="Only files with such names: '*_processed.tif'.")] = "*",
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="The folders below it, too.")] = False,
     existing: Annotated[bool, typer.Option("--existing", help="Also show what is there already.")] = False,
-    viewer: Annotated[str, typer.Option(metavar="KIND", help=VIEWER_HELP)] = "napari",
-    title: Annotated[str, typer.Option(help="What the layers are called; by default the folder.")] = "",
-    pixel_size: Annotated[
-        float | None, typer.Option(metavar="µm", help="Size of a pixel in µm, where the files don't say it (or wrongly).")
-    ] = None,
-    z_step: Annotated[float | None, typer.Option(metavar="µm", help="Distance of the z planes in µm, likewise.")] = None,
+    viewer: ViewerOption = "napari",
+    title: TitleOption = "",
+    pixel_size: PixelSizeOption = None,
+    z_step: ZStepOption = None,
     poll: Annotated[
         bool, typer.Option("--poll", help="Look at the folder all the time: quicker on network drives.")
     ] = False,

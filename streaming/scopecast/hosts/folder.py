@@ -109,9 +109,13 @@ class FolderWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if importlib.util.find_spec("watchfiles") is None:
-            raise FileError("watching a folder needs watchfiles, which is not installed; pip install 'scopecast[files]'")
+            raise FileError(
+                "watching a folder needs watchfiles, which is not installed; pip install 'scopecast[files]'"
+            )
         if not folder.is_dir():
-            raise FileError(f"{folder} is a file; name the folder" if folder.exists() else f"there is no folder {folder}")
+            raise FileError(
+                f"{folder} is a file; name the folder" if folder.exists() else f"there is no folder {folder}"
+            )
         self.folder, self.pattern, self.recursive = folder.absolute(), pattern, recursive
         self._poll, self._clock = poll, clock
         self._candidates: dict[Path, _Candidate] = {}
@@ -131,7 +135,7 @@ class FolderWatch:
         Parameters
         ----------
         show
-            Shows a file; raises IncompleteFileError for one that is not complete, FileError for one that can't be shown.
+            Shows a file; raises IncompleteFileError if it is not complete, FileError if it can't be shown.
         stop
             Ends the watch.
 
