@@ -22,9 +22,9 @@ from scopecast.errors import (
     ViewerStartError,
 )
 from scopecast.publisher import Publisher, Reservation
-from scopecast.showing import show
 from scopecast.storage import BackendRegistry
 from scopecast.streams import FrameStream
+from scopecast.viewing import show
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from scopecast.commands.terminal import AxesOption, TitleOption, ViewerOption, count, err, out, report, say_notes
 from scopecast.replaying import Recording, parse_speed, play
-from scopecast.showing import Showing, opened_viewer, split_axes_option
+from scopecast.showing import Showing
+from scopecast.viewing import opened_viewer, split_axes_option
 
 __all__ = ["replay"]
 

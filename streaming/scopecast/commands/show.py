@@ -23,7 +23,8 @@ from scopecast.commands.terminal import (
 )
 from scopecast.errors import FileError
 from scopecast.files import common_folder, find_files
-from scopecast.showing import Showing, opened_viewer, split_axes_option
+from scopecast.showing import Showing
+from scopecast.viewing import opened_viewer, split_axes_option
 
 __all__ = ["show"]
 

@@ -25,7 +25,8 @@ from scopecast.commands.terminal import (
 )
 from scopecast.errors import FileError, ScopecastError
 from scopecast.hosts.folder import FolderWatch
-from scopecast.showing import Showing, opened_viewer, split_axes_option
+from scopecast.showing import Showing
+from scopecast.viewing import opened_viewer, split_axes_option
 
 __all__ = ["watch"]
 
