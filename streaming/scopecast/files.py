@@ -353,8 +353,8 @@ def name_axes(
     if dims is not None:
         names = tuple(name for name in map(axis_name, dims) if name not in ("y", "x", "s"))
         if len(names) != unnamed or len(set(names)) != unnamed:
-            shown = dims if isinstance(dims, str) else ", ".join(dims)
-            raise FileError(f"axes {shown!r} name {len(names)} axes besides y and x, and the file has {unnamed}")
+            shown = repr(dims) if isinstance(dims, str) else ", ".join(dims)
+            raise FileError(f"axes {shown} name {len(names)} axes besides y and x, and the file has {unnamed}")
         return names, ()
     if not unnamed:
         return (), ()

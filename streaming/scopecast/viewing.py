@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from scopecast.accounting import Receipt, Skipped
-from scopecast.arrays import as_array, split_planes
+from scopecast.arrays import as_array, check_dtype, split_planes
 from scopecast.axes import axes_from_path, axis_name, check_axes
 from scopecast.errors import FileError, ViewerStartError
 
@@ -215,6 +215,8 @@ def _planes_of(
     said = getattr(data, "dims", ())  # xarray's
     if dims is None and isinstance(said, tuple) and {"y", "x"} <= set(said) and all(isinstance(it, str) for it in said):
         dims = said
+    if hasattr(data, "dtype"):
+        check_dtype(data.dtype)
     chunked = not isinstance(data, np.ndarray) and hasattr(data, "chunks") and len(getattr(data, "shape", ())) > 2
     if not chunked:
         return split_planes(as_array(data), dims=dims, axes=where, rgb=rgb)
