@@ -283,7 +283,8 @@ class FolderWatch:
             return 0.0
         # Network drives refuse every lease: a refusal counts where one was granted before.
         quiet = PATIENCE_S if writing and self._leases_work else SETTLE_S
-        return 0.0 if unchanged_s >= quiet else min(SETTLE_S, quiet - unchanged_s)
+        left = quiet - unchanged_s
+        return 0.0 if left < 0.001 else min(SETTLE_S, left)
 
     def _failed(self, path: Path, candidate: _Candidate, error: FileError) -> News | None:
         candidate.tries += 1
