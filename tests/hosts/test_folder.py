@@ -77,8 +77,14 @@ def viewer() -> Iterator[Viewer]:
         yield made
 
 
+def planes(viewer: Viewer) -> dict[tuple[int, ...], np.ndarray]:
+    """What the newest stream has by now; a stream is announced before its first frame."""
+    streams = viewer.streams
+    return planes_of(streams[-1]) if streams and streams[-1].stacks else {}
+
+
 def stamps(viewer: Viewer) -> dict[tuple[int, ...], tuple[int, int, int]]:
-    return {index: check_stamp(plane) for index, plane in planes_of(viewer.streams[-1]).items()}
+    return {index: check_stamp(plane) for index, plane in planes(viewer).items()}
 
 
 # ---- with the system's own word --------------------------------------------------------------------------------------
@@ -90,7 +96,7 @@ def test_files_join_one_stack_as_they_come(viewer: Viewer, tmp_path: Path):
         for t in range(3):
             tifffile.imwrite(tmp_path / f"img_t{t:03d}.tif", stamped(t))
             assert watching.next() == News("shown", tmp_path / f"img_t{t:03d}.tif")
-        viewer.wait_for(lambda: viewer.streams and len(planes_of(viewer.streams[0])) == 3)
+        viewer.wait_for(lambda: len(planes(viewer)) == 3)
         assert stamps(viewer) == {(t,): (t, 0, 0) for t in range(3)}
 
 
@@ -118,9 +124,9 @@ def test_half_a_file_is_never_shown(viewer: Viewer, tmp_path: Path, extension: s
         assert writer.line() == "closed"
         while (news := watching.next()).verdict != "shown":
             assert news.verdict == "incomplete"
-        viewer.wait_for(lambda: viewer.streams and planes_of(viewer.streams[0]))
+        viewer.wait_for(lambda: planes(viewer))
         assert viewer.streams[0].received == 1
-        (plane,) = planes_of(viewer.streams[0]).values()
+        (plane,) = planes(viewer).values()
         if extension != ".jpg":
             assert check_stamp(plane) == (5, 0, 0)
 
@@ -133,7 +139,7 @@ def test_a_file_renamed_into_its_place_is_shown_at_once(viewer: Viewer, tmp_path
         tifffile.imwrite(tmp_path / "other.part", stamped(2))
         (tmp_path / "other.part").replace(tmp_path / "img_t1.tif")  # in the place of the first
         assert watching.next() == News("shown", tmp_path / "img_t1.tif")
-        viewer.wait_for(lambda: viewer.streams and stamps(viewer) == {(1,): (2, 0, 0)})
+        viewer.wait_for(lambda: stamps(viewer) == {(1,): (2, 0, 0)})
 
 
 def test_a_file_that_is_written_again_is_shown_again(viewer: Viewer, tmp_path: Path):
@@ -141,7 +147,7 @@ def test_a_file_that_is_written_again_is_shown_again(viewer: Viewer, tmp_path: P
         for t in range(3):
             tifffile.imwrite(tmp_path / "latest.tif", stamped(t))
             assert watching.next().verdict == "shown"
-            viewer.wait_for(lambda t=t: viewer.streams and stamps(viewer) == {(0,): (t, 0, 0)})
+            viewer.wait_for(lambda t=t: stamps(viewer) == {(0,): (t, 0, 0)})
 
 
 def test_a_stack_that_grows_is_shown_with_what_it_has(viewer: Viewer, tmp_path: Path):
@@ -150,7 +156,7 @@ def test_a_stack_that_grows_is_shown_with_what_it_has(viewer: Viewer, tmp_path: 
         writer.close()
         while watching.next().verdict != "shown":
             pass
-        viewer.wait_for(lambda: viewer.streams and len(planes_of(viewer.streams[-1])) == 3)
+        viewer.wait_for(lambda: len(planes(viewer)) == 3)
         assert stamps(viewer) == {(0, t): (t, 0, 0) for t in range(3)}
 
 
@@ -162,7 +168,7 @@ def test_folders_below_are_watched_if_asked_for(viewer: Viewer, tmp_path: Path):
             tifffile.imwrite(folder / "skip_t0.tif", stamped(9))
             tifffile.imwrite(folder / "img_t0.tif", stamped(0, number))
             assert watching.next() == News("shown", folder / "img_t0.tif")
-        viewer.wait_for(lambda: viewer.streams and len(stamps(viewer)) == 2)
+        viewer.wait_for(lambda: len(stamps(viewer)) == 2)
         (stream,) = viewer.streams
         assert stream.axes == ("folder", "t")
         assert list(stream.about.labels["folder"]) == ["run/Pos0", "run/Pos1"]
@@ -181,7 +187,7 @@ def test_what_cannot_be_watched_says_why(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="there is no folder"):
         FolderWatch(tmp_path / "none")
-    with pytest.raises(FileError, match="is no folder"):
+    with pytest.raises(FileError, match="is a file; name the folder"):
         FolderWatch(tmp_path / "file")
 
 
@@ -302,18 +308,21 @@ def test_the_command_shows_reports_and_ends_with_ctrl_c(tmp_path: Path):
         viewer_process() as other,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
     ):
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == f"Watching {tmp_path}; Ctrl-C ends it.\n"
-        tifffile.imwrite(tmp_path / "img_t0.part", stamped(1))
-        content = (tmp_path / "img_t0.part").read_bytes()
-        (tmp_path / "img_t0.part").rename(tmp_path / "img_t0.tif")
-        (tmp_path / "cut.part").write_bytes(content[:-100])
-        (tmp_path / "cut.part").rename(tmp_path / "cut.tif")
-        line = process.stderr.readline()
-        assert line.startswith(f"not complete, tried again: {tmp_path / 'cut.tif'}: it has ")
-        process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=30)
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == f"Watching {tmp_path}; Ctrl-C ends it.\n"
+            tifffile.imwrite(tmp_path / "img_t0.part", stamped(1))
+            content = (tmp_path / "img_t0.part").read_bytes()
+            (tmp_path / "img_t0.part").rename(tmp_path / "img_t0.tif")
+            (tmp_path / "cut.part").write_bytes(content[:-100])
+            (tmp_path / "cut.part").rename(tmp_path / "cut.tif")
+            line = process.stderr.readline()
+            assert line.startswith(f"not complete, tried again: {tmp_path / 'cut.tif'}: it has ")
+            process.send_signal(signal.SIGINT)
+            printed, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
         assert process.returncode == 130, errors
         assert printed == f"Shown in headless: 1 file of {tmp_path}.\n"
         assert "Traceback" not in errors

@@ -249,14 +249,15 @@ def test_an_interrupted_show_leaves_nothing_behind(when: str, tmp_path: Path, ru
         text=True,
     )
     with process:
-        if when == "while the viewer starts":
-            wait_until(lambda: list(runtime_dir.glob("launch-*")), timeout=40)
-        else:
-            wait_until(
-                lambda: [entry for entry in RunDirectory().living("publisher") if entry.state == "ready"], timeout=60
-            )
-        process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate(timeout=40)
+        try:
+            if when == "while the viewer starts":
+                wait_until(lambda: list(runtime_dir.glob("launch-*")), timeout=40)
+            else:
+                wait_until(lambda: any(it.state == "ready" for it in RunDirectory().living("publisher")), timeout=60)
+            process.send_signal(signal.SIGINT)
+            printed, _ = process.communicate(timeout=40)
+        finally:
+            process.kill()
     assert process.returncode == 130, printed
     assert "Traceback" not in printed
     assert not list(runtime_dir.glob("*.json"))

@@ -28,7 +28,7 @@ __all__ = [
     "shorten",
 ]
 
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
 AxesOption = Annotated[
