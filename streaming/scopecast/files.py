@@ -223,6 +223,8 @@ def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None
         size = file.stat().st_size
         if file.is_dir():
             raise FileError("it is a folder")
+        if extension in (".roi", ".roi.zip"):
+            raise FileError("regions of interest can't be shown from files yet")
         if extension not in EXTENSIONS:
             raise FileError(f"extension {extension!r}" if extension else "it has no extension")
         if not size:
