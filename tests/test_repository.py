@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"scopecast": ROOT / "streaming" / "scopecast", "scopecast_viewers": ROOT / "viewers" / "scopecast_viewers"}
 # What only viewers and hosts need, by import name.
 HEAVY = (
+    "PIL",
     "PyQt6",
+    "imagecodecs",
+    "imageio",
     "imagej",
     "jpype",
     "napari",
@@ -32,6 +35,7 @@ HEAVY = (
     "superqt",
     "tifffile",
     "vispy",
+    "watchfiles",
 )
 
 
