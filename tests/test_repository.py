@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"scopecast": ROOT / "streaming" / "scopecast", "scopecast_viewers": ROOT / "viewers" / "scopecast_viewers"}
 # What only viewers and hosts need, by import name.
 HEAVY = (
+    "PIL",
     "PyQt6",
+    "imagecodecs",
+    "imageio",
     "imagej",
     "jpype",
     "napari",
@@ -33,6 +36,7 @@ HEAVY = (
     "superqt",
     "tifffile",
     "vispy",
+    "watchfiles",
 )
 
 

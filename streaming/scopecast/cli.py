@@ -22,6 +22,10 @@ from rich.text import Text
 import scopecast
 from scopecast.commands.doctor import doctor
 from scopecast.commands.errors import Commands, check_writable, err, write_text
+from scopecast.commands.replay import replay
+from scopecast.commands.show import show
+from scopecast.commands.terminal import help_of
+from scopecast.commands.watch import watch
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory
@@ -239,6 +243,12 @@ def _figures_table(figures: Figures, wanted: Options) -> Table:
 
 def _milliseconds(value: Percentiles) -> str:
     return f"{value.p50:.2f} / {value.p99:.2f} ms"
+
+
+# ---- commands of their own modules ----------------------------------------------------------------------------------
+
+for _command in (show, watch, replay):
+    app.command(help=help_of(_command))(_command)
 
 
 # ---- the run directory -----------------------------------------------------------------------------------------------
