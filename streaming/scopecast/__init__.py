@@ -19,8 +19,10 @@ from scopecast.errors import (
     ViewerLagging,
     ViewerStartError,
 )
+from scopecast.filemanager import FileManager
 from scopecast.publisher import Publisher, Reservation
-from scopecast.storage import BackendRegistry
+from scopecast.storage import BackendRegistry, ReadOnlyBackend, StorageBackend
+from scopecast.stores import DiskBackend, MemoryBackend
 from scopecast.streams import FrameStream
 
 __version__ = "0.1.0"
@@ -28,13 +30,17 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendRegistry",
     "ClosedError",
+    "DiskBackend",
     "FijiStreamingBackend",
+    "FileManager",
     "ForkedError",
     "FrameCounts",
     "FrameStream",
+    "MemoryBackend",
     "NapariStreamingBackend",
     "ProtocolError",
     "Publisher",
+    "ReadOnlyBackend",
     "Receipt",
     "ReceiverStats",
     "Reservation",
@@ -44,6 +50,7 @@ __all__ = [
     "SharedMemoryError",
     "Skipped",
     "Stats",
+    "StorageBackend",
     "StreamingBackend",
     "UnsupportedDtypeError",
     "ViewerLagging",
