@@ -23,16 +23,23 @@ SOURCES = {"scopecast": ROOT / "streaming" / "scopecast", "scopecast_viewers": R
 # What only viewers and hosts need, by import name.
 HEAVY = (
     "PyQt6",
+    "exengine",
+    "imageio",
     "imagej",
     "jpype",
     "napari",
+    "pandas",
+    "polystore",
     "pymmcore_plus",
+    "pytest",
     "qtpy",
     "scipy",
     "scyjava",
     "superqt",
     "tifffile",
+    "useq",
     "vispy",
+    "zarr",
 )
 
 
