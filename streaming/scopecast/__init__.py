@@ -20,6 +20,7 @@ from scopecast.errors import (
     ViewerStartError,
 )
 from scopecast.filemanager import FileManager
+from scopecast.live_core import live
 from scopecast.publisher import Publisher, Reservation
 from scopecast.storage import BackendRegistry, ReadOnlyBackend, StorageBackend
 from scopecast.stores import DiskBackend, MemoryBackend
@@ -55,4 +56,5 @@ __all__ = [
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
+    "live",
 ]

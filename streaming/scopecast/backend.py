@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, TypeVar
 
 from scopecast.accounting import Receipt, Skipped, Stats
 from scopecast.annotations import keywords_of
@@ -25,7 +25,7 @@ from scopecast.storage import register_backend
 from scopecast.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from scopecast.axes import AxisValue
     from scopecast.publisher import Reservation
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["FijiStreamingBackend", "NapariStreamingBackend", "StreamingBackend"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _PREFIX = re.compile(r"\A[a-z][a-z0-9]{0,13}_\Z")
 _IMAGES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"})
@@ -356,6 +357,27 @@ class StreamingBackend:
                 self._publisher.end_stream(self._run)
         except Exception as error:  # noqa: BLE001 - see frame_ready
             self._failed("the end of a sequence", error)
+
+    def attempt(self, what: str, work: Callable[..., T], *arguments: Any) -> T | None:
+        """Do something for the live view; an error is counted and logged, never raised into the acquisition.
+
+        Parameters
+        ----------
+        what
+            What it is, for the log: ``"a snap"``.
+        work
+            Called with `arguments`.
+
+        Returns
+        -------
+        object
+            What `work` returns; None if it failed.
+        """
+        try:
+            return work(*arguments)
+        except Exception as error:  # noqa: BLE001 - see frame_ready
+            self._failed(what, error)
+            return None
 
     def _failed(self, what: str, error: Exception) -> None:
         self.errors += 1
