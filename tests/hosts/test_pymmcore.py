@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import signal
 from pathlib import Path
@@ -17,8 +18,9 @@ from scopecast import StreamingBackend, live
 from scopecast.testing import Observer
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
-mm_test_adapters = pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
+pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
 
+import mm_test_adapters
 from pymmcore_plus import CMMCorePlus
 from useq import MDAEvent, MDASequence
 
@@ -196,7 +198,6 @@ def test_events_of_the_autofocus_make_no_frames(core: CMMCorePlus, observer: Obs
         autofocus_plan={"autofocus_motor_offset": 1.0, "axes": ("p",)},
         time_plan={"interval": 0, "loops": 2},
     )
-    assert len(list(sequence)) == 8 or len(list(sequence)) > 4
     with by_live(core, observer, [sequence]) as backend:
         observer.wait_for(lambda: len(observer.ended) == 1)
         assert backend.flush(10)
@@ -233,26 +234,24 @@ def test_several_cameras_are_told_apart_by_name(core: CMMCorePlus, observer: Obs
     assert [each.axes for each in seen] == [{"cam": cam, "t": t} for t in range(2) for cam in ("Left", "Right")]
 
 
-def test_a_run_that_is_cancelled_ends_its_stream(core: CMMCorePlus, observer: Observer):
-    def stop_at_the_third(image: Any, event: MDAEvent) -> None:
-        if event.index["t"] == 2:
-            core.mda.set_paused(True)
-            assert core.mda.is_paused()
-            core.mda.cancel()
-
+def test_a_run_that_is_paused_goes_on_and_one_that_is_cancelled_ends_its_stream(core: CMMCorePlus, observer: Observer):
     with all_live(core, observer) as backend:
-        core.mda.events.frameReady.connect(stop_at_the_third)
-        try:
-            core.run_mda(MDASequence(time_plan={"interval": 0.05, "loops": 200})).join(60)
-        finally:
-            core.mda.events.frameReady.disconnect(stop_at_the_third)
+        thread = core.run_mda(MDASequence(time_plan={"interval": 0.02, "loops": 1000}))
+        observer.wait_for(lambda: len(observer.seen) >= 3)
+        core.mda.set_paused(True)
+        paused = len(observer.seen)
+        core.mda.set_paused(False)
+        observer.wait_for(lambda: len(observer.seen) > paused + 2)
+        core.mda.cancel()
+        thread.join(60)
+        assert not thread.is_alive()
         observer.wait_for(lambda: len(observer.ended) == 1)
         core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 2}))
         observer.wait_for(lambda: len(observer.ended) == 2)
         assert backend.flush(10)
         assert (backend.errors, backend.stats().balanced) == (0, True)
-    assert observer.seen[0].stream.sizes == [200]
-    assert 3 <= len(observer.seen) < 20
+    assert observer.seen[0].stream.sizes == [1000]
+    assert len(observer.seen) < 1000
 
 
 # ---- live mode and snaps -----------------------------------------------------------------------------------------
@@ -311,7 +310,8 @@ def test_nothing_of_the_live_view_reaches_the_runner(core: CMMCorePlus, caplog: 
         assert came == [0, 1, 2, 3, 0, 1]
         assert backend.errors >= 5
     assert "ClosedError" in caplog.text
-    assert not [record for record in caplog.records if record.name.startswith(("pymmcore", "psygnal"))]
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert {record.name for record in told} == {"scopecast.backend"}
 
 
 @pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
