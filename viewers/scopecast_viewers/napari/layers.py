@@ -410,7 +410,7 @@ class LiveLayers:
             live for live in self._layers.values() if (id(live.stack), live.channel, live.place.get("cam")) == mine
         ]
         if fields:
-            if new.layer.rgb is False:
+            if not new.rank and not new.layer.rgb:  # labels have no contrast
                 new.share(fields[0])
                 self.viewer.layers.link_layers([fields[0].layer, new.layer], _LINKED)
             self.spread = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ndv
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NdvDisplay", "StackData"]
 
 TICK_MS = 30
+QUIET_TICKS = 10
 
 
 class StackData(ndv.DataWrapper):
@@ -30,7 +32,14 @@ class StackData(ndv.DataWrapper):
 
     def __init__(self, stream: LiveStream, stack: Stack) -> None:
         self.stream, self.stack = stream, stack
+        self.reads = 0
         super().__init__(stack.view())
+
+    def isel(self, index: Mapping[int, int | slice]) -> np.ndarray:
+        """Return a part of the data; ndv asks for it on a thread of its own."""
+        part = super().isel(index)
+        self.reads += 1
+        return part
 
     @classmethod
     def supports(cls, obj: object) -> bool:
@@ -58,7 +67,8 @@ class NdvDisplay(Display):
 
     def __init__(self) -> None:
         self.pool = PlanePool()
-        self._asked: list[Callable[[], None]] = []
+        self._asked: deque[Callable[[], None]] = deque()
+        self._reads = self._quiet = 0
         self._closing = self._changed = False
         self._shown: StackData | None = None
         self._shape: tuple[int, ...] = ()
@@ -85,13 +95,20 @@ class NdvDisplay(Display):
         self.pool.close()
 
     def _tick(self, receiver: Receiver) -> None:
-        while self._asked:
-            self._asked.pop(0)()
         if self._closing or not self._window.isVisible():
             QApplication.quit()
         elif self._changed:
             self._changed = False
             self._show(receiver)
+        elif self._asked and self._settled():
+            self._asked.popleft()()
+
+    def _settled(self) -> bool:
+        """Whether ndv, which reads on a thread of its own, has asked for nothing for some ticks."""
+        reads = 0 if self._shown is None else self._shown.reads
+        self._quiet = self._quiet + 1 if reads == self._reads else 0
+        self._reads = reads
+        return self._quiet >= QUIET_TICKS
 
     def _show(self, receiver: Receiver) -> None:
         streams = [stream for stream in receiver.streams if stream.newest is not None]
@@ -114,7 +131,7 @@ class NdvDisplay(Display):
             self._shown.data_changed.emit()
         self._shape = stack.full_shape
         newest = zip(stack.axes, index, stack.origin, strict=True)
-        where = {axis: at - low for axis, (name, at, low) in enumerate(newest) if name != "c"}
+        where = {name: at - low for name, at, low in newest if name != "c"}  # the sliders are known by name
         self._viewer.display_model.current_index.update(where)
         stream.log.paint([tag])
 
