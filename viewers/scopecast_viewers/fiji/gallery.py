@@ -70,8 +70,7 @@ class Gallery:
             for stack in stream.stacks if stream.key not in self.closed else ():
                 image = self._images.get(id(stack))
                 if image is not None:
-                    if image.due:
-                        image.update()
+                    self._update(image)
                 elif id(stack) in self.problems or not stack.layout.planes:
                     continue
                 elif opened:
@@ -87,6 +86,18 @@ class Gallery:
             title = stream.about.title or stream.title
             self.problems[id(stack)] = f"{title} can't be shown: {type(error).__name__}: {error}"
             logger.exception("%s can't be shown", title)
+
+    def _update(self, image: Hyperstack) -> None:
+        try:
+            if image.due:
+                image.update()
+                self.problems.pop(id(image.stack), None)
+        except Exception as error:
+            # The other images go on; what went wrong is in the log once, and in the list of streams.
+            problem = f"{image.title} can't be brought up to date: {type(error).__name__}: {error}"
+            if self.problems.get(id(image.stack)) != problem:
+                self.problems[id(image.stack)] = problem
+                logger.exception("%s can't be brought up to date", image.title)
 
     def _close_gone(self, streams: tuple[LiveStream, ...]) -> None:
         wanted = {id(stack) for stream in streams for stack in stream.stacks}

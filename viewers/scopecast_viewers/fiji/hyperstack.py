@@ -61,8 +61,9 @@ class Hyperstack:
         self._waiting_for_paint = False
         self._painting: dict[int, Tag] = {}
         self.paints_ms: list[float] = []
-        self.strip = Strip(self.follow)
         self.imp: Any = self._make()
+        self._canvas = java("scopecast.LiveCanvas")(self.imp, listener("java.lang.Runnable", run=self._on_paint))
+        self.strip = Strip(self._canvas, self.follow)
         self._number = int(self.imp.getCurrentSlice())  # where the sliders were last put, by us or by the user
         self._open()
 
@@ -87,8 +88,7 @@ class Hyperstack:
 
     def _make(self) -> Any:
         channels, slices, frames = self._folding.dimensions
-        title = java("ij.WindowManager").getUniqueName(self.title)
-        imp = java("ij.ImagePlus")(title, self._slices.live)
+        imp = java("ij.ImagePlus")(_unused(self.title), self._slices.live)
         imp.setDimensions(channels, slices, frames)
         imp.setCalibration(self._calibration())
         imp.setProperty("Info", self._info())
@@ -99,8 +99,7 @@ class Hyperstack:
 
     def _open(self) -> None:
         self._look.settle(self.imp, self._folding.dimensions[0])
-        canvas = java("scopecast.LiveCanvas")(self.imp, listener("java.lang.Runnable", run=self._on_paint))
-        window = java("ij.gui.StackWindow")(self.imp, canvas)
+        window = java("ij.gui.StackWindow")(self.imp, self._canvas)
         window.add(self.strip.panel)
         window.pack()
         self.update()
@@ -300,3 +299,12 @@ class Hyperstack:
         """Close the window, without a question."""
         self.imp.changes = False
         self.imp.close()
+
+
+def _unused(title: str) -> str:
+    """Return a title that no open image has."""
+    image = java("ij.WindowManager").getImage
+    number = 1
+    while image(title if number == 1 else f"{title}-{number}") is not None:
+        number += 1
+    return title if number == 1 else f"{title}-{number}"

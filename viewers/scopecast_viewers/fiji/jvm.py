@@ -220,4 +220,5 @@ def _let_go_at_exit() -> None:
     """End the process without waiting for Java's own threads: the user's plugins may have any."""
     import jpype.config
 
-    jpype.config.destroy_jvm = False
+    # With `destroy_jvm` alone, JPype would halt the process in the middle of Python's own end.
+    jpype.config.onexit = False

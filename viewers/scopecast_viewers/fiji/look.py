@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jpype
 import numpy as np
 
 from scopecast_viewers.colors import GRAY, channel_color
@@ -87,7 +88,7 @@ class Look:
                 imp.getProcessor().setLut(java("ij.process.LUT").createLutFromColor(wanted))
             return color != GRAY
         lut = imp.getChannelLut(channel + 1)
-        if before is not None and int(lut.getRGB(255)) != int(_decode(before).getRGB()):
+        if before is not None and _brightest(lut) != int(_decode(before).getRGB()):
             return False  # the user has chosen another
         fresh = java("ij.process.LUT").createLutFromColor(wanted)
         fresh.min, fresh.max = lut.min, lut.max
@@ -117,3 +118,8 @@ def _set_limits(imp: Any, composite: bool, channel: int, limits: tuple[float, fl
     lut = imp.getChannelLut(channel + 1)
     lut.min, lut.max = limits
     imp.setChannelLut(lut, channel + 1)
+
+
+def _brightest(lut: Any) -> int:
+    """Return the colour of the highest value, 0xAARRGGBB as a signed number."""
+    return int(lut.getRGB(jpype.JInt(255)))

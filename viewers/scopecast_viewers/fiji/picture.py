@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
 
@@ -38,14 +38,14 @@ def save_picture(path: str, done: Callable[[str], None]) -> None:
     timer.start()
 
 
-def _take(windows: list[object], path: str) -> None:
+def _take(windows: list[Any], path: str) -> None:
     if not windows:
         raise RuntimeError("no window of ImageJ is open")
     toolkit = java("java.awt.Toolkit").getDefaultToolkit()
     toolkit.sync()
     area = None
     for window in windows:
-        bounds = window.getBounds()  # type: ignore[attr-defined] - a Java object
+        bounds = window.getBounds()
         area = bounds if area is None else area.union(bounds)
     assert area is not None
     area.grow(_MARGIN, _MARGIN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.status import figures_of, state_of
@@ -23,6 +23,8 @@ class Strip:
 
     Parameters
     ----------
+    canvas
+        The image's canvas, which it is as wide as.
     follow
         Called with whether the sliders are to follow, when the user has decided.
 
@@ -32,8 +34,8 @@ class Strip:
         To be added to the image's window.
     """
 
-    def __init__(self, follow: Callable[[bool], None]) -> None:
-        self.panel = java("java.awt.Panel")(java("java.awt.BorderLayout")(6, 0))
+    def __init__(self, canvas: Any, follow: Callable[[bool], None]) -> None:
+        self.panel = java("scopecast.LiveStrip")(canvas)
         self._label = java("java.awt.Label")("waiting for frames")
         self.box = java("java.awt.Checkbox")("follow", True)
         font = java("java.awt.Font")("SansSerif", 0, 12)
@@ -45,8 +47,6 @@ class Strip:
         )
         self.panel.add(self._label, "Center")
         self.panel.add(self.box, "East")
-        # As wide as the image, whatever the text: the window must not change its size with every figure.
-        self.panel.setPreferredSize(java("java.awt.Dimension")(120, 24))
 
     @property
     def text(self) -> str:
