@@ -153,6 +153,10 @@ class FijiDisplay(Display):
         if self.pool is not None:
             self.pool.close()
 
+    def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
+        """Images, and regions of interest."""
+        return kind in ("image", "rois")
+
     def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> Plane:
         """Copy a frame into a Java array."""
         assert self.pool is not None

@@ -12,6 +12,7 @@ from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.folding import Folding
 from scopecast_viewers.fiji.look import Look
 from scopecast_viewers.fiji.pixels import form_of
+from scopecast_viewers.fiji.rois import RoiOverlay
 from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
 
@@ -52,6 +53,8 @@ class Hyperstack:
         self.following = True
         self.form = form_of(np.dtype(stream.sent_as[id(stack)]), rgb=len(stack.plane_shape) == 3)
         self._look = Look(stream, stack)
+        self.rois = RoiOverlay(stream)
+        self._documents = -1
         self._folding = self._fold()
         self._slices = Slices(stream, stack, self.form, self._folding)
         self._version = -1
@@ -139,6 +142,8 @@ class Hyperstack:
         waited = time.monotonic() - self._updated_at
         if self._waiting_for_paint and waited < MAX_WAIT_S:
             return False
+        if self._documents != self.stream.annotations.received:
+            return True
         return self._version != self.stack.version or self._number != self.imp.getCurrentSlice()
 
     def update(self) -> None:
@@ -154,6 +159,8 @@ class Hyperstack:
         if folding != self._folding:
             self._grow(folding)
         changed = self._look.settle(imp, folding.dimensions[0])
+        self._documents = self.stream.annotations.received
+        self.rois.update(imp, folding)
         tags = self._tags(self._target())
         if self._go(self._target()):
             self._shown = tags  # ImageJ has read all channels there
