@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from children import wait_until
+from fiji_folder import make_fiji
 from receivers import stamped, viewer_process
 from scopecast import FijiStreamingBackend, Publisher
 from scopecast.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHAPE = (64, 48)
 pytestmark = pytest.mark.timeout(180)
@@ -88,7 +93,7 @@ def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
             "ImageJ could not be fetched from http://127.0.0.1:9/net/imagej/ij",
             id="no network",
         ),
-        pytest.param({"SCOPECAST_JAVA_OPTIONS": "-Xmx1k"}, "could not be started on the Java in", id="Java fails"),
+        pytest.param({"SCOPECAST_JAVA_OPTIONS": "-Xmx1k"}, "Too small maximum heap", id="Java fails"),
     ],
 )
 def test_what_is_missing_is_said_once_and_the_producer_goes_on(environment, said, tmp_path, monkeypatch, caplog):
@@ -107,8 +112,6 @@ def test_what_is_missing_is_said_once_and_the_producer_goes_on(environment, said
 
 def test_a_fiji_folder_is_started_by_pyimagej(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """PyImageJ's own code for a local folder, with a folder that holds the classes which it asks for."""
-    from fiji_folder import make_fiji
-
     folder = make_fiji(tmp_path / "Fiji.app")
     monkeypatch.setenv("SCOPECAST_FIJI", str(folder))
     with FijiStreamingBackend(title="own", timeout=120) as live:
@@ -140,8 +143,6 @@ def test_quitting_imagej_says_goodbye(tmp_path: Path):
         "    display.run(receiver)\n"
         "print('ended in order', flush=True)\n"
     )
-    import subprocess
-
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

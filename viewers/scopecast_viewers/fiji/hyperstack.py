@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+import jpype
 import numpy as np
 
 from scopecast_viewers.fiji.awt import java, listener
@@ -254,10 +255,13 @@ class Hyperstack:
         """Put the sliders at a slice. Return whether they were elsewhere."""
         if number == int(self.imp.getCurrentSlice()) or not self.following:
             return False
-        if self.imp.isDisplayedHyperStack():
-            self.imp.setPosition(*self._folding.position(self._folding.place(number)))
-        else:
-            self.imp.setSlice(number)
+        with jpype.synchronized(self.imp):  # as setSlice does: a macro may be moving the sliders at this moment
+            if int(self.imp.getCurrentSlice()) != self._number:
+                return False  # noticed at the next update
+            if self.imp.isDisplayedHyperStack():
+                self.imp.setPosition(*self._folding.position(self._folding.place(number)))
+            else:
+                self.imp.setSlice(number)
         self._number = number
         return True
 
@@ -265,16 +269,19 @@ class Hyperstack:
         """Replace the pixels where another frame has come than is shown. Return whether there was one."""
         new = [channel for channel, tag in tags.items() if self._shown.get(channel, 0) is not tag]
         first = self._number - (self._number - 1) % self._folding.dimensions[0]
-        for channel in new:
-            pixels = self._slices.pixels(first + channel)
-            if channel == (self._number - 1) % self._folding.dimensions[0]:
-                ip = self.imp.getProcessor()
-                ip.setPixels(pixels)
-                ip.setSnapshotPixels(None)
-            ip = self.imp.getProcessor(channel + 1) if self._composite else None
-            if ip is not None:
-                ip.setPixels(pixels)
-        self._shown = dict(tags)
+        with jpype.synchronized(self.imp):
+            if int(self.imp.getCurrentSlice()) != self._number:
+                return False
+            for channel in new:
+                pixels = self._slices.pixels(first + channel)
+                if channel == (self._number - 1) % self._folding.dimensions[0]:
+                    ip = self.imp.getProcessor()
+                    ip.setPixels(pixels)
+                    ip.setSnapshotPixels(None)
+                ip = self.imp.getProcessor(channel + 1) if self._composite else None
+                if ip is not None:
+                    ip.setPixels(pixels)
+            self._shown = dict(tags)
         return bool(new)
 
     # ---- what the user sees and does -----------------------------------------------------------------------------
