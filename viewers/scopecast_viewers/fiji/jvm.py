@@ -198,6 +198,8 @@ def _start_pyimagej(choice: Choice, options: list[str]) -> Any:
     if choice.kind == "folder":
         # PyImageJ asks for a jar that the folder has, and jgo would look for it in the SciJava repository.
         scyjava.config.endpoints.clear()
+    # "always", the default, downloads a Java whatever JAVA_HOME says; PyImageJ 1.8 can't do with "never".
+    scyjava.config.set_java_constraints(fetch="auto")
     scyjava.config.add_options(options)
     scyjava.config.add_classpath(str(CLASSES))
     mode = "interactive:force" if sys.platform == "darwin" else "interactive"
