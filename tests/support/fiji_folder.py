@@ -6,7 +6,9 @@ The compiler (ECJ) is a jar that runs on any Java; it and the other jars come fr
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -83,6 +85,26 @@ def compile_java(sources: list[Path], target: Path, *jars: Path) -> None:
     )
 
 
+def _stubs(folder: Path) -> list[Path]:
+    """Write a class with nothing in it for each that imglyb, which PyImageJ imports, looks up when Java starts.
+
+    A real Fiji has them; their jars are in the SciJava repository only.
+    """
+    package = Path(next(iter(importlib.util.find_spec("imglyb").submodule_search_locations)))
+    text = "".join(path.read_text() for path in package.glob("*.py"))
+    sources = []
+    for name in sorted(set(re.findall(r"\"(net\.imglib2(?:\.\w+)*\.[A-Z]\w*)\"", text))):
+        path = folder / (name.replace(".", "/") + ".java")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        used = sorted(set(re.findall(rf"\b{path.stem}\.([a-z]\w*)", text)))
+        methods = "".join(f"public static Object {each}(Object... x) {{ return null; }}\n" for each in used)
+        inner = sorted(set(re.findall(rf"\b{path.stem}\$(\w+)", text)))
+        methods += "".join(f"public interface {each} {{}}\n" for each in inner)
+        path.write_text(f"package {name.rpartition('.')[0]};\npublic class {path.stem} {{\n{methods}}}\n")
+        sources.append(path)
+    return sources
+
+
 def make_fiji(folder: Path) -> Path:
     """Make a folder that PyImageJ takes for a Fiji: ImageJ, SciJava, and a gateway of a few lines."""
     jars = folder / "jars"
@@ -93,7 +115,7 @@ def make_fiji(folder: Path) -> Path:
     source = folder / "ImageJ.java"
     source.write_text(_GATEWAY)
     classes = folder / "classes"
-    compile_java([source], classes, *scijava)
+    compile_java([source, *_stubs(folder / "stubs")], classes, *scijava)
     shutil.make_archive(str(folder / "gateway"), "zip", classes)
     (folder / "gateway.zip").replace(jars / "imagej-gateway.jar")
     return folder

