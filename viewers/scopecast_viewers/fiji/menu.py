@@ -77,7 +77,10 @@ class StreamMenu:
                 box.addItemListener(
                     listener(
                         "java.awt.event.ItemListener",
-                        itemStateChanged=lambda _, key=stream.key, box=box: self._choose(key, bool(box.getState())),
+                        # What the event says: an update may have put the box back by now.
+                        itemStateChanged=lambda event, key=stream.key: self._choose(
+                            key, event.getStateChange() == event.SELECTED
+                        ),
                     )
                 )
                 self.window.add(box)
