@@ -477,7 +477,6 @@ def test_regions_of_interest_are_what_imagej_reads_itself_and_lie_where_they_bel
             assert (int(roi.getZPosition()), int(roi.getTPosition())) == (2, 3)
             # The round trip: what ImageJ writes is what was sent, as far as the format tells.
             back = roifile.ImagejRoi.frombytes(bytes(memoryview(java("ij.io.RoiEncoder").saveAsByteArray(roi))))
-            assert (back.left, back.top) == (original.left, original.top)
             if original is not ellipse:
                 np.testing.assert_array_equal(back.coordinates(), original.coordinates())
         manager = java("ij.plugin.frame.RoiManager").getInstance()

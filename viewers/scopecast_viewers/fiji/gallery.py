@@ -88,6 +88,8 @@ class Gallery:
             logger.exception("%s can't be shown", title)
 
     def _update(self, image: Hyperstack) -> None:
+        if image.imp.getWindow() is None:
+            return  # closed a moment ago
         try:
             if image.due:
                 image.update()
@@ -123,6 +125,7 @@ class Gallery:
     def reopen(self, key: Key) -> None:
         """Show a stream again that the user has closed."""
         self.closed.discard(key)
+        self.problems.clear()  # what went wrong before is tried once more
         self.incomplete = True
 
     def hide(self, key: Key) -> None:
