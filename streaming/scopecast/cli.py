@@ -89,7 +89,9 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 
 @app.command()
 def demo(
-    viewer: Annotated[str, typer.Option(metavar="KIND", help="napari, or headless (no window).")] = "napari",
+    viewer: Annotated[
+        str, typer.Option(metavar="KIND", help="napari, fiji (ImageJ), both, or headless (no window).")
+    ] = "napari",
     size: Annotated[str, typer.Option(metavar="N|WxH", help="Pixels of a frame.")] = "2048",
     timepoints: Annotated[int, typer.Option("--timepoints", "-t", help="Number of time points.")] = 12,
     channels: Annotated[
@@ -106,8 +108,16 @@ def demo(
     screenshot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a picture of the window (PNG).")] = None,
     json_file: JsonFile = None,
     title: Annotated[str, typer.Option(help="What the viewer calls the run.")] = "demo",
+    fiji: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|ENDPOINT", help="Your Fiji.app, or an endpoint such as sc.fiji:fiji; default: ImageJ."
+        ),
+    ] = None,
 ) -> None:
     """Show a simulated acquisition live: Micro-Manager's core runs a sequence, a viewer shows its frames."""
+    if fiji:
+        os.environ["SCOPECAST_FIJI"] = fiji  # for the viewer that is started
     if screenshot is not None and viewer == "headless":
         raise DemoError("a headless viewer has no window to take a picture of; leave out --screenshot")
     check_writable(screenshot, json_file)
@@ -133,8 +143,8 @@ def demo(
         if json_file is not None:
             write_text(json_file, json.dumps(figures.as_json(), indent=2) + "\n")
         if screenshot is not None:
-            ready.capture(screenshot)
-            out.print(f"The window is saved as {screenshot}.")
+            for saved in ready.capture(screenshot):
+                out.print(f"The window is saved as {saved}.")
         _keep_window(ready)
 
 

@@ -41,6 +41,8 @@ def _why_not(kind: str) -> str | None:
         return f"there is no viewer of the kind {kind!r} (installed: {', '.join(sorted(viewers)) or 'none'})"
     if kind == "napari" and importlib.util.find_spec("napari") is None:
         return "napari is not installed; install it with: pip install 'scopecast[napari]' pyqt6"
+    if kind == "fiji" and importlib.util.find_spec("jpype") is None:
+        return "the ImageJ viewer needs jpype1; install it with: pip install 'scopecast[fiji]'"
     if (
         kind not in _SCREENLESS
         and sys.platform.startswith("linux")

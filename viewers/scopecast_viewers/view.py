@@ -151,7 +151,7 @@ class StackView:
 
         if math.prod(lead) == 1:
             plane = stack.read(layout, tuple(choice[0] for choice in choices))
-            part = (stack.zero if plane is None else plane)[plane_key]
+            part = (stack.zero if plane is None else np.asarray(plane))[plane_key]
             part = part[(None,) * len(lead)]
             return part if part.ndim else part[()]
         several = np.zeros((*lead, *part_shape), stack.dtype)
@@ -159,7 +159,7 @@ class StackView:
         for row, index in enumerate(product(*choices)):
             plane = stack.read(layout, index)
             if plane is not None:
-                rows[row] = plane[plane_key]
+                rows[row] = np.asarray(plane)[plane_key]
         return several
 
     def __repr__(self) -> str:
