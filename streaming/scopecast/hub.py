@@ -21,10 +21,11 @@ import zmq
 
 from scopecast import wire
 from scopecast.accounting import Account, ReceiverStats
+from scopecast.crashpoints import crash_point
 from scopecast.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from scopecast.leases import Leases
     from scopecast.ring import Ring
@@ -133,6 +134,9 @@ class Hub:
         Tokens of the receivers that could not be served: nobody needs to wait for them.
     protocol_errors, keeper_errors : int
         Messages that were ignored; turns of the keeper that failed.
+    when_removed : callable
+        Called at a heartbeat, by the keeper and without the lock, while the names by which new receivers find the
+        publisher are gone.
     """
 
     def __init__(self, member: Member, total: Account, lock: threading.Lock) -> None:
@@ -148,6 +152,7 @@ class Hub:
         self.known: frozenset[int] = frozenset()
         self.protocol_errors = self.keeper_errors = 0
         self.last_publish_ns = 0
+        self.when_removed: Callable[[], None] = lambda: None
         self._leases: list[Leases] = []  # the current ring's first, then those that wind down
         self._rings: dict[int, Ring] = {}
         self._ring: Ring | None = None
@@ -176,6 +181,7 @@ class Hub:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             undo.callback(self._monitor.close, 0)
             undo.callback(self._socket.disable_monitor)
+            crash_point("socket-made")
             path = member.directory.socket_path(member.token)
             self._socket.bind(f"ipc://{path}")
             member.entry.endpoint = f"ipc://{path}"
@@ -193,6 +199,10 @@ class Hub:
 
     def use(self, ring: Ring, leases: Leases) -> None:
         """Make `ring` the one that frames go through, and tell the receivers. Under the lock."""
+        for receiver in tuple(self.receivers.values()) if self._leases else ():
+            # What must not be lost goes out before the word of the new ring, with which a receiver lets go of this one.
+            for slot in self._leases[0].lease_kept(receiver.number):
+                self._tell(receiver, self._leases[0].message(slot))
         for old in self._leases:
             old.retire()
         self._leases.insert(0, leases)
@@ -202,6 +212,24 @@ class Hub:
             self._welcome(receiver)
         self._bury_rings()
         self._look_again()
+
+    def bind_anew(self) -> None:
+        """Make the socket's file again if another has removed it; who is connected stays so. Under the lock."""
+        if self._closing or not self._socket_is_lost():
+            return
+        endpoint = self._member.entry.endpoint
+        with suppress(zmq.ZMQError):  # the listener that nobody can find any more
+            self._socket.unbind(endpoint)
+        self._socket.bind(endpoint)
+
+    def _socket_is_lost(self) -> bool:
+        scheme, _, path = self._member.entry.endpoint.partition("://")
+        return scheme == "ipc" and not os.path.exists(path)  # noqa: PTH110 - at every heartbeat
+
+    def _is_removed(self) -> bool:
+        """Whether another has removed what new receivers find this publisher by (logind does, at logout)."""
+        ring = self._ring
+        return self._member.removed or self._socket_is_lost() or (ring is not None and not ring.named)
 
     def announce(self, stream: wire.Stream) -> None:
         """Tell the receivers what is fixed about a stream's frames. Under the lock, before its first frame."""
@@ -456,6 +484,8 @@ class Hub:
             elif time.monotonic_ns() - self.last_publish_ns < _QUIET_NS and self._socket_fd in ready:
                 time.sleep(0.001)
             try:
+                if time.monotonic() >= beat and self._is_removed():
+                    self.when_removed()
                 with self.lock:
                     if self._closing:
                         return

@@ -163,11 +163,24 @@ class Ring:
     def abort(self, slot: int) -> None:
         """Close a slot whose writing failed: even again, and announced to nobody."""
         if self._generations[slot] % 2:
-            self.commit(slot, 0, 0)
+            if self.whole:
+                self.commit(slot, 0, 0)
+            else:  # another program has truncated it: nobody can read it, and to write there would kill this process
+                self._generations[slot] += 1
 
     def generation(self, slot: int) -> int:
         """Return the slot's generation: odd while it is written."""
         return self._generations[slot]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the segment has its full size still; nothing may be written where another has truncated it."""
+        return self._segment.whole
+
+    @property
+    def named(self) -> bool:
+        """Whether receivers that come now can find the segment."""
+        return self._segment.named
 
     def unlink(self) -> None:
         """Remove the segment's name; receivers that have it mapped go on."""

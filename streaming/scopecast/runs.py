@@ -8,6 +8,7 @@ another process may have by now.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -19,18 +20,22 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import filelock
 import msgspec
 import platformdirs
 import psutil
 
+from scopecast.crashpoints import crash_point
 from scopecast.errors import RuntimeDirectoryError
 from scopecast.segment import NAME_PATTERN, unlink_segment
 from scopecast.wire import printable
 
-__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "new_token"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "display_names", "new_token"]
 
 ENVIRONMENT = "SCOPECAST_RUNTIME_DIR"
 #: sockaddr_un holds 108 bytes on Linux, 104 on macOS, the final zero included.
@@ -215,6 +220,8 @@ class RunDirectory:
         path = self.file(token, "lock")
         if not path.exists():
             return self._was_removed()
+        if (held := _is_held(path)) is not None:
+            return held
         probe = filelock.FileLock(path, thread_local=False)
         try:
             probe.acquire(timeout=0)
@@ -228,7 +235,7 @@ class RunDirectory:
         if (identity := self._identify()) == self._identity:
             return False
         now = time.monotonic()
-        if self._removed_at is None:
+        if self._removed_at is None or not self.path.exists():  # while there is none, nobody can enter anew
             self._removed_at = now
         if now - self._removed_at < RETURN_S:
             return True
@@ -249,11 +256,9 @@ class RunDirectory:
         tokens = {path.stem for path in self.path.glob("????????.*") if _TOKEN.match(path.stem)}
         freed = 0
         for token in sorted(tokens):
-            lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
-            try:
-                lock.acquire(timeout=0)
-            except (filelock.Timeout, OSError):
-                continue  # alive, or being cleaned by another
+            lock = self._take(token)
+            if lock is None:
+                continue
             try:
                 freed += self._bury(token, cleaned)
             finally:
@@ -262,6 +267,21 @@ class RunDirectory:
                     self.file(token, "lock").unlink(missing_ok=True)
                 lock.release()
         return cleaned._replace(bytes=freed)
+
+    def _take(self, token: str) -> filelock.BaseFileLock | None:
+        """Return the lock of a dead member, held; None for one that lives, or that another is burying."""
+        lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
+        for _ in range(20):
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                if self.alive(token):
+                    return None
+                continue  # someone was asking whether it lives, which takes a moment
+            except OSError:
+                return None
+            return lock
+        return None
 
     def _bury(self, token: str, cleaned: Cleaned) -> int:
         freed = 0
@@ -288,6 +308,58 @@ class RunDirectory:
         return freed
 
 
+def _is_held(path: Path) -> bool | None:
+    """Whether a lock is held; None where only taking it can tell (Windows, file systems without flock).
+
+    Asked by a shared lock: two who ask at the same time do not take each other for the holder.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:  # no descriptor to be had: nothing speaks for its death
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # now: a child that is forked meanwhile has the descriptor too
+    except OSError as error:
+        return True if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def display_names(entries: Iterable[Entry]) -> dict[str, str]:
+    """Return a name for each token; several of one title are told apart: ``"name"``, ``"name (2)"``.
+
+    Publishers and receivers are numbered apart, those of different kinds too, in order of their start.
+
+    >>> first, second = (Entry(token=t, role="publisher", kind="napari", title="scope") for t in ("a", "b"))
+    >>> display_names([first, second])
+    {'a': 'scope', 'b': 'scope (2)'}
+    """
+    members = sorted(entries, key=lambda entry: (entry.created, entry.token))
+    # A title that is "scope (2)" by itself keeps that name.
+    taken: dict[tuple[str, str], set[str]] = {}
+    for entry in members:
+        taken.setdefault((entry.role, entry.kind), set()).add(entry.title)
+    names: dict[str, str] = {}
+    used: dict[tuple[str, str], set[str]] = {}
+    for entry in members:
+        group = entry.role, entry.kind
+        name, number = entry.title, 1
+        while name in used.setdefault(group, set()) or (number > 1 and name in taken[group]):
+            number += 1
+            name = f"{entry.title} ({number})"
+        used[group].add(name)
+        names[entry.token] = name
+    return names
+
+
 def _own_segment_size(name: str) -> int | None:
     """Return the bytes of a segment, 0 where the system does not say; None for another user's."""
     try:
@@ -309,6 +381,7 @@ class Member:
         self._pid = os.getpid()
         self._writing = threading.Lock()
         self._lock: filelock.BaseFileLock | None = self._acquire()
+        crash_point("locked")
         self.write()
 
     def _acquire(self) -> filelock.BaseFileLock:
@@ -320,6 +393,11 @@ class Member:
     def token(self) -> str:
         """The token that names its files."""
         return self.entry.token
+
+    @property
+    def removed(self) -> bool:
+        """Whether another has removed its files; `write` makes them anew."""
+        return any(not self.directory.file(self.token, suffix).exists() for suffix in ("lock", "json"))
 
     def write(self) -> None:
         """Write the entry, in one step; after `close` nothing.
@@ -339,6 +417,7 @@ class Member:
         target = self.directory.file(self.token, "json")
         draft = self.directory.file(self.token, "new")
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
+        crash_point("drafted")
         draft.replace(target)
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scopecast.crashpoints import crash_point
 from scopecast.errors import SharedMemoryError
 
 if TYPE_CHECKING:
@@ -130,12 +131,14 @@ class Segment:
             descriptor = _shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
         except OSError as error:
             raise SharedMemoryError(error.errno, f"cannot create the segment {name}: {error.strerror}") from error
+        crash_point("segment-created")
         try:
             if hasattr(os, "posix_fallocate"):
                 # A hole in a full tmpfs is a SIGBUS at the first touch; reserved, it is an OSError here.
                 os.posix_fallocate(descriptor, 0, size)
             else:
                 os.ftruncate(descriptor, size)
+            crash_point("segment-reserved")
             mapping = mmap.mmap(descriptor, size)
         except BaseException as error:
             with suppress(OSError):
@@ -150,6 +153,7 @@ class Segment:
         finally:
             os.close(descriptor)
         segment = cls(name, size, mapping, owner=True)
+        crash_point("segment-mapped")
         # The first write to each page would cost publish() a page fault: 7 to 10 ms for 8 MiB.
         np.copyto(np.frombuffer(segment.memory, np.uint8)[::PAGE], 0)
         return segment
@@ -208,6 +212,24 @@ class Segment:
         except OSError as error:
             raise SharedMemoryError(error.errno, f"cannot open the segment {name}: {error}") from error
         return cls(name, mapping.size, mapping, owner=False)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte of the map is still backed: to touch what another truncated would kill this process."""
+        return not isinstance(self._mapping, mmap.mmap) or self._mapping.size() >= self.size
+
+    @property
+    def named(self) -> bool:
+        """Whether the segment can be found by its name; another may have removed it."""
+        if sys.platform == "win32":
+            return True
+        try:
+            os.close(_shm_open(self.name, os.O_RDONLY))
+        except FileNotFoundError:
+            return False
+        except OSError:  # no descriptor to be had: nothing is known
+            return True
+        return True
 
     def unlink(self) -> None:
         """Remove the segment's name; what is mapped stays mapped. Only its creator does so, and only once."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import linecache
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import scopecast
 from children import Child, wait_until
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import ClosedError, Publisher
-from scopecast.crashpoints import STEPS
+from scopecast.crashpoints import LAUNCH_STEPS, STEPS
 from scopecast.runs import RunDirectory
 from scopecast.segment import Segment
 
@@ -60,16 +64,23 @@ def test_p1_the_last_good_image_stays_when_the_producer_is_killed(step):
         assert check_stamp(planes_of(stream)[(18,)])[0] == 18
 
 
+def tokens(directory: RunDirectory) -> set[str]:
+    """The members that have any file in the run directory."""
+    return {path.stem for path in directory.path.glob("????????.*")}
+
+
+@pytest.mark.fault("P3", "P7")
 @pytest.mark.parametrize("step", STEPS)
-def test_p3_p7_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
+def test_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
     directory = RunDirectory()
     with Publisher("headless", title="living") as living:
         living.open((64, 48), wait=10)
         token = living._connection._member.token
-        with Child("produce", 3, environment={"SCOPECAST_FAULT": step}) as child:
-            assert child.wait() == -signal.SIGKILL
-        (dead,) = dead_tokens(directory)
-        assert len(segments_of(dead)) <= 1
+        with Child("produce", 3, "--grow", environment={"SCOPECAST_FAULT": step}) as child:
+            assert child.wait() == -signal.SIGKILL, f"it never came to {step}"
+        (dead,) = tokens(directory) - {token}
+        assert not directory.alive(dead)
+        assert len(segments_of(dead)) <= (2 if step == "ring-replaced" else 1)
         assert {name.split(".")[1] for name in files_of(directory, dead)} <= {"lock", "json", "sock", "new"}
 
         with Publisher("headless", title="next") as next_one:
@@ -80,6 +91,55 @@ def test_p3_p7_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(st
         assert len(segments_of(token)) == 1
         assert set(files_of(directory, token)) >= {f"{token}.lock", f"{token}.json", f"{token}.sock"}
         assert living.publish(stamped(0), axes={"t": 0}) >= 0
+
+
+@pytest.mark.fault("P3", "P7")
+@pytest.mark.parametrize("step", STEPS)
+def test_cleaning_removes_what_a_crash_at_any_step_left(step):
+    directory = RunDirectory()
+    with Child("produce", 3, "--grow", environment={"SCOPECAST_FAULT": step}) as child:
+        assert child.wait() == -signal.SIGKILL
+    (dead,) = tokens(directory)
+    left = segments_of(dead)
+    cleaned = directory.clean()
+    assert sorted(cleaned.segments) == sorted(left)
+    assert (segments_of(dead), files_of(directory, dead)) == ([], [])
+
+
+@pytest.mark.fault("P3", "P7")
+@pytest.mark.parametrize("step", LAUNCH_STEPS)
+def test_a_crash_while_a_viewer_is_started_does_not_keep_others_from_theirs(step):
+    directory = RunDirectory()
+    with Child("produce", 3, "--launch", environment={"SCOPECAST_FAULT": step}) as child:
+        assert child.wait() == -signal.SIGKILL
+    with Publisher("headless", launch=True, policy="every") as publisher:
+        assert publisher.publish(stamped(0), axes={"t": 0}) == 0
+        assert publisher.flush(10)
+        assert publisher.stats().frames.delivered == 1
+        assert [entry.pid for entry in directory.entries("publisher")] == [os.getpid()]
+        # The first one's viewer, if it came so far, attaches as well.
+        wait_until(lambda: {row.token for row in publisher.stats()} == {e.token for e in directory.living("receiver")})
+        for entry in directory.living("receiver"):
+            os.kill(entry.pid, signal.SIGTERM)
+        wait_until(lambda: not directory.living("receiver"))
+
+
+@pytest.mark.fault("P3")
+def test_the_whole_group_is_killed_at_once():
+    """Also whoever would clean up after one that is killed alone, such as Python's resource tracker."""
+    directory = RunDirectory()
+    with Viewer() as viewer, Child("produce", 10, "--ending", "wait", "--helper") as child:
+        assert child.line() == [[viewer.token, 10]]
+        group = [child.pid, *(process.pid for process in psutil.Process(child.pid).children(recursive=True))]
+        assert len(group) > 1
+        os.killpg(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        viewer.wait_for(lambda: viewer.sources[0].state == "lost")
+        (dead,) = dead_tokens(directory)
+        assert len(segments_of(dead)) == 1
+        assert directory.clean().members == [dead]
+        assert (segments_of(dead), files_of(directory, dead)) == ([], [])
+        assert len(planes_of(viewer.streams[0])) == 10
 
 
 def test_p7_two_cleaners_at_once_remove_everything_once(tmp_path):
@@ -419,6 +479,96 @@ def test_p6_two_publishers_of_one_title_are_both_live():
             tuple(sorted(check_stamp(plane)[0] for plane in planes_of(stream).values())) for stream in viewer.streams
         )
         assert shown == [(0, 1, 2, 3, 4), (50, 51, 52, 53, 54)]
+
+
+# ---- the run directory and the names in shared memory are removed ------------------------------------------------
+
+
+@pytest.mark.fault("P12")
+@pytest.mark.parametrize("what", ["directory", "segment", "both"])
+def test_a_stream_goes_on_after_its_names_were_removed(what):
+    """logind does it at logout: those that are attached miss nothing, and those that come later find the stream."""
+    directory = RunDirectory()
+    with Publisher("headless", policy="every", title="scope", budget=64 * 8192) as publisher, Viewer() as viewer:
+        publisher.open((64, 48), wait=10)
+        viewer.wait_for(lambda: viewer.attached)
+        for t in range(20):
+            publisher.publish(stamped(t), axes={"t": t})
+        token = publisher._connection._member.token
+        (name,) = segments_of(token)
+        if what != "segment":
+            shutil.rmtree(directory.path)
+        if what != "directory":
+            (SHM / name).unlink()
+        t = 20
+        while not (segments_of(token) and files_of(directory, token) and directory.alive(token)) or t < 60:
+            publisher.publish(stamped(t), axes={"t": t % 500})
+            t += 1
+            assert t < 100_000
+        with Viewer(title="late") as late:
+            late.wait_for(lambda: late.attached)
+            for _ in range(50):
+                publisher.publish(stamped(t), axes={"t": t % 500})
+                t += 1
+            assert publisher.flush(10)
+            late.wait_for(lambda: late.sources[0].delivered >= 50)
+        (source,) = viewer.sources
+        assert (source.state, source.delivered, source.rejected, source.errors) == ("attached", t, 0, 0)
+        (stream,) = viewer.streams
+        assert len(planes_of(stream)) == min(t, 500)
+        stats = publisher.stats()
+        assert stats.balanced
+        assert (stats.frames.delivered, stats.frames.superseded, stats.frames.dropped) == (t, 0, 0)
+        assert publisher._connection.ring.epoch == (0 if what == "directory" else 1)
+    assert segments_of(token) == []
+    assert files_of(directory, token) == []
+
+
+@pytest.mark.fault("P12")
+def test_a_stream_goes_on_while_the_run_directory_cannot_be_made_anew(tmp_path, monkeypatch, caplog):
+    """After a logout the directory above is gone too, and belongs to root."""
+    above = tmp_path / "above"
+    monkeypatch.setattr("scopecast.opening.RETURN_S", 0.0)
+    directory = RunDirectory(above / "run")
+    monkeypatch.setenv("SCOPECAST_RUNTIME_DIR", str(directory.path))
+    with Publisher("headless", policy="every") as publisher, Viewer() as viewer:
+        publisher.open((64, 48), wait=10)
+        viewer.wait_for(lambda: viewer.attached)
+        shutil.rmtree(above)
+        above.touch()  # whoever runs the tests: no directory can be made here
+        wait_until(lambda: [text for text in caplog.messages if "new viewers can't find" in text])
+        # Longer than anyone takes a removed directory for a death.
+        now = time.monotonic
+        monkeypatch.setattr("scopecast.runs.time.monotonic", lambda: now() + 60)
+        seen = publisher._connection.hub.receivers
+        (receiver,) = seen.values()
+        beats = receiver.pong.number
+        wait_until(lambda: receiver.pong.number >= beats + 4)
+        for t in range(20):
+            publisher.publish(stamped(t), axes={"t": t})
+        assert publisher.flush(10)
+        assert publisher.stats().frames.delivered == 20
+        assert sum("new viewers can't find" in text for text in caplog.messages) == 1
+        above.unlink()
+        with Viewer() as late:
+            late.wait_for(lambda: late.attached)
+
+
+@pytest.mark.fault("P12")
+def test_without_the_run_directory_a_producer_that_dies_is_noticed_all_the_same():
+    directory = RunDirectory()
+    with Viewer() as viewer, Child("produce", 5, "--ending", "wait") as child:
+        assert child.line() == [[viewer.token, 5]]
+        os.kill(child.pid, signal.SIGSTOP)  # it makes nothing anew
+        shutil.rmtree(directory.path)
+        directory.path.touch()  # neither does the viewer
+        child.process.kill()
+        child.wait()
+        viewer.wait_for(lambda: viewer.sources[0].state == "lost")
+        assert len(planes_of(viewer.streams[0])) == 5
+        directory.path.unlink()
+        segment = SHM / viewer.sources[0].entry.segments[0]
+        segment.unlink()
 
 
 def test_p9_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
