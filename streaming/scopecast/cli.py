@@ -26,6 +26,7 @@ import scopecast
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory, display_names
+from scopecast.xauthority import clean_authorities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -341,11 +342,16 @@ def _segment_bytes(entry: Entry) -> int:
 def clean(as_json: JsonFlag = False) -> None:
     """Remove what dead programs and viewers left behind: shared memory, sockets, files."""
     cleaned = RunDirectory().clean()
+    screens = [str(path) for path in clean_authorities()]
     if as_json:
-        _print_json(cleaned._asdict())
+        _print_json(cleaned._asdict() | {"screens": screens})
         return
-    if not cleaned.members and not cleaned.segments:
+    if not cleaned.members and not cleaned.segments and not screens:
         out.print("Nothing was left behind.")
+        return
+    if screens:
+        out.print(f"Removed what was left of {_count(len(screens), 'virtual screen')}: {', '.join(screens)}")
+    if not cleaned.members and not cleaned.segments:
         return
     out.print(f"Removed what was left of {_count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
     for name in cleaned.segments:

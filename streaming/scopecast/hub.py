@@ -217,10 +217,8 @@ class Hub:
         """Make the socket's file again if another has removed it; who is connected stays so. Under the lock."""
         if self._closing or not self._socket_is_lost():
             return
-        endpoint = self._member.entry.endpoint
-        with suppress(zmq.ZMQError):  # the listener that nobody can find any more
-            self._socket.unbind(endpoint)
-        self._socket.bind(endpoint)
+        # The first listener stays, unseen: to unbind it would end the connections that came through it.
+        self._socket.bind(self._member.entry.endpoint)
 
     def _socket_is_lost(self) -> bool:
         scheme, _, path = self._member.entry.endpoint.partition("://")

@@ -271,17 +271,16 @@ class RunDirectory:
     def _take(self, token: str) -> filelock.BaseFileLock | None:
         """Return the lock of a dead member, held; None for one that lives, or that another is burying."""
         lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
-        for _ in range(20):
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                if self.alive(token):
-                    return None
-                continue  # someone was asking whether it lives, which takes a moment
-            except OSError:
+        try:
+            lock.acquire(timeout=0)
+        except (filelock.Timeout, OSError):
+            if self.alive(token):
                 return None
-            return lock
-        return None
+            try:  # someone was asking whether it lives, which takes a moment
+                lock.acquire(timeout=1.0, poll_interval=0.001)
+            except (filelock.Timeout, OSError):
+                return None
+        return lock
 
     def _bury(self, token: str, cleaned: Cleaned) -> int:
         freed = 0

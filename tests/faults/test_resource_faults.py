@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
+import threading
 from pathlib import Path
 from time import monotonic
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from children import Child, wait_until
-from receivers import Viewer, check_stamp, planes_of, stamped
+from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped
 from scopecast import Publisher
 from scopecast.ring import RingReader
 from scopecast.runs import new_token
@@ -135,6 +137,98 @@ def test_a_ring_is_made_anew_while_slots_of_the_old_one_are_written():
         assert publisher.stats().balanced
         wait_until(lambda: publisher.stats().segment_bytes == publisher._connection.ring.layout.total)
         assert viewer.sources[0].errors == 0
+
+
+@pytest.mark.fault("R5")
+def test_a_new_ring_loses_nothing_that_a_viewer_had_no_room_for_yet():
+    """Under "every" also what was published, and not sent, goes out before the new ring takes over."""
+    go = threading.Event()
+
+    class Waiting(WatchedDisplay):
+        def take(self, view, *, magnitude):
+            assert go.wait(30)
+            return super().take(view, magnitude=magnitude)
+
+    with (
+        Viewer(display=Waiting()) as viewer,
+        Publisher("headless", policy="every", budget=16 * 32768 + 3 * 4096) as publisher,
+    ):
+        publisher.open((128, 128), wait=10)
+        connection = publisher._connection
+        viewer.wait_for(lambda: viewer.attached)
+        frames = 15
+        for t in range(frames):
+            publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t})
+        with publisher._lock:
+            (account,) = connection.hub.accounts.values()
+            assert account.pending, "some are not sent"
+            leases = connection.leases
+        connection._renew(connection.ring.layout)
+        assert connection.leases is not leases
+        go.set()
+        assert publisher.flush(20)
+        counts = publisher.stats().frames
+        assert (counts.delivered, counts.superseded, counts.dropped) == (frames, 0, 0)
+        shown = [check_stamp(plane)[0] for _, plane in sorted(planes_of(viewer.streams[0]).items())]
+        assert shown == list(range(frames))
+
+
+@pytest.mark.fault("R5", "P10")
+def test_threads_that_lose_nothing_lose_nothing_either_while_rings_are_made_anew():
+    with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
+        publisher.open((32, 32), wait=10)
+        viewer.wait_for(lambda: viewer.attached)
+        frames = 300
+        growing = threading.Event()
+
+        def publish(c: int) -> None:
+            for t in range(frames):
+                if t == 20:
+                    assert growing.wait(30)
+                publisher.publish(stamped(t, c, shape=(32, 32)), axes={"t": t, "c": c})
+
+        threads = [threading.Thread(target=publish, args=(c,)) for c in range(3)]
+        for thread in threads:
+            thread.start()
+        for number, side in enumerate(range(600, 1300, 100)):
+            publisher.publish(stamped(number, 9, shape=(side, side)), axes={"t": number, "c": 9})
+            growing.set()
+        for thread in threads:
+            thread.join(60)
+        assert publisher.flush(20)
+        counts = publisher.stats().frames
+        assert counts == (3 * frames + 7, 3 * frames + 7, 0, 0, 0, 0)
+        assert publisher._connection.ring.epoch >= 3, "rings were made anew meanwhile"
+        assert viewer.sources[0].errors == viewer.sources[0].rejected == 0
+
+
+@pytest.mark.fault("R7")
+@pytest.mark.parametrize("policy", ["latest", "every"])
+def test_a_segment_that_another_truncates_costs_a_viewer_at_most(policy):
+    with Child("truncated", policy) as producer:
+        assert producer.line() == "open"
+        with Child("view", "--stop-at", 4) as viewer:
+            viewer.line()
+            wait_until(lambda: viewer.ask()["states"] == ["attached"])
+            assert producer.ask("publish") == "published"
+            wait_until(lambda: viewer.stopped)
+            segment = Path("/dev/shm", producer.ask("segment"))
+            os.truncate(segment, 0)
+            os.kill(viewer.pid, signal.SIGCONT)
+            # It touches what it had mapped: its end, and nobody else's.
+            assert viewer.wait() == -signal.SIGBUS
+        assert producer.ask("publish") == "published"
+        with Viewer() as again:
+            again.wait_for(lambda: again.attached)
+            assert producer.ask("publish") == "published"
+            again.wait_for(lambda: again.streams and again.streams[0].received >= 10)
+            for plane in planes_of(again.streams[0]).values():
+                check_stamp(plane)
+            assert producer.ask("segment") != segment.name
+        report = producer.ask("end")
+        assert report["balanced"]
+        assert report["keeper_errors"] == 0
+        assert producer.wait() == 0, producer.errors
 
 
 def test_d6_shape_and_dtype_alternate_with_every_frame():

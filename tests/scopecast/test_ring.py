@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import struct
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from scopecast.arrays import SHOWABLE, native
 from scopecast.errors import SharedMemoryError
@@ -290,3 +292,114 @@ def test_closing_is_idempotent_and_leaves_arrays_alone():
     mine[:] = 6
     assert np.all(theirs == 6)
     assert not (SHM / ring.name).exists()
+
+
+class RingMachine(RuleBasedStateMachine):
+    """A writer, and readers that have no lease: what they accept is what was announced, whole."""
+
+    SHAPE = (8, 8)
+    SLOTS = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = new_token()
+        self.epoch = -1
+        self.rings: list[Ring] = []  # the current one first
+        self.readers: list[tuple[Ring, RingReader]] = []
+        self.truth: dict[tuple[int, int], tuple[int, int | None]] = {}  # place -> generation, value if it is whole
+        self.looks: list[tuple[Ring, RingReader, int, int, int | None]] = []
+        self.numbers = itertools.count(1)
+        self.make_anew()
+
+    def value(self) -> int:
+        return next(self.numbers) % 65536
+
+    @rule()
+    def make_anew(self):
+        """A ring takes another one's place; who has the old one mapped goes on reading it."""
+        if self.epoch < 6:
+            self.epoch += 1
+            name = f"test_{self.token}_{self.epoch}"
+            ring = Ring(name, Layout(self.SLOTS, 4096), self.token, self.epoch)
+            if self.rings:
+                self.rings[0].unlink()
+                with pytest.raises(SharedMemoryError):
+                    RingReader(self.rings[0].name, self.token, self.epoch - 1)
+            self.rings.insert(0, ring)
+            self.truth.update({(self.epoch, slot): (0, None) for slot in range(self.SLOTS)})
+
+    @rule()
+    def attach(self):
+        ring = self.rings[0]
+        with pytest.raises(SharedMemoryError):
+            RingReader(ring.name, self.token, ring.epoch + 1)
+        if len(self.readers) < 4:
+            self.readers.append((ring, RingReader(ring.name, self.token, ring.epoch)))
+
+    @rule(slot=st.integers(0, SLOTS - 1), half=st.booleans())
+    def begin(self, slot, half):
+        ring = self.rings[0]
+        generation, _ = self.truth[ring.epoch, slot]
+        if generation % 2 == 0:
+            ring.begin(slot)
+            pixels = ring.array(slot, self.SHAPE, np.dtype("uint16"))
+            pixels[: 4 if half else 8] = self.value()
+            self.truth[ring.epoch, slot] = generation + 1, None
+
+    @rule(slot=st.integers(0, SLOTS - 1), aborts=st.booleans())
+    def finish(self, slot, aborts):
+        ring = self.rings[0]
+        generation, _ = self.truth[ring.epoch, slot]
+        if generation % 2 == 1:
+            value = self.value()
+            if aborts:
+                ring.abort(slot)
+                self.truth[ring.epoch, slot] = generation + 1, None
+            else:
+                ring.array(slot, self.SHAPE, np.dtype("uint16"))[:] = value
+                assert ring.commit(slot, value, 128) == generation + 1
+                self.truth[ring.epoch, slot] = generation + 1, value
+
+    @rule(data=st.data(), slot=st.integers(0, SLOTS - 1))
+    def look(self, data, slot):
+        """A reader was told of a frame, and begins to copy it."""
+        if self.readers:
+            ring, reader = data.draw(st.sampled_from(self.readers))
+            generation, value = self.truth[ring.epoch, slot]
+            if value is not None:
+                self.looks.append((ring, reader, slot, generation, value))
+
+    @rule(data=st.data())
+    def copy(self, data):
+        """It copies, and accepts the copy if the generation is the one that it was told of."""
+        if self.looks:
+            found = data.draw(st.integers(0, len(self.looks) - 1))
+            ring, reader, slot, generation, value = self.looks.pop(found)
+            plane = reader.view(slot, self.SHAPE, np.dtype("uint16")).copy()
+            accepted = reader.generation(slot) == generation
+            assert accepted == (self.truth[ring.epoch, slot][0] == generation)
+            if accepted:
+                assert (plane == value).all(), "a frame was accepted that is not the one announced"
+
+    @invariant()
+    def generations_agree(self):
+        for ring in self.rings:
+            for slot in range(self.SLOTS):
+                assert ring.generation(slot) == self.truth[ring.epoch, slot][0]
+        for ring, reader in self.readers:
+            for slot in range(self.SLOTS):
+                assert reader.generation(slot) == ring.generation(slot)
+
+    def teardown(self):
+        for _, reader in self.readers:
+            reader.close()
+        for ring in self.rings:
+            ring.close()
+
+
+RingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.fault("D5", "P1", "P9")
+class TestRingMachine(RingMachine.TestCase):  # type: ignore[misc,name-defined]
+    """A reader without a lease never accepts what was not announced, in any order of events, over several rings."""

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import pytest
 
 from scopecast import runs
 from scopecast.errors import RuntimeDirectoryError
-from scopecast.runs import RunDirectory, new_token
+from scopecast.runs import Entry, RunDirectory, display_names, new_token
 from scopecast.segment import Segment
 
 if TYPE_CHECKING:
@@ -448,6 +449,86 @@ def test_a_cleaner_and_those_who_join_do_not_harm_each_other(directory: RunDirec
         assert (one.returncode, two.returncode) == (0, 0)
     directory.clean()
     assert files(directory) == set()
+
+
+# ---- names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("P6")
+@pytest.mark.parametrize(
+    ("titles", "names"),
+    [
+        (["scope", "scope"], ["scope", "scope (2)"]),
+        (["scope", "other", "scope", "scope"], ["scope", "other", "scope (2)", "scope (3)"]),
+        (["scope", "scope (2)", "scope"], ["scope", "scope (2)", "scope (3)"]),
+        (["", ""], ["", " (2)"]),
+    ],
+    ids=str,
+)
+def test_titles_that_are_the_same_are_numbered(titles: list[str], names: list[str]):
+    entries = [
+        Entry(token=f"{number}", role="publisher", kind="napari", title=title, created=float(number))
+        for number, title in enumerate(titles)
+    ]
+    assert list(display_names(entries[::-1]).values()) == names, "in order of their start"
+
+
+@pytest.mark.fault("P6")
+def test_publishers_and_viewers_and_their_kinds_are_numbered_apart():
+    entries = [
+        Entry(token=f"{number}", role=role, kind=kind, title="scope", created=float(number))
+        for number, (role, kind) in enumerate(
+            [("publisher", "napari"), ("publisher", "fiji"), ("receiver", "napari"), ("receiver", "napari")]
+        )
+    ]
+    assert list(display_names(entries).values()) == ["scope", "scope", "scope", "scope (2)"]
+
+
+def test_those_who_ask_at_once_whether_a_dead_one_lives_all_hear_that_it_does_not(directory: RunDirectory):
+    """One who asks must not be taken for the holder by another."""
+    token = new_token()
+    directory.file(token, "lock").touch(0o600)
+    barrier = threading.Barrier(4)
+    answers: list[bool] = []
+
+    def ask() -> None:
+        asking = RunDirectory()
+        barrier.wait(20)
+        answers.extend(asking.alive(token) for _ in range(500))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers == [False] * 2000
+
+
+@pytest.mark.fault("P7")
+def test_a_cleaner_is_not_kept_away_by_those_who_ask(directory: RunDirectory):
+    token = new_token()
+    directory.file(token, "lock").touch(0o600)
+    asked = threading.Event()
+    cleaned = threading.Event()
+
+    def ask() -> None:
+        while not cleaned.is_set():
+            directory.alive(token)
+            asked.set()
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert asked.wait(20)
+        for _ in range(100):
+            RunDirectory().clean()
+            assert not directory.file(token, "lock").exists()
+            directory.file(token, "lock").touch(0o600)
+    finally:
+        cleaned.set()
+        for thread in threads:
+            thread.join(20)
 
 
 # ---- a directory that is removed under its members ---------------------------------------------------------------
