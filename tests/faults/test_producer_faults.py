@@ -42,8 +42,9 @@ def dead_tokens(directory: RunDirectory) -> list[str]:
 # ---- killed ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P1")
 @pytest.mark.parametrize("step", ["slot-odd", "slot-copied", "frame-committed"])
-def test_p1_the_last_good_image_stays_when_the_producer_is_killed(step):
+def test_the_last_good_image_stays_when_the_producer_is_killed(step):
     directory = RunDirectory()
     with Viewer() as viewer, Child("produce", 100, "--each", environment={"SCOPECAST_FAULT": f"{step}:20"}) as child:
         assert child.wait() == -signal.SIGKILL
@@ -142,7 +143,8 @@ def test_the_whole_group_is_killed_at_once():
         assert len(planes_of(viewer.streams[0])) == 10
 
 
-def test_p7_two_cleaners_at_once_remove_everything_once(tmp_path):
+@pytest.mark.fault("P7")
+def test_two_cleaners_at_once_remove_everything_once(tmp_path):
     directory = RunDirectory()
     with Publisher("headless") as living:
         living.open((64, 48), wait=10)
@@ -187,8 +189,9 @@ def test_p7_two_cleaners_at_once_remove_everything_once(tmp_path):
 # ---- ends without a word -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P2")
 @pytest.mark.parametrize(("ending", "code"), [("none", 0), ("exit", 7), ("raise", 1), ("_exit", 0)])
-def test_p2_a_producer_that_ends_without_close_loses_nothing(ending, code):
+def test_a_producer_that_ends_without_close_loses_nothing(ending, code):
     directory = RunDirectory()
     with Viewer() as viewer:
         # os._exit runs nothing at all, so that each frame must have been delivered before.
@@ -215,8 +218,9 @@ def test_p2_a_producer_that_ends_without_close_loses_nothing(ending, code):
 # ---- interrupted -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P11")
 @pytest.mark.parametrize("policy", ["latest", "every"])
-def test_p11_ctrl_c_anywhere_in_publish_leaves_everything_in_order(policy):
+def test_ctrl_c_anywhere_in_publish_leaves_everything_in_order(policy):
     with Child("view") as viewer, Child("interrupted", 40, policy) as child:
         viewer.line()
         for number in range(40):
@@ -227,7 +231,8 @@ def test_p11_ctrl_c_anywhere_in_publish_leaves_everything_in_order(policy):
         assert viewer.ask()["bad"] == 0
 
 
-def test_p11_ctrl_c_ends_a_script_at_once_with_one_traceback():
+@pytest.mark.fault("P11")
+def test_ctrl_c_ends_a_script_at_once_with_one_traceback():
     with Viewer() as viewer, Child("run_until_interrupted") as child:
         assert child.line() == "running"
         child.process.send_signal(signal.SIGINT)
@@ -274,8 +279,9 @@ class _Strike:
         return self._line
 
 
+@pytest.mark.fault("P11")
 @pytest.mark.parametrize("what", ["publish", "reserve", "abort", "flush"])
-def test_p11_ctrl_c_at_every_single_line(what):
+def test_ctrl_c_at_every_single_line(what):
     """One call after another, each interrupted one line later than the one before, until one comes through."""
 
     def call() -> None:
@@ -328,8 +334,9 @@ def test_p11_ctrl_c_at_every_single_line(what):
 # ---- forked ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P4")
 @pytest.mark.parametrize("method", ["os.fork", "fork", "spawn", "forkserver"])
-def test_p4_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(method):
+def test_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(method):
     with Viewer() as viewer, Child("forking", method) as child:
         answer = child.line(60)
         assert set(answer["codes"]) == {0}, child.errors
@@ -348,7 +355,8 @@ def test_p4_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(metho
 # ---- raises, closes, forgets -------------------------------------------------------------------------------------
 
 
-def test_p5_an_exception_in_the_middle_of_a_frame_leaves_the_others_intact():
+@pytest.mark.fault("P5")
+def test_an_exception_in_the_middle_of_a_frame_leaves_the_others_intact():
     with Viewer() as viewer, Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
         publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0}, policy="every")
         for _ in range(50):  # more than there are slots
@@ -365,7 +373,8 @@ def test_p5_an_exception_in_the_middle_of_a_frame_leaves_the_others_intact():
         assert publisher.stats().balanced
 
 
-def test_p5_reservations_that_are_forgotten_are_given_back():
+@pytest.mark.fault("P5")
+def test_reservations_that_are_forgotten_are_given_back():
     with Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
         publisher.open((128, 128), wait=10)
         for t in range(50):
@@ -438,7 +447,8 @@ def test_a_publisher_forgotten_in_a_cycle_is_closed_by_the_garbage_collector(not
     wait_until(lambda: directory.entries("publisher") == [])
 
 
-def test_p10_two_threads_publish_ten_thousand_frames_each():
+@pytest.mark.fault("P10")
+def test_two_threads_publish_ten_thousand_frames_each():
     with Child("view") as viewer, Publisher("headless", policy="latest") as publisher:
         viewer.line()
         publisher.open((32, 32), wait=10)
@@ -467,7 +477,8 @@ def test_p10_two_threads_publish_ten_thousand_frames_each():
         assert len(report["places"]) <= 200
 
 
-def test_p6_two_publishers_of_one_title_are_both_live():
+@pytest.mark.fault("P6")
+def test_two_publishers_of_one_title_are_both_live():
     with Viewer() as viewer, Publisher("headless", title="scope") as one, Publisher("headless", title="scope") as two:
         for t in range(5):
             one.publish(stamped(t), axes={"t": t}, policy="every")
@@ -571,7 +582,8 @@ def test_without_the_run_directory_a_producer_that_dies_is_noticed_all_the_same(
         segment.unlink()
 
 
-def test_p9_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
+@pytest.mark.fault("P9")
+def test_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
     with Child("view") as viewer:
         viewer.line()
         reports = []

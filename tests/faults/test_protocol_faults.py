@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -57,10 +58,11 @@ def publisher() -> Iterator[Publisher]:
         yield publisher
 
 
+@pytest.mark.fault("V7")
 @pytest.mark.parametrize(
     ("low", "high", "what"), [(0, 0, "update this viewer"), (2, 3, "update scopecast in the acquisition")]
 )
-def test_v7_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, high, what):
+def test_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, high, what):
     with peers(publisher) as (peer,):
         peer.hello(low, high)
         answer = peer.answer()
@@ -74,8 +76,9 @@ def test_v7_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, 
         assert isinstance(peer.answer(), wire.Welcome)
 
 
+@pytest.mark.fault("V7")
 @pytest.mark.parametrize("spoken", [0, 2])
-def test_v7_the_viewer_says_what_to_update(publisher, spoken):
+def test_the_viewer_says_what_to_update(publisher, spoken):
     viewer = Viewer()
     viewer.receiver._hello = wire.Hello(spoken, spoken, viewer.token, "headless", os.getpid())
     with viewer, Viewer() as good:
@@ -87,7 +90,8 @@ def test_v7_the_viewer_says_what_to_update(publisher, spoken):
         assert viewer.streams == ()
 
 
-def test_v7_fields_that_a_newer_peer_appends_are_ignored(publisher):
+@pytest.mark.fault("V7")
+def test_fields_that_a_newer_peer_appends_are_ignored(publisher):
     with peers(publisher) as (peer,):
         hello = ["HELLO", 1, 2, new_token(), "headless", 7, "newer", {"gpu": True}, [1, 2, 3], None]
         peer.socket.send(msgspec.msgpack.encode(hello))
@@ -101,7 +105,8 @@ def test_v7_fields_that_a_newer_peer_appends_are_ignored(publisher):
         assert publisher.stats().frames.delivered == 1
 
 
-def test_v8_frames_flow_to_a_good_viewer_through_a_flood(publisher):
+@pytest.mark.fault("V8")
+def test_frames_flow_to_a_good_viewer_through_a_flood(publisher):
     endpoint = publisher._connection._member.entry.endpoint
     with Viewer() as good, Child("flood", endpoint, 100_000) as flood:
         good.wait_for(lambda: good.attached)
@@ -122,7 +127,8 @@ def test_v8_frames_flow_to_a_good_viewer_through_a_flood(publisher):
     assert publisher.stats().balanced
 
 
-def test_v8_only_so_many_viewers_are_served(publisher):
+@pytest.mark.fault("V8")
+def test_only_so_many_viewers_are_served(publisher):
     directory = RunDirectory()
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(peers(publisher, MAX_RECEIVERS + 1))
@@ -146,6 +152,80 @@ def test_a_receiver_that_vanishes_while_it_is_greeted_leaves_no_account(publishe
     wait_until(lambda: not hub.receivers)
     assert hub.accounts == {}
     assert publisher.flush(10)
+
+
+# ---- what is no peer at all --------------------------------------------------------------------------------------
+
+#: ZMTP 3.1 (RFC 37): signature, version, mechanism, as-server, filler.
+GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+@pytest.mark.fault("H1")
+@pytest.mark.parametrize(
+    "says",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", id="http"),
+        pytest.param(bytes(range(256)) * 64, id="garbage"),
+        pytest.param(b"\xff" * 4096, id="ones"),
+        pytest.param(GREETING[:5], id="half a signature"),
+        pytest.param(GREETING[:40], id="half a greeting"),
+        pytest.param(GREETING, id="a greeting and no more"),
+        pytest.param(GREETING + b"\x04\xff" + b"garbage" * 99, id="a garbled handshake"),
+        pytest.param(GREETING.replace(b"NULL", b"EVIL"), id="an unknown mechanism"),
+    ],
+)
+@pytest.mark.parametrize("stays", [True, False])
+def test_what_is_no_peer_harms_nobody(publisher, says, stays):
+    endpoint = publisher._connection._member.entry.endpoint.removeprefix("ipc://")
+    with Viewer() as viewer, contextlib.ExitStack() as stack:
+        viewer.wait_for(lambda: viewer.attached)
+        for _ in range(MAX_RECEIVERS + 2):  # they take no viewer's place
+            raw = stack.enter_context(socket.socket(socket.AF_UNIX))
+            raw.settimeout(10)
+            raw.connect(endpoint)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # closed before all of it was said
+                raw.sendall(says)
+            if not stays:
+                raw.close()
+        with Viewer(title="late") as late:
+            late.wait_for(lambda: late.attached)
+            for t in range(20):
+                publisher.publish(stamped(t), axes={"t": t}, policy="every")
+            assert publisher.flush(10)
+        row = next(row for row in publisher.stats() if row.token == viewer.token)
+        assert row.frames.delivered == 20
+        assert publisher._connection.hub.keeper_errors == 0
+
+
+@pytest.mark.fault("H1")
+def test_one_that_says_nothing_is_hung_up_on(publisher):
+    """Otherwise each of them would hold one of the producer's descriptors for ever."""
+    endpoint = publisher._connection._member.entry.endpoint.removeprefix("ipc://")
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(20)  # the handshake has 2 s
+        raw.connect(endpoint)
+        with contextlib.suppress(ConnectionResetError):
+            while raw.recv(4096):
+                pass
+
+
+@pytest.mark.fault("H2")
+def test_a_message_that_is_too_large_is_not_taken_in(publisher):
+    hub = publisher._connection.hub
+    with peers(publisher, 2) as (peer, large):
+        for each in (peer, large):
+            each.hello()
+            assert isinstance(each.answer(), wire.Welcome)
+        assert len(hub.receivers) == 2
+        large.socket.send(bytes(wire.MAX_MESSAGE_BYTES + 1))
+        wait_until(lambda: len(hub.receivers) == 1, "its connection is closed")
+        assert hub.protocol_errors == 0, "it was not delivered"
+        peer.socket.send(bytes(wire.MAX_MESSAGE_BYTES))
+        wait_until(lambda: hub.protocol_errors == 1)
+        assert publisher.publish(stamped(0), axes={"t": 0}) == 0
+        assert isinstance(peer.answer(), wire.Stream)
+        assert isinstance(peer.answer(), wire.Frame)
 
 
 # ---- ZMQ_FD tells of an arrival only once ------------------------------------------------------------------------

@@ -24,8 +24,9 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.fault("R1")
 @pytest.mark.parametrize("policy", ["latest", "every"])
-def test_r1_full_shared_memory_costs_one_warning_and_the_frames(monkeypatch, caplog, policy):
+def test_full_shared_memory_costs_one_warning_and_the_frames(monkeypatch, caplog, policy):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -44,7 +45,8 @@ def test_r1_full_shared_memory_costs_one_warning_and_the_frames(monkeypatch, cap
     assert "MiB" in text
 
 
-def test_r1_shared_memory_that_fills_up_when_a_larger_frame_comes(monkeypatch, caplog):
+@pytest.mark.fault("R1")
+def test_shared_memory_that_fills_up_when_a_larger_frame_comes(monkeypatch, caplog):
     with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
         publisher.publish(stamped(0), axes={"t": 0})
 
@@ -62,8 +64,9 @@ def test_r1_shared_memory_that_fills_up_when_a_larger_frame_comes(monkeypatch, c
     assert len(warnings_of(caplog)) == 1
 
 
+@pytest.mark.fault("R3")
 @pytest.mark.parametrize("left", [1, 6, 12])
-def test_r3_without_descriptors_open_fails_cleanly_and_a_stream_goes_on(left):
+def test_without_descriptors_open_fails_cleanly_and_a_stream_goes_on(left):
     """At each of its steps: the lock, the segment, and the socket, where ZeroMQ itself would abort the process."""
     with Viewer() as viewer, Child("few_descriptors", left) as child:
         assert child.line() == "limited"
@@ -82,7 +85,8 @@ def test_r3_without_descriptors_open_fails_cleanly_and_a_stream_goes_on(left):
         assert "Traceback" not in child.errors
 
 
-def test_r5_a_larger_frame_gets_a_new_ring_within_the_budget():
+@pytest.mark.fault("R5")
+def test_a_larger_frame_gets_a_new_ring_within_the_budget():
     with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
         publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0})
         first = publisher._connection.ring
@@ -105,7 +109,8 @@ def test_r5_a_larger_frame_gets_a_new_ring_within_the_budget():
         assert shown == {(128, 128): 38, (1, slot): 1, (1, slot + 1): 1}
 
 
-def test_r5_a_frame_beyond_the_budget_is_skipped_with_one_warning_that_names_both_sizes(caplog):
+@pytest.mark.fault("R5")
+def test_a_frame_beyond_the_budget_is_skipped_with_one_warning_that_names_both_sizes(caplog):
     with Viewer() as viewer, Publisher("headless", policy="every", budget=2**22) as publisher:
         publisher.publish(stamped(0), axes={"t": 0})
         huge = np.zeros((40, 2**20), "uint8")
@@ -231,7 +236,8 @@ def test_a_segment_that_another_truncates_costs_a_viewer_at_most(policy):
         assert producer.wait() == 0, producer.errors
 
 
-def test_d6_shape_and_dtype_alternate_with_every_frame():
+@pytest.mark.fault("D6")
+def test_shape_and_dtype_alternate_with_every_frame():
     with Viewer() as viewer, Publisher("headless", policy="every") as publisher:
         for t in range(40):
             shape, dtype = (((64, 48), "uint16"), ((50, 70), "float32"))[t % 2]
@@ -248,7 +254,8 @@ def test_d6_shape_and_dtype_alternate_with_every_frame():
         ]
 
 
-def test_d5_a_reader_without_a_lease_never_accepts_a_torn_frame():
+@pytest.mark.fault("D5")
+def test_a_reader_without_a_lease_never_accepts_a_torn_frame():
     token = new_token()
     name = f"headless_{token}_0"
     with Child("tear", name, token) as writer:
@@ -286,7 +293,8 @@ def test_d5_a_reader_without_a_lease_never_accepts_a_torn_frame():
         assert writer.wait() == 0
 
 
-def test_d5_a_camera_that_never_waits():
+@pytest.mark.fault("D5")
+def test_a_camera_that_never_waits():
     """At the full speed of publish(), to a viewer in another process: none torn, none overwritten while leased."""
     with Child("view") as viewer, Publisher("headless", budget=8 * 2**17 + 3 * 4096) as publisher:
         viewer.line()

@@ -58,6 +58,7 @@ def round_trip(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 BYTE_ORDERS = {"native": "=", "swapped": ">"}
 
 
+@pytest.mark.fault("D2")
 @pytest.mark.parametrize("order", BYTE_ORDERS.values(), ids=BYTE_ORDERS)
 @pytest.mark.parametrize("name", sorted(SHOWABLE))
 def test_every_dtype_comes_out_as_it_went_in_and_native(name: str, order: str):
@@ -89,6 +90,7 @@ LOOKS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
 }
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 @given(data=st.data())
 def test_every_look_at_an_array_comes_out_the_same(
@@ -101,6 +103,7 @@ def test_every_look_at_an_array_comes_out_the_same(
     np.testing.assert_array_equal(round_trip(array), array)
 
 
+@pytest.mark.fault("D1")
 def test_a_memmap_comes_out_as_it_went_in(tmp_path: Path):
     (tmp_path / "frame").write_bytes(bytes(range(240)))
     array = np.memmap(tmp_path / "frame", ">u2", "r", shape=(10, 12))
@@ -172,6 +175,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.fault("H3")
 @pytest.mark.parametrize(("offset", "value", "problem"), FIELDS.values(), ids=FIELDS)
 def test_a_header_that_is_wrong_is_refused(offset: int, value: int | bytes, problem: str):
     token = new_token()
@@ -185,6 +189,7 @@ def test_a_header_that_is_wrong_is_refused(offset: int, value: int | bytes, prob
     ring.close()
 
 
+@pytest.mark.fault("R7", "H3")
 def test_a_segment_that_is_shorter_than_its_header_says_is_refused():
     token = new_token()
     ring = Ring(f"test_{token}_0", SMALL, token, 0)
@@ -194,6 +199,7 @@ def test_a_segment_that_is_shorter_than_its_header_says_is_refused():
     ring.close()
 
 
+@pytest.mark.fault("H3")
 def test_sizes_that_agree_with_each_other_but_not_with_the_segment_are_refused():
     token = new_token()
     ring = Ring(f"test_{token}_0", SMALL, token, 0)
@@ -206,6 +212,7 @@ def test_sizes_that_agree_with_each_other_but_not_with_the_segment_are_refused()
     ring.close()
 
 
+@pytest.mark.fault("P9")
 @pytest.mark.parametrize(("token", "epoch"), [("zzzzzzzz", 4), (None, 3)], ids=["token", "epoch"])
 def test_a_ring_that_is_not_the_announced_one_is_refused(token: str | None, epoch: int):
     own = new_token()
@@ -221,6 +228,7 @@ WILD = st.one_of(st.integers(-(2**64), 2**64), st.integers(-2, 300), st.sampled_
 DTYPES = st.sampled_from([np.dtype(name) for name in sorted(SHOWABLE)])
 
 
+@pytest.mark.fault("H3")
 @given(slot=WILD, shape=st.lists(WILD, max_size=4), dtype=DTYPES)
 @example(slot=0, shape=[2**32, 2**32, 2], dtype=np.dtype("u1"))  # np.prod of it is 0
 @example(slot=0, shape=[2**62 + 1, 4], dtype=np.dtype("u1"))  # in 64 bits it is 4

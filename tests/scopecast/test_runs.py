@@ -110,6 +110,7 @@ def test_without_any_environment_it_is_the_platforms_without_a_warning(tmp_path:
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o700
 
 
+@pytest.mark.fault("H11")
 def test_a_link_is_refused(tmp_path: Path):
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -117,6 +118,7 @@ def test_a_link_is_refused(tmp_path: Path):
         RunDirectory(tmp_path / "link")
 
 
+@pytest.mark.fault("H11")
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o701, 0o750], ids=oct)
 def test_a_directory_that_is_open_to_others_is_refused(tmp_path: Path, mode: int):
     (tmp_path / "run").mkdir()
@@ -125,6 +127,7 @@ def test_a_directory_that_is_open_to_others_is_refused(tmp_path: Path, mode: int
         RunDirectory(tmp_path / "run")
 
 
+@pytest.mark.fault("H11")
 @as_root
 def test_another_users_directory_is_refused(tmp_path: Path):
     (tmp_path / "run").mkdir(mode=0o700)
@@ -133,6 +136,7 @@ def test_another_users_directory_is_refused(tmp_path: Path):
         RunDirectory(tmp_path / "run")
 
 
+@pytest.mark.fault("H11")
 def test_a_file_in_its_place_is_refused(tmp_path: Path):
     (tmp_path / "run").touch()
     with pytest.raises(RuntimeDirectoryError, match=r"can't be made: File exists; set SCOPECAST_RUNTIME_DIR"):
@@ -217,6 +221,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.fault("H5")
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
 def test_garbage_is_no_entry_and_is_cleaned(directory: RunDirectory, content: bytes):
     directory.file("abcdefgh", "json").write_bytes(content)
@@ -243,6 +248,7 @@ def test_a_token_that_is_taken_is_not_given_twice(directory: RunDirectory, monke
 # ---- life and death ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("V2", "P1")
 def test_who_is_killed_is_dead_and_who_is_stopped_is_alive(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
     with process(MEMBER + "print(flush=True); input()", token) as child:
@@ -279,6 +285,7 @@ def test_the_dead_are_dead_although_a_grandchild_holds_their_descriptors(directo
     assert not (SHM / segment_name).exists()
 
 
+@pytest.mark.fault("P4")
 def test_a_forked_child_that_closes_leaves_its_parents_entry_alone(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
     code = MEMBER + (
@@ -295,6 +302,7 @@ def test_a_forked_child_that_closes_leaves_its_parents_entry_alone(directory: Ru
     assert files(directory) == set()
 
 
+@pytest.mark.fault("P8")
 @pytest.mark.parametrize("pid", [os.getppid(), os.getpid()], ids=["another's", "our own"])
 def test_a_live_pid_with_a_free_lock_is_dead(directory: RunDirectory, segment_name: str, pid: int):
     token = token_of(segment_name)
@@ -311,6 +319,7 @@ def test_a_live_pid_with_a_free_lock_is_dead(directory: RunDirectory, segment_na
 # ---- cleaning ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P7")
 @on_linux
 def test_cleaning_removes_what_the_dead_left_and_nothing_of_the_living(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
@@ -346,6 +355,7 @@ FORGED = {
 }
 
 
+@pytest.mark.fault("H4")
 @on_linux
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 def test_a_forged_entry_unlinks_nothing_that_is_not_its_own(directory: RunDirectory, segment_name: str, forge: Any):
@@ -364,6 +374,7 @@ def test_a_forged_entry_unlinks_nothing_that_is_not_its_own(directory: RunDirect
             victim.unlink()
 
 
+@pytest.mark.fault("H10")
 @on_linux
 @as_root
 def test_another_users_segment_is_left_alone(directory: RunDirectory, segment_name: str):
@@ -400,6 +411,7 @@ def test_a_log_is_kept_as_long_as_it_tells_something(directory: RunDirectory, co
     assert log.exists() is kept
 
 
+@pytest.mark.fault("P7")
 @on_linux
 def test_two_cleaners_that_race_share_the_work(directory: RunDirectory):
     names = [f"test_{new_token()}_0" for _ in range(60)]
@@ -434,6 +446,7 @@ def test_two_cleaners_that_race_share_the_work(directory: RunDirectory):
         assert {name.split(".")[0] for name in files(directory)} == {living.token}
 
 
+@pytest.mark.fault("P7")
 def test_a_cleaner_and_those_who_join_do_not_harm_each_other(directory: RunDirectory):
     code = (
         "import sys; from scopecast.runs import RunDirectory; directory = RunDirectory()\n"
@@ -534,6 +547,7 @@ def test_a_cleaner_is_not_kept_away_by_those_who_ask(directory: RunDirectory):
 # ---- a directory that is removed under its members ---------------------------------------------------------------
 
 
+@pytest.mark.fault("P12")
 def test_after_the_directory_was_removed_a_member_enters_anew(directory: RunDirectory):
     watcher = RunDirectory()
     with directory.join("publisher", "headless") as member:
@@ -548,6 +562,7 @@ def test_after_the_directory_was_removed_a_member_enters_anew(directory: RunDire
     assert not RunDirectory().alive(member.token)
 
 
+@pytest.mark.fault("P12")
 def test_who_does_not_enter_anew_is_dead_after_a_while(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
     with directory.join("publisher", "headless") as member:
         shutil.rmtree(directory.path)
