@@ -7,10 +7,12 @@ keeper thread, which in between drains acknowledgements, sends heartbeats and bu
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
 import select
+import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +28,7 @@ from scopecast.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from scopecast.leases import Leases
     from scopecast.ring import Ring
@@ -43,6 +46,9 @@ MAX_RECEIVERS: Final = 16
 DRAIN_LIMIT: Final = 64
 #: Streams that a receiver which joins late is told of; as many as it keeps.
 KEPT_STREAMS: Final = 3
+#: With fewer descriptors left than this, no new receiver is let in: libzmq ends the whole process where accept() gets
+#: none (ipc_listener.cpp takes ENFILE, and not EMFILE).
+_SPARE_DESCRIPTORS: Final = 16
 #: While frames are published faster than this, publish() drains the acknowledgements itself, and the keeper keeps out
 #: of its way: each of its turns would cost the producer a hand-over of the interpreter lock.
 _QUIET_NS: Final = 3_000_000
@@ -153,6 +159,7 @@ class Hub:
         self.protocol_errors = self.keeper_errors = 0
         self.last_publish_ns = 0
         self.when_removed: Callable[[], None] = lambda: None
+        self._shut = False  # nobody is let in
         self._leases: list[Leases] = []  # the current ring's first, then those that wind down
         self._rings: dict[int, Ring] = {}
         self._ring: Ring | None = None
@@ -221,8 +228,29 @@ class Hub:
         self._socket.bind(self._member.entry.endpoint)
 
     def _socket_is_lost(self) -> bool:
-        scheme, _, path = self._member.entry.endpoint.partition("://")
-        return scheme == "ipc" and not os.path.exists(path)  # noqa: PTH110 - at every heartbeat
+        if not self._member.entry.endpoint.startswith("ipc:"):
+            return False
+        path, shut = self._doors()
+        return not (shut if self._shut else path).exists()
+
+    def _doors(self) -> tuple[Path, Path]:
+        """Return the path of the socket's file, and where it lies while nobody is let in."""
+        path = self._member.directory.socket_path(self._member.token)
+        return path, path.with_suffix(".shut")
+
+    def _mind_the_door(self) -> None:
+        """Put the socket's file away while few descriptors are left, and back: who is connected stays so."""
+        if not self._member.entry.endpoint.startswith("ipc:") or self._shut == _descriptors_are_scarce():
+            return
+        path, shut = self._doors()
+        with self.lock:
+            if not self._closing:
+                with suppress(FileNotFoundError):  # removed by another; made anew once there are descriptors
+                    (shut if self._shut else path).rename(path if self._shut else shut)
+                self._shut = not self._shut
+                logger.info(
+                    "scopecast: new viewers are %s", "kept out: no file descriptors" if self._shut else "let in"
+                )
 
     def _is_removed(self) -> bool:
         """Whether another has removed what new receivers find this publisher by (logind does, at logout)."""
@@ -482,8 +510,10 @@ class Hub:
             elif time.monotonic_ns() - self.last_publish_ns < _QUIET_NS and self._socket_fd in ready:
                 time.sleep(0.001)
             try:
-                if time.monotonic() >= beat and self._is_removed():
-                    self.when_removed()
+                if time.monotonic() >= beat:
+                    self._mind_the_door()
+                    if not self._shut and self._is_removed():
+                        self.when_removed()
                 with self.lock:
                     if self._closing:
                         return
@@ -564,3 +594,18 @@ class Hub:
     def segment_bytes(self) -> int:
         """Bytes of shared memory that are mapped now."""
         return sum(ring.layout.total for ring in self._rings.values())
+
+
+def _descriptors_are_scarce() -> bool:
+    """Whether this process may open only a few more files: the lowest free descriptor is close to the limit."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    os.close(lowest)
+    return limit != resource.RLIM_INFINITY and lowest >= limit - _SPARE_DESCRIPTORS

@@ -296,6 +296,7 @@ class RunDirectory:
             self.file(token, suffix).unlink(missing_ok=True)
         with suppress(OSError, RuntimeDirectoryError):
             self.socket_path(token).unlink(missing_ok=True)
+            self.socket_path(token).with_suffix(".shut").unlink(missing_ok=True)
         log = self.file(token, "log")
         with suppress(OSError):
             # The log of a viewer that crashed is kept for a day: it is all that tells why.
@@ -433,6 +434,7 @@ class Member:
         if self.entry.role == "publisher":
             with suppress(OSError, RuntimeDirectoryError):
                 self.directory.socket_path(self.token).unlink(missing_ok=True)
+                self.directory.socket_path(self.token).with_suffix(".shut").unlink(missing_ok=True)
         with suppress(OSError):
             self.directory.file(self.token, "lock").unlink(missing_ok=True)
         lock.release()
