@@ -235,7 +235,7 @@ class RunDirectory:
         if (identity := self._identify()) == self._identity:
             return False
         now = time.monotonic()
-        if self._removed_at is None or not self.path.exists():  # while there is none, nobody can enter anew
+        if self._removed_at is None or not self.path.is_dir():  # while there is none, nobody can enter anew
             self._removed_at = now
         if now - self._removed_at < RETURN_S:
             return True
