@@ -29,16 +29,14 @@ class Proof(NamedTuple):
         Its function or class.
     rows
         The rows that it names.
+    scenario
+        A function's name as a sentence, or the first line of what a class says of itself.
     """
 
     path: str
     name: str
     rows: tuple[str, ...]
-
-    @property
-    def scenario(self) -> str:
-        """The test's name as a sentence."""
-        return self.name.removeprefix("test_").removeprefix("Test").replace("_", " ")
+    scenario: str
 
 
 def proofs(folder: Path = TESTS) -> list[Proof]:
@@ -66,7 +64,11 @@ def _proofs_in(path: Path, folder: Path) -> Iterator[Proof]:
                 if not node.name.lower().startswith("test"):
                     msg = f"{where}: {node.name} is marked with a fault, and no test"
                     raise ValueError(msg)
-                yield Proof(path.relative_to(folder).as_posix(), node.name, rows)
+                scenario = node.name.removeprefix("test_").replace("_", " ")
+                if isinstance(node, ast.ClassDef):
+                    scenario = (ast.get_docstring(node) or node.name).partition("\n")[0].rstrip(".")
+                    scenario = scenario[:1].lower() + scenario[1:]
+                yield Proof(path.relative_to(folder).as_posix(), node.name, rows, scenario)
 
 
 def table(known: dict[str, Any] | None = None, found: list[Proof] | None = None) -> str:

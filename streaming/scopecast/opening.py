@@ -132,7 +132,8 @@ class Connection:
         """Why frames are not shown, in a line; ``""`` if nothing is wrong."""
         if self._failure:
             return self._failure_text
-        return self._launch.problem if self._launch is not None and not self.accounts() else ""
+        attached = self.hub_or_none is not None and self.hub_or_none.accounts
+        return self._launch.problem if self._launch is not None and not attached else ""
 
     # ---- opening -------------------------------------------------------------------------------------------------
 
