@@ -110,7 +110,8 @@ def plan_layout(frame_bytes: int, budget: int) -> Layout | None:
     if slots < MIN_SLOTS:
         return None
     # Many small frames: wider slots, so that a larger frame later on needs no new ring.
-    return Layout(slots, max(frame, wanted // slots // PAGE * PAGE if slots == MAX_SLOTS else 0))
+    room = min(wanted, budget - Layout(slots, 0).total)  # what the header and the table leave of it
+    return Layout(slots, max(frame, room // slots // PAGE * PAGE if slots == MAX_SLOTS else 0))
 
 
 class Ring:

@@ -258,6 +258,7 @@ def test_no_slot_or_shape_leads_outside_the_slot(slot: int, shape: list[int], dt
 # ---- layouts -----------------------------------------------------------------------------------------------------
 
 
+@example(frame=1, budget=2105344)
 @given(frame=st.integers(1, 2**34), budget=st.integers(0, 2**34))
 @example(frame=1, budget=Layout(MIN_SLOTS, PAGE).total)
 @example(frame=1, budget=Layout(MIN_SLOTS, PAGE).total - 1)
