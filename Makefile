@@ -9,7 +9,7 @@ READY := .venv/ready
 USABLE := $(shell PYTHON='$(PYTHON)' .ci/setup --check 2>/dev/null && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench docs lint format clean FORCE
+.PHONY: help demo test soak bench docs lint format clean FORCE
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [ARGS="…"] [VIEWER=napari] [PYTHON=python3.12]'
@@ -25,6 +25,9 @@ test: $(READY)  ## run linters, tests, doctests and examples; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS) || status=$$?; \
 	exit $$status
 
+soak: $(READY)  ## start, stop and kill producers and viewers at random for 10 minutes; ARGS="--seconds N --seed N"
+	@PYTHONPATH=tests:tests/support $(BIN)/python -m soak $(ARGS)
+
 bench: $(READY)  ## measure; ARGS go to `scopecast bench`
 	@$(BIN)/scopecast bench $(ARGS)
 
@@ -37,7 +40,9 @@ lint: $(READY)  ## check style, types and the direction of imports
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/ruff format --check . || status=1; \
-	$(BIN)/mypy || status=1; \
+	for system in linux darwin win32; do \
+		$(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || status=1; \
+	done; \
 	$(BIN)/lint-imports || status=1; \
 	exit $$status
 

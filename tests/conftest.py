@@ -97,3 +97,10 @@ def nothing_left(runtime_dir: Path) -> Iterator[Leftovers]:
     leftovers = Leftovers(runtime_dir)
     yield leftovers
     leftovers.wait_until_none()
+
+
+@pytest.fixture(params=["ipc", "tcp"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test by each transport; for `pytest.mark.usefixtures` where the connection itself is at stake."""
+    monkeypatch.setenv("SCOPECAST_TRANSPORT", request.param)
+    return str(request.param)

@@ -21,7 +21,8 @@ class Drawing:
             f'font-family="Helvetica, Arial, sans-serif" font-size="14" fill="{INK}">',
             f"<title>{escape(title)}</title>",
             '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="10" markerHeight="10" '
-            f'markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path d="M0 0 L10 5 L0 10 z" fill="{INK}"/></marker></defs>',
+            f'markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path d="M0 0 L10 5 L0 10 z" fill="{INK}"/>'
+            "</marker></defs>",
             f'<rect width="{width}" height="{height}" rx="10" fill="{PAPER}"/>',
         ]
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard
 import numpy as np
 
 from scopecast.accounting import Receipt, Skipped, Stats
+from scopecast.annotations import keywords_of
 from scopecast.axes import axes_from_path, check_axes
-from scopecast.errors import ClosedError
+from scopecast.errors import ClosedError, FileError
 from scopecast.hosts.pymmcore import describe_sequence, place_event
 from scopecast.publisher import Policy, Publisher
+from scopecast.rois import is_roi_path
 from scopecast.storage import register_backend
 from scopecast.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from scopecast.axes import AxisValue
     from scopecast.publisher import Reservation
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _PREFIX = re.compile(r"\A[a-z][a-z0-9]{0,13}_\Z")
 _IMAGES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"})
+_ROIS = frozenset({".roi", ".roi.zip"})
 
 
 class StreamingBackend:
@@ -121,6 +124,7 @@ class StreamingBackend:
         self._publisher: Publisher | None = None
         self._closed = False
         self._files: FrameStream | None = None  # what save_batch shows
+        self._unplaced: dict[str, str] = {}  # of files whose names say no place: their place by their stem
         self._run: FrameStream | None = None  # the sequence that runs
         self._run_key: object = None
         self._first_index: dict[str, AxisValue] | None = None
@@ -145,11 +149,14 @@ class StreamingBackend:
         ----------
         data_list
             Arrays; see `Publisher.publish` for what they may be. A volume counts as one item and is published plane
-            by plane.
+            by plane. For a path that ends in ``.roi`` or ``.roi.zip``, regions of interest: roifile's ``ImagejRoi``, a
+            list of them, bytes or paths; None or an empty list reads the file of that path.
+            For any other path None reads that file, plane by plane (the extra ``files``).
         file_paths
             A path for each; its extension must be in `SUPPORTED_EXTENSIONS`.
         **where
             `axes` for all of them (what the file name says comes on top), and `dims`, `rgb`, `translate`, `metadata`.
+            `kind` and `name` for what is no image, such as ``kind="labels"``, with the keywords of that kind.
             Anything else is ignored, as hosts pass options that are meant for other backends.
 
         Returns
@@ -227,27 +234,61 @@ class StreamingBackend:
         """Show one image, whatever its extension; for a subclass's own `save_batch`."""
         self._stream(data, os.fspath(path), **where)
 
-    def _stream(self, data: Any, path: str, **where: Any) -> tuple[int, str]:
-        """Publish one item. Return how many frames that were, and why it was skipped, or ""."""
+    def _stream_file(self, path: str, where: dict[str, Any]) -> tuple[int, str]:
+        """Publish a file that is on the disk, plane by plane. Return what `_stream` does."""
+        from scopecast.files import open_image
+
+        frames = 0
+        try:
+            with open_image(path, dims=where.get("dims")) as image:
+                for plane in image.planes():
+                    count, reason = self._stream(plane.array, path, **{**where, "dims": plane.dims}, inner=plane.axes)
+                    frames += count
+                    if reason:
+                        return frames, reason
+        except FileError as error:
+            return frames, str(error)
+        return frames, "" if frames else "empty"
+
+    def _stream(self, data: Any, path: str, *, inner: Mapping[str, AxisValue] = {}, **where: Any) -> tuple[int, str]:
+        """Publish one item; `inner` is its place within its file. Return how many frames, and why skipped, or ""."""
+        if data is None and not is_roi_path(path):
+            return self._stream_file(path, where)
         publisher = self._open_publisher()
-        path = printable(path)
+        given, path = path, printable(path)
         if self._files is None or self._files.ended:
             self._files = publisher.new_stream(self._arguments["title"] or "files")
+            self._unplaced.clear()
         named: dict[str, AxisValue] = check_axes(where.get("axes") or {})
         named.update(axes_from_path(path, where.get("pattern") or self.pattern))
-        if not named:
+        file = os.path.basename(path)  # noqa: PTH119 - paths of any host
+        kind = where.get("kind") or "image"
+        more = keywords_of(kind, where)
+        if kind == "image" and is_roi_path(path):
+            kind, more = "rois", keywords_of("rois", where)
+            # Of the image of the same name, or of all where there is none.
+            stem = file[: file.lower().rindex(".roi")]
+            if not named and stem in self._unplaced:
+                named["file"] = self._unplaced[stem]
+            elif not named:
+                more.setdefault("name", stem[-64:])
+            if data is None or (isinstance(data, list | tuple | bytes) and not len(data)):
+                data = given
+        elif not named:
             # Nothing tells where it belongs: a place of its own, the same whenever the file is written again.
-            named["file"] = os.path.basename(path)[-64:] or "unnamed"  # noqa: PTH119 - paths of any host
+            named["file"] = self._unplaced[os.path.splitext(file)[0]] = file[-64:] or "unnamed"  # noqa: PTH122
         outcome = publisher.offer(
             data,
-            axes=named,
+            axes={**named, **inner},
             path=path,
+            kind=kind,
             translate=where.get("translate") or (),
             metadata=where.get("metadata"),
-            dims=where.get("dims"),
+            dims=None if kind == "rois" else where.get("dims"),
             rgb=where.get("rgb"),
             stream=self._files,
             policy=self.policy or "every",
+            **more,
         )
         return (0, outcome.reason) if outcome.reason else (outcome.frames, "")
 
@@ -396,6 +437,7 @@ class NapariStreamingBackend(StreamingBackend):
     _backend_type = "napari_stream"
     VIEWER_TYPE = "napari"
     SHM_PREFIX = "napari_"
+    SUPPORTED_EXTENSIONS = _IMAGES | _ROIS
 
 
 class FijiStreamingBackend(StreamingBackend):
@@ -404,6 +446,7 @@ class FijiStreamingBackend(StreamingBackend):
     _backend_type = "fiji_stream"
     VIEWER_TYPE = "fiji"
     SHM_PREFIX = "fiji_"
+    SUPPORTED_EXTENSIONS = _IMAGES | _ROIS
 
 
 def _extension(path: str) -> str:

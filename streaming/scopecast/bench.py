@@ -9,15 +9,17 @@ All of it happens in processes and a run directory of its own; nothing is left b
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
 
-from scopecast.benchmarks import memory, publish, report, sustained, window
+from scopecast.benchmarks import memory, publish, report, startup, sustained, window
 from scopecast.benchmarks.figures import FULL, QUICK, Bench, Row
 from scopecast.benchmarks.processes import private_run_directory
+from scopecast.errors import ScopecastError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,9 +50,14 @@ def run(json_path: Path | None = None, quick: bool = False, write_docs: bool = F
 
     Raises
     ------
+    ScopecastError
+        On Windows.
     ValueError
         If the table is to be written of quick figures, or there is no such page.
     """
+    if sys.platform == "win32":
+        msg = "the benchmark stops processes and waits for pipes in ways that Windows lacks: run it on Linux or macOS"
+        raise ScopecastError(msg)
     page = report.documentation() if write_docs else None
     if write_docs and quick:
         msg = "the figures of a quick run mean little, and are not written into docs/performance.md"
@@ -64,7 +71,7 @@ def run(json_path: Path | None = None, quick: bool = False, write_docs: bool = F
     rows: list[Row] = []
     with private_run_directory() as directory, _quiet_logs(), console.status("measuring") as status:
         bench = Bench(QUICK if quick else FULL, directory, lambda what: status.update(f"measuring {what}"))
-        for part in (publish, sustained, memory, window):
+        for part in (startup, publish, sustained, memory, window):
             rows.extend(part.measure(bench))
     for block in report.terminal_tables(rows):
         console.print(block, highlight=False)

@@ -2,12 +2,15 @@
 
 __all__ = [
     "ClosedError",
+    "FileError",
     "ForkedError",
+    "IncompleteFileError",
     "ProtocolError",
     "RuntimeDirectoryError",
     "ScopecastError",
     "ScreenError",
     "SharedMemoryError",
+    "TransportError",
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
@@ -31,6 +34,14 @@ class ForkedError(ClosedError):
     """You used a publisher in a process that was forked from the one that opened it."""
 
 
+class FileError(ScopecastError, ValueError):
+    """A file can't be shown; the text says why, without the path."""
+
+
+class IncompleteFileError(FileError):
+    """A file ends before its contents do: it is being written, or was cut short."""
+
+
 class ViewerLagging(ScopecastError, TimeoutError):  # noqa: N818 - reads as the event that it is, like StopIteration
     """A viewer took longer than the timeout to make room, under the policy that loses nothing (``every``)."""
 
@@ -45,6 +56,10 @@ class ViewerUnavailable(ViewerStartError):  # noqa: N818 - reads as the state th
 
 class SharedMemoryError(ScopecastError, OSError):
     """The shared memory that a ring needs is not to be had, or a segment is not what it should be."""
+
+
+class TransportError(ScopecastError, RuntimeError):
+    """The publisher and its receivers can't reach each other in a way that is safe, or by the one that you named."""
 
 
 class ProtocolError(ScopecastError, ValueError):

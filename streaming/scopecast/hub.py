@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import math
 import os
-import select
 import sys
 import threading
 import time
@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from scopecast import wire
+from scopecast import transport, wire
 from scopecast.accounting import Account, ReceiverStats
 from scopecast.crashpoints import crash_point
 from scopecast.errors import ProtocolError
+from scopecast.wakeup import WakeUp, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S: Final = 0.45
 #: This many pings without any word, and the receiver is given up: within 2 s of its stopping.
 MISSED_PINGS: Final = 3
+#: After a connection broke the locks are looked at every `LOOK_S`, for `SUSPECT_S` (then it is the heartbeat's turn).
+LOOK_S: Final = 0.01
+SUSPECT_S: Final = 0.3
 MAX_RECEIVERS: Final = 16
 #: Messages read per turn of the lock, so that a flood of them can't keep a frame waiting.
 DRAIN_LIMIT: Final = 64
@@ -123,7 +127,7 @@ class Hub:
     Parameters
     ----------
     member
-        The publisher's entry in the run directory; its endpoint is set here.
+        The publisher's entry in the run directory; its endpoint and key are set here.
     total
         The account of all receivers together.
     lock
@@ -168,6 +172,7 @@ class Hub:
         self._numbers = itertools.count(1)
         self._pings = itertools.count(1)
         self._closing = False
+        self._look_at, self._suspect_until = math.inf, -math.inf
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         with ExitStack() as undo:
             undo.callback(self._context.term)
@@ -189,14 +194,12 @@ class Hub:
             undo.callback(self._monitor.close, 0)
             undo.callback(self._socket.disable_monitor)
             crash_point("socket-made")
-            path = member.directory.socket_path(member.token)
-            self._socket.bind(f"ipc://{path}")
-            member.entry.endpoint = f"ipc://{path}"
-            self._wake_read, self._wake_write = os.pipe()
-            undo.callback(os.close, self._wake_read)
-            undo.callback(os.close, self._wake_write)
-            os.set_blocking(self._wake_read, False)
-            os.set_blocking(self._wake_write, False)
+            self._monitor.getsockopt(_EVENTS)  # its descriptor tells of nothing before it was asked once
+            self._gate = transport.bind(self._socket, member)
+            if self._gate is not None:
+                undo.callback(self._gate.close)
+            self._alarm = WakeUp()
+            undo.callback(self._alarm.close)
             self._socket_fd, self._monitor_fd = self._socket.fileno(), self._monitor.fileno()
             self._keeper = threading.Thread(target=self._keep, name=f"scopecast-keeper-{member.token}", daemon=True)
             self._keeper.start()
@@ -344,8 +347,7 @@ class Hub:
             self._wake()
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):  # a full pipe wakes as well
-            os.write(self._wake_write, b"x")
+        self._alarm.wake()
 
     def _send(self, receiver: Receiver, data: bytes) -> bool:
         try:
@@ -493,23 +495,21 @@ class Hub:
     # ---- the keeper ----------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        poll = select.poll()
-        for descriptor in (self._socket_fd, self._monitor_fd, self._wake_read):
-            poll.register(descriptor, select.POLLIN)
+        gate, alarm_fd = self._gate, self._alarm.fileno()
+        watch = Watch((self._socket_fd, self._monitor_fd, alarm_fd, *((gate.fileno(),) if gate else ())))
         beat = time.monotonic() + HEARTBEAT_S
         more = False
         while not self._closing:
-            wait = 0.0 if more else max(0.0, beat - time.monotonic())
-            # +1 ms: poll() takes whole milliseconds, and rounding down would spin through the last one.
-            ready = {descriptor for descriptor, _ in poll.poll(int(wait * 1000) + (not more))}
+            ready = watch.ready(0.0 if more else max(0.0, min(beat, self._look_at) - time.monotonic()))
             if self._closing:
                 return
-            if self._wake_read in ready:
-                with suppress(BlockingIOError):
-                    os.read(self._wake_read, 4096)
+            if alarm_fd in ready:
+                self._alarm.clear()
             elif time.monotonic_ns() - self.last_publish_ns < _QUIET_NS and self._socket_fd in ready:
                 time.sleep(0.001)
             try:
+                if gate is not None:
+                    gate.answer()  # not under the lock: it reads files
                 if time.monotonic() >= beat:
                     self._mind_the_door()
                     if not self._shut and self._is_removed():
@@ -518,7 +518,7 @@ class Hub:
                     if self._closing:
                         return
                     self._drain()
-                    if self._monitor_fd in ready:
+                    if self._monitor_fd in ready or time.monotonic() >= self._look_at:
                         self._probe()
                     if time.monotonic() >= beat:
                         beat = time.monotonic() + HEARTBEAT_S
@@ -533,10 +533,14 @@ class Hub:
 
     def _probe(self) -> None:
         """Someone's connection broke: ask the locks who died. Under the lock."""
+        now = time.monotonic()
         with suppress(zmq.ZMQError):
             while True:
                 self._monitor.recv_multipart(zmq.NOBLOCK)
+                self._suspect_until = now + SUSPECT_S
         self._bury(self.receivers.values(), "its process died")
+        # The connection of a process that is killed may break some milliseconds before its lock is free.
+        self._look_at = now + LOOK_S if now < self._suspect_until else math.inf
 
     def _bury(self, receivers: Iterable[Receiver], why: str) -> None:
         for receiver in tuple(receivers):

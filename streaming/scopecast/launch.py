@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
+import psutil
 
 from scopecast.crashpoints import crash_point
 from scopecast.errors import ViewerStartError, ViewerUnavailable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from scopecast.runs import Entry, RunDirectory
 
-__all__ = ["Launch", "find_or_start_viewer", "known_viewers"]
+__all__ = ["Launch", "end_viewers", "find_or_start_viewer", "known_viewers", "viewers_started_here"]
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def _start(
             stdout=output,
             stderr=output,
             env=environment,
-            start_new_session=True,  # the window outlives this process, and Ctrl-C in its terminal
+            **_apart(),
         )
     try:
         crash_point("viewer-started")
@@ -176,6 +177,15 @@ def _await_ready(
     raise ViewerStartError(msg)
 
 
+def _apart() -> dict[str, Any]:
+    """Return how a process is started that outlives this one, and Ctrl-C in its terminal."""
+    if sys.platform == "win32":
+        # A console of its own that is not shown. Without any (DETACHED_PROCESS) a window would open for the real Python
+        # that the python.exe of a virtual environment starts.
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a viewer that is not ready, and what it started itself: it leads a group of its own."""
     if sys.platform == "win32":
@@ -191,6 +201,43 @@ def _tail(directory: RunDirectory, token: str) -> str:
     except OSError:
         return ""
     return ":\n    " + "\n    ".join(lines[-_LOG_LINES:]) if lines else ""
+
+
+def viewers_started_here() -> set[psutil.Process]:
+    """Return the viewers that are this process's children: another's, or one that ran before, is none of our business.
+
+    Told by the process and not by its entry, which it writes only after a while.
+    """
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "scopecast_viewers" in process.cmdline():
+                found.add(process)
+    return found
+
+
+def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience: float) -> None:
+    """End viewers as if their windows were closed; kill those that take too long, and remove what they leave.
+
+    Parameters
+    ----------
+    viewers
+        As from `viewers_started_here`.
+    directory
+        The run directory.
+    patience
+        Seconds until those that are still there are killed.
+    """
+    for process in viewers:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()  # psutil compares the time of creation first: never a later process with the same id
+    _, hung = psutil.wait_procs(viewers, timeout=patience)
+    for process in hung:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(hung, timeout=5.0)
+    if viewers:
+        directory.clean()
 
 
 def _in_a_line(error: Exception) -> str:

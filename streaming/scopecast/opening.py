@@ -190,6 +190,16 @@ class Connection:
             self._seek_viewers(deadline)
         return None
 
+    def with_room(self, frame_bytes: int) -> int:
+        """Return the size of slot to ask for where frames of this size are likely to grow, as documents do.
+
+        Each new size costs a new ring.
+        """
+        from scopecast.ring import plan_layout
+
+        roomy = max(2**18, 1 << (2 * frame_bytes - 1).bit_length())
+        return roomy if plan_layout(roomy, self._budget()) else frame_bytes
+
     def _open_in_background(self, frame_bytes: int) -> None:
         with self._opening:
             if self._cancelled.is_set():

@@ -24,6 +24,7 @@ from scopecast import wire
 from scopecast.accounting import Account, Stats
 from scopecast.arrays import as_array, check_dtype, native, split_planes
 from scopecast.crashpoints import crash_point
+from scopecast.documents import DOCUMENTS
 from scopecast.errors import ClosedError, ForkedError, ScopecastError, ViewerLagging
 from scopecast.opening import Connection, open_connections
 from scopecast.streams import FrameStream
@@ -43,6 +44,8 @@ Policy = Literal["latest", "every"]
 _About = tuple[str, list[float], Any]  # path, translation, encoded metadata
 _NOTHING: _About = ("", [], wire.encode_metadata(None))
 _COSTS = 4096
+_What = tuple[str, str]  # kind and name of what a frame is
+_IMAGE: _What = ("image", "")
 NO_VIEWER = "no viewer"
 EMPTY = "empty"
 NO_ROOM = "no room"
@@ -166,8 +169,9 @@ class Publisher:
         rgb: bool | None = None,
         stream: FrameStream | None = None,
         policy: Policy | None = None,
+        **more: Any,
     ) -> int:
-        """Publish an array; its memory is free for re-use when this returns.
+        """Publish an array, or something that belongs to images; its memory is free for re-use when this returns.
 
         Parameters
         ----------
@@ -181,7 +185,18 @@ class Publisher:
         path
             The file that the frame is, or will be.
         kind
-            ``"image"``.
+            ``"image"``, or what is shown with the images of the stream, in its own layer:
+
+            - ``"labels"``: an array of whole numbers or bool, where an image would be
+            - ``"points"``: (N, D) coordinates in pixels of the images, ending in y, x; (0, 0) is the middle of the
+              first pixel
+            - ``"shapes"``: a list of (n, D) vertices, likewise
+            - ``"tracks"``: (N, D + 1): the number of the track, then t and the coordinates
+            - ``"rois"``: regions of interest of ImageJ, see `scopecast.rois.rois_document`
+
+            They are shown at the place that `axes` say, and everywhere along an axis that is neither there nor among
+            their columns (labels, like images, only at 0 of such an axis). What has the same kind, name and axes is
+            replaced.
         channel
             The same as ``axes={"c": channel}``.
         translate
@@ -189,13 +204,20 @@ class Publisher:
         metadata
             Anything that can be encoded, up to 16 KiB; more is left out and counted.
         dims
-            Names of the array's dimensions, such as ``"tczyx"``, where they are not the usual ones.
+            Names of the array's dimensions, such as ``"tczyx"``, where they are not the usual ones. Of points, shapes
+            and tracks, the names of the columns, such as ``"zyx"``.
         rgb
             Whether a last dimension of 3 or 4 is colour; by default it is, for uint8, uint16, float32 and float64.
         stream
             The stream that the frame is part of; the newest by default.
         policy
             Another policy than the publisher's, for this call.
+        **more
+            Of other kinds than images: `name` (of the layer). Of points, shapes and tracks: `properties`, a mapping or
+            DataFrame with a number or text for each item, and `style`, a mapping with ``color``, ``edge_color``,
+            ``size``, ``edge_width`` (pixels), ``symbol``, and names of properties as ``color_by`` and ``text``. Of
+            shapes: `shape_type` (rectangle, ellipse, polygon, path or line; one, or one for each) and `names`. Of
+            tracks: `graph`, which maps a track to those it came from. Of rois: `names`.
 
         Returns
         -------
@@ -225,6 +247,7 @@ class Publisher:
             rgb=rgb,
             stream=stream,
             policy=policy,
+            **more,
         ).sequence
 
     def offer(
@@ -241,29 +264,33 @@ class Publisher:
         rgb: bool | None = None,
         stream: FrameStream | None = None,
         policy: Policy | None = None,
+        **more: Any,
     ) -> Outcome:
         """Publish an array as `publish` does, and say what came of it."""
         began = time.perf_counter_ns()
         self._check_usable()
-        if kind != "image":
-            msg = f"frames of the kind {kind!r} can't be published; 'image' is the only kind so far"
-            raise ValueError(msg)
+        if channel is not None:
+            axes = {**axes, "c": str(channel)}
+        what = _IMAGE
+        if kind != "image" or more:
+            from scopecast.annotations import prepare
+
+            array, axes, dims, what = prepare(kind, array, axes, dims, more)
+            rgb = False
         if type(array) is not np.ndarray:
             array = as_array(array)
         check_dtype(array.dtype)
-        if channel is not None:
-            axes = {**axes, "c": str(channel)}
         about = self._about(path, translate, metadata)
         how = policy or self.policy
         outcome = Outcome(-1, 0, "")
-        if array.ndim == 2 and dims is None and array.size:
-            outcome = self._place(stream, axes, array, about, how)
+        if (array.ndim == 2 and dims is None and array.size) or what[0] in DOCUMENTS:
+            outcome = self._place(stream, axes, array, about, how, what)
         elif not array.size:
             outcome = Outcome(-1, 0, self._skip(EMPTY))
         else:
             frames = 0
             for where, plane in split_planes(array, dims=dims, axes=axes, rgb=rgb):
-                outcome = self._place(stream, where, plane, about, how)
+                outcome = self._place(stream, where, plane, about, how, what)
                 frames += 1
             outcome = outcome._replace(frames=frames)
         now = time.perf_counter_ns()
@@ -293,9 +320,10 @@ class Publisher:
         plane: npt.NDArray[Any],
         about: _About,
         policy: Policy,
+        what: _What,
     ) -> Outcome:
-        """Copy one plane into a slot and announce it."""
-        writing = self._reserve(stream, axes, plane.shape, native(plane.dtype), policy)
+        """Copy one plane (or document) into a slot and announce it."""
+        writing = self._reserve(stream, axes, plane.shape, native(plane.dtype), policy, what)
         if isinstance(writing, str):
             return Outcome(-1, 1, self._with_cause(writing))
         try:
@@ -364,6 +392,7 @@ class Publisher:
         shape: Sequence[int],
         dtype: np.dtype[Any],
         policy: Policy,
+        what: _What = _IMAGE,
     ) -> _Writing | str:
         """Claim a slot, and wait for one under ``"every"``; or return why there is none, which is counted."""
         nbytes = dtype.itemsize
@@ -373,12 +402,15 @@ class Publisher:
         deadline = 0.0
         while True:
             if nbytes > connection.slot_bytes or not connection.met:
-                reason = connection.ensure(nbytes, wait=self.timeout if policy == "every" else 0.0)
+                room = nbytes
+                if nbytes > connection.slot_bytes and what[0] in DOCUMENTS:
+                    room = connection.with_room(nbytes)
+                reason = connection.ensure(room, wait=self.timeout if policy == "every" else 0.0)
                 if reason:
                     return self._skip(reason)
             with self._lock:
                 try:
-                    writing = self._claim(stream, axes, shape, dtype, policy)
+                    writing = self._claim(stream, axes, shape, dtype, policy, what)
                 except (ScopecastError, ValueError, TypeError):
                     raise  # the caller's mistake, found before anything was changed
                 except BaseException:
@@ -406,6 +438,7 @@ class Publisher:
         shape: Sequence[int],
         dtype: np.dtype[Any],
         policy: Policy,
+        what: _What,
     ) -> _Writing | str | None:
         """Claim a slot; or return why the frame is dropped, or None where it is to wait, or for a new ring.
 
@@ -423,7 +456,7 @@ class Publisher:
         if not (stream.announced and stream.number in hub.known):
             hub.announce(stream.message())
             stream.announced = True
-        channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0)
+        channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0, what)
         if lost := self._in_hand.get(threading.get_ident()):
             self._give_back(lost)
         while self._forgotten:
@@ -445,7 +478,7 @@ class Publisher:
         ring.begin(number)
         slot = self._in_hand[threading.get_ident()] = _Slot(ring, leases, number, ring.generation(number))
         leases.claimed = None  # from here on whoever has it in hand gives it back
-        return _Writing(slot, ring.array(number, shape, dtype), stream, index, axes, policy)
+        return _Writing(slot, ring.array(number, shape, dtype), stream, index, axes, policy, what)
 
     def _commit(self, writing: _Writing, about: _About) -> int:
         """Announce a written slot."""
@@ -475,7 +508,8 @@ class Publisher:
     def _move(self, writing: _Writing) -> _Writing | None:
         """Copy a written frame into a slot of the new ring; None if there is none, which is counted."""
         array = writing.array
-        moved = self._reserve(writing.stream, writing.axes, array.shape, array.dtype, writing.policy)
+        where = writing.stream, writing.axes
+        moved = self._reserve(*where, array.shape, array.dtype, writing.policy, writing.what)
         if not isinstance(moved, str):
             np.copyto(moved.array, array)
         self._cancel(writing.slot)
@@ -498,7 +532,7 @@ class Publisher:
             ring.epoch,
             number,
             generation,
-            "image",
+            writing.what[0],
             array.dtype.str,
             list(array.shape),
             writing.index,
@@ -506,6 +540,7 @@ class Publisher:
             path,
             translate,
             metadata,
+            writing.what[1],
         )
         if not hub.accounts:
             self._skipped[NO_VIEWER] = self._skipped.get(NO_VIEWER, 0) + 1
@@ -711,6 +746,7 @@ class _Writing:
     index: list[int]
     axes: Mapping[str, AxisValue]
     policy: Policy
+    what: _What
 
 
 class Reservation:

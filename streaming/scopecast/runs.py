@@ -20,7 +20,7 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
 
 import filelock
 import msgspec
@@ -29,11 +29,11 @@ import psutil
 
 from scopecast.crashpoints import crash_point
 from scopecast.errors import RuntimeDirectoryError
-from scopecast.segment import NAME_PATTERN, unlink_segment
-from scopecast.wire import printable
+from scopecast.segment import NAME_PATTERN, own_bytes, unlink_segment
+from scopecast.wire import PROTOCOL, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "display_names", "new_token"]
 
@@ -45,7 +45,10 @@ LOG_LIFETIME_S = 86_400.0
 START_S = 120.0
 #: After the directory was removed under its members (logind, at logout), they have this long to enter anew.
 RETURN_S = 5.0
+#: How long a file may be held open by another process that reads it (Windows).
+_BUSY_S = 0.5 if sys.platform == "win32" else 0.0
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+T = TypeVar("T")
 _TOKEN = re.compile(r"\A[a-z2-7]{8}\Z")
 
 
@@ -69,8 +72,12 @@ class Entry(msgspec.Struct, kw_only=True):
         ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end.
     endpoint
         A publisher's ZeroMQ endpoint.
+    key
+        Its public CURVE key in Z85, which guards a tcp endpoint; ``""`` where it has none.
     segments
         Names of the shared memory segments that it has, or is about to make.
+    protocol
+        The version of the protocol that it speaks; 0 where it does not say so.
     """
 
     token: str
@@ -82,7 +89,9 @@ class Entry(msgspec.Struct, kw_only=True):
     created: float = 0.0
     state: Literal["starting", "ready", "leaving"] = "starting"
     endpoint: str = ""
+    key: str = ""
     segments: list[str] = []
+    protocol: int = 0
 
 
 _decode_entry = msgspec.json.Decoder(Entry).decode
@@ -91,11 +100,26 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 def _read_entry(path: Path) -> Entry | None:
     """Return what a member says of itself; None where it just went, or where that makes no sense."""
     try:
-        entry = _decode_entry(path.read_bytes())
+        entry = _decode_entry(_insist(path.read_bytes))
     # Deep nesting raises RecursionError, text that is not UTF-8 UnicodeDecodeError; neither is a DecodeError.
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return entry if entry.token == path.stem and _TOKEN.match(entry.token) else None
+
+
+def _insist(act: Callable[[], T]) -> T:
+    """Do what Windows refuses while another process has the file open or replaces it, which takes a moment only.
+
+    Elsewhere a PermissionError means what it says.
+    """
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return act()
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.001)
 
 
 class Cleaned(NamedTuple):
@@ -116,23 +140,48 @@ class Cleaned(NamedTuple):
     bytes: int
 
 
+def runtime_path() -> Path:
+    """Return where the run directory is by default; nothing is made."""
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    with warnings.catch_warnings():  # without XDG_RUNTIME_DIR platformdirs warns, and falls back below /tmp
+        warnings.simplefilter("ignore")
+        return platformdirs.user_runtime_path("scopecast", appauthor=False)  # %LOCALAPPDATA%\\Temp\\scopecast
+
+
+def short_path() -> Path:
+    """Return where sockets are whose path would be too long in the run directory; nothing is made."""
+    return Path(tempfile.gettempdir()) / f"scopecast-{os.getuid()}"
+
+
+def objection(path: Path) -> str | None:
+    """Return why the directory `path` is not safe to use (``"belongs to the user 7"``), or None.
+
+    Raises
+    ------
+    OSError
+        If there is none, or it can't be looked at.
+    """
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        return "is not a directory (or a link to one)"
+    if sys.platform == "win32":
+        return None  # it lies in the user's profile, whose access list keeps others out; a mode says nothing there
+    if status.st_uid != os.getuid():
+        return f"belongs to the user {status.st_uid}"
+    if status.st_mode & 0o077:
+        return f"is open to others (mode {stat.S_IMODE(status.st_mode):o}; 'chmod 700' it)"
+    return None
+
+
 def _private_directory(path: Path) -> Path:
     """Make the directory `path` for this user alone, or refuse it."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
+        problem = objection(path)
     except OSError as error:
         msg = f"the run directory {path} can't be made: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
         raise RuntimeDirectoryError(error.errno, msg) from error
-    if sys.platform == "win32":
-        return path
-    problem = None
-    if not stat.S_ISDIR(status.st_mode):
-        problem = "is not a directory (or a link to one)"
-    elif status.st_uid != os.getuid():
-        problem = f"belongs to the user {status.st_uid}"
-    elif status.st_mode & 0o077:
-        problem = f"is open to others (mode {stat.S_IMODE(status.st_mode):o}; 'chmod 700' it)"
     if problem:
         msg = f"the run directory {path} {problem}; set {ENVIRONMENT} to a directory of yours"
         raise RuntimeDirectoryError(1, msg)
@@ -155,12 +204,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        if path is None:
-            named = os.environ.get(ENVIRONMENT)
-            with warnings.catch_warnings():  # without XDG_RUNTIME_DIR platformdirs warns, and falls back below /tmp
-                warnings.simplefilter("ignore")
-                path = Path(named) if named else platformdirs.user_runtime_path("scopecast")
-        self.path = _private_directory(path)
+        self.path = _private_directory(runtime_path() if path is None else path)
         self._identity = self._identify()
         self._removed_at: float | None = None  # by time.monotonic()
 
@@ -178,11 +222,20 @@ class RunDirectory:
     def socket_path(self, token: str) -> Path:
         """Return where a publisher's socket lies; in a shorter directory where the path would be too long for one."""
         path = self.file(token, "sock")
-        if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        if sys.platform == "win32" or len(os.fsencode(path)) <= MAX_SOCKET_PATH:
             return path
-        return _private_directory(Path(tempfile.gettempdir()) / f"scopecast-{os.getuid()}") / path.name
+        return _private_directory(short_path()) / path.name
 
-    def join(self, role: Literal["publisher", "receiver"], kind: str, *, token: str = "", **about: str) -> Member:
+    def join(
+        self,
+        role: Literal["publisher", "receiver"],
+        kind: str,
+        *,
+        token: str = "",
+        title: str = "",
+        host: str = "",
+        key: str = "",
+    ) -> Member:
         """Enter a new member, with its lock held and its intent written.
 
         Parameters
@@ -193,12 +246,22 @@ class RunDirectory:
             The kind of viewer.
         token
             Its token; a new one by default.
-        **about
-            ``title`` and ``host``.
+        title, host
+            What it calls itself, and the software that it runs in.
+        key
+            Its public CURVE key, where it has one.
         """
-        created = psutil.Process().create_time()
-        said = {name: printable(text) for name, text in about.items()}
-        entry = Entry(token=token or new_token(), role=role, kind=kind, pid=os.getpid(), created=created, **said)  # type: ignore[arg-type]
+        entry = Entry(
+            token=token or new_token(),
+            role=role,
+            kind=kind,
+            title=printable(title),
+            host=printable(host),
+            key=printable(key),
+            pid=os.getpid(),
+            created=psutil.Process().create_time(),
+            protocol=PROTOCOL,
+        )
         return Member(self, entry)
 
     def entries(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
@@ -288,7 +351,7 @@ class RunDirectory:
         for name in entry.segments if entry else ():
             if NAME_PATTERN.match(name) and name.split("_")[-2] == token:
                 with suppress(OSError):
-                    size = _own_segment_size(name)
+                    size = own_bytes(name)
                     if size is not None and unlink_segment(name):
                         cleaned.segments.append(name)
                         freed += size
@@ -333,40 +396,47 @@ def _is_held(path: Path) -> bool | None:
     return False
 
 
-def display_names(entries: Iterable[Entry]) -> dict[str, str]:
+def display_names(entries: Iterable[Entry], given: Mapping[str, str] = {}) -> dict[str, str]:
     """Return a name for each token; several of one title are told apart: ``"name"``, ``"name (2)"``.
 
-    Publishers and receivers are numbered apart, those of different kinds too, in order of their start.
+    Publishers and receivers are numbered apart, those of different kinds too, in order of their start. Who has no title
+    goes by its kind.
 
+    Parameters
+    ----------
+    entries
+        The members to be named.
+    given
+        Names that are shown already, by token: a member keeps its own, and no other gets it.
+
+    Examples
+    --------
     >>> first, second = (Entry(token=t, role="publisher", kind="napari", title="scope") for t in ("a", "b"))
     >>> display_names([first, second])
     {'a': 'scope', 'b': 'scope (2)'}
+    >>> display_names([second], {"b": "scope (2)"})
+    {'b': 'scope (2)'}
     """
     members = sorted(entries, key=lambda entry: (entry.created, entry.token))
     # A title that is "scope (2)" by itself keeps that name.
-    taken: dict[tuple[str, str], set[str]] = {}
+    titles: dict[tuple[str, str], set[str]] = {}
     for entry in members:
-        taken.setdefault((entry.role, entry.kind), set()).add(entry.title)
-    names: dict[str, str] = {}
+        titles.setdefault((entry.role, entry.kind), set()).add(entry.title)
+    names = {entry.token: given[entry.token] for entry in members if entry.token in given}
     used: dict[tuple[str, str], set[str]] = {}
     for entry in members:
+        if entry.token in names:
+            continue
         group = entry.role, entry.kind
-        name, number = entry.title, 1
-        while name in used.setdefault(group, set()) or (number > 1 and name in taken[group]):
+        taken = used.setdefault(group, set(given.values()))
+        title = entry.title or entry.kind
+        name, number = title, 1
+        while name in taken or (number > 1 and name in titles[group]):
             number += 1
-            name = f"{entry.title} ({number})"
-        used[group].add(name)
+            name = f"{title} ({number})"
+        taken.add(name)
         names[entry.token] = name
     return names
-
-
-def _own_segment_size(name: str) -> int | None:
-    """Return the bytes of a segment, 0 where the system does not say; None for another user's."""
-    try:
-        status = (Path("/dev/shm") / name).lstat()
-    except OSError:
-        return 0
-    return status.st_size if status.st_uid == os.getuid() else None
 
 
 class Member:
@@ -416,9 +486,10 @@ class Member:
     def _write(self) -> None:
         target = self.directory.file(self.token, "json")
         draft = self.directory.file(self.token, "new")
+        draft.touch(0o600)
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
         crash_point("drafted")
-        draft.replace(target)
+        _insist(lambda: draft.replace(target))
 
     def close(self) -> None:
         """Remove the member's files and free its lock. Idempotent; does nothing in a forked child."""

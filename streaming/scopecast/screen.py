@@ -232,6 +232,8 @@ def _connect(display: str) -> socket.socket:
             return socket.create_connection((host, 6000 + number), _CONNECT_TIMEOUT)
         except (OverflowError, UnicodeError) as error:  # a port past 65535; a host name that can't be one
             raise OSError(f"{display!r} is not the name of an X display") from error
+    if sys.platform == "win32":
+        raise OSError("there are no X displays of this machine on Windows")
     path = f"/tmp/.X11-unix/X{number}"
     # The abstract name comes first, as in Xlib: a server that may not create the directory has only that one.
     for address in (f"\0{path}", path):

@@ -74,7 +74,6 @@ Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Index = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=9)]
 Shape = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=4)]
 Transform = Annotated[list[Finite], Meta(max_length=2)]
-FrameKind = Literal["image", "rois", "labels", "points", "table"]
 
 
 class _Message(Struct, array_like=True, gc=False):
@@ -138,7 +137,11 @@ class Stream(_Message, tag="STREAM"):
 
 
 class Frame(_Message, tag="FRAME"):
-    """A frame that lies in a slot. `index` follows the stream's `axes`; `sent_ns` is CLOCK_MONOTONIC."""
+    """A frame that lies in a slot. `index` follows the stream's `axes`; `sent_ns` is CLOCK_MONOTONIC.
+
+    `kind` is ``image`` or ``labels``, whose pixels lie there, or that of a document (`scopecast.documents`), whose
+    bytes do; a receiver acknowledges what it doesn't know as skipped. `name` tells several of a kind apart.
+    """
 
     stream: U32
     sequence: U63
@@ -153,6 +156,7 @@ class Frame(_Message, tag="FRAME"):
     path: Path = ""
     translate: Transform = []
     metadata: msgspec.Raw = msgspec.Raw(b"\xc0")
+    name: Label = ""
 
 
 class Ack(_Message, tag="ACK"):

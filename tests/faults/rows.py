@@ -222,11 +222,3 @@ ROWS = {
         "Refused, with the way out: whoever can write there could inject frames.",
     ),
 }
-
-#: Rows whose tests come with another part of the project.
-EXPECTED_ELSEWHERE = {
-    "H7": "ROI archives",
-    "H8": "TCP with keys",
-    "R8": "files that others write",
-    "R9": "files to be shown",
-}

@@ -44,6 +44,7 @@ def dead_tokens(directory: RunDirectory) -> list[str]:
 
 @pytest.mark.fault("P1")
 @pytest.mark.parametrize("step", ["slot-odd", "slot-copied", "frame-committed"])
+@pytest.mark.usefixtures("transport")
 def test_the_last_good_image_stays_when_the_producer_is_killed(step):
     directory = RunDirectory()
     with Viewer() as viewer, Child("produce", 100, "--each", environment={"SCOPECAST_FAULT": f"{step}:20"}) as child:
@@ -336,6 +337,7 @@ def test_ctrl_c_at_every_single_line(what):
 
 @pytest.mark.fault("P4")
 @pytest.mark.parametrize("method", ["os.fork", "fork", "spawn", "forkserver"])
+@pytest.mark.usefixtures("transport")
 def test_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(method):
     with Viewer() as viewer, Child("forking", method) as child:
         answer = child.line(60)
@@ -583,6 +585,7 @@ def test_without_the_run_directory_a_producer_that_dies_is_noticed_all_the_same(
 
 
 @pytest.mark.fault("P9")
+@pytest.mark.usefixtures("transport")
 def test_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
     with Child("view") as viewer:
         viewer.line()

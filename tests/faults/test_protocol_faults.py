@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-import zmq
 
 from children import Child, wait_until
+from peers import entry_of, peers
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher, wire
 from scopecast.hub import MAX_RECEIVERS
@@ -19,36 +19,6 @@ from scopecast.runs import RunDirectory, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class Peer:
-    """A bare socket in the place of a receiver."""
-
-    def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.RCVTIMEO, 10_000)
-        self.socket.connect(endpoint)
-
-    def hello(self, low: int = wire.PROTOCOL, high: int = wire.PROTOCOL, token: str = "") -> None:
-        self.socket.send(wire.encode(wire.Hello(low, high, token or new_token(), "headless", os.getpid())))
-
-    def answer(self) -> Any:
-        """The next message that is no heartbeat."""
-        while isinstance(message := wire.decode_from_publisher(self.socket.recv()), wire.Ping):
-            pass
-        return message
-
-
-@contextlib.contextmanager
-def peers(publisher: Publisher, count: int = 1) -> Iterator[list[Peer]]:
-    with zmq.Context() as context:
-        found = [Peer(context, publisher._connection._member.entry.endpoint) for _ in range(count)]
-        try:
-            yield found
-        finally:
-            for peer in found:
-                peer.socket.close(0)
 
 
 @pytest.fixture
@@ -62,6 +32,7 @@ def publisher() -> Iterator[Publisher]:
 @pytest.mark.parametrize(
     ("low", "high", "what"), [(0, 0, "update this viewer"), (2, 3, "update scopecast in the acquisition")]
 )
+@pytest.mark.usefixtures("transport")
 def test_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, high, what):
     with peers(publisher) as (peer,):
         peer.hello(low, high)
@@ -91,6 +62,7 @@ def test_the_viewer_says_what_to_update(publisher, spoken):
 
 
 @pytest.mark.fault("V7")
+@pytest.mark.usefixtures("transport")
 def test_fields_that_a_newer_peer_appends_are_ignored(publisher):
     with peers(publisher) as (peer,):
         hello = ["HELLO", 1, 2, new_token(), "headless", 7, "newer", {"gpu": True}, [1, 2, 3], None]
@@ -106,9 +78,9 @@ def test_fields_that_a_newer_peer_appends_are_ignored(publisher):
 
 
 @pytest.mark.fault("V8")
+@pytest.mark.usefixtures("transport")
 def test_frames_flow_to_a_good_viewer_through_a_flood(publisher):
-    endpoint = publisher._connection._member.entry.endpoint
-    with Viewer() as good, Child("flood", endpoint, 100_000) as flood:
+    with Viewer() as good, Child("flood", entry_of(publisher).token, 100_000) as flood:
         good.wait_for(lambda: good.attached)
         assert flood.line() == "flooding"
         for t in range(300):
@@ -128,6 +100,7 @@ def test_frames_flow_to_a_good_viewer_through_a_flood(publisher):
 
 
 @pytest.mark.fault("V8")
+@pytest.mark.usefixtures("transport")
 def test_only_so_many_viewers_are_served(publisher):
     directory = RunDirectory()
     with contextlib.ExitStack() as stack:
@@ -241,6 +214,7 @@ def without_heartbeat(monkeypatch):
 
 
 @pytest.mark.parametrize("use", ["broadcast", "drain", "publish"])
+@pytest.mark.usefixtures("transport")
 def test_what_arrives_while_the_socket_is_used_is_read_without_delay(without_heartbeat, use):
     publisher = without_heartbeat
     hub = publisher._connection.hub

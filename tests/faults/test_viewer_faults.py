@@ -54,6 +54,7 @@ def leased(publisher: Publisher) -> int:
 
 
 @pytest.mark.fault("V1")
+@pytest.mark.usefixtures("transport")
 def test_a_viewer_killed_in_the_middle_of_a_frame_frees_its_leases(publisher, caplog):
     with Viewer() as good, Child("view", "--hold-at", 3) as dying:
         token = dying.line()
@@ -82,6 +83,7 @@ def test_a_viewer_killed_in_the_middle_of_a_frame_frees_its_leases(publisher, ca
 
 
 @pytest.mark.fault("V2")
+@pytest.mark.usefixtures("transport")
 def test_a_viewer_stopped_between_copy_and_check_never_shows_what_it_copied(publisher):
     with Child("view", "--stop-at", 4) as viewer:
         token = viewer.line()
@@ -166,6 +168,7 @@ def test_a_slow_viewer_loses_the_oldest_and_a_fast_one_nothing(publisher):
 
 
 @pytest.mark.fault("V5")
+@pytest.mark.usefixtures("transport")
 def test_a_viewer_that_is_closed_leaves_in_good_order(caplog):
     directory = RunDirectory()
     with Publisher("headless", launch=True, policy="every") as publisher:
@@ -189,6 +192,7 @@ def test_a_viewer_that_is_closed_leaves_in_good_order(caplog):
         assert publisher.stats().balanced
 
 
+@pytest.mark.usefixtures("transport")
 def test_publish_never_waits_for_a_stopped_viewer(publisher):
     with viewer_process() as viewer:
         await_viewers(publisher, viewer.token)

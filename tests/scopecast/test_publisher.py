@@ -32,6 +32,7 @@ from scopecast.arrays import SHOWABLE
 from scopecast.ring import Layout, RingReader
 from scopecast.runs import RunDirectory, new_token
 from scopecast.segment import PAGE, Segment
+from scopecast.transport import KeyPair, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,12 +73,13 @@ class RawReceiver:
     def __init__(self, publisher: Publisher) -> None:
         directory = RunDirectory()
         (entry,) = directory.living("publisher", publisher.kind)
-        self.member = directory.join("receiver", publisher.kind, title="raw")
+        keys = KeyPair()
+        self.member = directory.join("receiver", publisher.kind, title="raw", key=keys.public)
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.set(zmq.LINGER, 0)
         self.socket.set(zmq.RCVTIMEO, 10_000)
-        self.socket.connect(entry.endpoint)
+        connect(self.socket, entry, keys)
         self.send(wire.Hello(1, 1, self.member.token, publisher.kind, os.getpid(), "raw"))
         self.welcome = self.receive(wire.Welcome)
         self.frames: list[wire.Frame] = []
@@ -372,7 +374,8 @@ WRONG_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "twice": ({"axes": {"t": 0, "time": 1}}, ValueError, "given twice"),
     "dims": ({"dims": "tzyx"}, ValueError, "name 4 dimensions"),
     "rgb": ({"rgb": True, "dims": "yx"}, ValueError, "no dimension of 3 or 4"),
-    "kind": ({"kind": "rois"}, ValueError, "'image' is the only kind"),
+    "kind": ({"kind": "table"}, ValueError, "use one of image, labels, points"),
+    "keyword of another kind": ({"name": "cells"}, TypeError, "only the common ones"),
     "translate": ({"translate": (1.0, float("nan"))}, ValueError, "translate"),
     "translate of three": ({"translate": (1.0, 2.0, 3.0)}, ValueError, "translate"),
 }

@@ -474,7 +474,7 @@ def test_a_cleaner_and_those_who_join_do_not_harm_each_other(directory: RunDirec
         (["scope", "scope"], ["scope", "scope (2)"]),
         (["scope", "other", "scope", "scope"], ["scope", "other", "scope (2)", "scope (3)"]),
         (["scope", "scope (2)", "scope"], ["scope", "scope (2)", "scope (3)"]),
-        (["", ""], ["", " (2)"]),
+        (["", ""], ["napari", "napari (2)"]),
     ],
     ids=str,
 )
@@ -495,6 +495,19 @@ def test_publishers_and_viewers_and_their_kinds_are_numbered_apart():
         )
     ]
     assert list(display_names(entries).values()) == ["scope", "scope", "scope", "scope (2)"]
+
+
+@pytest.mark.fault("P6")
+def test_a_name_that_is_shown_stays_and_nobody_else_gets_it():
+    entries = [
+        Entry(token=token, role="publisher", kind="napari", title=title, created=float(number))
+        for number, (token, title) in enumerate([("a", "scope"), ("b", "scope"), ("c", "scope"), ("d", "scope (2)")])
+    ]
+    given = display_names(entries[1:3])
+    assert given == {"b": "scope", "c": "scope (2)"}
+    # "a" was seen later than those that started after it, "b" has gone meanwhile.
+    names = display_names([entries[0], *entries[2:]], given)
+    assert names == {"c": "scope (2)", "a": "scope (3)", "d": "scope (2) (2)"}
 
 
 def test_those_who_ask_at_once_whether_a_dead_one_lives_all_hear_that_it_does_not(directory: RunDirectory):
@@ -580,3 +593,35 @@ def test_one_lock_that_is_missing_is_a_death(directory: RunDirectory):
         assert not directory.alive(member.token)
         member.write()
         assert directory.alive(member.token)
+
+
+# ---- as on Windows -----------------------------------------------------------------------------------------------
+
+
+class Busy:
+    """A file that another process has open for the first so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __call__(self) -> bytes:
+        self.times -= 1
+        if self.times >= 0:
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        return b"{}"
+
+
+def test_a_file_that_another_process_has_open_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs, "_BUSY_S", 20.0)
+    assert runs._insist(Busy(3)) == b"{}"
+    monkeypatch.setattr(runs, "_BUSY_S", 0.01)
+    with pytest.raises(PermissionError):
+        runs._insist(Busy(10**9))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it may pass")
+def test_a_file_that_may_not_be_opened_is_an_error_at_once():
+    busy = Busy(1)
+    with pytest.raises(PermissionError):
+        runs._insist(busy)
+    assert busy.times == 0

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from scopecast.errors import SharedMemoryError
-from scopecast.runs import new_token
-from scopecast.segment import NAME_PATTERN, PAGE, Segment, free_bytes, unlink_segment
+from scopecast.runs import RunDirectory, new_token
+from scopecast.segment import NAME_PATTERN, PAGE, Segment, free_bytes, own_bytes, unlink_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -374,3 +374,51 @@ def test_without_the_private_module_it_works_all_the_same(name: str, monkeypatch
     segment.close()
     assert not (SHM / name).exists()
     assert not unlink_segment(name)
+
+
+# ---- as on macOS -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_on_macos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing to look at in /dev/shm, and no posix_fallocate()."""
+    monkeypatch.setattr("scopecast.posix_memory._SHM_DIRECTORY", tmp_path / "none")
+    monkeypatch.delattr(os, "posix_fallocate")
+
+
+@pytest.mark.usefixtures("as_on_macos")
+def test_without_a_view_of_dev_shm_all_is_told_by_the_segment_itself(name: str):
+    assert free_bytes() is None
+    assert own_bytes(name) is None
+    segment = Segment.create(name, 5 * PAGE)
+    assert (SHM / name).stat().st_blocks * 512 >= 5 * PAGE, "touched, where it can't be reserved"
+    assert own_bytes(name) == 5 * PAGE
+    segment.memory[0] = 5
+    reader = Segment.attach(name)
+    assert reader.memory[0] == 5
+    reader.close()
+    segment.close()
+    assert own_bytes(name) is None
+    assert not unlink_segment(name)
+
+
+@pytest.mark.usefixtures("as_on_macos")
+def test_without_a_view_of_dev_shm_the_dead_are_cleaned_by_what_they_have_written():
+    code = (
+        "import os, signal; from scopecast.runs import RunDirectory; from scopecast.segment import Segment\n"
+        "member = RunDirectory().join('publisher', 'headless'); name = f'headless_{member.token}_0'\n"
+        "member.entry.segments = [name]; member.write(); segment = Segment.create(name, 8192)\n"
+        "print(name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    dead = python(code).stdout.strip()
+    assert (SHM / dead).exists()
+    assert RunDirectory().clean() == ([dead.split("_")[1]], [dead], 8192)
+    assert not (SHM / dead).exists()
+
+
+@as_root
+@pytest.mark.usefixtures("as_on_macos")
+def test_without_a_view_of_dev_shm_another_users_segment_is_left_alone(name: str):
+    (SHM / name).write_bytes(bytes(PAGE))
+    os.chown(SHM / name, NOBODY, NOBODY)
+    assert own_bytes(name) is None

@@ -65,9 +65,10 @@ GOLDEN: dict[str, tuple[Any, str]] = {
             "a/b.tif",
             [1.5, -2.0],
             msgspec.Raw(bytes.fromhex("81ab6578706f737572655f6d730a")),
+            "cells",
         ),
-        "9ea54652414d4503cd012c0207ce00011170a5696d616765a33c753292cd0200cd0100921301cf0000010000000000a7612f622e7469"
-        "6692cb3ff8000000000000cbc00000000000000081ab6578706f737572655f6d730a",
+        "9fa54652414d4503cd012c0207ce00011170a5696d616765a33c753292cd0200cd0100921301cf0000010000000000a7612f622e7469"
+        "6692cb3ff8000000000000cbc00000000000000081ab6578706f737572655f6d730aa563656c6c73",
     ),
     "ACK": (wire.Ack(2, 7, 70000, "delivered"), "95a341434b0207ce00011170a964656c697665726564"),
     "PING": (wire.Ping(9, 1, 2, 300), "95a450494e47090102cd012c"),
@@ -121,6 +122,12 @@ def test_the_bytes_are_those_of_protocol_1(tag: str):
     assert wire.encode(message).hex() == golden
     for decode in decoders(tag):
         assert decode(bytes.fromhex(golden)) == message
+
+
+def test_a_frame_of_the_first_release_has_no_name():
+    message, golden = GOLDEN["FRAME"]
+    older = wire.decode_from_publisher(bytes.fromhex("9e" + golden[2:].removesuffix("a563656c6c73")))
+    assert older == msgspec.structs.replace(message, name="")
 
 
 def test_a_message_in_the_wrong_direction_is_refused(tag: str):
@@ -198,6 +205,7 @@ LIMITS: list[tuple[str, int, Any, Any]] = [  # message, field counted from 1, th
     ("FRAME", 11, "p" * 4096, "p" * 4097),
     ("FRAME", 12, [1.0, 2.0], [1.0, 2.0, 3.0]),
     ("FRAME", 12, [1.0, 2.0], [float("inf")]),
+    ("FRAME", 14, "n" * 64, "n" * 65),
     ("ACK", 1, 2**63 - 1, -1),
     ("ACK", 2, 2**32 - 1, -1),
     ("ACK", 2, 2**32 - 1, 10**10),
@@ -234,7 +242,7 @@ DEPTH_BOMBS = {
     "in a field": b"\x92\xa3BYE" + DEEP,
     "in an unknown field": b"\x93\xa3BYE\xa0" + DEEP,
     "of maps": b"\x93\xa3BYE\xa0" + b"\x81\xa0" * 30_000 + b"\xc0",
-    "in metadata": wire.encode(GOLDEN["FRAME"][0])[:-14] + DEEP,
+    "in metadata": wire.encode(GOLDEN["FRAME"][0])[:-20] + DEEP,
     "instead of labels": b"\x9b\xa6STREAM\x03\xa3run\x90" + DEEP,
 }
 
@@ -406,5 +414,6 @@ def test_the_largest_frame_message_is_within_the_limit_of_a_message():
         "\U0001f52c" * 4096,
         [1e300, 1e300],
         wire.encode_metadata("x" * (wire.MAX_METADATA_BYTES - 3)),
+        "\U0001f52c" * 64,
     )
     assert len(wire.encode(message)) <= wire.MAX_MESSAGE_BYTES

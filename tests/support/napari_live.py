@@ -53,6 +53,13 @@ class Live:
         layers = self.view.layers
         versions = {key: live.version for key, live in layers._layers.items()}
         versions.update((key, None) for key in (*layers._closed, *layers._failed))
+        overlays = self.view.annotations
+        seen = {key[0]: live.version for key, live in overlays._live.items()}
+        seen.update((key[0], None) for key in (*overlays._closed, *overlays._failed))
+        for each in (each for stream in self.receiver.streams for each in stream.annotations):
+            empty = each.kind == "rois" and not any(len(item.document) for item in each)
+            if not empty and seen.get(id(each), -1) not in (None, each.version):
+                return True
         parts = (part for stream in self.receiver.streams for part in stream.parts)
         return any(versions.get((id(stack), channel), -1) not in (None, stack.version) for stack, channel in parts)
 

@@ -204,6 +204,7 @@ def test_trim_gives_back_the_end_of_the_file(scratch, monkeypatch):
 def test_systems_without_positioned_reads(scratch, monkeypatch):
     monkeypatch.delattr(os, "pwrite", raising=False)
     monkeypatch.delattr(os, "preadv", raising=False)
+    monkeypatch.setattr(tempfile, "TemporaryFile", tempfile.NamedTemporaryFile)  # what it is on Windows
     extents = [scratch.write(plane(number)) for number in range(3)]
     assert [read(scratch, extent)[5] for extent in extents] == [0, 1, 2]
 

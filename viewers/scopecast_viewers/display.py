@@ -49,7 +49,17 @@ class Display(ABC):
         """
 
     def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
-        """Whether frames of this dtype and kind can be shown; the others are acknowledged as skipped."""
+        """Whether frames of this dtype and kind can be shown; the others are acknowledged as skipped.
+
+        Parameters
+        ----------
+        dtype
+            Of the pixels; uint8 for documents.
+        kind
+            ``"image"``, ``"labels"``, or one of `scopecast.documents.DOCUMENTS`. What a display says yes to, it finds
+            in its streams: labels among the ``stacks``, with their names in ``labelled``; documents in
+            ``annotations``.
+        """
         return kind == "image"
 
     def changed(self) -> None:  # noqa: B027 - a display that looks by itself need not be told

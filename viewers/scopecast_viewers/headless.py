@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from scopecast.annotations import KINDS
 from scopecast_viewers.display import Display
 from scopecast_viewers.pool import PlanePool
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from scopecast_viewers.process import Receiver
@@ -29,12 +32,20 @@ class HeadlessDisplay(Display):
     def run(self, receiver: Receiver) -> None:
         """Receive until `quit` is called."""
         receiver.start()
-        self._end.get()
+        # Windows handles Ctrl-C between two waits only.
+        while True:
+            with suppress(Empty):
+                self._end.get(timeout=1.0)
+                break
         self.pool.close()
 
     def quit(self) -> None:
         """Make `run` return."""
         self._end.put(None)
+
+    def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
+        """Whether it is of a kind that is known."""
+        return kind in KINDS
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
         """Copy a frame into a pooled plane."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from scopecast_viewers.annotations import Annotation, Annotations
 from scopecast_viewers.stack import Stack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from scopecast.documents import Document
     from scopecast.wire import Frame, Stream
     from scopecast_viewers.history import History
 
@@ -96,10 +99,15 @@ class LiveStream:
     parts : tuple of (Stack, channel)
         The channels that each stack has, by their index on the axis ``"c"`` (0 without one), in order of their first
         frame: what a viewer with a layer per channel shows.
+    labelled : dict of id(Stack) to str
+        The stacks that are labels, and what they are called; all others are images.
+    annotations : Annotations
+        Its points, shapes, tracks and regions of interest.
     received : int
-        Frames that were put into the stacks.
-    newest : tuple of (Stack, index, Tag) or None
-        The frame that came last.
+        Images that were put into the stacks.
+    newest : tuple of (Stack or None, index, Tag) or None
+        The image that came last. Labels and documents count only while there is no image: they usually tell of an
+        earlier one, and a viewer that follows would jump back and forth.
     log : PaintLog
         What was painted of this publisher's frames.
     """
@@ -113,9 +121,11 @@ class LiveStream:
         self.magnitudes: frozenset[int] = frozenset()  # ids of the stacks whose frames were complex
         self.state: State = "live"
         self.received = 0
-        self.newest: tuple[Stack, tuple[int, ...], Tag] | None = None
+        self.labelled: dict[int, str] = {}
+        self.annotations = Annotations()
+        self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
         self._history = history
-        self._by_signature: dict[tuple[tuple[int, ...], str, bool], Stack] = {}
+        self._by_signature: dict[tuple[tuple[int, ...], str, bool, str, str], Stack] = {}
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
         # Axes only ever join, so that the length of a frame's index tells which there were when it was published.
         self._axes_of_length = {len(about.axes): tuple(about.axes)}
@@ -157,8 +167,8 @@ class LiveStream:
                     stack.add_axis(name, position)
                 self.latest = {part: (*index[:position], 0, *index[position:]) for part, index in self.latest.items()}
                 if self.newest is not None:
-                    stack, index, tag = self.newest
-                    self.newest = (stack, (*index[:position], 0, *index[position:]), tag)
+                    newest, index, tag = self.newest
+                    self.newest = (newest, (*index[:position], 0, *index[position:]), tag)
         if not {*old} - {"c"} and {*about.axes} - {"c"}:
             self._outgrow_preview()
 
@@ -175,6 +185,8 @@ class LiveStream:
             self.latest = {(id(new) if at == id(old) else at, c): index for (at, c), index in self.latest.items()}
             if id(old) in self.magnitudes:
                 self.magnitudes |= {id(new)}
+            if id(old) in self.labelled:
+                self.labelled[id(new)] = self.labelled[id(old)]
             if self.newest is not None and self.newest[0] is old:
                 self.newest = (new, *self.newest[1:])
             old.clear()
@@ -191,12 +203,14 @@ class LiveStream:
 
     def put(self, frame: Frame, plane: npt.NDArray[Any], *, magnitude: bool = False) -> None:
         """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex."""
-        signature = (plane.shape, plane.dtype.str, magnitude)
+        signature = (plane.shape, plane.dtype.str, magnitude, frame.kind, frame.name)
         stack = self._by_signature.get(signature)
         if stack is None:
             preview = not any(name != "c" for name in self.axes)
             stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview)
             self._by_signature[signature] = stack
+            if frame.kind == "labels":
+                self.labelled[id(stack)] = frame.name  # before any viewer can see it
             self.stacks = (*self.stacks, stack)
             if magnitude:
                 self.magnitudes |= {id(stack)}
@@ -207,9 +221,25 @@ class LiveStream:
         self.latest[id(stack), part[1]] = index
         if part not in self.parts:
             self.parts = (*self.parts, part)
-        self.received += 1
-        self._arrivals.append(time.monotonic())
-        self.newest = (stack, index, tag)
+        if frame.kind == "image":
+            self.received += 1
+            self._arrivals.append(time.monotonic())
+        if frame.kind == "image" or not self.received:
+            self.newest = (stack, index, tag)
+
+    def annotate(self, frame: Frame, document: Document) -> bool:
+        """Put a document where it belongs. Return False if the stream has no room for another name."""
+        tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
+        places = dict(zip(self.axes, frame.index, strict=True))
+        where = {axis: places[axis] for axis in document.fixed if axis in places}
+        channel = where.pop("c", None)
+        annotation = Annotation(where, document, tag, math.prod(frame.shape))
+        if not self.annotations.put(frame.kind, frame.name, annotation, channel):
+            return False
+        if not self.received:
+            before = dict(zip(self.axes, self.newest[1], strict=True)) if self.newest else {}
+            self.newest = (None, tuple(where.get(axis, before.get(axis, 0)) for axis in self.axes), tag)
+        return True
 
     def label(self, axis: str, index: int) -> str:
         """Return the label at an index of an axis, or the index itself."""
@@ -221,3 +251,4 @@ class LiveStream:
         self.state = "removed"
         for stack in self.stacks:
             stack.clear()
+        self.annotations.clear()

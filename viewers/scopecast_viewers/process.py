@@ -17,6 +17,8 @@ import zmq
 
 from scopecast import wire
 from scopecast.runs import RunDirectory
+from scopecast.transport import KeyPair
+from scopecast.wakeup import WakeUp
 from scopecast_viewers.history import History
 from scopecast_viewers.source import Source
 
@@ -73,12 +75,16 @@ class Receiver:
         self.directory = directory or RunDirectory()
         self.history = history or History()
         self.sources: tuple[Source, ...] = ()
-        self.member: Member = self.directory.join("receiver", display.kind, token=token, title=title or display.kind)
+        self._keys = KeyPair.if_possible()
+        key = self._keys.public if self._keys else ""
+        self.member: Member = self.directory.join(
+            "receiver", display.kind, token=token, title=title or display.kind, key=key
+        )
         self._hello = wire.Hello(
             wire.PROTOCOL, wire.PROTOCOL, self.member.token, display.kind, os.getpid(), self.member.entry.title
         )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._stop_read, self._stop_write = os.pipe()
+        self._stop = WakeUp()
         self._thread: threading.Thread | None = None
         self._stopping = False
 
@@ -103,15 +109,14 @@ class Receiver:
             self.member.entry.state = "leaving"  # nobody is to wait for this viewer any more
             with suppress(OSError):
                 self.member.write()
-        os.write(self._stop_write, b"x")
+        self._stop.wake()
         if self._thread is not None:
             self._thread.join(10.0)
         for source in self.sources:
             source.leave(reason)
             source.remove()
         self._context.term()
-        os.close(self._stop_read)
-        os.close(self._stop_write)
+        self._stop.close()
         self.history.close()
         self.member.close()
 
@@ -124,7 +129,7 @@ class Receiver:
             sockets = {socket: source for source in self._open() for socket in (source.socket, source.monitor)}
             if sockets != watched:
                 poller = zmq.Poller()
-                poller.register(self._stop_read, zmq.POLLIN)
+                poller.register(self._stop, zmq.POLLIN)
                 for socket in sockets:
                     poller.register(socket, zmq.POLLIN)
                 watched = sockets
@@ -169,7 +174,9 @@ class Receiver:
         for entry in entries:
             if entry.token not in known and entry.state == "ready" and self.directory.alive(entry.token):
                 try:
-                    source = Source(entry, self.directory, self._hello, self.display, self.history, self._context)
+                    source = Source(
+                        entry, self.directory, self._hello, self.display, self.history, self._context, self._keys
+                    )
                 except zmq.ZMQError as error:  # no descriptors left; tried again by the next scan
                     logger.debug("cannot attach to %s: %s", entry.title, error)
                     continue

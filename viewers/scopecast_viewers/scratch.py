@@ -237,7 +237,9 @@ class Scratch:
         # Called with `_writing` held, so by one thread at a time.
         directory = self._directory or default_directory()
         free = shutil.disk_usage(directory).free
-        file = tempfile.TemporaryFile(buffering=0, prefix="scopecast-", dir=directory)  # noqa: SIM115 (close() does)
+        # On Windows it is wrapped, to be removed when it is closed; it can do the same.
+        made: Any = tempfile.TemporaryFile(buffering=0, prefix="scopecast-", dir=directory)  # noqa: SIM115 (close() does)
+        file: io.FileIO = made
         with self._lock:
             self._limit = min(self._limit, free // 2)
             self._file = file
@@ -263,14 +265,14 @@ class Scratch:
 
     def _write_at(self, file: io.FileIO, pixels: memoryview, offset: int) -> int:
         if hasattr(os, "pwrite"):
-            return os.pwrite(file.fileno(), pixels, offset)
+            return int(os.pwrite(file.fileno(), pixels, offset))
         with self._seeking:
             file.seek(offset)
             return file.write(pixels)
 
     def _read_at(self, file: io.FileIO, pixels: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
-            return os.preadv(file.fileno(), [pixels], offset)
+            return int(os.preadv(file.fileno(), [pixels], offset))
         with self._seeking:
             file.seek(offset)
             return file.readinto(pixels) or 0

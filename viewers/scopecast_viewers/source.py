@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import zmq
 
-from scopecast import wire
+from scopecast import transport, wire
 from scopecast.arrays import check_dtype
-from scopecast.errors import ProtocolError, SharedMemoryError, UnsupportedDtypeError
+from scopecast.documents import DOCUMENTS, MAX_DOCUMENT_BYTES, decode
+from scopecast.errors import ProtocolError, SharedMemoryError, TransportError, UnsupportedDtypeError
 from scopecast.ring import RingReader
 from scopecast_viewers.live import LiveStream, PaintLog
 
 if TYPE_CHECKING:
     from scopecast.runs import Entry, RunDirectory
+    from scopecast.transport import KeyPair
     from scopecast_viewers.display import Display
     from scopecast_viewers.history import History
 
@@ -56,6 +58,8 @@ class Source:
         Keeps them.
     context
         The receiver's ZeroMQ context.
+    keys
+        The receiver's, for publishers that are reached by tcp; the public one is in its entry.
 
     Attributes
     ----------
@@ -75,6 +79,7 @@ class Source:
         display: Display,
         history: History,
         context: zmq.Context[zmq.Socket[bytes]],
+        keys: KeyPair | None = None,
     ) -> None:
         self.entry = entry
         self.state: State = "greeting"
@@ -86,7 +91,7 @@ class Source:
         self.log = PaintLog()
         self.answers: list[tuple[int, str]] = []
         self._directory, self._hello, self._display = directory, hello, display
-        self._history, self._context = history, context
+        self._history, self._context, self._keys = history, context, keys
         self._reader: RingReader | None = None
         self._by_id: dict[int, LiveStream] = {}
         self._broken = self._dead = self._complained = self._greeting = False
@@ -110,7 +115,11 @@ class Source:
             self.socket.setsockopt(option, value)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
         self.monitor.setsockopt(zmq.LINGER, 0)
-        self.socket.connect(self.entry.endpoint)
+        try:
+            transport.connect(self.socket, self.entry, self._keys)
+        except TransportError as error:
+            self.state, self.problem = "refused", str(error)
+            return
         self._greet()
 
     def _greet(self) -> None:
@@ -216,10 +225,14 @@ class Source:
         if index is None:
             return "skipped"
         frame.index = index
+        if frame.kind in DOCUMENTS:
+            return self._receive_document(frame, stream, reader)
         try:
             dtype = np.dtype(frame.dtype)
             check_dtype(dtype)
             if len(frame.shape) not in (2, 3) or (len(frame.shape) == 3 and frame.shape[2] not in (3, 4)):
+                return "skipped"
+            if frame.kind == "labels" and (dtype.kind not in "biu" or len(frame.shape) != 2):
                 return "skipped"
             view = reader.view(frame.slot, frame.shape, dtype)
         except (TypeError, ValueError, UnsupportedDtypeError) as error:
@@ -231,6 +244,8 @@ class Source:
         if reader.generation(frame.slot) != frame.generation:
             self.rejected += 1
             return "skipped"
+        if frame.kind == "labels" and dtype.kind == "b":
+            view = view.view(np.uint8)  # what viewers take for labels
         magnitude = dtype.kind == "c"
         plane = self._display.take(view, magnitude=magnitude)
         # A lease that was taken back (this process was stopped for too long) lets the slot be overwritten any time.
@@ -238,6 +253,33 @@ class Source:
             self.rejected += 1
             return "skipped"
         stream.put(frame, plane, magnitude=magnitude)
+        self.delivered += 1
+        return "delivered"
+
+    def _receive_document(
+        self, frame: wire.Frame, stream: LiveStream, reader: RingReader
+    ) -> Literal["delivered", "skipped"]:
+        """Copy a document out of its slot, decode it, and put it beside the stacks."""
+        dtype = np.dtype(np.uint8)
+        if frame.dtype != dtype.str or len(frame.shape) != 1 or frame.shape[0] > MAX_DOCUMENT_BYTES:
+            return "skipped"
+        if not self._display.shows(dtype, frame.kind):
+            return "skipped"
+        if reader.generation(frame.slot) != frame.generation:
+            self.rejected += 1
+            return "skipped"
+        try:
+            data = reader.view(frame.slot, frame.shape, dtype).tobytes()
+            if reader.generation(frame.slot) != frame.generation:
+                self.rejected += 1
+                return "skipped"
+            document = decode(frame.kind, data)
+        except ValueError as error:  # ProtocolError is one
+            self.errors += 1
+            logger.debug("ignored %s of %s: %s", frame.kind, self.entry.title, error)
+            return "skipped"
+        if not stream.annotate(frame, document):
+            return "skipped"
         self.delivered += 1
         return "delivered"
 
@@ -249,7 +291,8 @@ class Source:
             age_p50_ms=p50,
             age_p99_ms=p99,
             first_ms=self.log.first_ms,
-            forgotten=sum(stack.forgotten for stream in self.streams for stack in stream.stacks),
+            forgotten=sum(stack.forgotten for stream in self.streams for stack in stream.stacks)
+            + sum(stream.annotations.forgotten for stream in self.streams),
             **self._display.report(self.entry.token),
         )
 

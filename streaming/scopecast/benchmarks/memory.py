@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,9 @@ def _shared(bench: Bench, side: int) -> Row:
         publisher.open((side, side), "uint16", wait=10.0)
         held = publisher.stats().segment_bytes
         names = [name for entry in bench.directory.living("publisher") for name in entry.segments]
-        files = [path for path in (Path("/dev/shm") / name for name in names) if path.exists()]
-        blocks = sum(path.stat().st_blocks * 512 for path in files) if files else held
+        blocks = held
+        if sys.platform == "linux":
+            blocks = sum((Path("/dev/shm") / name).stat().st_blocks * 512 for name in names)
     return Row(
         figure="shared memory",
         frame=name_of(side),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+import psutil
 
 from scopecast.errors import ViewerStartError
 from scopecast.runs import ENVIRONMENT, RunDirectory, new_token
@@ -85,7 +85,7 @@ class _Process:
     def close(self) -> None:
         """End the process, even a stopped one, and wait for it. Idempotent."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
+            psutil.Process(self.pid).resume()
             self.process.terminate()
             try:
                 self.process.wait(_END_S)
@@ -156,11 +156,11 @@ class Viewer(_Process):
 
     def suspend(self) -> None:
         """Stop the process, as a debugger or a full machine does; `resume` lets it go on."""
-        self.process.send_signal(signal.SIGSTOP)
+        psutil.Process(self.pid).suspend()
 
     def resume(self) -> None:
         """Let a stopped process go on."""
-        self.process.send_signal(signal.SIGCONT)
+        psutil.Process(self.pid).resume()
 
     def kill(self) -> None:
         """Kill the process, which can do nothing about it."""

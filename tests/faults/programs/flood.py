@@ -7,10 +7,11 @@ import sys
 import msgspec
 import zmq
 
+from peers import Peer
 from scopecast import wire
-from scopecast.runs import new_token
+from scopecast.runs import RunDirectory, new_token
 
-endpoint, count = sys.argv[1], int(sys.argv[2])
+token, count = sys.argv[1], int(sys.argv[2])
 random.seed(1)
 words = [
     b"",
@@ -26,10 +27,11 @@ words = [
 ]
 words += [wire.encode(wire.Ack(0, slot, number * 2, "delivered")) for slot in range(16) for number in range(20)]
 words += [wire.encode(wire.Ack(epoch, 10**9, 2, "skipped")) for epoch in (0, 1, 2**63 - 1)]
-with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+with zmq.Context() as context:
+    (entry,) = [entry for entry in RunDirectory().entries("publisher") if entry.token == token]
+    peer = Peer(context, entry)
+    socket = peer.socket
     socket.setsockopt(zmq.SNDTIMEO, 30_000)
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.connect(endpoint)
     hello = wire.encode(wire.Hello(1, 1, new_token(), "headless", 1))
     for number in range(count):
         if number % 1000 == 500:
@@ -39,3 +41,4 @@ with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             print(json.dumps("flooding"), flush=True)
     print(json.dumps("done"), flush=True)
     sys.stdin.readline()
+    peer.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
+from scopecast.annotations import KINDS
 from scopecast_viewers.display import Display
 from scopecast_viewers.pool import PlanePool
 
@@ -67,6 +68,10 @@ class NapariDisplay(Display):
         if view is not None:
             view.stop()
         self.pool.close()
+
+    def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
+        """Whether napari has a layer for it."""
+        return kind in KINDS
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
         """Copy a frame into a pooled plane."""

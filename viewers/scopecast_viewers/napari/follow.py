@@ -49,6 +49,11 @@ class Follower:
             self._ours -= 1
             self._last = tuple(self.viewer.dims.point)
 
+    @property
+    def moves(self) -> bool:
+        """Whether it is us who change the viewer right now."""
+        return self._ours > 0
+
     def _moved(self, _event: Any = None) -> None:
         if self._ours or not self.following:
             return

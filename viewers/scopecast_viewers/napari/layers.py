@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from napari.utils.colormaps import Colormap
@@ -14,7 +15,7 @@ from scopecast_viewers.live import Tag
 from scopecast_viewers.napari.data import LayerData
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
     from napari.layers import Image
@@ -99,6 +100,11 @@ class LiveLayer:
         The frame that it shows since its last slicing.
     """
 
+    #: What the user may have set, and keeps when the layer is made anew.
+    kept: ClassVar[tuple[str, ...]] = (*_KEPT, *_KEPT_VIEW)
+    #: Layers of a stream lie in this order, the lowest first.
+    rank: ClassVar[int] = 0
+
     def __init__(self, stream: LiveStream, stack: Stack, channel: int, axes: tuple[str, ...]) -> None:
         self.stream, self.stack, self.channel = stream, stack, channel
         fixed = {"c": channel} if "c" in stack.axes else {}
@@ -119,7 +125,8 @@ class LiveLayer:
         title = self.stream.about.title
         if "c" in self.stack.axes:
             title = f"{self.stream.label('c', self.channel)} · {title}"
-        shapes = [stack for stack, channel in self.stream.parts if channel == self.channel]
+        labelled = self.stream.labelled
+        shapes = [s for s, c in self.stream.parts if c == self.channel and id(s) not in labelled]
         if len(shapes) > 1:
             size = "x".join(str(extent) for extent in self.stack.plane_shape[::-1][-2:])
             title += f" ({size} {self.stack.dtype})"
@@ -211,7 +218,7 @@ class LiveLayer:
     def rebuild(self, viewer: Viewer, axes: tuple[str, ...], units: tuple[str, ...]) -> None:
         """Make the layer anew over other axes; what the user has set stays."""
         old = self.layer
-        kept = {name: getattr(old, name) for name in (*_KEPT, *_KEPT_VIEW)}
+        kept = {name: getattr(old, name) for name in self.kept}
         position, selected, name = viewer.layers.index(old), old in viewer.layers.selection, old.name
         viewer.layers.remove(old)
         self.data = LayerData(self.stack, self.data.fixed or ({"c": 0} if "c" in self.stack.axes else {}), axes)
@@ -252,10 +259,21 @@ class LiveLayers:
     ----------
     viewer
         The napari viewer.
+    kind_of
+        Chooses the class of the layer for a stack of a stream.
+
+    Attributes
+    ----------
+    reach : dict of str to (low, high)
+        How far the sliders reach along each axis, in its unit, even where no layer does.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(
+        self, viewer: Viewer, kind_of: Callable[[LiveStream, Stack], type[LiveLayer]] = lambda *_: LiveLayer
+    ) -> None:
         self.viewer = viewer
+        self._kind_of = kind_of
+        self.reach: dict[str, tuple[float, float]] = {}
         self.axes: tuple[str, ...] = ()
         self.units: tuple[str, ...] = ("pixel", "pixel")
         self._layers: dict[tuple[int, int], LiveLayer] = {}
@@ -308,14 +326,14 @@ class LiveLayers:
                     live.grow()
                     grown = True
         if grown:
-            self._stretch_sliders()
+            self.stretch_sliders()
         return new
 
     def _make(self, stream: LiveStream, stack: Stack, channel: int) -> LiveLayer | None:
         """Make a layer; one that napari can't make is noted, and not tried again."""
         key = (id(stack), channel)
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
-        live = LiveLayer(stream, stack, channel, self.axes)
+        live = self._kind_of(stream, stack)(stream, stack, channel, self.axes)
         self._make_room(live)
         try:
             live.add(self.viewer, self.units)
@@ -335,15 +353,16 @@ class LiveLayers:
         """Why some layers could not be made."""
         return tuple(self._failed.values())
 
-    def _stretch_sliders(self) -> None:
-        """Let the sliders reach as far as the layers do."""
+    def stretch_sliders(self) -> None:
+        """Let the sliders reach as far as the layers do, and `reach`."""
         dims, extent = self.viewer.dims, self.viewer.layers.extent
         sliders = range(dims.ndim - 2)
+        lows, highs = np.array(extent.world)  # a copy: napari keeps its own
+        for axis, name in zip(reversed(sliders), reversed(self.axes), strict=False):
+            low, high = self.reach.get(name, (inf, -inf))
+            lows[axis], highs[axis] = min(lows[axis], low), max(highs[axis], high)
         # napari counts the steps by dividing, and would lose the last one of a step such as 0.7 to rounding.
-        ranges = [
-            (extent.world[0][axis], extent.world[1][axis] + 1e-6 * extent.step[axis], extent.step[axis])
-            for axis in sliders
-        ]
+        ranges = [(lows[axis], highs[axis] + 1e-6 * extent.step[axis], extent.step[axis]) for axis in sliders]
         if ranges:
             dims.set_range(list(sliders), ranges)
 

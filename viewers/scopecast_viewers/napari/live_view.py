@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
+from scopecast_viewers.napari.annotations import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.follow import Follower
+from scopecast_viewers.napari.labels import layer_class
 from scopecast_viewers.napari.layers import LiveLayers
 from scopecast_viewers.napari.status import StatusLine
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.napari.annotations import LiveAnnotation
     from scopecast_viewers.napari.layers import LiveLayer
     from scopecast_viewers.process import Receiver
 
@@ -32,6 +35,8 @@ TICK_MS = 15
 #: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
 MAX_WAIT_S = 0.1
 STATUS_S = 0.25
+#: How many layers, made one by one, a picture of the window waits for.
+_MOST_LAYERS = 64
 
 
 def _steps(stream: LiveStream) -> dict[str, float]:
@@ -54,7 +59,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def __init__(self, viewer: Viewer, receiver: Receiver) -> None:
         super().__init__()
         self.viewer, self.receiver = viewer, receiver
-        self.layers = LiveLayers(viewer)
+        self.layers = LiveLayers(viewer, layer_class)
+        self.annotations = LiveAnnotations(viewer, self.layers)
         self.follower = Follower(viewer, self._show_following)
         self.status = StatusLine()
         self.status.follow_clicked.connect(self.set_following)
@@ -70,9 +76,11 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._changed = True
         self._updated_at = 0.0
         self._waiting_for_paint = False
-        self._painting: list[LiveLayer] | None = None
+        self._painting: list[LiveLayer | LiveAnnotation] | None = None
         self._status_at = 0.0
         self._canvas = CanvasWatch(viewer, self.status.window(), self._about_to_paint, self._swapped)
+        for event in (viewer.dims.events.point, viewer.dims.events.ndisplay, viewer.dims.events.order):
+            event.connect(self._look_again)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
@@ -120,6 +128,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         newest = None if target is None else target.newest
         with self.follower.moving():
             new = self.layers.update(streams)
+            self.annotations.update(streams, new)
             self._arrange()
         moved = False
         if self.follower.following and target is not None and newest is not None:
@@ -138,6 +147,18 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 self._waiting_for_paint = True
                 live.settle(tag is not None)
             live.shown, live.sliced = tag, live.version
+        with self.follower.moving():
+            if self.annotations.show(self.where, make=not new):
+                self._waiting_for_paint = True
+        self._changed = self._changed or self.layers.incomplete
+
+    def _look_again(self, _event: Any = None) -> None:
+        """Show what lies on the images where the user has moved the sliders to."""
+        if self.follower.moves:
+            return  # `update` will do it, when the layers are as they are to be
+        with self.follower.moving():
+            self.annotations.show(self.where, make=False, remake=False)
+        self._changed = self._changed or self.layers.incomplete
 
     def _shows_volume(self) -> bool:
         """Whether the user has put one of the sliders' axes on the canvas, so that it shows many planes at once."""
@@ -195,13 +216,13 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 hint = "no frame here yet"
             elif states == {"forgotten"}:
                 hint = "the frame here is forgotten"
-        problems = (*self.layers.problems, *((self._problem,) if self._problem else ()))
+        problems = (*self.layers.problems, *self.annotations.problems, *((self._problem,) if self._problem else ()))
         self.status.show_status(stream, self.receiver.sources, "; ".join((hint, *problems)) if problems else hint)
 
     # ---- painting ------------------------------------------------------------------------------------------------
 
     def _about_to_paint(self) -> None:
-        self._painting = [live for live in self.layers if live.layer.visible]
+        self._painting = [live for live in (*self.layers, *self.annotations) if live.layer.visible]
 
     def _swapped(self) -> None:
         """Count what has come onto the screen."""
@@ -232,7 +253,10 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def capture(self, path: str, done: Callable[[str], None]) -> None:
         """Save a picture of the window, then call ``done("")`` or ``done(reason)``."""
-        self.update()
+        for _ in range(_MOST_LAYERS):
+            self.update()
+            if not self.layers.incomplete:  # all layers are made
+                break
         self._write_status()
         try:
             self.viewer.screenshot(path, canvas_only=False, flash=False)
@@ -255,4 +279,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if self._timer.isActive():
             self._timer.stop()
             self.follower.disconnect()
+            dims = self.viewer.dims
+            for event in (dims.events.point, dims.events.ndisplay, dims.events.order):
+                event.disconnect(self._look_again)
             self._canvas.stop()

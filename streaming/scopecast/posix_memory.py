@@ -1,0 +1,149 @@
+"""Shared memory by POSIX's shm_open(): Linux, where it can be seen in ``/dev/shm``, and macOS, where it can't.
+
+The standard library's ``SharedMemory`` is not used here. Attaching with it lets a receiver's clean exit, or its failed
+``mmap``, unlink the producer's segment (CPython 3.11 and 3.12, and 3.13 on failure even with ``track=False``), and
+creating with it reserves no pages, so that a full ``/dev/shm`` kills the producer with SIGBUS at its first write.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from scopecast.crashpoints import crash_point
+from scopecast.errors import SharedMemoryError
+
+__all__ = ["attach", "create", "exists", "free_bytes", "is_whole", "own_bytes", "unlink"]
+
+assert sys.platform != "win32"  # type checkers need not look further there
+
+_SHM_DIRECTORY = Path("/dev/shm")  # where Linux shows POSIX shared memory
+_LEAST = 4096  # bytes that anything of ours has
+
+
+def free_bytes() -> int | None:
+    """Return the bytes of shared memory that are free, or None where the system does not say (macOS)."""
+    if not _SHM_DIRECTORY.is_dir():
+        return None
+    status = os.statvfs(_SHM_DIRECTORY)
+    return status.f_bavail * status.f_frsize
+
+
+def own_bytes(name: str) -> int | None:
+    """Return the bytes of a segment; None for one that is not there, or is another user's."""
+    try:
+        if _SHM_DIRECTORY.is_dir():
+            status = (_SHM_DIRECTORY / name).lstat()
+        else:
+            descriptor = _shm_open(name, os.O_RDONLY)
+            try:
+                status = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError:
+        return None
+    return status.st_size if status.st_uid == os.getuid() else None
+
+
+def create(name: str, size: int) -> tuple[mmap.mmap, memoryview]:
+    """Make a segment of `size` bytes, all of them reserved, for this user only."""
+    try:
+        descriptor = _shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+    except OSError as error:
+        raise SharedMemoryError(error.errno, f"cannot create the segment {name}: {error.strerror}") from error
+    crash_point("segment-created")
+    try:
+        if hasattr(os, "posix_fallocate"):
+            # A hole in a full tmpfs is a SIGBUS at the first touch; reserved, it is an OSError here.
+            os.posix_fallocate(descriptor, 0, size)
+        else:  # macOS, where shared memory is no file system that could be full
+            os.ftruncate(descriptor, size)
+        crash_point("segment-reserved")
+        mapping = mmap.mmap(descriptor, size)
+    except BaseException as error:
+        with suppress(OSError):
+            unlink(name)
+        if not isinstance(error, OSError):
+            raise
+        free = free_bytes()
+        have = f", {free / 2**20:.0f} MiB are free" if free is not None else ""
+        hint = "; free /dev/shm, mount it larger, or pass a smaller budget" if error.errno == errno.ENOSPC else ""
+        reason = f"needs {size / 2**20:.0f} MiB of shared memory{have}: {error.strerror}{hint}"
+        raise SharedMemoryError(error.errno, reason) from error
+    finally:
+        os.close(descriptor)
+    return mapping, memoryview(mapping)
+
+
+def attach(name: str) -> tuple[mmap.mmap, memoryview]:
+    """Map the whole of an existing segment, so that not even a stray pointer could write to it."""
+    try:
+        descriptor = _shm_open(name, os.O_RDONLY)
+    except OSError as error:
+        raise SharedMemoryError(error.errno, f"cannot open the segment {name}: {error.strerror}") from error
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            msg = f"the segment {name} is not this user's alone (owner {status.st_uid}, mode {status.st_mode:o})"
+            raise SharedMemoryError(errno.EPERM, msg)
+        if status.st_size < _LEAST:
+            raise SharedMemoryError(errno.EINVAL, f"the segment {name} has only {status.st_size} bytes")
+        populate = getattr(mmap, "MAP_POPULATE", 0)
+        mapping = mmap.mmap(descriptor, status.st_size, flags=mmap.MAP_SHARED | populate, prot=mmap.PROT_READ)
+    except SharedMemoryError:
+        raise
+    except OSError as error:
+        raise SharedMemoryError(error.errno, f"cannot map the segment {name}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+    return mapping, memoryview(mapping)
+
+
+def is_whole(mapping: object, size: int) -> bool:
+    """Return whether all `size` bytes of a mapping are still backed: another program may have truncated the segment."""
+    assert isinstance(mapping, mmap.mmap)
+    return mapping.size() >= size
+
+
+def exists(name: str) -> bool:
+    """Return whether there is a segment of that name; True also where that can't be told."""
+    try:
+        os.close(_shm_open(name, os.O_RDONLY))
+    except FileNotFoundError:
+        return False
+    except OSError:  # no descriptor to be had: nothing is known
+        return True
+    return True
+
+
+def unlink(name: str) -> bool:
+    """Remove the name of a segment; what is mapped stays mapped. Return whether there was such a segment."""
+    try:
+        import _posixshmem
+    except ImportError:
+        remove: Any = lambda path: os.unlink(_SHM_DIRECTORY / path.lstrip("/"))  # noqa: E731, PTH108
+    else:
+        remove = _posixshmem.shm_unlink
+    try:
+        remove("/" + name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _shm_open(name: str, flags: int) -> int:
+    """Open a segment; the one place that knows the standard library's private module."""
+    try:
+        import _posixshmem
+    except ImportError:
+        if not _SHM_DIRECTORY.is_dir():
+            raise
+        return os.open(_SHM_DIRECTORY / name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor: int = _posixshmem.shm_open("/" + name, flags, mode=0o600)
+    return descriptor

@@ -1,0 +1,393 @@
+"""Keeps points, shapes, tracks and regions of interest in step with the streams and the sliders."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from scopecast.documents import Points, Rois, Shapes
+from scopecast_viewers.napari.contents import (
+    Content,
+    Look,
+    points_content,
+    regions_content,
+    shapes_content,
+    tracks_content,
+)
+from scopecast_viewers.napari.overlays import Overlay, PointsOverlay, ShapesOverlay, TracksOverlay
+from scopecast_viewers.regions import Regions, read_regions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from napari.viewer import Viewer
+
+    from scopecast_viewers.annotations import Annotation, AnnotationSet
+    from scopecast_viewers.live import LiveStream, Tag
+    from scopecast_viewers.napari.layers import LiveLayer, LiveLayers
+
+__all__ = ["LiveAnnotation", "LiveAnnotations"]
+
+logger = logging.getLogger(__name__)
+
+_OVERLAYS: Mapping[str, type[Overlay]] = {"points": PointsOverlay, "shapes": ShapesOverlay, "tracks": TracksOverlay}
+
+
+class _Part(NamedTuple):
+    """What a layer shows of a set: regions of interest become shapes and points."""
+
+    stream: LiveStream
+    annotations: AnnotationSet
+    kind: str
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return (id(self.annotations), self.kind)
+
+
+class LiveAnnotation:
+    """A layer that shows a part of a set of annotations.
+
+    Attributes
+    ----------
+    layer
+        The napari layer; None before it is made.
+    shown : Tag or None
+        The newest document that it shows.
+    painted
+        The number of the newest one that was painted.
+    version
+        The set's, when it was last shown.
+    """
+
+    rank: ClassVar[int] = 2  # above images and labels
+
+    def __init__(self, part: _Part, regions: _RegionsOf) -> None:
+        self.stream, self.annotations, self.kind = part.stream, part.annotations, part.kind
+        self.overlay = _OVERLAYS[part.kind]()
+        self.shown: Tag | None = None
+        self.painted = -1
+        self.version = -1
+        self._regions = regions
+        self._seen: Any = None  # what is on the layer
+        self._made: Any = None  # axes, scale, translation and units that the layer was made with
+        self._items: Sequence[Annotation] = ()
+
+    @property
+    def layer(self) -> Any:
+        """The layer, or None."""
+        return self.overlay.layer
+
+    @property
+    def name(self) -> str:
+        """What the layer is called: the annotations, their channel, and the run."""
+        called = self.annotations.name or self.annotations.kind
+        if self.annotations.kind == "rois" and self.kind == "points":
+            called += " (points)"
+        if self.annotations.channel is not None:
+            called += f" ({self.stream.label('c', self.annotations.channel)})"
+        return f"{called} · {self.stream.about.title}"
+
+    # ---- what is to be seen ------------------------------------------------------------------------------------
+
+    def _axes(self, axes: tuple[str, ...], look: Look) -> tuple[str, ...]:
+        """Return the leading axes that the layer needs, those of the viewer being `axes`."""
+        if self.kind != "tracks":
+            return look.axes
+        if "t" not in axes or len(axes) - axes.index("t") > 2:
+            msg = f"napari shows tracks over (t) or (t, z), and the streams have ({', '.join(axes)})"
+            raise ValueError(msg)
+        return axes[axes.index("t") :]
+
+    def _content(self, items: Sequence[Annotation], look: Look) -> Content:
+        if self.annotations.kind == "rois":
+            return regions_content(items, look, self.kind, self._stack_axis, self._regions.of)
+        make = {"points": points_content, "shapes": shapes_content, "tracks": tracks_content}[self.kind]
+        return make(items, look)
+
+    @property
+    def _stack_axis(self) -> str:
+        axes = [name for name in self.stream.axes if name != "c"]
+        return axes[0] if len(axes) == 1 else ""
+
+    def _choosing(self, items: Sequence[Annotation], look: Look) -> tuple[tuple[str, int], ...]:
+        """Return the places of the sliders that choose among what is in the documents."""
+        axes: set[str] = set()
+        for item in items:
+            if isinstance(item.document, Points | Shapes):
+                axes.update(item.document.dims[:-2])
+            elif isinstance(item.document, Rois):
+                axes.update(self._regions.of(item.document).axes, [self._stack_axis])
+        return tuple(sorted((axis, at) for axis, at in look.where.items() if axis in axes))
+
+    # ---- the layer ---------------------------------------------------------------------------------------------
+
+    def is_outdated(self, axes: tuple[str, ...], units: tuple[str, ...], look: Look) -> bool:
+        """Whether `update` would make the layer anew; parameters as there."""
+        leading = self._axes(axes, look)
+        return bool((leading, *self._geometry(leading).values(), units) != self._made)
+
+    def update(self, viewer: Viewer, axes: tuple[str, ...], units: tuple[str, ...], look: Look) -> bool:
+        """Show what is to be seen; make the layer, or make it anew where its axes have changed.
+
+        Parameters
+        ----------
+        viewer
+            The napari viewer.
+        axes, units
+            Of all its layers; units for the plane too.
+        look
+            Where it looks, and the axes that the layer is to have.
+
+        Returns
+        -------
+        bool
+            Whether the layer shows something else than before.
+
+        Raises
+        ------
+        ValueError
+            If napari has no way to show it.
+        """
+        version = self.annotations.version
+        leading = self._axes(axes, look)
+        # napari fades tracks by itself: all of their times are on the layer.
+        over = leading if self.kind == "tracks" else ()
+        look = Look(leading, {axis: at for axis, at in look.where.items() if axis not in over})
+        geometry = self._geometry(leading)
+        made = (leading, *geometry.values(), units)
+        items = self.annotations.at(look.where)
+        moving = tuple(look.where.get(axis) for axis in leading)
+        seen = (made, tuple(map(id, items)), moving, self._choosing(items, look))
+        self.version = version
+        if seen == self._seen:
+            return False
+        content = self._content(items, look)
+        if self.kind == "tracks" and not len(content.coordinates):  # napari has no such layer
+            if self.layer is not None and self.layer in viewer.layers:
+                viewer.layers.remove(self.layer)
+            self.overlay.layer = self._made = None
+        elif made != self._made:
+            about: dict[str, Any] = {"name": self.name, "axis_labels": (*leading, "y", "x")}
+            about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
+            self.overlay.add(viewer, content, units=units[len(units) - len(leading) - 2 :], **about, **geometry)
+            self._made = made
+        else:
+            self.overlay.show(content)
+        self._seen, self._items = seen, items  # kept, so that their ids stay theirs
+        self.shown = max((item.tag for item in items), key=lambda tag: tag.sequence, default=None)
+        return True
+
+    def _geometry(self, leading: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+        about = self.stream.about
+        step = dict(zip(about.axes, about.steps, strict=True))
+        corner = next((item.tag.translate for item in self.annotations if item.tag.translate), ())
+        if len(corner) != 2 and self.stream.newest is not None:
+            corner = self.stream.newest[2].translate
+        corner = corner if len(corner) == 2 else (0.0, 0.0)
+        return {
+            "scale": (*(step.get(name) or 1.0 for name in leading), *(*about.scale, 1.0, 1.0)[:2]),
+            "translate": (*(0.0 for _ in leading), *corner),
+        }
+
+
+class _RegionsOf:
+    """Reads the regions of documents, each once."""
+
+    def __init__(self) -> None:
+        self._read: dict[int, tuple[Rois, Regions]] = {}
+
+    def of(self, document: Rois) -> Regions:
+        """Return the regions of a document."""
+        if (known := self._read.get(id(document))) is None:
+            known = self._read[id(document)] = (document, read_regions(document))
+        return known[1]
+
+    def keep_only(self, documents: Iterable[Any]) -> None:
+        """Let go of the regions of all other documents."""
+        alive = {id(document) for document in documents}
+        if len(self._read) > len(alive):
+            self._read = {key: value for key, value in self._read.items() if key in alive}
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why some could not be read."""
+        return tuple(dict.fromkeys(regions.problem for _, regions in self._read.values() if regions.problem))
+
+
+class LiveAnnotations:
+    """The layers of all annotations in one viewer. Used on the GUI's thread only.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    layers
+        The layers of the images, whose axes and units hold for these too.
+    """
+
+    def __init__(self, viewer: Viewer, layers: LiveLayers) -> None:
+        self.viewer, self._layers = viewer, layers
+        self._live: dict[tuple[int, str], LiveAnnotation] = {}
+        self._closed: set[tuple[int, str]] = set()  # layers that the user has deleted
+        self._failed: dict[tuple[int, str], str] = {}
+        self._regions = _RegionsOf()
+        self._parts: dict[tuple[int, str], _Part] = {}
+        self._runs: set[tuple[str, int]] = set()  # streams that had a layer of images
+        self._showing = False
+
+    def __iter__(self) -> Iterator[LiveAnnotation]:
+        return iter([live for live in self._live.values() if live.layer is not None])
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why some can't be shown."""
+        return (*self._failed.values(), *self._regions.problems)
+
+    def update(self, streams: Iterable[LiveStream], new: Sequence[LiveLayer]) -> None:
+        """Take in what has come, and let the sliders reach it; `show` is to follow.
+
+        Parameters
+        ----------
+        streams
+            All that the viewer shows.
+        new
+            The layers of images that were made just now.
+        """
+        parts = {part.key: part for stream in streams for part in self._parts_of(stream)}
+        self._parts = parts
+        self._remove_gone(set(parts))
+        self._make_room(new)
+        self._regions.keep_only(
+            item.document for part in parts.values() if part.annotations.kind == "rois" for item in part.annotations
+        )
+        reach: dict[str, tuple[float, float]] = {}
+        for part in parts.values():
+            about = part.stream.about
+            step = dict(zip(about.axes, about.steps, strict=True))
+            for axis, ends in part.annotations.reach.items():
+                low, high = (end * (step.get(axis) or 1.0) for end in ends)
+                known = reach.get(axis, (low, high))
+                reach[axis] = (min(low, known[0]), max(high, known[1]))
+        self._layers.reach = reach
+        self._stretch()
+
+    def _parts_of(self, stream: LiveStream) -> Iterator[_Part]:
+        for each in stream.annotations:
+            kinds = {each.kind}
+            if each.kind == "rois":
+                documents = [item.document for item in each if isinstance(item.document, Rois)]
+                kinds = {kind for document in documents for kind in self._regions.of(document).kinds}
+            for kind in sorted(kinds, reverse=True):
+                yield _Part(stream, each, kind)
+
+    def _remove_gone(self, wanted: set[tuple[int, str]]) -> None:
+        self._closed &= wanted
+        self._failed = {key: why for key, why in self._failed.items() if key in wanted}
+        for key, live in tuple(self._live.items()):
+            if live.layer is not None and live.layer not in self.viewer.layers:
+                del self._live[key]  # the user deleted it
+                self._closed |= {key} & wanted
+            elif key not in wanted:
+                del self._live[key]
+                if live.layer is not None:
+                    self.viewer.layers.remove(live.layer)
+
+    def _make_room(self, new: Sequence[LiveLayer]) -> None:
+        """Keep new images and labels below what lies on them, and hide what lay on those of former runs."""
+        for made in new:
+            above = [live for live in (*self._layers, *self) if live.stream is made.stream and live.rank > made.rank]
+            order = {id(layer): position for position, layer in enumerate(self.viewer.layers)}
+            lowest = min((order.get(id(live.layer), len(order)) for live in above), default=len(order))
+            if order[id(made.layer)] > lowest:
+                self.viewer.layers.move(order[id(made.layer)], lowest)
+            if made.stream.key not in self._runs:
+                self._runs.add(made.stream.key)
+                for live in self:
+                    former = live.stream.source == made.stream.source or live.stream.state != "live"
+                    if live.stream is not made.stream and former:
+                        live.layer.visible = False
+
+    def _stretch(self) -> None:
+        """Let the sliders reach all places, if they do not."""
+        dims, axes = self.viewer.dims, self._layers.axes
+        first = dims.ndim - 2 - len(axes)
+        for at, name in enumerate(axes):
+            if name in self._layers.reach and first + at >= 0:
+                low, high = self._layers.reach[name]
+                reaches = dims.range[first + at]
+                if low < reaches.start - 1e-9 or high > reaches.stop + 1e-9:
+                    self._layers.stretch_sliders()
+                    return
+
+    def show(self, where: Callable[[LiveStream], dict[str, int]], *, make: bool = True, remake: bool = True) -> bool:
+        """Show what belongs under the sliders.
+
+        Parameters
+        ----------
+        where
+            Returns the sliders' places for a stream, by axis.
+        make
+            Whether a new layer may be made; at most one is.
+        remake
+            Whether layers may be made anew; not while napari itself changes its layers. See `LiveLayers.incomplete`
+            for what was put off.
+
+        Returns
+        -------
+        bool
+            Whether any layer shows something else than before.
+        """
+        if self._showing:  # a layer that is being made moved something
+            self._layers.incomplete = True
+            return False
+        self._showing = True
+        try:
+            return self._show_all(where, make, remake)
+        finally:
+            self._showing = False
+
+    def _show_all(self, where: Callable[[LiveStream], dict[str, int]], make: bool, remake: bool) -> bool:
+        changed = False
+        for key, part in self._parts.items():
+            if key in self._closed or key in self._failed:
+                continue
+            live = self._live.get(key)
+            if live is None:
+                if not make:
+                    self._layers.incomplete = True
+                    continue
+                make = False
+                live = self._live[key] = LiveAnnotation(part, self._regions)
+            elif live.layer is not None and not live.layer.visible:
+                live.shown = None
+                live.version = part.annotations.version
+                continue
+            changed = self._show(key, live, where(part.stream), remake) or changed
+        return changed
+
+    def _show(self, key: tuple[int, str], live: LiveAnnotation, where: dict[str, int], remake: bool) -> bool:
+        first, axes, dims = live.layer is None, self._layers.axes, self.viewer.dims
+        lead = dims.ndim - 2 - len(axes)
+        displayed = [name for at, name in enumerate(axes) if lead + at in dims.displayed]
+        # Without any layer that has the sliders' axes, these have to have them.
+        needed = axes if not len(self._layers) else axes[axes.index(displayed[0]) :] if displayed else ()
+        look = Look(needed, {name: at for name, at in where.items() if name not in displayed})
+        selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+        try:
+            if not remake and live.is_outdated(axes, self._layers.units, look):
+                self._layers.incomplete = True
+                return False
+            changed = live.update(self.viewer, axes, self._layers.units, look)
+        except Exception as error:
+            self._failed[key] = f"{live.name} can't be shown: {type(error).__name__}: {error}"
+            logger.exception("%s can't be shown", live.name)
+            return False
+        if first and live.layer is not None:
+            if active is not None:
+                self.viewer.layers.selection = selected  # the user goes on with the layer that they work on
+            self._stretch()
+        return changed

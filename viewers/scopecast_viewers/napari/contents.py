@@ -1,0 +1,217 @@
+"""What a layer of annotations is to show at a position of the sliders: documents become coordinates and features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from scopecast.documents import Points, Rois, Shapes, Style, Tracks
+from scopecast_viewers.regions import YELLOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from scopecast_viewers.annotations import Annotation
+    from scopecast_viewers.regions import Region, Regions
+
+__all__ = ["Content", "Look", "points_content", "regions_content", "shapes_content", "tracks_content"]
+
+_Features = dict[str, "npt.NDArray[Any]"]
+
+
+class Look(NamedTuple):
+    """Where a viewer looks.
+
+    Attributes
+    ----------
+    axes
+        The leading axes that the layer is to have; mostly none.
+    where
+        The sliders' absolute index along each axis that is not on the canvas.
+    """
+
+    axes: tuple[str, ...]
+    where: Mapping[str, int]
+
+
+class Content(NamedTuple):
+    """What a layer is to show.
+
+    Attributes
+    ----------
+    coordinates
+        (N, D) for points and tracks, a list of (n, D) for shapes; the leading columns are `Look.axes`.
+    features
+        The properties: a value for each point or shape.
+    style
+        How it wishes to be shown.
+    types
+        Of shapes.
+    edge_colors, face_colors, widths
+        Of shapes that have some of their own; else empty.
+    ids, graph
+        Of tracks.
+    """
+
+    coordinates: Any
+    features: dict[str, npt.NDArray[Any]]
+    style: Style
+    types: Sequence[str] = ()
+    edge_colors: Sequence[str] = ()
+    face_colors: Sequence[str] = ()
+    widths: Sequence[float] = ()
+    ids: npt.NDArray[np.int64] | None = None
+    graph: Mapping[int, list[int]] = {}
+
+
+def points_content(items: Sequence[Annotation], look: Look) -> Content:
+    """Return the points of some documents."""
+    tables: list[npt.NDArray[np.float64]] = []
+    columns: list[tuple[int, _Features]] = []
+    for item in items:
+        points = item.document
+        assert isinstance(points, Points)
+        chosen = _under(points.coordinates, points.dims, look)
+        tables.append(_placed(points.coordinates[chosen], points.dims, item.where, look))
+        columns.append((int(chosen.sum()), {column.name: column.values[chosen] for column in points.properties}))
+    return Content(_joined(tables, look), _features(columns), _style(items))
+
+
+def shapes_content(items: Sequence[Annotation], look: Look) -> Content:
+    """Return the shapes of some documents."""
+    vertices: list[npt.NDArray[np.float64]] = []
+    types: list[str] = []
+    columns: list[tuple[int, _Features]] = []
+    for item in items:
+        shapes = item.document
+        assert isinstance(shapes, Shapes)
+        each = shapes.vertices
+        # A shape lies in one plane: that of its first vertex.
+        chosen = np.array([_under(one[:1], shapes.dims, look)[0] for one in each], bool)
+        vertices += [_placed(each[at], shapes.dims, item.where, look) for at in np.flatnonzero(chosen)]
+        types += [shapes.types[at] for at in np.flatnonzero(chosen)]
+        features = {column.name: column.values[chosen] for column in shapes.properties}
+        if shapes.names:
+            features["name"] = np.array(shapes.names, object)[chosen]
+        columns.append((int(chosen.sum()), features))
+    return Content(vertices, _features(columns), _style(items), types)
+
+
+def tracks_content(items: Sequence[Annotation], look: Look) -> Content:
+    """Return the tracks of some documents, in the order in which napari sorts them."""
+    tables: list[npt.NDArray[np.float64]] = []
+    ids: list[npt.NDArray[np.int64]] = []
+    columns: list[tuple[int, _Features]] = []
+    graph: dict[int, list[int]] = {}
+    for item in items:
+        tracks = item.document
+        assert isinstance(tracks, Tracks)
+        tables.append(_placed(tracks.coordinates, tracks.dims, item.where, look))
+        ids.append(tracks.ids)
+        columns.append((len(tracks), {column.name: column.values for column in tracks.properties}))
+        graph.update(tracks.graph)
+    numbers = np.concatenate(ids) if ids else np.empty(0, np.int64)
+    together = _joined(tables, look)
+    order = np.lexsort((together[:, 0], numbers))
+    features = {name: values[order] for name, values in _features(columns).items()}
+    return Content(together[order], features, _style(items), ids=numbers[order], graph=graph)
+
+
+def regions_content(
+    items: Sequence[Annotation], look: Look, kind: str, stack_axis: str, read: Callable[[Rois], Regions]
+) -> Content:
+    """Return the regions of interest of some documents that are shapes, or those that are points.
+
+    Parameters
+    ----------
+    items, look
+        The documents, and where the viewer looks.
+    kind
+        ``"shapes"`` or ``"points"``.
+    stack_axis
+        The only axis of the stream; ``""`` if it has none or more than one.
+    read
+        Returns the regions of a document.
+    """
+    found: list[Region] = []
+    vertices: list[npt.NDArray[np.float64]] = []
+    for item in items:
+        assert isinstance(item.document, Rois)
+        where = {axis: at for axis, at in look.where.items() if axis not in item.where}
+        for region in read(item.document).regions:
+            if (region.type == "points") == (kind == "points") and region.is_at(where, stack_axis):
+                place = {**region.place(stack_axis), **item.where}
+                found.append(region)
+                vertices.append(_placed(region.vertices, ("y", "x"), place, look))
+    repeat = [len(each) if kind == "points" else 1 for each in vertices]
+    features: _Features = {
+        "name": np.repeat(np.array([region.name for region in found], object), repeat),
+        "text": np.repeat(np.array([region.text for region in found], object), repeat),
+        "group": np.repeat(np.array([region.group for region in found], int), repeat),
+        "channel": np.repeat(np.array([region.where.get("c", -1) + 1 for region in found], int), repeat),
+    }
+    if kind == "points":
+        color = next((region.edge_color for region in found if region.edge_color), YELLOW)
+        return Content(_joined(vertices, look), features, Style(color=color))
+    return Content(
+        vertices,
+        features,
+        Style(text="text"),
+        [region.type for region in found],
+        [region.edge_color or YELLOW for region in found],
+        [region.face_color or "#00000000" for region in found],
+        [region.width or 1.0 for region in found],
+    )
+
+
+def _under(table: npt.NDArray[np.float64], dims: Sequence[str], look: Look) -> npt.NDArray[np.bool_]:
+    """Tell which rows lie under the sliders."""
+    chosen = np.ones(len(table), bool)
+    for column, axis in enumerate(dims[:-2]):
+        if axis in look.where:
+            chosen &= np.round(table[:, column]) == look.where[axis]
+    return chosen
+
+
+def _placed(
+    table: npt.NDArray[np.float64], dims: Sequence[str], fixed: Mapping[str, int], look: Look
+) -> npt.NDArray[np.float64]:
+    """Return rows with the leading columns of the layer: the sliders' places, else where the rows belong."""
+    leading: list[npt.NDArray[np.float64]] = []
+    for axis in look.axes:
+        if axis in look.where:
+            leading.append(np.full(len(table), float(look.where[axis])))
+        elif axis in dims:
+            leading.append(table[:, dims.index(axis)])
+        else:
+            leading.append(np.full(len(table), float(fixed.get(axis, 0))))
+    return np.column_stack([*leading, table[:, len(dims) - 2 :]])
+
+
+def _joined(tables: Sequence[npt.NDArray[np.float64]], look: Look) -> npt.NDArray[np.float64]:
+    return np.concatenate(tables) if tables else np.empty((0, len(look.axes) + 2))
+
+
+def _features(columns: Sequence[tuple[int, _Features]]) -> _Features:
+    """Join the properties of several documents, each with its number of items; what one lacks is NaN or ``""``."""
+    texts = {name: values.dtype == object for _, some in columns for name, values in some.items()}
+    table: _Features = {}
+    for name, text in texts.items():
+        parts: list[npt.NDArray[Any]] = []
+        for count, some in columns:
+            values = some.get(name)
+            if values is None or (values.dtype == object) != text:
+                values = np.full(count, "", object) if text else np.full(count, np.nan)
+            parts.append(values)
+        table[name] = np.concatenate(parts)
+    return table
+
+
+def _style(items: Sequence[Annotation]) -> Style:
+    """Return the wishes of the newest of some documents."""
+    newest = max(items, key=lambda item: item.tag.sequence, default=None)
+    style = getattr(newest.document, "style", None) if newest is not None else None
+    return style or Style()

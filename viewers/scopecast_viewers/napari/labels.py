@@ -1,0 +1,51 @@
+"""Labels of a stream as a napari Labels layer: beside the images, never among them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from scopecast_viewers.napari.layers import LiveLayer
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.stack import Stack
+
+__all__ = ["LiveLabels", "layer_class"]
+
+
+def layer_class(stream: LiveStream, stack: Stack) -> type[LiveLayer]:
+    """Return the class of the layer that shows a stack of a stream."""
+    return LiveLabels if id(stack) in stream.labelled else LiveLayer
+
+
+class LiveLabels(LiveLayer):
+    """A layer that shows labels: their place, growth and sliders are those of images; contrast they have none."""
+
+    kept: ClassVar[tuple[str, ...]] = (
+        *("opacity", "blending", "visible", "colormap", "contour", "selected_label", "show_selected_label"),
+        "rendering",
+    )
+    rank: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """What the layer is called: the labels, their channel where there are several, and the run."""
+        called = self.stream.labelled[id(self.stack)] or "labels"
+        channels = {channel for stack, channel in self.stream.parts if stack is self.stack}
+        if len(channels) > 1 or channels != {0}:
+            called += f" ({self.stream.label('c', self.channel)})"
+        return f"{called} · {self.stream.about.title}"
+
+    def add(self, viewer: Viewer, units: tuple[str, ...]) -> None:
+        """Make the layer."""
+        geometry = self.geometry()
+        self._translate = geometry["translate"]
+        about: dict[str, Any] = {"multiscale": False, "cache": False, "projection_mode": "none"}
+        about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
+        self.layer = viewer.add_labels(self.data, name=self.name, **about, **geometry, units=units)
+        self.layer.editable = False  # the planes are the publisher's
+
+    def settle(self, here: bool) -> None:
+        """Do nothing: labels have no contrast, and a colour for each number."""
