@@ -43,6 +43,11 @@ def _steps(stream: LiveStream) -> dict[str, float]:
     return dict(zip(stream.about.axes, stream.about.steps, strict=False))
 
 
+def _look(viewer: Viewer) -> tuple[float, ...]:
+    """Return where on the canvas a viewer looks, and how closely."""
+    return (*map(float, viewer.scene.camera.center), float(viewer.scene.camera.zoom))
+
+
 class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     """Shows the streams of a receiver in a napari viewer.
 
@@ -73,6 +78,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.paints_ms: deque[float] = deque(maxlen=4096)
         self._asked: deque[Callable[[], None]] = deque()
         self._problem = ""
+        self._looks_at: tuple[float, ...] = ()
         self._changed = True
         self._updated_at = 0.0
         self._waiting_for_paint = False
@@ -135,6 +141,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             where = dict(zip(target.axes, newest[1], strict=False))
             moved = self.follower.go(self.layers.axes, where, _steps(target))
         volume = self._shows_volume()
+        moves: set[tuple[float, float]] = set()
         for live in self.layers:
             tag = live.tag_at(self.where(live.stream))
             if not live.layer.visible:
@@ -147,6 +154,13 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 self._waiting_for_paint = True
                 live.settle(tag is not None)
             live.shown, live.sliced = tag, live.version
+            if tag is not None and live.moved:
+                moves.add(live.go_along())
+        if len(moves) == 1:  # the picture stays in sight
+            away = (0.0, *moves.pop())
+            self.viewer.scene.camera.center = tuple(
+                np.add(self.viewer.scene.camera.center, away[-len(self.viewer.scene.camera.center) :])
+            )
         with self.follower.moving():
             if self.annotations.show(self.where, make=not new):
                 self._waiting_for_paint = True
@@ -170,10 +184,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         """Look at what is new on the canvas."""
         if self.layers.incomplete:
             self._changed = True
-        if not self.layers.moved_on:
+        # Another field has come into the run: look at all of them, unless the user looks at something of their own.
+        spread = self.layers.spread and self._looks_at == _look(self.viewer)
+        self.layers.spread = False
+        if not self.layers.moved_on and not spread:
             return
         self.layers.moved_on = False
         self.viewer.reset_view()
+        self._looks_at = _look(self.viewer)
         self.viewer.canvas.overlays.scale_bar.visible = self.layers.units[-1] != "pixel"
 
     @property
