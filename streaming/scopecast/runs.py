@@ -151,7 +151,10 @@ def runtime_path() -> Path:
 
 def short_path() -> Path:
     """Return where sockets are whose path would be too long in the run directory; nothing is made."""
-    return Path(tempfile.gettempdir()) / f"scopecast-{os.getuid()}"
+    folder = Path(tempfile.gettempdir())
+    if sys.platform == "win32":
+        return folder / "scopecast"  # the folder is the user's own
+    return folder / f"scopecast-{os.getuid()}"
 
 
 def objection(path: Path) -> str | None:

@@ -37,6 +37,8 @@ def write_authority() -> tuple[Path, bytes, int]:
     held : int
         A descriptor that holds the folder's lock; to be passed on to the server, and closed.
     """
+    if sys.platform == "win32":
+        raise OSError("Windows has no X server")
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     held = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -85,6 +87,8 @@ def clean_authorities() -> list[Path]:
 
 
 def _is_abandoned(folder: Path, status: os.stat_result) -> bool:
+    if sys.platform == "win32":
+        return False
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
