@@ -121,8 +121,9 @@ EVERYTHING = MDASequence(
 @pytest.mark.parametrize("way", [by_live, as_output, by_signal])
 def test_every_axis_of_a_sequence_has_its_place_and_its_end(core: CMMCorePlus, observer: Observer, way: Any):
     with way(core, observer, [EVERYTHING]) as backend:
-        seen = observer.wait_for(lambda: len(observer.seen) == 48 and observer.seen)
         assert backend.errors == 0
+        assert backend.stats().frames.published == 48
+        seen = observer.wait_for(lambda: len(observer.seen) == 48 and observer.seen)
     stream = seen[-1].stream
     assert stream.axes == ["p", "g", "t", "c", "z"]
     assert stream.sizes == [2, 2, 2, 2, 3]

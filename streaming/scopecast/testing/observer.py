@@ -59,7 +59,8 @@ class _Line:
     """The connection to one publisher."""
 
     def __init__(self, entry: Entry, context: zmq.Context[zmq.Socket[bytes]], hello: wire.Hello) -> None:
-        self.entry = entry
+        self.entry, self.hello = entry, hello
+        self.greeting = True
         self.reader: RingReader | None = None
         self.streams: dict[int, wire.Stream] = {}
         self.axes: dict[int, dict[int, list[str]]] = {}  # those that a stream had when it had so many
@@ -201,6 +202,7 @@ class Observer:
             line.streams[message.id] = self.streams[token, message.id] = message
             line.axes.setdefault(message.id, {})[len(message.axes)] = message.axes
         elif isinstance(message, wire.Welcome):
+            line.greeting = False
             if line.reader is not None:
                 line.reader.close()
                 line.reader = None
@@ -211,7 +213,11 @@ class Observer:
         elif isinstance(message, wire.Bye):
             line.send(wire.Bye())
             line.ended = True
-        elif isinstance(message, wire.Reject) and not message.again:
+        elif isinstance(message, wire.Reject) and message.again:
+            if not line.greeting:  # it was given up for dead, on a machine that gave it no time: it is here again
+                line.greeting = True
+                line.send(line.hello)
+        elif isinstance(message, wire.Reject):
             raise AssertionError(f"{line.entry.title} refused the observer: {message.reason}")
 
     def _take(self, line: _Line, frame: wire.Frame) -> Any:
