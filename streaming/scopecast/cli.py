@@ -28,8 +28,9 @@ from scopecast.commands.terminal import help_of
 from scopecast.commands.watch import watch
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
-from scopecast.runs import RunDirectory
+from scopecast.runs import RunDirectory, display_names
 from scopecast.segment import own_bytes
+from scopecast.xauthority import clean_authorities
 
 if TYPE_CHECKING:
     from scopecast.accounting import Stats
@@ -268,8 +269,9 @@ for _command in (show, watch, replay):
 def viewers(as_json: JsonFlag = False) -> None:
     """List who runs: the viewers, and the programs that publish frames."""
     entries = RunDirectory().living()
+    names = display_names(entries)
     if as_json:
-        _print_json([_describe(entry) for entry in entries])
+        _print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
         return
     if not entries:
         out.print("Nobody runs: no viewer, and no program that publishes.")
@@ -282,7 +284,7 @@ def viewers(as_json: JsonFlag = False) -> None:
         since = time.strftime("%X" if started[:3] == time.localtime()[:3] else "%x %X", started)
         memory = f"{_segment_bytes(entry) / 2**20:.0f} MiB" if entry.segments else ""
         role = "viewer" if entry.role == "receiver" else entry.role
-        table.add_row(role, entry.kind, Text(entry.title), entry.state, str(entry.pid), since, memory)
+        table.add_row(role, entry.kind, Text(names[entry.token]), entry.state, str(entry.pid), since, memory)
     out.print(table)
 
 
@@ -299,11 +301,16 @@ def _segment_bytes(entry: Entry) -> int:
 def clean(as_json: JsonFlag = False) -> None:
     """Remove what dead programs and viewers left behind: shared memory, sockets, files."""
     cleaned = RunDirectory().clean()
+    screens = [str(path) for path in clean_authorities()]
     if as_json:
-        _print_json(cleaned._asdict())
+        _print_json(cleaned._asdict() | {"screens": screens})
         return
-    if not cleaned.members and not cleaned.segments:
+    if not cleaned.members and not cleaned.segments and not screens:
         out.print("Nothing was left behind.")
+        return
+    if screens:
+        out.print(f"Removed what was left of {_count(len(screens), 'virtual screen')}: {', '.join(screens)}")
+    if not cleaned.members and not cleaned.segments:
         return
     out.print(f"Removed what was left of {_count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
     for name in cleaned.segments:

@@ -168,7 +168,8 @@ class Receiver:
                 source.check()
             except Exception as error:  # noqa: BLE001 - see _attend
                 source.failed("its connection", error)
-        known = {source.entry.token for source in self.sources}
+        # One that was lost, and lives: it was away from the run directory for too long.
+        known = {source.entry.token for source in self.sources if source.state != "lost"}
         entries = [] if self._gone() else self.directory.entries("publisher", self.display.kind)
         for entry in entries:
             if entry.token not in known and entry.state == "ready" and self.directory.alive(entry.token):
