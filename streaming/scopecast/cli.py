@@ -25,7 +25,7 @@ from typer.core import TyperGroup
 import scopecast
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
-from scopecast.runs import RunDirectory
+from scopecast.runs import RunDirectory, distinct_titles
 from scopecast.segment import own_bytes
 
 if TYPE_CHECKING:
@@ -306,8 +306,11 @@ def _milliseconds(value: Percentiles) -> str:
 def viewers(as_json: JsonFlag = False) -> None:
     """List who runs: the viewers, and the programs that publish frames."""
     entries = RunDirectory().living()
+    names: dict[str, str] = {}
+    for role in ("publisher", "receiver"):
+        names |= distinct_titles(entry for entry in entries if entry.role == role)
     if as_json:
-        _print_json([_describe(entry) for entry in entries])
+        _print_json([{**_describe(entry), "name": names[entry.token]} for entry in entries])
         return
     if not entries:
         out.print("Nobody runs: no viewer, and no program that publishes.")
@@ -320,7 +323,7 @@ def viewers(as_json: JsonFlag = False) -> None:
         since = time.strftime("%X" if started[:3] == time.localtime()[:3] else "%x %X", started)
         memory = f"{_segment_bytes(entry) / 2**20:.0f} MiB" if entry.segments else ""
         role = "viewer" if entry.role == "receiver" else entry.role
-        table.add_row(role, entry.kind, Text(entry.title), entry.state, str(entry.pid), since, memory)
+        table.add_row(role, entry.kind, Text(names[entry.token]), entry.state, str(entry.pid), since, memory)
     out.print(table)
 
 

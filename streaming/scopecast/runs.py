@@ -8,6 +8,7 @@ another process may have by now.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import secrets
@@ -31,9 +32,9 @@ from scopecast.segment import NAME_PATTERN, own_bytes, unlink_segment
 from scopecast.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "new_token"]
+__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "distinct_titles", "new_token"]
 
 ENVIRONMENT = "SCOPECAST_RUNTIME_DIR"
 #: sockaddr_un holds 108 bytes on Linux, 104 on macOS, the final zero included.
@@ -67,7 +68,8 @@ class Entry(msgspec.Struct, kw_only=True):
     pid, created
         Its process, and when that was started (seconds since the epoch); for information only.
     state
-        ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end.
+        ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end;
+        ``"choosing"`` is a viewer that attaches only where its user says so: nobody is to rely on it.
     endpoint
         A publisher's ZeroMQ endpoint.
     key
@@ -83,7 +85,7 @@ class Entry(msgspec.Struct, kw_only=True):
     host: str = ""
     pid: int = 0
     created: float = 0.0
-    state: Literal["starting", "ready", "leaving"] = "starting"
+    state: Literal["starting", "ready", "choosing", "leaving"] = "starting"
     endpoint: str = ""
     key: str = ""
     segments: list[str] = []
@@ -115,6 +117,42 @@ def _insist(act: Callable[[], T]) -> T:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(0.001)
+
+
+def distinct_titles(entries: Iterable[Entry], given: Mapping[str, str] = {}) -> dict[str, str]:
+    """Return what to call each member so that no two are called the same.
+
+    Parameters
+    ----------
+    entries
+        Of one role, in the order in which they are to be numbered.
+    given
+        Names given before, by token; a member keeps its own, and no other gets it.
+
+    Returns
+    -------
+    dict of str to str
+        By token: the title, or ``"title (2)"`` and so on.
+
+    Examples
+    --------
+    >>> cells = [Entry(token=token, role="publisher", kind="napari", title="cells") for token in ("a", "b", "c")]
+    >>> distinct_titles(cells)
+    {'a': 'cells', 'b': 'cells (2)', 'c': 'cells (3)'}
+    >>> distinct_titles(cells[1:], {"b": "cells (2)"})
+    {'b': 'cells (2)', 'c': 'cells'}
+    """
+    names: dict[str, str] = {}
+    taken = set(given.values())
+    for entry in entries:
+        name = given.get(entry.token)
+        if name is None:
+            title = entry.title or entry.kind
+            choices = itertools.chain((title,), (f"{title} ({number})" for number in itertools.count(2)))
+            name = next(choice for choice in choices if choice not in taken)
+        taken.add(name)
+        names[entry.token] = name
+    return names
 
 
 class Cleaned(NamedTuple):

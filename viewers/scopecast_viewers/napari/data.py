@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scopecast_viewers.moment import Moment
 from scopecast_viewers.view import StackView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy.typing as npt
 
     from scopecast_viewers.stack import Layout, Stack
 
@@ -36,6 +39,7 @@ class LayerData(StackView):
         super().__init__(stack, fixed)
         self.axes = axes
         self._frozen = stack.layout
+        self._kept: dict[tuple[int, ...], npt.NDArray[Any] | None] = {}
 
     @property
     def layout(self) -> Layout:
@@ -48,6 +52,27 @@ class LayerData(StackView):
             return False  # an axis joined a moment ago: the layer is made anew for it at the next update
         old, self._frozen = self._frozen, layout
         return (old.origin, old.shape) != (layout.origin, layout.shape)
+
+    def keep(self, place: tuple[int, ...]) -> None:
+        """Show the plane that is at a place of the stack now, even if another comes there, until `let_go`."""
+        self._kept[place] = super()._read(self._frozen, place)
+
+    def let_go(self) -> None:
+        """Show what the stack has again, everywhere."""
+        self._kept = {}
+
+    @property
+    def kept(self) -> dict[tuple[int, ...], npt.NDArray[Any] | None]:
+        """The planes that `keep` was called for, by place."""
+        return dict(self._kept)
+
+    def moment(self) -> Moment:
+        """Return what it shows now, to be copied; its axes are those of the stack, without what is fixed."""
+        stack = self._stack
+        return Moment(self._frozen, self._fixed, self._kept, stack.plane_shape, stack.dtype, stack.history)
+
+    def _read(self, layout: Layout, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        return self._kept[index] if index in self._kept else super()._read(layout, index)
 
     def contains(self, place: tuple[int, ...]) -> bool:
         """Whether a place of the stack lies within the extent as of the last `advance`."""

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from scopecast_viewers.live import LiveStream
     from scopecast_viewers.source import Source
 
-__all__ = ["StatusLine"]
+__all__ = ["DOTS", "StatusLine", "format_age"]
 
-_DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c5c"}
+DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c5c"}
 
 
 class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
@@ -77,7 +77,7 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
             parts.append(f"{stream.rate:.1f} frames/s")
         parts.append(f"{stream.received} frames")
         if (age := stream.age_s) is not None and state in ("live", "idle"):
-            parts.append(f"newest {_age(age)} old")
+            parts.append(f"newest {format_age(age)} old")
         if source is not None:
             parts += [f"{source.superseded} superseded", f"{source.dropped} dropped"]
         forgotten = sum(stack.forgotten for stack in stream.stacks)
@@ -86,15 +86,16 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
     if hint:
         parts.append(f"<i>{hint}</i>")
     parts += [
-        f"<span style='color:{_DOTS['lost']}'>{_plain(known.entry.title)}: {_plain(known.problem)}</span>"
+        f"<span style='color:{DOTS['lost']}'>{_plain(known.entry.title)}: {_plain(known.problem)}</span>"
         for known in sources
         if known.problem
     ]
-    dot = f"<span style='color:{_DOTS.get(state, _DOTS['ended'])}'>●</span>"
+    dot = f"<span style='color:{DOTS.get(state, DOTS['ended'])}'>●</span>"
     return "&nbsp;&nbsp;·&nbsp;&nbsp;".join([f"{dot}&nbsp;{text}", *parts])
 
 
-def _age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
+    """Return a time span as one reads it: ``"40 ms"``, ``"2.5 s"``, ``"3 min"``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
