@@ -123,7 +123,7 @@ def test_a_stopped_receiver_leaves_the_run_directory_and_keeps_its_frames(viewer
         for turn in range(1, 4):
             viewer.receiver.stop()
             viewer.receiver.stop()
-            assert not attached(kept)
+            wait_until(lambda: not attached(kept))
             assert RunDirectory().entries("receiver") == []
             (stream,) = viewer.streams
             assert len(planes_of(stream)) == turn

@@ -58,7 +58,8 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
     def __init__(self, napari_viewer: Viewer) -> None:
         self.session: Session | None = None
         super().__init__()
-        self.viewer = napari_viewer
+        # Layers are told apart by identity, and each look through the proxy costs; only public attributes are used.
+        self.viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._listing: Listing | None = None
         self._rows: dict[str, StreamRow] = {}
         self._expected: set[int] = set()  # processes whose streams are attached whatever the user has chosen
