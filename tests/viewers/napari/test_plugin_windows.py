@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+from napari._qt.qt_viewer import QtViewer
 from qtpy.QtWidgets import QLabel
 
 from napari_panel import Opened, rows_of
@@ -23,8 +24,9 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(autouse=True)
 def collected():
-    """Have the windows of other tests gone for good: `make_napari_viewer` refuses to begin beside one."""
+    """Forget the windows of other modules: `make_napari_viewer` refuses to begin beside one that is still referred to."""
     gc.collect()
+    QtViewer._instances.clear()
 
 
 def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(make_napari_viewer, qtbot, caplog):
