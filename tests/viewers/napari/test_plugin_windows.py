@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(autouse=True)
 def collected():
-    """Forget the windows of other modules: `make_napari_viewer` refuses to begin beside one that is still referred to."""
+    """Forget the windows of other modules: `make_napari_viewer` refuses to begin beside one."""
     gc.collect()
     QtViewer._instances.clear()
 
