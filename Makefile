@@ -9,7 +9,7 @@ READY := .venv/ready
 USABLE := $(shell PYTHON='$(PYTHON)' .ci/setup --check 2>/dev/null && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench docs lint format clean FORCE
+.PHONY: help demo test soak bench docs lint format clean FORCE
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [ARGS="…"] [VIEWER=napari] [PYTHON=python3.12]'
@@ -24,6 +24,9 @@ test: $(READY)  ## run linters, tests, doctests and examples; ARGS go to pytest
 	$(MAKE) --no-print-directory lint || status=1; \
 	$(BIN)/python -m pytest $(ARGS) || status=$$?; \
 	exit $$status
+
+soak: $(READY)  ## start, stop and kill producers and viewers at random for 10 minutes; ARGS="--seconds N --seed N"
+	@PYTHONPATH=tests:tests/support $(BIN)/python -m soak $(ARGS)
 
 bench: $(READY)  ## measure; ARGS go to `scopecast bench`
 	@$(BIN)/scopecast bench $(ARGS)

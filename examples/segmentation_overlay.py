@@ -19,7 +19,7 @@ y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
 def acquire(t: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a simulated image, (y, x) uint16, and where its cells are, (CELLS, 2) y, x."""
     rng = np.random.default_rng(7)
-    places = rng.uniform((40, 40), (216, 280), (CELLS, 2)) + t * rng.normal(0, 1.5, (CELLS, 2))
+    places = rng.uniform((40, 40), (216, 280), (CELLS, 2)) + t * rng.normal(0, 0.8, (CELLS, 2))
     image = sum(900 * np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / 150) for at in places)
     return np.uint16(image + np.random.default_rng(t).normal(120, 12, SHAPE)), places
 

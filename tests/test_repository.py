@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"scopecast": ROOT / "streaming" / "scopecast", "scopecast_viewers": ROOT / "viewers" / "scopecast_viewers"}
 # What only viewers and hosts need, by import name.
 HEAVY = (
+    "PIL",
     "PyQt6",
+    "imagecodecs",
+    "imageio",
     "imagej",
     "jpype",
     "napari",
@@ -32,6 +36,7 @@ HEAVY = (
     "superqt",
     "tifffile",
     "vispy",
+    "watchfiles",
 )
 
 
@@ -74,6 +79,26 @@ def test_doctests(name: str) -> None:
 def test_the_producer_imports_nothing_heavy() -> None:
     code = f"import sys, scopecast; heavy = set({HEAVY}) & set(sys.modules); assert not heavy, heavy"
     run(sys.executable, "-c", code)
+
+
+def test_importing_the_producer_brings_little_beside_its_dependencies() -> None:
+    """What `import scopecast` adds to `import numpy, zmq` is named here, so that nothing slow joins unseen."""
+    code = """if True:
+        import sys, numpy, zmq
+        before = set(sys.modules)
+        import scopecast
+        added = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(*sorted(added - set(sys.stdlib_module_names)))
+    """
+    assert set(run(sys.executable, "-c", code).split()) <= {
+        *("scopecast", "msgspec", "numpy", "typing_extensions"),  # numpy: more of its own modules
+    }
+    not_yet = ("asyncio", "multiprocessing.shared_memory", "packaging", "rich", "typer", "unittest", "urllib.request")
+    run(
+        sys.executable,
+        "-c",
+        f"import sys, scopecast; early = set({not_yet}) & set(sys.modules); assert not early, early",
+    )
 
 
 def unsafe(source: str) -> Iterator[str]:
@@ -154,6 +179,18 @@ def test_the_wheel_has_every_file_of_both_packages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert packed == expected
+
+
+def test_the_source_distribution_has_all_that_make_test_needs(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path)
+    (path,) = tmp_path.glob("scopecast-*.tar.gz")
+    with tarfile.open(path) as archive:
+        packed = {name.partition("/")[2]: archive.getmember(name) for name in archive.getnames()}
+    needed = {"Makefile", "constraints.txt", "pyproject.toml", "README.md", ".ci/setup", ".ci/run", "tests/conftest.py"}
+    for folder in ("streaming", "viewers", "tests", "examples"):
+        needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
+    assert needed <= packed.keys()
+    assert packed[".ci/setup"].mode & 0o100, "the set-up is to be run"
 
 
 def test_the_wheel_works_with_its_base_dependencies_alone(wheel: Path, tmp_path: Path) -> None:

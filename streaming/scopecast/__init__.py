@@ -9,7 +9,9 @@ from scopecast.accounting import FrameCounts, Receipt, ReceiverStats, Skipped, S
 from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
 from scopecast.errors import (
     ClosedError,
+    FileError,
     ForkedError,
+    IncompleteFileError,
     ProtocolError,
     RuntimeDirectoryError,
     ScopecastError,
@@ -22,6 +24,7 @@ from scopecast.errors import (
 from scopecast.publisher import Publisher, Reservation
 from scopecast.storage import BackendRegistry
 from scopecast.streams import FrameStream
+from scopecast.viewing import show
 
 __version__ = "0.1.0"
 
@@ -29,9 +32,11 @@ __all__ = [
     "BackendRegistry",
     "ClosedError",
     "FijiStreamingBackend",
+    "FileError",
     "ForkedError",
     "FrameCounts",
     "FrameStream",
+    "IncompleteFileError",
     "NapariStreamingBackend",
     "ProtocolError",
     "Publisher",
@@ -48,4 +53,5 @@ __all__ = [
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
+    "show",
 ]

@@ -1,5 +1,16 @@
-"""``python -m scopecast``: the command line."""
+"""``python -m scopecast``, and the command ``scopecast``."""
 
-from scopecast.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from scopecast.cli import main as run  # takes a while, in which Ctrl-C is as good as later
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

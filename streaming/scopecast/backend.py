@@ -12,7 +12,7 @@ import numpy as np
 from scopecast.accounting import Receipt, Skipped, Stats
 from scopecast.annotations import keywords_of
 from scopecast.axes import axes_from_path, check_axes
-from scopecast.errors import ClosedError
+from scopecast.errors import ClosedError, FileError
 from scopecast.hosts.pymmcore import describe_sequence, place_event
 from scopecast.publisher import Policy, Publisher
 from scopecast.rois import is_roi_path
@@ -20,7 +20,7 @@ from scopecast.storage import register_backend
 from scopecast.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from scopecast.axes import AxisValue
     from scopecast.publisher import Reservation
@@ -151,6 +151,7 @@ class StreamingBackend:
             Arrays; see `Publisher.publish` for what they may be. A volume counts as one item and is published plane
             by plane. For a path that ends in ``.roi`` or ``.roi.zip``, regions of interest: roifile's ``ImagejRoi``, a
             list of them, bytes or paths; None or an empty list reads the file of that path.
+            For any other path None reads that file, plane by plane (the extra ``files``).
         file_paths
             A path for each; its extension must be in `SUPPORTED_EXTENSIONS`.
         **where
@@ -233,8 +234,26 @@ class StreamingBackend:
         """Show one image, whatever its extension; for a subclass's own `save_batch`."""
         self._stream(data, os.fspath(path), **where)
 
-    def _stream(self, data: Any, path: str, **where: Any) -> tuple[int, str]:
-        """Publish one item. Return how many frames that were, and why it was skipped, or ""."""
+    def _stream_file(self, path: str, where: dict[str, Any]) -> tuple[int, str]:
+        """Publish a file that is on the disk, plane by plane. Return what `_stream` does."""
+        from scopecast.files import open_image
+
+        frames = 0
+        try:
+            with open_image(path, dims=where.get("dims")) as image:
+                for plane in image.planes():
+                    count, reason = self._stream(plane.array, path, **{**where, "dims": plane.dims}, inner=plane.axes)
+                    frames += count
+                    if reason:
+                        return frames, reason
+        except FileError as error:
+            return frames, str(error)
+        return frames, "" if frames else "empty"
+
+    def _stream(self, data: Any, path: str, *, inner: Mapping[str, AxisValue] = {}, **where: Any) -> tuple[int, str]:
+        """Publish one item; `inner` is its place within its file. Return how many frames, and why skipped, or ""."""
+        if data is None and not is_roi_path(path):
+            return self._stream_file(path, where)
         publisher = self._open_publisher()
         given, path = path, printable(path)
         if self._files is None or self._files.ended:
@@ -260,7 +279,7 @@ class StreamingBackend:
             named["file"] = self._unplaced[os.path.splitext(file)[0]] = file[-64:] or "unnamed"  # noqa: PTH122
         outcome = publisher.offer(
             data,
-            axes=named,
+            axes={**named, **inner},
             path=path,
             kind=kind,
             translate=where.get("translate") or (),

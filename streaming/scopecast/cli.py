@@ -1,13 +1,11 @@
-"""The command line: ``scopecast demo``, ``viewers``, ``clean`` and ``bench``."""
+"""The command line: ``scopecast demo``, ``viewers``, ``doctor``, ``clean`` and ``bench``."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import signal
+import os
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,86 +18,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
 
 import scopecast
+from scopecast.commands.doctor import doctor
+from scopecast.commands.errors import Commands, check_writable, err, write_text
+from scopecast.commands.replay import replay
+from scopecast.commands.show import show
+from scopecast.commands.terminal import help_of
+from scopecast.commands.watch import watch
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory, distinct_titles
 from scopecast.segment import own_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from scopecast.accounting import Stats
     from scopecast.runs import Entry
 
 __all__ = ["app", "main"]
 
-INTERRUPTED = 128 + signal.SIGINT
 out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-
-class _Commands(TyperGroup):
-    """The commands, with errors in the user's words: what is wrong and how to mend it, in a line."""
-
-    def invoke(self, ctx: Any) -> Any:  # click's Context, which typer has its own copy of since 0.26
-        try:
-            with _ending_in_order():
-                return super().invoke(ctx)
-        except KeyboardInterrupt:
-            err.print("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            raise  # of `scopecast viewers | head`, which click knows to handle
-        except (ScopecastError, OSError, ValueError) as error:
-            if ctx.params.get("debug"):
-                raise
-            _fail(_in_a_line(error))
-        except Exception as error:
-            if ctx.params.get("debug") or type(error).__module__.startswith(("click", "typer")):
-                raise
-            _fail(f"{type(error).__name__}: {_in_a_line(error)} (this should not happen; --debug tells where it did)")
-
-
-def _fail(text: str) -> None:
-    err.print(Text.assemble(("scopecast: ", "bold red"), text), soft_wrap=True)
-    raise typer.Exit(1)
-
-
-def _in_a_line(error: Exception) -> str:
-    """Return an error's text; of one that ends with a log, the log's last line, which tells the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
-
-
-@contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """Have Ctrl-C, SIGTERM and the terminal's end unwind everything; once: a second one must not break that off."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # of these, each system has some
-    numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
-    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup wants it so
-
-    def unwind(number: int, _: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    before = {number: signal.signal(number, unwind) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -109,6 +51,10 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    if sys.stdout is None:  # closed by whoever started this, as by `>&-`
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     app(prog_name="scopecast")
 
 
@@ -164,9 +110,7 @@ def demo(
     """Show a simulated acquisition live: Micro-Manager's core runs a sequence, a viewer shows its frames."""
     if screenshot is not None and viewer == "headless":
         raise DemoError("a headless viewer has no window to take a picture of; leave out --screenshot")
-    for path in (screenshot, json_file):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise DemoError(f"{path} can't be written: there is no folder {path.absolute().parent}")
+    check_writable(screenshot, json_file)
     width, height = _parse_size(size)
     wanted = Options(
         viewer=viewer,
@@ -187,7 +131,7 @@ def demo(
         watch.close()
         out.print(_figures_table(figures, wanted))
         if json_file is not None:
-            json_file.write_text(json.dumps(figures.as_json(), indent=2) + "\n")
+            write_text(json_file, json.dumps(figures.as_json(), indent=2) + "\n")
         if screenshot is not None:
             ready.capture(screenshot)
             out.print(f"The window is saved as {screenshot}.")
@@ -258,6 +202,8 @@ class _TerminalWatch:
         if self._live.is_started:
             self._live.update(self._bar if self._began else Text(""))
             self._live.stop()
+            if self._began and not err.is_terminal:
+                err.line()  # rich leaves a log's last line open
 
     def __enter__(self) -> None:
         self._live.start()
@@ -297,6 +243,12 @@ def _figures_table(figures: Figures, wanted: Options) -> Table:
 
 def _milliseconds(value: Percentiles) -> str:
     return f"{value.p50:.2f} / {value.p99:.2f} ms"
+
+
+# ---- commands of their own modules ----------------------------------------------------------------------------------
+
+for _command in (show, watch, replay):
+    app.command(help=help_of(_command))(_command)
 
 
 # ---- the run directory -----------------------------------------------------------------------------------------------
@@ -360,6 +312,9 @@ def _print_json(what: Any) -> None:
     sys.stdout.write(json.dumps(what, indent=2) + "\n")
 
 
+app.command()(doctor)
+
+
 # ---- bench -----------------------------------------------------------------------------------------------------------
 
 
@@ -372,8 +327,7 @@ def bench(
     ] = False,
 ) -> None:
     """Measure what publishing costs, how fast frames arrive, and how others compare."""
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise DemoError(f"{json_file} can't be written: there is no folder {json_file.absolute().parent}")
+    check_writable(json_file)
     try:
         from scopecast import bench as benchmark
 

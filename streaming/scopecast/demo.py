@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
-import psutil
 
 from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
 from scopecast.errors import ScopecastError
-from scopecast.launch import find_or_start_viewer, known_viewers
+from scopecast.launch import end_viewers, find_or_start_viewer, known_viewers, viewers_started_here
 from scopecast.runs import RunDirectory
 from scopecast.screen import ensure_screen
 
@@ -128,8 +127,12 @@ class Options:
             raise DemoError(f"the camera has 16 to 16384 pixels a side, not {self.width}x{self.height}")
         if self.timepoints < 1 or self.z < 1 or not self.channels:
             raise DemoError("a run needs at least one time point, one channel and one z plane")
-        if not 0.1 <= self.exposure <= 10_000 or self.interval < 0 or self.z_step <= 0:
-            raise DemoError("the exposure is 0.1 to 10000 ms, the interval is not negative, and the z step is positive")
+        # Written so that a "nan" is out of range as well.
+        if not (0.1 <= self.exposure <= 10_000 and 0 <= self.interval <= 86_400 and 0 < self.z_step <= 10_000):
+            raise DemoError(
+                "the exposure is 0.1 to 10000 ms, the interval is not negative (and at most a day), "
+                "and the z step is positive (and at most 10000 µm)"
+            )
         missing = [name for name in ("pymmcore_plus", "useq", "mm_test_adapters") if not importlib.util.find_spec(name)]
         if missing:
             names = ", ".join(missing)
@@ -483,39 +486,12 @@ def _open_viewer(kind: str, keep: bool | None) -> Iterator[_Viewer]:
     with contextlib.ExitStack() as stack:
         virtual = kind != "headless" and not running and stack.enter_context(ensure_screen())
         kept = running or (kind != "headless" and not virtual if keep is None else keep)
-        before = _viewers_started_here()
+        before = viewers_started_here()
         try:
             entry = find_or_start_viewer(directory, kind, timeout=START_S)
             yield _Viewer(entry, directory, keep=kept, screen_is_virtual=virtual)
         except BaseException:
-            _end(_viewers_started_here() - before, directory, _BREAK_OFF_S)
+            end_viewers(viewers_started_here() - before, directory, _BREAK_OFF_S)
             raise
         if virtual or not kept:
-            _end(_viewers_started_here() - before, directory, END_S)
-
-
-def _viewers_started_here() -> set[psutil.Process]:
-    """Return the viewers that are this process's children: another's, or one that ran before, is none of our business.
-
-    Told by the process and not by its entry, which it writes only after a while.
-    """
-    found = set()
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "scopecast_viewers" in process.cmdline():
-                found.add(process)
-    return found
-
-
-def _end(viewers: set[psutil.Process], directory: RunDirectory, patience: float) -> None:
-    """End viewers as if their windows were closed; kill those that take too long, and remove what they leave."""
-    for process in viewers:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()  # psutil compares the time of creation first: never a later process with the same id
-    _, hung = psutil.wait_procs(viewers, timeout=patience)
-    for process in hung:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(hung, timeout=5.0)
-    if viewers:
-        directory.clean()
+            end_viewers(viewers_started_here() - before, directory, END_S)

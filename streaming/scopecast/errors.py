@@ -2,7 +2,9 @@
 
 __all__ = [
     "ClosedError",
+    "FileError",
     "ForkedError",
+    "IncompleteFileError",
     "ProtocolError",
     "RuntimeDirectoryError",
     "ScopecastError",
@@ -29,6 +31,14 @@ class ClosedError(ScopecastError, RuntimeError):
 
 class ForkedError(ClosedError):
     """You used a publisher in a process that was forked from the one that opened it."""
+
+
+class FileError(ScopecastError, ValueError):
+    """A file can't be shown; the text says why, without the path."""
+
+
+class IncompleteFileError(FileError):
+    """A file ends before its contents do: it is being written, or was cut short."""
 
 
 class ViewerLagging(ScopecastError, TimeoutError):  # noqa: N818 - reads as the event that it is, like StopIteration

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import filelock
+import psutil
 
 from scopecast.errors import ViewerStartError
 from scopecast.runs import new_token
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from scopecast.runs import Entry, RunDirectory
 
-__all__ = ["find_or_start_viewer", "known_viewers"]
+__all__ = ["end_viewers", "find_or_start_viewer", "known_viewers", "viewers_started_here"]
 
 _POLL_S = 0.03
 _SCREENLESS = frozenset({"headless"})
@@ -156,3 +158,40 @@ def _tail(directory: RunDirectory, token: str) -> str:
     except OSError:
         return ""
     return ":\n    " + "\n    ".join(lines[-_LOG_LINES:]) if lines else ""
+
+
+def viewers_started_here() -> set[psutil.Process]:
+    """Return the viewers that are this process's children: another's, or one that ran before, is none of our business.
+
+    Told by the process and not by its entry, which it writes only after a while.
+    """
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "scopecast_viewers" in process.cmdline():
+                found.add(process)
+    return found
+
+
+def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience: float) -> None:
+    """End viewers as if their windows were closed; kill those that take too long, and remove what they leave.
+
+    Parameters
+    ----------
+    viewers
+        As from `viewers_started_here`.
+    directory
+        The run directory.
+    patience
+        Seconds until those that are still there are killed.
+    """
+    for process in viewers:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()  # psutil compares the time of creation first: never a later process with the same id
+    _, hung = psutil.wait_procs(viewers, timeout=patience)
+    for process in hung:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(hung, timeout=5.0)
+    if viewers:
+        directory.clean()

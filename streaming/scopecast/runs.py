@@ -29,7 +29,7 @@ import psutil
 
 from scopecast.errors import RuntimeDirectoryError
 from scopecast.segment import NAME_PATTERN, own_bytes, unlink_segment
-from scopecast.wire import printable
+from scopecast.wire import PROTOCOL, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -76,6 +76,8 @@ class Entry(msgspec.Struct, kw_only=True):
         Its public CURVE key in Z85, which guards a tcp endpoint; ``""`` where it has none.
     segments
         Names of the shared memory segments that it has, or is about to make.
+    protocol
+        The version of the protocol that it speaks; 0 where it does not say so.
     """
 
     token: str
@@ -89,6 +91,7 @@ class Entry(msgspec.Struct, kw_only=True):
     endpoint: str = ""
     key: str = ""
     segments: list[str] = []
+    protocol: int = 0
 
 
 _decode_entry = msgspec.json.Decoder(Entry).decode
@@ -173,23 +176,48 @@ class Cleaned(NamedTuple):
     bytes: int
 
 
+def runtime_path() -> Path:
+    """Return where the run directory is by default; nothing is made."""
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    with warnings.catch_warnings():  # without XDG_RUNTIME_DIR platformdirs warns, and falls back below /tmp
+        warnings.simplefilter("ignore")
+        return platformdirs.user_runtime_path("scopecast", appauthor=False)  # %LOCALAPPDATA%\\Temp\\scopecast
+
+
+def short_path() -> Path:
+    """Return where sockets are whose path would be too long in the run directory; nothing is made."""
+    return Path(tempfile.gettempdir()) / f"scopecast-{os.getuid()}"
+
+
+def objection(path: Path) -> str | None:
+    """Return why the directory `path` is not safe to use (``"belongs to the user 7"``), or None.
+
+    Raises
+    ------
+    OSError
+        If there is none, or it can't be looked at.
+    """
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        return "is not a directory (or a link to one)"
+    if sys.platform == "win32":
+        return None  # it lies in the user's profile, whose access list keeps others out; a mode says nothing there
+    if status.st_uid != os.getuid():
+        return f"belongs to the user {status.st_uid}"
+    if status.st_mode & 0o077:
+        return f"is open to others (mode {stat.S_IMODE(status.st_mode):o}; 'chmod 700' it)"
+    return None
+
+
 def _private_directory(path: Path) -> Path:
     """Make the directory `path` for this user alone, or refuse it."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
+        problem = objection(path)
     except OSError as error:
         msg = f"the run directory {path} can't be made: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
         raise RuntimeDirectoryError(error.errno, msg) from error
-    problem = None
-    if not stat.S_ISDIR(status.st_mode):
-        problem = "is not a directory (or a link to one)"
-    elif sys.platform == "win32":
-        pass  # it lies in the user's profile, whose access list keeps others out; a mode says nothing there
-    elif status.st_uid != os.getuid():
-        problem = f"belongs to the user {status.st_uid}"
-    elif status.st_mode & 0o077:
-        problem = f"is open to others (mode {stat.S_IMODE(status.st_mode):o}; 'chmod 700' it)"
     if problem:
         msg = f"the run directory {path} {problem}; set {ENVIRONMENT} to a directory of yours"
         raise RuntimeDirectoryError(1, msg)
@@ -212,13 +240,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        if path is None:
-            named = os.environ.get(ENVIRONMENT)
-            with warnings.catch_warnings():  # without XDG_RUNTIME_DIR platformdirs warns, and falls back below /tmp
-                warnings.simplefilter("ignore")
-                # Windows: %LOCALAPPDATA%\Temp\scopecast
-                path = Path(named) if named else platformdirs.user_runtime_path("scopecast", appauthor=False)
-        self.path = _private_directory(path)
+        self.path = _private_directory(runtime_path() if path is None else path)
         self._identity = self._identify()
         self._removed_at: float | None = None  # by time.monotonic()
 
@@ -238,9 +260,18 @@ class RunDirectory:
         path = self.file(token, "sock")
         if sys.platform == "win32" or len(os.fsencode(path)) <= MAX_SOCKET_PATH:
             return path
-        return _private_directory(Path(tempfile.gettempdir()) / f"scopecast-{os.getuid()}") / path.name
+        return _private_directory(short_path()) / path.name
 
-    def join(self, role: Literal["publisher", "receiver"], kind: str, *, token: str = "", **about: str) -> Member:
+    def join(
+        self,
+        role: Literal["publisher", "receiver"],
+        kind: str,
+        *,
+        token: str = "",
+        title: str = "",
+        host: str = "",
+        key: str = "",
+    ) -> Member:
         """Enter a new member, with its lock held and its intent written.
 
         Parameters
@@ -251,12 +282,22 @@ class RunDirectory:
             The kind of viewer.
         token
             Its token; a new one by default.
-        **about
-            ``title``, ``host`` and ``key``.
+        title, host
+            What it calls itself, and the software that it runs in.
+        key
+            Its public CURVE key, where it has one.
         """
-        created = psutil.Process().create_time()
-        said = {name: printable(text) for name, text in about.items()}
-        entry = Entry(token=token or new_token(), role=role, kind=kind, pid=os.getpid(), created=created, **said)  # type: ignore[arg-type]
+        entry = Entry(
+            token=token or new_token(),
+            role=role,
+            kind=kind,
+            title=printable(title),
+            host=printable(host),
+            key=printable(key),
+            pid=os.getpid(),
+            created=psutil.Process().create_time(),
+            protocol=PROTOCOL,
+        )
         return Member(self, entry)
 
     def entries(self, role: str | None = None, kind: str | None = None) -> list[Entry]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 import useq
 
 from receivers import Viewer, check_stamp, planes_of, stamped
@@ -299,6 +300,18 @@ def test_a_volume_is_one_item_of_several_frames(viewer: Viewer, backend: Headles
     assert (receipt.sent, receipt.frames) == (("t3.tif",), 5)
     assert backend.flush(10)
     assert stamps(viewer) == {(3, z): (3, 0, z) for z in range(5)}
+
+
+def test_a_file_that_is_on_the_disk_already_is_read(viewer: Viewer, backend: Headless, tmp_path: Path):
+    for t in range(2):
+        tifffile.imwrite(tmp_path / f"img_t{t}.tif", np.stack([stamped(t, 0, z) for z in range(5)]))
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "img_t0.tif").read_bytes()[:-100])
+    paths = [tmp_path / name for name in ("img_t0.tif", "cut.tif", "img_t1.tif")]
+    receipt = backend.save_batch([None] * 3, paths)
+    assert (receipt.sent, receipt.frames) == ((str(paths[0]), str(paths[2])), 10)
+    assert "bytes" in receipt.skipped[0].reason
+    assert backend.flush(10)
+    assert stamps(viewer) == {(t, z): (t, 0, z) for t in range(2) for z in range(5)}
 
 
 @pytest.mark.parametrize("difference", [-1, 1], ids=["too few paths", "too many"])

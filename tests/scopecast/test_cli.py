@@ -138,7 +138,8 @@ def test_a_viewer_that_ends_at_once_is_told_with_the_cause(monkeypatch: pytest.M
     monkeypatch.setattr(cli, "prepare", fail)
     result = run("demo")
     assert result.exit_code == 1
-    assert result.stderr == "scopecast: the napari viewer ended at once (exit code 1): no Qt\n"
+    hint = "`scopecast doctor` looks for what is missing"
+    assert result.stderr == f"scopecast: the napari viewer ended at once (exit code 1): no Qt; {hint}\n"
 
 
 def test_a_mistake_of_ours_says_so(monkeypatch: pytest.MonkeyPatch):

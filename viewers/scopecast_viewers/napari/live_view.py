@@ -37,6 +37,8 @@ TICK_MS = 15
 #: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
 MAX_WAIT_S = 0.1
 STATUS_S = 0.25
+#: How many layers, made one by one, a picture of the window waits for.
+_MOST_LAYERS = 64
 
 
 def _steps(stream: LiveStream) -> dict[str, float]:
@@ -317,7 +319,10 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def capture(self, path: str, done: Callable[[str], None]) -> None:
         """Save a picture of the window, then call ``done("")`` or ``done(reason)``."""
-        self.update()
+        for _ in range(_MOST_LAYERS):
+            self.update()
+            if not self.layers.incomplete:  # all layers are made
+                break
         self._write_status()
         try:
             self.viewer.screenshot(path, canvas_only=False, flash=False)

@@ -1,0 +1,94 @@
+"""``scopecast show``: image files into a viewer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scopecast.commands.terminal import (
+    AxesOption,
+    PixelSizeOption,
+    TitleOption,
+    ViewerOption,
+    ZStepOption,
+    check_calibration,
+    count,
+    err,
+    out,
+    report,
+    say_notes,
+    shorten,
+)
+from scopecast.errors import FileError
+from scopecast.files import common_folder, find_files
+from scopecast.showing import Showing
+from scopecast.viewing import opened_viewer, split_axes_option
+
+__all__ = ["show"]
+
+
+def show(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES…", help="Images (TIFF, PNG, JPEG, NPY), folders of them, patterns ('*.tif')."),
+    ],
+    axes: AxesOption = None,
+    viewer: ViewerOption = "napari",
+    title: TitleOption = "",
+    pixel_size: PixelSizeOption = None,
+    z_step: ZStepOption = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a viewer that takes nothing more.")] = 30.0,
+) -> None:
+    """Show image files in the viewer that runs, or in a new one.
+
+    Stacks keep their axes, channels, colours and pixel size (ImageJ, OME-TIFF, Micro-Manager). Files whose names tell
+    where they belong (img_t003_c1.tif) become one stack, those whose names say nothing lie side by side on a slider
+    "file". Large files are read plane by plane. The window stays until you close it.
+    """
+    dims, pattern, _ = split_axes_option(axes)
+    about = check_calibration(pixel_size, z_step)
+    found, others = find_files(files)
+    failed = 0
+    shown = frames = 0
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
+    ) as bar:
+        starting = bar.add_task(f"opening {viewer} …", total=None)
+        with (
+            opened_viewer(viewer),
+            Showing(
+                viewer,
+                title=title,
+                pattern=pattern,
+                dims=dims,
+                about=about,
+                timeout=timeout,
+                root=common_folder(found),
+                lone=len(found) == 1,
+            ) as showing,
+        ):
+            bar.remove_task(starting)
+            everything = bar.add_task("files", total=len(found), visible=len(found) > 1)
+            planes = bar.add_task("planes", visible=False)
+            for file in found:
+                name = shorten(file.name)
+
+                def progress(done: int, total: int, name: str = name) -> None:
+                    bar.update(planes, completed=done, total=total, visible=total > 1, description=name)
+
+                try:
+                    frames += showing.file(file, progress)
+                    shown += 1
+                except FileError as error:
+                    failed += 1
+                    report(file, error, bar.console)
+                bar.advance(everything)
+            showing.finish()
+            say_notes(showing.notes, bar.console)
+    left_out = f"; {count(others, 'other file')} left out, as not images" if others else ""
+    not_shown = f"; {count(failed, 'file')} not shown" if failed else ""
+    out.print(f"Shown in {viewer}: {count(shown, 'file')}, {count(frames, 'plane')}{not_shown}{left_out}.")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,112 @@
+"""What the commands that show files share: their consoles, their options, and how they say what went wrong."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "AxesOption",
+    "PixelSizeOption",
+    "TitleOption",
+    "ViewerOption",
+    "ZStepOption",
+    "check_calibration",
+    "count",
+    "err",
+    "help_of",
+    "out",
+    "report",
+    "say_notes",
+    "shorten",
+]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+AxesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help=r"How axes are read from the files' names, as a regular expression: 't(?P<t>\d+)_(?P<c>[A-Za-z]+)'. Names "
+        "such as img_t003_c1_z05.tif are understood without. Or the axes of stacks that don't name their own: 'tzyx'.",
+    ),
+]
+ViewerOption = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND", help="What shows them: napari, or another viewer that is installed; headless has no window."
+    ),
+]
+TitleOption = Annotated[str, typer.Option(help="What the layers are called; by default the file or the folder.")]
+PixelSizeOption = Annotated[
+    float | None, typer.Option(metavar="µm", help="Size of a pixel in µm, where the files don't say it, or wrongly.")
+]
+ZStepOption = Annotated[
+    float | None, typer.Option(metavar="µm", help="Distance of the z planes in µm, where the files don't say it.")
+]
+_MOST_NAMES: Final = 3
+
+
+def help_of(command: Callable[..., Any]) -> str:
+    """Return a command's docstring with its paragraphs in a line each, as the terminal has its own width."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def report(file: object, error: object, console: Console, verdict: str = "not shown") -> None:
+    """Say in a line why a file is not shown."""
+    console.print(Text.assemble((f"{verdict}: ", "bold red"), f"{file}: {error}"), soft_wrap=True)
+
+
+def say_notes(notes: dict[str, list[str]], console: Console) -> None:
+    """Say what the files' readers want the user to know, each once, with the files that it is about."""
+    for note, names in notes.items():
+        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > 3 else "")
+        console.print(Text.assemble(("note: ", "bold"), f"{listed}: {note}"), soft_wrap=True)
+    notes.clear()
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "plane"), count(3, "plane")
+    ('1 plane', '3 planes')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def shorten(name: str, most: int = 40) -> str:
+    """Return the end of a name that is too long for a line.
+
+    >>> shorten("a_very_long_name.tif", 12)
+    '…ng_name.tif'
+    """
+    return name if len(name) <= most else f"…{name[-most + 1 :]}"
+
+
+def check_calibration(pixel_size: float | None, z_step: float | None) -> dict[str, Any]:
+    """Return what the options say of sizes, as arguments of a stream.
+
+    Raises
+    ------
+    ValueError
+        If one is not positive.
+    """
+    about: dict[str, Any] = {}
+    for name, value in (("--pixel-size", pixel_size), ("--z-step", z_step)):
+        if value is not None and not 0 < value < 1e9:
+            msg = f"{name} is a length in µm, such as 0.65; not {value:g}"
+            raise ValueError(msg)
+    if pixel_size is not None:
+        about.update(scale=(pixel_size, pixel_size), units="um")
+    if z_step is not None:
+        about["steps"] = {"z": z_step}
+    return about

@@ -1,0 +1,193 @@
+"""Can windows be opened: the screen, Qt, OpenGL."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scopecast.doctor.finding import Finding, run_bounded
+from scopecast.doctor.libraries import install_line, missing_libraries, named_in
+from scopecast.screen import has_screen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scopecast.doctor.finding import Ended, State
+
+__all__ = ["screen", "windows"]
+
+PROBE = [sys.executable, "-P", "-m", "scopecast_viewers.napari.probe"]
+#: Seconds that Qt and the driver have; they need less than one.
+PROBE_S = 20.0
+_UNSEEN = ("offscreen", "minimal", "vnc")
+_SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software rasterizer", "swiftshader")
+_OLDEST_GL = (2, 1)  # what napari's canvas (vispy) needs
+_CHOOSE = "pip install pyqt6 (or another binding that napari knows)"
+
+
+def screen() -> Iterator[Finding]:
+    """Look whether there is a screen, or could be a virtual one."""
+    if sys.platform != "linux":
+        yield Finding("screen", "ok", "the desktop is part of this system")
+        return
+    display, wayland = os.environ.get("DISPLAY", ""), os.environ.get("WAYLAND_DISPLAY", "")
+    bad: State = "broken" if _has("napari") else "warning"
+    if wayland and not _wayland_answers(wayland):
+        message = f"WAYLAND_DISPLAY is {wayland}, and no compositor answers there: windows fail to open"
+        yield Finding("screen", bad, message, "unset WAYLAND_DISPLAY, or log in to the desktop anew")
+    elif wayland:
+        yield Finding("screen", "ok", f"Wayland, {wayland}")
+    elif display and _x_answers():
+        yield Finding("screen", "ok", f"X, {display}")
+    elif display:
+        message = f"DISPLAY is {display}, and no X server answers there: windows fail to open"
+        yield Finding("screen", bad, message, "unset DISPLAY, or log in anew (ssh -X makes a new one)")
+    elif shutil.which("Xvfb"):
+        message = "there is none (neither DISPLAY nor WAYLAND_DISPLAY is set); Xvfb is there, `scopecast demo` uses it"
+        yield Finding("screen", "warning", message, "run your program under xvfb-run -a, or on a desktop")
+    else:
+        message = "there is none (neither DISPLAY nor WAYLAND_DISPLAY is set), and no Xvfb for a virtual one"
+        yield Finding("screen", "warning", message, "sudo apt-get install xvfb libgl1-mesa-dri")
+    if (platform := os.environ.get("QT_QPA_PLATFORM", "")).split(":")[0] in _UNSEEN:
+        message = f"QT_QPA_PLATFORM is {platform}: Qt's windows are not shown on any screen"
+        yield Finding("screen", "warning", message, "unset QT_QPA_PLATFORM")
+
+
+def _x_answers() -> bool:
+    """Whether an X server accepts connections at DISPLAY, whatever there is of Wayland."""
+    return has_screen() if not os.environ.get("WAYLAND_DISPLAY") else False
+
+
+def _wayland_answers(name: str) -> bool:
+    path = Path(os.environ.get("XDG_RUNTIME_DIR", "/run/user/none")) / name  # an absolute name stays as it is
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(2.0)
+        try:
+            client.connect(os.fspath(path))
+        except OSError:
+            return False
+    return True
+
+
+def _has(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def windows(timeout: float = PROBE_S) -> Iterator[Finding]:
+    """Try Qt and OpenGL in a process of its own, which may crash or hang.
+
+    Parameters
+    ----------
+    timeout
+        Seconds until it is killed.
+    """
+    if not _has("napari"):
+        yield Finding("Qt", "absent", "napari is not installed here, so no window needs it")
+        return
+    if not _has("qtpy"):
+        yield Finding("Qt", "broken", "napari is installed, and qtpy, which it needs, is not", _CHOOSE)
+        return
+    seen = has_screen()
+    # Without a screen Qt would abort; the binding and its libraries can be looked at in any case.
+    ended = run_bounded(PROBE, timeout, {} if seen else {"QT_QPA_PLATFORM": "offscreen"})
+    steps = {value.get("step"): value for value in ended.values()}
+    if failed := steps.get("failed"):
+        yield _no_binding(str(failed["error"]), failed["imports"])
+        return
+    if "binding" not in steps:
+        yield Finding("Qt", "broken", f"importing Qt {_how(ended, timeout)}", "pip install --force-reinstall pyqt6")
+        return
+    binding = steps["binding"]
+    name = f"{binding['name'].replace('pyqt', 'PyQt').replace('pyside', 'PySide')} {binding['version']}"
+    plugin = _platform_plugin(Path(binding["plugins"]))
+    if plugin is not None and (missing := missing_libraries(plugin)):
+        message = f"{name}: its plug-in {plugin.name} needs {', '.join(missing)}, which the system has not"
+        yield Finding("Qt", "broken", message, install_line(missing))
+        return
+    if not seen:
+        yield Finding("Qt", "ok", f"{name}; its libraries are there")
+        yield Finding("OpenGL", "absent", "not looked at, as there is no screen", "xvfb-run -a scopecast doctor")
+        return
+    if "screen" not in steps:
+        fix = "unset QT_QPA_PLATFORM" if os.environ.get("QT_QPA_PLATFORM") else "see the finding about the screen"
+        yield Finding("Qt", "broken", f"{name} can't open a window: it {_how(ended, timeout)}", fix)
+        return
+    yield Finding("Qt", "ok", f"{name} on {steps['screen']['platform']}")
+    yield _opengl(steps.get("opengl"), ended, timeout)
+
+
+def _no_binding(error: str, imports: dict[str, str]) -> Finding:
+    """Tell why napari finds no Qt: `imports` has what importing each installed binding failed with."""
+    asked = os.environ.get("QT_API", "")
+    working = [name for name, failure in imports.items() if not failure]
+    if asked and (working or not imports):
+        message = f"QT_API is {asked}, and that binding is not installed"
+        return Finding("Qt", "broken", message, f"unset QT_API, which leaves {working[0]}" if working else _CHOOSE)
+    if not imports:
+        return Finding(
+            "Qt", "broken", "napari is installed, and no Qt binding that it could open its window with", _CHOOSE
+        )
+    failures = [f"{name}: {failure}" for name, failure in imports.items() if failure] or [error]
+    if missing := named_in(" ".join(failures)):
+        message = f"{next(iter(imports))} can't be imported: {', '.join(missing)} is missing on this system"
+        return Finding("Qt", "broken", message, install_line(missing))
+    return Finding("Qt", "broken", f"Qt can't be imported: {failures[0]}", "pip install --force-reinstall pyqt6")
+
+
+def _platform_plugin(plugins: Path) -> Path | None:
+    """Return the file of the plug-in that connects Qt to the screen."""
+    if sys.platform != "linux":
+        return None
+    chosen = os.environ.get("QT_QPA_PLATFORM", "").split(":")[0]
+    name = chosen or ("wayland" if os.environ.get("WAYLAND_DISPLAY") else "xcb")
+    folders = [plugins / "platforms"]
+    if elsewhere := os.environ.get("QT_QPA_PLATFORM_PLUGIN_PATH"):
+        folders.insert(0, Path(elsewhere))
+    return next((path for folder in folders if (path := folder / f"libq{name}.so").is_file()), None)
+
+
+def _opengl(found: dict[str, Any] | None, ended: Ended, timeout: float) -> Finding:
+    driver = "install the graphics card's driver (without one: sudo apt-get install libgl1-mesa-dri)"
+    if found is None:
+        message = f"making an OpenGL context {_how(ended, timeout)}: napari's window will do the same"
+        return Finding("OpenGL", "broken", message, f"{driver}, or LIBGL_ALWAYS_SOFTWARE=1")
+    if "error" in found or not found.get("version"):
+        return Finding("OpenGL", "broken", "no context can be made: napari's canvas stays empty", driver)
+    renderer, version = str(found["renderer"]), str(found["version"])
+    described = f"{renderer}, OpenGL {version.split()[0]}"
+    if _number(version) < _OLDEST_GL:
+        return Finding("OpenGL", "broken", f"{described} is too old: napari needs 2.1", driver)
+    if any(name in renderer.lower() for name in _SOFTWARE):
+        if Path("/dev/dri").is_dir() and not os.environ.get("LIBGL_ALWAYS_SOFTWARE"):
+            message = f"software rendering ({described}) although there is a graphics card: windows paint slowly"
+            return Finding("OpenGL", "warning", message, driver)
+        return Finding("OpenGL", "ok", f"software rendering ({described})")
+    return Finding("OpenGL", "ok", f"hardware ({described})")
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """Return major and minor of ``glGetString(GL_VERSION)``, such as ``"OpenGL ES 3.2 Mesa"``; (0,) if it has none."""
+    for word in version.split():
+        if word[:1].isdigit():
+            return tuple(int(part) for part in word.split(".")[:2] if part.isdigit())
+    return (0,)
+
+
+def _how(ended: Ended, timeout: float) -> str:
+    """Say how a process ended that should have gone on, with the last that it said."""
+    lines = [line.strip() for line in ended.errors.splitlines() if line.strip()]
+    said = next((line for line in lines if "could not" in line.lower() or "error" in line.lower()), "")
+    said = said or (lines[-1] if lines else "")
+    if ended.code is None:
+        text = f"hung (killed after {timeout:g} s)"
+    elif ended.code < 0:
+        text = f"crashed ({signal.Signals(-ended.code).name})"
+    else:
+        text = f"ended (exit code {ended.code})"
+    return f"{text}: {said[:200]}" if said else text

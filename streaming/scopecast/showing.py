@@ -1,0 +1,287 @@
+"""Arrays and files into a viewer: which of them make one stack, and what became of each.
+
+A `Showing` decides for each file which stream it joins:
+
+- Files whose names give axes (``t000_c1.tif``, or the user's own pattern) are one stack; those of several folders
+  differ by an axis ``folder``.
+- Files whose names say nothing lie side by side along an axis ``file``, as long as they have the same axes, channels
+  and pixel size.
+- A file whose own axes are also in its name has a stream of its own: nobody can tell which of the two is meant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from scopecast.axes import MAX_LABEL, axes_from_path
+from scopecast.errors import FileError, IncompleteFileError, ScopecastError
+from scopecast.files import Sight, open_image
+from scopecast.hub import KEPT_STREAMS
+from scopecast.publisher import Publisher
+from scopecast.wire import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from scopecast.accounting import FrameCounts
+    from scopecast.axes import AxisValue
+    from scopecast.files import ImageFile, Plane
+    from scopecast.publisher import Policy
+    from scopecast.streams import FrameStream
+
+__all__ = ["Showing"]
+
+_NO_VIEWER: Final = "no viewer"
+#: What may happen to a frame that nobody waits for, and is counted.
+_ACCEPTED: Final = frozenset({"no room", "opening"})
+
+
+class Showing:
+    """Puts files and arrays into the viewers of one kind; a context manager.
+
+    Parameters
+    ----------
+    viewer
+        The kind of viewer.
+    title
+        What the layers are called; by default the file's or the folder's name.
+    pattern
+        Reads the axes from file names, see `scopecast.axes.axes_from_path`.
+    dims
+        Names for the axes of files that don't name theirs.
+    where
+        Axes for all of it.
+    about
+        What the user says of pixel size and channels, in place of what the files say.
+    timeout
+        Seconds to wait for a viewer that makes no room.
+    root
+        The folder that all files are below; files of the folders in it differ by an axis ``folder``.
+    lone
+        Whether only one file comes, which then needs no axis ``file``.
+    policy
+        ``"every"`` loses nothing; ``"latest"`` never waits.
+    """
+
+    def __init__(
+        self,
+        viewer: str = "napari",
+        *,
+        title: str = "",
+        pattern: str | None = None,
+        dims: str | None = None,
+        where: Mapping[str, AxisValue] = {},
+        about: Mapping[str, Any] = {},
+        timeout: float = 30.0,
+        root: Path | None = None,
+        lone: bool = False,
+        policy: Policy = "every",
+    ) -> None:
+        self.viewer, self.title, self.pattern, self.dims = viewer, title, pattern, dims
+        self._where, self._about, self._root, self._lone = dict(where), dict(about), root, lone
+        self._timeout, self._policy, self._opened = timeout, policy, False
+        self._accepted = _ACCEPTED if policy == "latest" else frozenset()
+        self._publisher: Publisher | None = None
+        self._streams: dict[object, FrameStream] = {}
+        self._labels: dict[str, Path] = {}
+        self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
+        self.notes: dict[str, list[str]] = {}
+
+    def file(
+        self,
+        path: Path,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        *,
+        settled: bool = True,
+    ) -> int:
+        """Show a file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        progress
+            Called with the planes done and the planes in all, before the first and after each.
+        settled
+            False for a file that another program may be writing: its last plane is read first, and nothing is shown
+            that was read while the file changed.
+
+        Returns
+        -------
+        int
+            How many frames it had.
+
+        Raises
+        ------
+        IncompleteFileError
+            If the file ends too early, or changed while it was read.
+        FileError
+            If it can't be shown for another reason; the text says why.
+        ScopecastError
+            If no viewer is left to show it.
+        ViewerLagging
+            If an attached viewer made no room within the timeout.
+        """
+        frames = 0
+        before = Sight.of(path)
+        with open_image(path, dims=self.dims) as image:
+            total = len(image)
+            if not settled and total > 1:
+                image.read(total - 1)
+            progress(0, total)
+            for number in range(total):
+                plane = image.read(number)
+                if not settled and Sight.of(path) != before:
+                    raise IncompleteFileError("it changed while it was read")
+                if plane is not None:
+                    frames += self.plane(image, plane)
+                progress(number + 1, total)
+        return frames
+
+    def plane(self, image: ImageFile, plane: Plane) -> int:
+        """Show what was read of a file that is open; return how many frames it had. Raises as `file` does."""
+        if self._placed is None or self._placed[0] is not image:
+            for note in image.about.notes:
+                self.notes.setdefault(note, []).append(image.path.name)
+            self._placed = (image, *self._place(image.path, image))
+        _, axes, stream = self._placed
+        return self._offer(plane.array, {**axes, **plane.axes}, stream, plane.dims, str(image.path))
+
+    def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:
+        """Show an array as a stream of its own, plane by plane; return how many those were, or why it is not shown."""
+        stream = None
+        frames = 0
+        for axes, plane in planes:
+            if stream is None:
+                stream = self._stream(object(), title, {})
+            try:
+                frames += self._offer(plane, axes, stream, None, "", colour=plane.ndim == 3)
+            except FileError as error:
+                return frames, str(error)
+        return frames, "" if frames else "empty"
+
+    def _offer(
+        self,
+        array: Any,
+        axes: dict[str, Any],
+        stream: FrameStream,
+        dims: tuple[str, ...] | None,
+        path: str,
+        colour: bool | None = None,
+    ) -> int:
+        assert self._publisher is not None
+        if self._policy == "latest" and not self._opened:  # else the first frames would be skipped, until it is open
+            self._publisher.open(array.shape, array.dtype, wait=self._timeout)
+            self._opened = True
+        try:
+            outcome = self._publisher.offer(
+                array, axes={**self._where, **axes}, dims=dims, stream=stream, path=path, rgb=colour
+            )
+        except (ValueError, TypeError) as error:
+            raise FileError(str(error)) from error
+        if outcome.reason == _NO_VIEWER:
+            raise ScopecastError(f"no {self.viewer} viewer is left to show it: its window was closed")
+        if outcome.reason == "larger than the budget":
+            raise FileError(f"its planes of {array.nbytes / 2**20:.0f} MiB are too large for the shared memory")
+        if outcome.reason and outcome.reason not in self._accepted:
+            raise FileError(outcome.reason)
+        return outcome.frames
+
+    def _place(self, path: Path, image: ImageFile) -> tuple[dict[str, AxisValue], FrameStream]:
+        """Return where a file's planes belong besides their own axes, and in which stream."""
+        about, own = image.about, set(image.about.sizes)
+        described = about.stream()
+        folder = path.absolute().parent
+        named = {} if self._lone and self.pattern is None else axes_from_path(printable(path.name), self.pattern)
+        if (self._lone and not named) or own & set(named):
+            return {}, self._stream(("alone", path.absolute(), tuple(about.sizes)), path.name, described)
+        root = self._root or folder
+        if not named:
+            key: tuple[object, ...] = ("files", tuple(about.sizes), repr(described))
+            return {"file": self._label(path)}, self._stream(key, root.name or "files", described)
+        if "c" in named:  # the channels of one file are not those of the stack
+            described = {**described, "channels": (), "colors": ()}
+        axes: dict[str, AxisValue] = dict(named)
+        if folder != root and "folder" not in axes:
+            axes["folder"] = self._label(folder)
+        key = ("named", root, tuple(sorted(own)), repr(described))
+        return axes, self._stream(key, root.name or str(root), described)
+
+    def _label(self, path: Path) -> str:
+        """Return what a file or folder is called along its axis: always the same, and like no other's."""
+        path = path.absolute()
+        name = printable(path.name)
+        if self._root is not None and path.is_relative_to(self._root):
+            name = printable(path.relative_to(self._root).as_posix())
+        label, number = name[-MAX_LABEL:], 1
+        while self._labels.setdefault(label, path) != path:
+            number += 1
+            label = f"{name[-MAX_LABEL + 8 :]} ({number})"
+        return label
+
+    def _stream(self, key: object, title: str, about: dict[str, Any]) -> FrameStream:
+        """Return the stream of a key; of a new publisher where viewers would drop the oldest."""
+        stream = self._streams.get(key)
+        if stream is None:
+            if self._publisher is None or len(self._streams) >= KEPT_STREAMS:
+                self._renew(title)
+            assert self._publisher is not None
+            said = {**about, **self._about}
+            stream = self._streams[key] = self._publisher.new_stream(self.title or title, **said)
+        return stream
+
+    def _renew(self, title: str) -> None:
+        """Begin a publisher; what the former one has shown stays in the viewers."""
+        self.finish()
+        if self._publisher is not None:
+            self._publisher.close()
+        self._streams.clear()
+        self._opened, self._placed = False, None
+        self._publisher = Publisher(
+            self.viewer,
+            title=self.title or title,
+            host="scopecast",
+            policy=self._policy,
+            launch=False,
+            timeout=self._timeout,
+        )
+
+    @property
+    def publisher(self) -> Publisher | None:
+        """The publisher underneath; None before the first frame."""
+        return self._publisher
+
+    def counts(self) -> FrameCounts | None:
+        """Return what became of the frames so far; None before the first."""
+        return self._publisher.stats().frames if self._publisher is not None else None
+
+    def finish(self) -> None:
+        """Wait until the viewers have all that was shown.
+
+        Raises
+        ------
+        ScopecastError
+            If they have not within the timeout, or are gone.
+        """
+        if self._publisher is None:
+            return
+        if not self._publisher.flush(self._timeout):
+            left = self._publisher.stats().frames.in_flight
+            msg = f"the {self.viewer} viewer has not taken {left} frames within {self._timeout:g} s"
+            raise ScopecastError(msg)
+        counts = self._publisher.stats().frames
+        if counts.dropped and self._policy == "every":
+            msg = f"the {self.viewer} viewer ended before it had {counts.dropped} of {counts.published} frames"
+            raise ScopecastError(msg)
+
+    def close(self, *, at_once: bool = False) -> None:
+        """Say goodbye to the viewers, and remove the shared memory; what was shown stays. Idempotent."""
+        if self._publisher is not None:
+            self._publisher.close(0.0 if at_once else None)
+
+    def __enter__(self) -> Showing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(at_once=kind is not None)

@@ -1,0 +1,187 @@
+"""Errors of the command line: one line with the cause and the fix, and the exit code."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scopecast import cli
+
+COMMAND = [sys.executable, "-P", "-m", "scopecast"]
+HEADLESS = ["demo", "--viewer", "headless", "--size", "64"]
+MISUSED, FAILED = 2, 1
+
+
+def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Run a command; variables that are None are not set for it."""
+    merged = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, env=merged)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        pytest.param(
+            ["vewers"], MISUSED, r"no such command 'vewers'.*[Dd]id you mean 'viewers'.*scopecast --help", id="command"
+        ),
+        pytest.param(["--bogus"], MISUSED, r"no such option: --bogus.*see scopecast --help", id="option"),
+        pytest.param(["viewers", "--jsno"], MISUSED, r"no such option: --jsno .*--json", id="option of a command"),
+        pytest.param(["viewers", "x"], MISUSED, r"unexpected extra argument.*\(x\)", id="argument"),
+        pytest.param(["demo", "--size"], MISUSED, r"'--size' requires an argument", id="no value"),
+        pytest.param(
+            ["demo", "-t", "many"], MISUSED, r"invalid value for '--timepoints' / '-t': .*integer", id="number"
+        ),
+        pytest.param(["doctor", "--fix"], MISUSED, r"no such option: --fix.*see scopecast doctor --help", id="doctor"),
+        pytest.param(["clean", "--all"], MISUSED, r"no such option: --all", id="clean"),
+        pytest.param(["bench", "--quick=2"], MISUSED, r"--quick", id="flag with a value"),
+        pytest.param(
+            ["demo", "--viewer", "imagej"], FAILED, r"no viewer 'imagej' here; use napari or headless", id="viewer"
+        ),
+        pytest.param(
+            [*HEADLESS, "--size", "9x9x9"], FAILED, r"'9x9x9' is not a size; write 2048, or 640x480", id="size"
+        ),
+        pytest.param([*HEADLESS, "--size", "-5"], FAILED, r"'-5' is not a size", id="negative size"),
+        pytest.param([*HEADLESS, "--size", "1e3"], FAILED, r"'1e3' is not a size", id="size with an exponent"),
+        pytest.param([*HEADLESS, "--size", "9" * 30], FAILED, r"16 to 16384 pixels a side", id="huge size"),
+        pytest.param([*HEADLESS, "--exposure", "nan"], FAILED, r"the exposure is 0.1 to 10000 ms", id="no exposure"),
+        pytest.param(
+            [*HEADLESS, "--interval", "inf"], FAILED, r"the interval is not negative .*at most a day", id="interval"
+        ),
+        pytest.param([*HEADLESS, "--z-step", "nan"], FAILED, r"the z step is positive", id="z step"),
+        pytest.param(
+            [*HEADLESS, "--json", "/"], FAILED, r"/ can't be written: it is a folder; name a file in it", id="folder"
+        ),
+        pytest.param([*HEADLESS, "--json", "/no/a.json"], FAILED, r"there is no folder /no; make it", id="no folder"),
+        pytest.param(["bench", "--json", "/no/a.json"], FAILED, r"there is no folder /no", id="bench, no folder"),
+        pytest.param(["bench", "--quick", "--write-docs"], FAILED, r"figures of a quick run mean little", id="bench"),
+    ],
+)
+def test_what_is_wrong_is_a_line_with_the_fix(arguments: list[str], code: int, line: str):
+    done = CliRunner().invoke(cli.app, arguments, prog_name="scopecast")
+    assert (done.exit_code, done.stdout) == (code, "")
+    (only,) = done.stderr.splitlines()
+    assert re.search(rf"\Ascopecast: .*{line}", only), only
+
+
+@pytest.mark.parametrize("command", [["viewers"], ["clean"], HEADLESS])
+def test_a_foreign_run_directory(command: list[str], runtime_dir: Path):
+    (runtime_dir / "shared").mkdir(mode=0o777)
+    (runtime_dir / "shared").chmod(0o777)
+    done = run(*command, SCOPECAST_RUNTIME_DIR=str(runtime_dir / "shared"))
+    assert done.returncode == FAILED
+    line = next(line for line in done.stderr.splitlines() if line.startswith("scopecast: "))
+    assert line == (
+        f"scopecast: the run directory {runtime_dir / 'shared'} is open to others (mode 777; 'chmod 700' it); "
+        f"set SCOPECAST_RUNTIME_DIR to a directory of yours"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_no_screen_and_nothing_to_make_one():
+    pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
+    done = run("demo", "--size", "64", "-t", "1", DISPLAY=None, WAYLAND_DISPLAY=None, PATH="/nowhere")
+    assert done.returncode == FAILED
+    assert "Xvfb, which makes a virtual one, is not installed" in done.stderr.splitlines()[-1]
+    assert "apt-get install xvfb" in done.stderr.splitlines()[-1]
+
+
+def test_a_viewer_that_can_not_start_is_told_with_qts_own_reason():
+    pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
+    pytest.importorskip("PyQt6", reason="needs a window")
+    done = run("demo", "--size", "64", "-t", "1", QT_QPA_PLATFORM="nonsense")
+    assert done.returncode == FAILED
+    assert 'Could not find the Qt platform plugin "nonsense"' in done.stderr.splitlines()[-1]
+    assert "`scopecast doctor` looks for what is missing" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_debug_shows_the_traceback_wherever_it_stands(place: str):
+    command = [*HEADLESS, "--size", "big"]
+    done = run(*(["--debug", *command] if place == "before" else [*command, "--debug"]))
+    assert done.returncode == FAILED
+    assert "Traceback" in done.stderr
+    assert "is not a size" in done.stderr.splitlines()[-1]
+
+
+# ---- where the output goes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["viewers", "--json"]])
+def test_a_reader_that_leaves_is_no_error(arguments: list[str]):
+    """As in `scopecast viewers | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([*COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    finally:
+        os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*COMMAND, "viewers"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == FAILED
+    assert done.stderr == "scopecast: the output: No space left on device; free some space, or write elsewhere\n"
+
+
+def test_closed_streams():
+    code = "import os, sys; os.close(1); os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    done = subprocess.run([sys.executable, "-c", code, *COMMAND[1:], "viewers"], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+# ---- Ctrl-C ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [0.3, 0.7])
+def test_ctrl_c_at_any_moment_is_no_traceback(after: float):
+    """Moments between the start of the interpreter and the end of the checks; which of them is not to be foreseen."""
+    process = subprocess.Popen(
+        [*COMMAND, "doctor", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    # Python itself and `import scopecast` are not ours to guard: nothing of ours has begun then.
+    ours = "scopecast/cli.py" in errors or "scopecast/doctor" in errors or "scopecast/commands" in errors
+    assert not ours, errors
+    if process.returncode in (0, 1) and not errors:
+        json.loads(output)
+
+
+def test_an_interrupted_check_ends_at_once_and_leaves_no_process(runtime_dir: Path):
+    program = runtime_dir / "bin" / "java"
+    program.parent.mkdir()
+    # A Java that never answers, and says that it was asked.
+    program.write_text(f"#!/bin/sh\n: > {runtime_dir}/asked\nexec sleep 600\n")
+    program.chmod(0o755)
+    process = subprocess.Popen(
+        [*COMMAND, "doctor"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "JAVA_HOME": str(runtime_dir)},
+    )
+    with process:
+        deadline = time.monotonic() + 60
+        while not (runtime_dir / "asked").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=15)  # the check itself would have taken 20 s
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == "interrupted"
