@@ -28,7 +28,7 @@ from scopecast.commands.terminal import help_of
 from scopecast.commands.watch import watch
 from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
 from scopecast.errors import ScopecastError
-from scopecast.runs import RunDirectory, distinct_titles
+from scopecast.runs import RunDirectory, display_names
 from scopecast.segment import own_bytes
 
 if TYPE_CHECKING:
@@ -258,11 +258,9 @@ for _command in (show, watch, replay):
 def viewers(as_json: JsonFlag = False) -> None:
     """List who runs: the viewers, and the programs that publish frames."""
     entries = RunDirectory().living()
-    names: dict[str, str] = {}
-    for role in ("publisher", "receiver"):
-        names |= distinct_titles(entry for entry in entries if entry.role == role)
+    names = display_names(entries)
     if as_json:
-        _print_json([{**_describe(entry), "name": names[entry.token]} for entry in entries])
+        _print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
         return
     if not entries:
         out.print("Nobody runs: no viewer, and no program that publishes.")

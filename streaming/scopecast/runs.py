@@ -8,7 +8,6 @@ another process may have by now.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import secrets
@@ -32,9 +31,9 @@ from scopecast.segment import NAME_PATTERN, own_bytes, unlink_segment
 from scopecast.wire import PROTOCOL, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
-__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "distinct_titles", "new_token"]
+__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "display_names", "new_token"]
 
 ENVIRONMENT = "SCOPECAST_RUNTIME_DIR"
 #: sockaddr_un holds 108 bytes on Linux, 104 on macOS, the final zero included.
@@ -120,42 +119,6 @@ def _insist(act: Callable[[], T]) -> T:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(0.001)
-
-
-def distinct_titles(entries: Iterable[Entry], given: Mapping[str, str] = {}) -> dict[str, str]:
-    """Return what to call each member so that no two are called the same.
-
-    Parameters
-    ----------
-    entries
-        Of one role, in the order in which they are to be numbered.
-    given
-        Names given before, by token; a member keeps its own, and no other gets it.
-
-    Returns
-    -------
-    dict of str to str
-        By token: the title, or ``"title (2)"`` and so on.
-
-    Examples
-    --------
-    >>> cells = [Entry(token=token, role="publisher", kind="napari", title="cells") for token in ("a", "b", "c")]
-    >>> distinct_titles(cells)
-    {'a': 'cells', 'b': 'cells (2)', 'c': 'cells (3)'}
-    >>> distinct_titles(cells[1:], {"b": "cells (2)"})
-    {'b': 'cells (2)', 'c': 'cells'}
-    """
-    names: dict[str, str] = {}
-    taken = set(given.values())
-    for entry in entries:
-        name = given.get(entry.token)
-        if name is None:
-            title = entry.title or entry.kind
-            choices = itertools.chain((title,), (f"{title} ({number})" for number in itertools.count(2)))
-            name = next(choice for choice in choices if choice not in taken)
-        taken.add(name)
-        names[entry.token] = name
-    return names
 
 
 class Cleaned(NamedTuple):
@@ -390,6 +353,33 @@ class RunDirectory:
         if entry is not None:
             cleaned.members.append(token)
         return freed
+
+
+def display_names(entries: Iterable[Entry]) -> dict[str, str]:
+    """Return a name for each token; several of one title are told apart: ``"name"``, ``"name (2)"``.
+
+    Publishers and receivers are numbered apart, those of different kinds too, in order of their start.
+
+    >>> first, second = (Entry(token=t, role="publisher", kind="napari", title="scope") for t in ("a", "b"))
+    >>> display_names([first, second])
+    {'a': 'scope', 'b': 'scope (2)'}
+    """
+    members = sorted(entries, key=lambda entry: (entry.created, entry.token))
+    # A title that is "scope (2)" by itself keeps that name.
+    taken: dict[tuple[str, str], set[str]] = {}
+    for entry in members:
+        taken.setdefault((entry.role, entry.kind), set()).add(entry.title)
+    names: dict[str, str] = {}
+    used: dict[tuple[str, str], set[str]] = {}
+    for entry in members:
+        group = entry.role, entry.kind
+        name, number = entry.title, 1
+        while name in used.setdefault(group, set()) or (number > 1 and name in taken[group]):
+            number += 1
+            name = f"{entry.title} ({number})"
+        used[group].add(name)
+        names[entry.token] = name
+    return names
 
 
 class Member:

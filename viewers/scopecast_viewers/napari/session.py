@@ -21,6 +21,34 @@ __all__ = ["Session"]
 CLOSED = "the panel in napari was closed"
 
 
+class _Switching:
+    """How soon the interpreter switches threads: sooner from the first session's start to the last one's end.
+
+    napari's Python would else keep it from a receiver's thread for 5 ms at a time.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._receivers: set[str] = set()
+
+    def shorten(self, receiver: str) -> None:
+        """Switch sooner for a receiver, named by its token."""
+        if not self._receivers:
+            self._before = sys.getswitchinterval()
+            sys.setswitchinterval(min(self._before, SWITCH_INTERVAL_S))
+        self._receivers.add(receiver)
+
+    def restore(self, receiver: str) -> None:
+        """Have the receiver end; with the last one, switch as before. Idempotent."""
+        if receiver in self._receivers:
+            self._receivers.remove(receiver)
+            if not self._receivers:
+                sys.setswitchinterval(self._before)
+
+
+_switching = _Switching()
+
+
 class Session(QObject):  # type: ignore[misc]  # qtpy has no types
     """A receiver and its live view in one window; there is one for each window, however often the panel is opened.
 
@@ -41,7 +69,6 @@ class Session(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def __init__(self, viewer: Viewer, window: QWidget) -> None:
         super().__init__(window)
-        self._interval: float | None = None
         shown = window.findChild(LiveView, options=Qt.FindChildOption.FindDirectChildrenOnly)
         self.display: NapariDisplay | None = None
         if shown is not None:  # the window of a receiver process, which receives already
@@ -53,6 +80,7 @@ class Session(QObject):  # type: ignore[misc]  # qtpy has no types
         self.view = display.show_in(viewer, receiver, window)
 
         def end() -> None:
+            _switching.restore(receiver.token)
             display.close()
             receiver.close("napari was closed")
 
@@ -71,15 +99,11 @@ class Session(QObject):  # type: ignore[misc]  # qtpy has no types
         if self.display is None or self.receiver.running:
             return
         self.receiver.start()
-        # napari's Python would else keep the interpreter from the receiver's thread for 5 ms at a time.
-        self._interval = sys.getswitchinterval()
-        sys.setswitchinterval(min(self._interval, SWITCH_INTERVAL_S))
+        _switching.shorten(self.receiver.token)
 
     def stop(self) -> None:
         """Detach from all streams; the layers stay as they are. Idempotent."""
         if self.display is None or not self.receiver.running:
             return
         self.receiver.stop(CLOSED)
-        if self._interval is not None:
-            sys.setswitchinterval(self._interval)
-            self._interval = None
+        _switching.restore(self.receiver.token)
