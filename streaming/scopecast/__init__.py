@@ -21,8 +21,11 @@ from scopecast.errors import (
     ViewerLagging,
     ViewerStartError,
 )
+from scopecast.filemanager import FileManager
+from scopecast.live_core import live
 from scopecast.publisher import Publisher, Reservation
-from scopecast.storage import BackendRegistry
+from scopecast.storage import BackendRegistry, ReadOnlyBackend, StorageBackend
+from scopecast.stores import DiskBackend, MemoryBackend
 from scopecast.streams import FrameStream
 from scopecast.viewing import show
 
@@ -31,15 +34,19 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendRegistry",
     "ClosedError",
+    "DiskBackend",
     "FijiStreamingBackend",
     "FileError",
+    "FileManager",
     "ForkedError",
     "FrameCounts",
     "FrameStream",
     "IncompleteFileError",
+    "MemoryBackend",
     "NapariStreamingBackend",
     "ProtocolError",
     "Publisher",
+    "ReadOnlyBackend",
     "Receipt",
     "ReceiverStats",
     "Reservation",
@@ -49,9 +56,11 @@ __all__ = [
     "SharedMemoryError",
     "Skipped",
     "Stats",
+    "StorageBackend",
     "StreamingBackend",
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
+    "live",
     "show",
 ]

@@ -5,22 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, TypeVar
 
 from scopecast.accounting import Receipt, Skipped, Stats
 from scopecast.annotations import keywords_of
 from scopecast.axes import axes_from_path, check_axes
 from scopecast.errors import ClosedError, FileError
-from scopecast.hosts.pymmcore import describe_sequence, place_event
+from scopecast.hosts.pymmcore import (
+    announced_plane,
+    corner_on_stage,
+    describe_sequence,
+    pixel_affine,
+    pixel_size,
+    place_event,
+)
 from scopecast.publisher import Policy, Publisher
 from scopecast.rois import is_roi_path
 from scopecast.storage import register_backend
 from scopecast.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scopecast.axes import AxisValue
     from scopecast.publisher import Reservation
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["FijiStreamingBackend", "NapariStreamingBackend", "StreamingBackend"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _PREFIX = re.compile(r"\A[a-z][a-z0-9]{0,13}_\Z")
 _IMAGES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"})
@@ -73,6 +79,7 @@ class StreamingBackend:
 
     Examples
     --------
+    >>> import numpy as np
     >>> class MyBackend(StreamingBackend):
     ...     VIEWER_TYPE = "headless"
     ...     SHM_PREFIX = "mine_"
@@ -128,6 +135,7 @@ class StreamingBackend:
         self._run: FrameStream | None = None  # the sequence that runs
         self._run_key: object = None
         self._first_index: dict[str, AxisValue] | None = None
+        self._affine: tuple[float, ...] | None = None  # from pixels to the stage
         self._preview: FrameStream | None = None  # frames that belong to no sequence
         self._fallback_number = 0
         self.errors = 0
@@ -307,13 +315,14 @@ class StreamingBackend:
             The ``useq.MDAEvent``, whose index tells where the frame belongs; without one, the frame takes the place
             of the last.
         metadata
-            The ``FrameMetaV1`` of pymmcore-plus; its pixel size is used.
+            The ``FrameMetaV1`` of pymmcore-plus: its pixel size, the stage's position (frames of positions and grids
+            are placed there) and the camera's name are used.
         """
         try:
             publisher = self._open_publisher()
-            axes = place_event(event) if event is not None else {}
+            axes = place_event(event, metadata) if event is not None else {}
             stream = self._stream_of(publisher, event, axes, metadata)
-            translate = ()
+            translate = corner_on_stage(axes, event, metadata, getattr(image, "shape", ()), self._affine)
             publisher.publish(image, axes=axes, stream=stream, translate=translate, policy=self.policy or "latest")
         except Exception as error:  # noqa: BLE001 - an acquisition must not end because of its live view; counted
             self._failed("a frame", error)
@@ -322,7 +331,7 @@ class StreamingBackend:
         """Return the stream that a frame belongs to; a new one for a new sequence."""
         if not axes:
             if self._preview is None:
-                self._preview = publisher.new_stream("live", **describe_sequence(None, _pixel_size(metadata)))
+                self._preview = publisher.new_stream("live", **describe_sequence(None, pixel_size(metadata)))
             return self._preview
         sequence = getattr(event, "sequence", None)
         key = getattr(sequence, "uid", None) or self._run_key
@@ -330,7 +339,7 @@ class StreamingBackend:
         # has none) shows by its first place coming again.
         again = self._run is not None and axes == self._first_index
         if self._run is None or self._run.ended or key != self._run_key or again:
-            self._begin_run(publisher, sequence, key, _pixel_size(metadata))
+            self._begin_run(publisher, sequence, key, pixel_size(metadata))
             self._first_index = axes
         assert self._run is not None
         return self._run
@@ -348,9 +357,9 @@ class StreamingBackend:
         """Begin a run; called by pymmcore-plus. The next frames get layers of their own."""
         try:
             publisher = self._open_publisher()
-            self._begin_run(publisher, sequence, getattr(sequence, "uid", None), _pixel_size(metadata))
-            self._first_index = None
-            shape, dtype = _announced_plane(metadata)
+            self._begin_run(publisher, sequence, getattr(sequence, "uid", None), pixel_size(metadata))
+            self._first_index, self._affine = None, pixel_affine(metadata)
+            shape, dtype = announced_plane(metadata)
             if shape:
                 publisher.open(shape, dtype)
         except Exception as error:  # noqa: BLE001 - see frame_ready
@@ -367,6 +376,27 @@ class StreamingBackend:
                 self._publisher.end_stream(self._run)
         except Exception as error:  # noqa: BLE001 - see frame_ready
             self._failed("the end of a sequence", error)
+
+    def attempt(self, what: str, work: Callable[..., T], *arguments: Any) -> T | None:
+        """Do something for the live view; an error is counted and logged, never raised into the acquisition.
+
+        Parameters
+        ----------
+        what
+            What it is, for the log: ``"a snap"``.
+        work
+            Called with `arguments`.
+
+        Returns
+        -------
+        object
+            What `work` returns; None if it failed.
+        """
+        try:
+            return work(*arguments)
+        except Exception as error:  # noqa: BLE001 - see frame_ready
+            self._failed(what, error)
+            return None
 
     def _failed(self, what: str, error: Exception) -> None:
         self.errors += 1
@@ -446,23 +476,3 @@ class FijiStreamingBackend(StreamingBackend):
 
 def _extension(path: str) -> str:
     return os.path.splitext(path)[1].lower()  # noqa: PTH122 - paths of any host
-
-
-def _pixel_size(metadata: Any) -> float | None:
-    """Return the pixel size in µm that a frame's or a sequence's metadata names."""
-    if not isinstance(metadata, dict):
-        return None
-    size = metadata.get("pixel_size_um")
-    if size is None:
-        infos: Sequence[dict[str, Any]] = metadata.get("image_infos") or ({},)
-        size = infos[0].get("pixel_size_um")
-    return float(size) if isinstance(size, int | float) and 0 < size < float("inf") else None
-
-
-def _announced_plane(metadata: Any) -> tuple[tuple[int, ...], str]:
-    """Return the shape and dtype of the frames to come, from pymmcore-plus's summary; ((), "") where it has none."""
-    infos = metadata.get("image_infos") if isinstance(metadata, dict) else None
-    if not infos:
-        return (), ""
-    shape = tuple(int(extent) for extent in infos[0].get("plane_shape") or ())
-    return shape, str(np.dtype(infos[0].get("dtype") or "uint16"))

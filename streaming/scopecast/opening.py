@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scopecast.ring import Layout, Ring
     from scopecast.runs import Member, RunDirectory
 
-__all__ = ["Connection", "open_connections"]
+__all__ = ["Connection", "open_connections", "remember"]
 
 logger = logging.getLogger(__name__)
 
@@ -415,6 +415,22 @@ def _check_descriptors() -> None:
     finally:
         for descriptor in taken:
             os.close(descriptor)
+
+
+def remember(connection: Connection) -> None:
+    """Have a connection closed in good order when the process ends."""
+    global _worker
+    open_connections.add(connection)
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None and _worker != os.getpid():
+        # A worker that was forked ends without atexit; multiprocessing has its own list of what is to be done.
+        from multiprocessing.util import Finalize
+
+        _worker = os.getpid()
+        Finalize(None, _close_all, exitpriority=100)
+
+
+_worker = 0  # the worker process that closes its connections at its end
 
 
 @atexit.register

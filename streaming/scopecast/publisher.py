@@ -26,7 +26,7 @@ from scopecast.arrays import as_array, check_dtype, native, split_planes
 from scopecast.crashpoints import crash_point
 from scopecast.documents import DOCUMENTS
 from scopecast.errors import ClosedError, ForkedError, ScopecastError, ViewerLagging
-from scopecast.opening import Connection, open_connections
+from scopecast.opening import Connection, remember
 from scopecast.streams import FrameStream
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Publisher:
             lock=self._lock,
             total=self._total,
         )
-        open_connections.add(self._connection)
+        remember(self._connection)
         self._finalizer = weakref.finalize(self, self._connection.abandon)
         self._finalizer.atexit = False  # at exit the connection closes in good order, see scopecast.opening
 

@@ -1,13 +1,28 @@
-"""The registry of backends: a class that names its ``_backend_type`` is found under that name."""
+"""Storage by name: what a backend is, and the registry of those that there are.
+
+A backend is a class that names its ``_backend_type``; that registers it. It keeps files (`StorageBackend`), has some
+that it cannot change (`ReadOnlyBackend`), or shows them (`scopecast.StreamingBackend`, which has no `load`).
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
+import inspect
+import os
+import posixpath
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, MutableMapping
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Self
 
-__all__ = ["BackendRegistry", "register_backend"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["BackendRegistry", "ReadOnlyBackend", "StorageBackend", "check_lengths", "list_below", "register_backend"]
 
 _classes: dict[str, type] = {}
+_ENTRY_POINTS = "scopecast.backends"
 
 
 def register_backend(cls: type) -> None:
@@ -37,8 +52,157 @@ def register_backend(cls: type) -> None:
     _classes[name] = cls
 
 
+# ---- what a backend is -----------------------------------------------------------------------------------------------
+
+
+class _Readable(ABC):
+    """What every backend that has files can do; a subclass gives `load`, `exists` and `list_files`."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        register_backend(cls)
+
+    @abstractmethod
+    def load(self, file_path: str | os.PathLike[str], **options: Any) -> Any:
+        """Return what was saved under a path; raise FileNotFoundError where there is nothing."""
+
+    @abstractmethod
+    def exists(self, path: str | os.PathLike[str]) -> bool:
+        """Whether there is a file or a directory of this name."""
+
+    @abstractmethod
+    def list_files(self, directory: str | os.PathLike[str], **options: Any) -> list[str]:
+        """Return the paths of the files in a directory, as `load` takes them.
+
+        Hosts pass `pattern` (such as ``"*_c1_*.tif"``), `extensions` (such as ``{".tif"}``) and `recursive`.
+        """
+
+    def load_batch(self, file_paths: Sequence[str | os.PathLike[str]], **options: Any) -> list[Any]:
+        """Return what was saved under several paths, in their order."""
+        return [self.load(path, **options) for path in file_paths]
+
+    def is_file(self, path: str | os.PathLike[str]) -> bool:
+        """Whether there is a file of this name."""
+        return self.exists(path) and not self.is_dir(path)
+
+    def is_dir(self, path: str | os.PathLike[str]) -> bool:
+        """Whether there is a directory of this name."""
+        return bool(self.list_files(path, recursive=True))
+
+    def list_dir(self, path: str | os.PathLike[str]) -> list[str]:
+        """Return the names of what is in a directory, files and directories."""
+        below = (posixpath.relpath(_posix(file), _posix(path)) for file in self.list_files(path, recursive=True))
+        return list(dict.fromkeys(name.partition("/")[0] for name in below))
+
+
+class ReadOnlyBackend(_Readable):
+    """A backend that has files, and is given none: a web server, an archive. See `StorageBackend`."""
+
+
+class StorageBackend(_Readable):
+    """A backend that keeps what it is given under a path.
+
+    A subclass gives `save`, `load`, `exists` and `list_files`; the other methods are made of these, and worth writing
+    where the store can do better. A class whose own body names a ``_backend_type`` is found in every `BackendRegistry`.
+
+    Examples
+    --------
+    >>> class Notes(StorageBackend):
+    ...     def __init__(self):
+    ...         self.files = {}
+    ...     def save(self, data, file_path, **options):
+    ...         self.files[str(file_path)] = str(data)
+    ...     def load(self, file_path, **options):
+    ...         return self.files[str(file_path)]
+    ...     def exists(self, path):
+    ...         return str(path) in self.files or self.is_dir(path)
+    ...     def list_files(self, directory, **options):
+    ...         return list_below(self.files, directory, **options)
+    >>> notes = Notes()
+    >>> notes.save_batch(["one", "two"], ["run/a.txt", "run/old/b.txt"])
+    >>> notes.list_dir("run"), notes.is_dir("run"), notes.is_file("run/a.txt")
+    (['a.txt', 'old'], True, True)
+    """
+
+    @abstractmethod
+    def save(self, data: Any, file_path: str | os.PathLike[str], **options: Any) -> Any:
+        """Keep something under a path, over what was there; options that the backend does not know are ignored."""
+
+    def save_batch(self, data_list: Sequence[Any], file_paths: Sequence[str | os.PathLike[str]], **options: Any) -> Any:
+        """Keep several things, each under its path.
+
+        Raises
+        ------
+        ValueError
+            If the lists differ in length; nothing is saved then.
+        """
+        check_lengths(data_list, file_paths)
+        for data, path in zip(data_list, file_paths, strict=True):
+            self.save(data, path, **options)
+
+
+def check_lengths(data_list: Sequence[Any], file_paths: Sequence[Any]) -> None:
+    """Raise ValueError unless a batch has one path for each item."""
+    if len(data_list) != len(file_paths):
+        msg = f"{len(data_list)} items, but {len(file_paths)} paths; a batch needs one path for each item"
+        raise ValueError(msg)
+
+
+def _posix(path: str | os.PathLike[str]) -> str:
+    """Return a path as flat stores name their files: with ``/``, without ``.`` and the like."""
+    return posixpath.normpath(os.fspath(path).replace("\\", "/"))
+
+
+def list_below(
+    paths: Iterable[str],
+    directory: str | os.PathLike[str],
+    *,
+    pattern: str | None = None,
+    extensions: Iterable[str] | None = None,
+    recursive: bool = False,
+    **_: Any,
+) -> list[str]:
+    """Return those of the paths that lie in a directory; for the `list_files` of a store without directories.
+
+    Parameters
+    ----------
+    paths
+        All that there are, with ``/`` between their parts.
+    directory
+        ``""`` or ``"."`` is the topmost.
+    pattern
+        That the file's name must match, such as ``"*_c1_*.tif"``.
+    extensions
+        One of which its name must end with, in any case; compound ones such as ``".roi.zip"`` too.
+    recursive
+        Whether directories within count.
+
+    Examples
+    --------
+    >>> list_below(["a/1.tif", "a/b/2.TIF", "c/3.tif", "a/4.csv"], "a", extensions={".tif"}, recursive=True)
+    ['a/1.tif', 'a/b/2.TIF']
+    """
+    top = _posix(directory)
+    endings = None if extensions is None else tuple(ending.lower() for ending in extensions)
+    found = []
+    for path in paths:
+        parent, name = posixpath.split(_posix(path))
+        inside = parent == ("" if top == "." else top)
+        if recursive:
+            inside = inside or top == "." or parent.startswith(f"{top.rstrip('/')}/")
+        if inside and fnmatchcase(name, pattern or "*") and (endings is None or name.lower().endswith(endings)):
+            found.append(path)
+    return sorted(found)
+
+
+# ---- the registry ----------------------------------------------------------------------------------------------------
+
+
 class BackendRegistry(MutableMapping[str, Any]):
     """The backends by name: made without arguments when they are first asked for, or put in by hand.
+
+    Classes of packages that name them under the entry point ``scopecast.backends`` are found too. As a context manager,
+    it closes at the end the backends that it has made.
 
     Examples
     --------
@@ -49,19 +213,37 @@ class BackendRegistry(MutableMapping[str, Any]):
 
     def __init__(self) -> None:
         self._instances: dict[str, Any] = {}
+        self._made: list[Any] = []
+        self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._instances:
-            if name not in _classes:
-                msg = f"there is no backend {name!r}; there are {', '.join(sorted(self)) or 'none'}"
-                raise KeyError(msg)
-            cls = _classes[name]
-            try:
-                self._instances[name] = cls()
-            except TypeError as error:
-                msg = f'{cls.__qualname__} needs arguments ({error}); make it yourself: registry["{name}"] = …'
-                raise TypeError(msg) from error
-        return self._instances[name]
+        with self._lock:
+            if name not in self._instances:
+                self._instances[name] = self._make(name)
+            return self._instances[name]
+
+    def _make(self, name: str) -> Any:
+        if name not in _classes and name in (plugins := _plugins()):
+            register_backend(plugins[name].load())
+        if name not in _classes:
+            msg = f"there is no backend {name!r}; there are {', '.join(sorted(self)) or 'none'}"
+            raise KeyError(msg)
+        cls = _classes[name]
+        needed = [
+            parameter.name
+            for parameter in inspect.signature(cls).parameters.values()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        ]
+        if needed:
+            msg = (
+                f"{cls.__qualname__} can't be made without arguments ({', '.join(needed)}); make it yourself: "
+                f'registry["{name}"] = {cls.__qualname__}({", ".join(needed)})'
+            )
+            raise TypeError(msg)
+        made = cls()
+        self._made.append(made)
+        return made
 
     def __setitem__(self, name: str, backend: Any) -> None:
         self._instances[name] = backend
@@ -70,10 +252,28 @@ class BackendRegistry(MutableMapping[str, Any]):
         del self._instances[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._instances or name in _classes
+        return name in self._instances or name in _classes or name in _plugins()
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**_classes, **self._instances})
+        return iter({**_classes, **_plugins(), **self._instances})
 
     def __len__(self) -> int:
-        return len({**_classes, **self._instances})
+        return len({**_classes, **_plugins(), **self._instances})
+
+    def close(self) -> None:
+        """Close the backends that were made here, as far as they can be closed. Idempotent."""
+        while self._made:
+            made = self._made.pop()
+            self._instances = {name: backend for name, backend in self._instances.items() if backend is not made}
+            if callable(close := getattr(made, "close", None)):
+                close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _plugins() -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group=_ENTRY_POINTS)}

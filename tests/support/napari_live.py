@@ -60,8 +60,8 @@ class Live:
             empty = each.kind == "rois" and not any(len(item.document) for item in each)
             if not empty and seen.get(id(each), -1) not in (None, each.version):
                 return True
-        parts = (part for stream in self.receiver.streams for part in stream.parts)
-        return any(versions.get((id(stack), channel), -1) not in (None, stack.version) for stack, channel in parts)
+        parts = (part for stream in self.receiver.streams for part in layers.tiling.parts(stream))
+        return any(versions.get((id(part[0]), *part[1:]), -1) not in (None, part[0].version) for part in parts)
 
     def layer(self, name: str) -> Any:
         return self.viewer.layers[name]

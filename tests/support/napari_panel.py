@@ -57,9 +57,10 @@ class Opened:
         assert not self.view.problems
 
     def _behind(self):
-        versions = {key: live.version for key, live in self.view.layers._layers.items()}
-        parts = (part for stream in self.receiver.streams for part in stream.parts)
-        return any(versions.get((id(stack), channel)) != stack.version for stack, channel in parts)
+        layers = self.view.layers
+        versions = {key: live.version for key, live in layers._layers.items()}
+        parts = (part for stream in self.receiver.streams for part in layers.tiling.parts(stream))
+        return any(versions.get((id(stack), *at)) != stack.version for stack, *at in parts)
 
     def pixels(self, name):
         """Return what the layer has sliced for the canvas."""

@@ -6,15 +6,23 @@ Only attributes and keys are read; nothing of pymmcore-plus or useq is imported.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from scopecast.axes import AxisValue
 
-__all__ = ["describe_sequence", "place_event"]
+__all__ = ["announced_plane", "corner_on_stage", "describe_sequence", "pixel_affine", "pixel_size", "place_event"]
 
 
-def place_event(event: Any) -> dict[str, AxisValue]:
+# ---- frames ----------------------------------------------------------------------------------------------------------
+
+
+def place_event(event: Any, metadata: Any = None) -> dict[str, AxisValue]:
     """Return the axes of an ``MDAEvent``.
 
     Parameters
@@ -22,6 +30,8 @@ def place_event(event: Any) -> dict[str, AxisValue]:
     event
         A ``useq.MDAEvent``: its ``index`` maps axes (``useq.Axis`` are strings) to integers, its ``channel`` names
         the channel.
+    metadata
+        The ``FrameMetaV1``, which names the camera where there are several.
 
     Returns
     -------
@@ -35,7 +45,105 @@ def place_event(event: Any) -> dict[str, AxisValue]:
     channel = getattr(getattr(event, "channel", None), "config", None)
     if channel:
         axes["c"] = str(channel)[:64]
+    if "cam" in axes and isinstance(metadata, dict) and metadata.get("camera_device"):
+        axes["cam"] = str(metadata["camera_device"])[:64]
     return axes
+
+
+def corner_on_stage(
+    axes: Mapping[str, AxisValue],
+    event: Any,
+    metadata: Any,
+    plane_shape: Sequence[int],
+    affine: Sequence[float] | None = None,
+) -> tuple[float, ...]:
+    """Return where a frame of a position or grid belongs on the canvas.
+
+    Parameters
+    ----------
+    axes
+        As from `place_event`; without a position (``p``) or grid (``g``), frames are not placed.
+    event, metadata
+        The ``MDAEvent`` and ``FrameMetaV1``. The position that was asked for counts, the same at every time point; one
+        that was read with the frame only where none was asked for.
+    plane_shape
+        (y, x, …) of the frame, in pixels.
+    affine
+        As from `pixel_affine`.
+
+    Returns
+    -------
+    tuple of float
+        Position (y, x) of the frame's first pixel in µm, y downwards; () where it is not known.
+
+    Notes
+    -----
+    The stage's coordinates are those of the frame's centre. An affine A takes a step in pixels (x, y) to the step of
+    the stage that moves the image as far, so A⁻¹ takes the stage's coordinates to pixels of the canvas. Without one,
+    the stage's y points up, as useq's grids have it, whose first row has the largest y.
+    """
+    if "p" not in axes and "g" not in axes:
+        return ()
+    size = pixel_size(metadata)
+    stage = _stage_position(event, metadata)
+    if size is None or stage is None or len(plane_shape) < 2:
+        return ()
+    x, y = stage[0], -stage[1]
+    if affine is not None:
+        a, b, _, d, e, _ = affine
+        determinant = a * e - b * d
+        x, y = size * (e * stage[0] - b * stage[1]) / determinant, size * (a * stage[1] - d * stage[0]) / determinant
+    return (y - plane_shape[0] * size / 2, x - plane_shape[1] * size / 2)
+
+
+def _stage_position(event: Any, metadata: Any) -> tuple[float, float] | None:
+    """Return the stage's x and y in µm."""
+    read = metadata.get("position") if isinstance(metadata, dict) else None
+    places = [getattr(event, f"{axis}_pos", None) for axis in "xy"]
+    x, y = (read.get(axis) for axis in "xy") if None in places and isinstance(read, dict) else places
+    if not isinstance(x, int | float) or not isinstance(y, int | float) or not math.isfinite(x + y):
+        return None
+    return float(x), float(y)
+
+
+def pixel_size(metadata: Any) -> float | None:
+    """Return the pixel size in µm that a frame's or a sequence's metadata names."""
+    if not isinstance(metadata, dict):
+        return None
+    size = metadata.get("pixel_size_um")
+    if size is None:
+        infos: Sequence[dict[str, Any]] = metadata.get("image_infos") or ({},)
+        size = infos[0].get("pixel_size_um")
+    return float(size) if isinstance(size, int | float) and 0 < size < float("inf") else None
+
+
+def pixel_affine(metadata: Any) -> tuple[float, ...] | None:
+    """Return the affine from pixels to µm of the stage that a sequence's summary has.
+
+    Returns
+    -------
+    tuple of float or None
+        (a, b, tx, d, e, ty), as ``CMMCore.getPixelSizeAffine`` gives it. None where it is not set (pymmcore-plus leaves
+        out the identity), or cannot be inverted.
+    """
+    infos = metadata.get("image_infos") if isinstance(metadata, dict) else None
+    affine = infos[0].get("pixel_size_affine") if infos else None
+    if affine is None or len(affine) != 6 or not all(map(math.isfinite, affine)):
+        return None
+    a, b, _, d, e, _ = affine
+    return tuple(float(value) for value in affine) if a * e - b * d else None
+
+
+# ---- sequences -------------------------------------------------------------------------------------------------------
+
+
+def announced_plane(metadata: Any) -> tuple[tuple[int, ...], str]:
+    """Return the shape and dtype of the frames to come, from pymmcore-plus's summary; ((), "") where it has none."""
+    infos = metadata.get("image_infos") if isinstance(metadata, dict) else None
+    if not infos:
+        return (), ""
+    shape = tuple(int(extent) for extent in infos[0].get("plane_shape") or ())
+    return shape, str(np.dtype(infos[0].get("dtype") or "uint16"))
 
 
 def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.moment import Moment
-from scopecast_viewers.view import StackView
+from scopecast_viewers.view import NOTHING_FIXED, StackView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from scopecast_viewers.stack import Layout, Stack
 
 __all__ = ["LayerData"]
+
+#: An axis that is said to be longer is not believed before its frames come.
+_LARGEST_SIZE = 100_000
 
 
 class LayerData(StackView):
@@ -33,12 +36,17 @@ class LayerData(StackView):
         Absolute index on the axes that are left out.
     axes
         The leading axes of all layers, in order.
+    sizes
+        The final extent of each axis where that is known: the sliders reach there from the start.
     """
 
-    def __init__(self, stack: Stack, fixed: Mapping[str, int], axes: tuple[str, ...]) -> None:
+    def __init__(
+        self, stack: Stack, fixed: Mapping[str, int], axes: tuple[str, ...], sizes: Mapping[str, int] = NOTHING_FIXED
+    ) -> None:
         super().__init__(stack, fixed)
         self.axes = axes
-        self._frozen = stack.layout
+        self._sizes = {name: size for name, size in sizes.items() if 0 < size <= _LARGEST_SIZE}
+        self._frozen = self._announced(stack.layout)
         self._kept: dict[tuple[int, ...], npt.NDArray[Any] | None] = {}
 
     @property
@@ -50,8 +58,18 @@ class LayerData(StackView):
         """Take over how far the stack has grown, as of `layout`. Return whether the extent has changed."""
         if not set(layout.axes) - set(self._fixed) <= set(self.axes):
             return False  # an axis joined a moment ago: the layer is made anew for it at the next update
-        old, self._frozen = self._frozen, layout
-        return (old.origin, old.shape) != (layout.origin, layout.shape)
+        old, self._frozen = self._frozen, self._announced(layout)
+        return (old.origin, old.shape) != (self._frozen.origin, self._frozen.shape)
+
+    def _announced(self, layout: Layout) -> Layout:
+        """Return a layout that reaches, where the final extent is known, from 0 to there."""
+        if not self._sizes:
+            return layout
+        known = [self._sizes.get(name, 0) for name in layout.axes]
+        origin = tuple(0 if size else low for size, low in zip(known, layout.origin, strict=True))
+        ends = (low + size for low, size in zip(layout.origin, layout.shape, strict=True))
+        shape = tuple(max(end, size) - low for end, size, low in zip(ends, known, origin, strict=True))
+        return layout._replace(origin=origin, shape=shape)
 
     def keep(self, place: tuple[int, ...]) -> None:
         """Show the plane that is at a place of the stack now, even if another comes there, until `let_go`."""
@@ -85,13 +103,14 @@ class LayerData(StackView):
     def origin(self) -> tuple[int, ...]:
         """The absolute index at which each of `axes` begins; 0 for those that the stack lacks."""
         lowest = dict(zip(self._frozen.axes, self._frozen.origin, strict=True))
-        return tuple(lowest.get(name, 0) for name in self.axes)
+        return tuple(0 if name in self._fixed else lowest.get(name, 0) for name in self.axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Extent of each of `axes`, then the plane's."""
         extent = dict(zip(self._frozen.axes, self._frozen.shape, strict=True))
-        return (*(extent.get(name, 1) for name in self.axes), *self._stack.plane_shape)
+        free = (1 if name in self._fixed else extent.get(name, 1) for name in self.axes)
+        return (*free, *self._stack.plane_shape)
 
     def place(self, where: Mapping[str, int]) -> tuple[int, ...]:
         """Return the stack's index for absolute positions along the viewer's axes."""
@@ -99,7 +118,7 @@ class LayerData(StackView):
 
     def __getitem__(self, key: Any) -> Any:
         """Return a part of the array, as numpy does; see `StackView.__getitem__`."""
-        lacking = [at for at, name in enumerate(self.axes) if name not in self._frozen.axes]
+        lacking = [at for at, name in enumerate(self.axes) if name not in self._frozen.axes or name in self._fixed]
         if not lacking:
             return super().__getitem__(key)
         key = key if isinstance(key, tuple) else (key,)

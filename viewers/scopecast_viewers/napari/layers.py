@@ -13,6 +13,7 @@ from scopecast.axes import sort_axes
 from scopecast_viewers.colors import GRAY, channel_color
 from scopecast_viewers.live import Tag
 from scopecast_viewers.napari.data import LayerData
+from scopecast_viewers.napari.tiles import Place, Tiling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,10 @@ __all__ = ["LiveLayer", "LiveLayers", "contrast_limits"]
 
 logger = logging.getLogger(__name__)
 
+#: What a new field of a channel takes over from the others.
+_KEPT = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits_range", "contrast_limits")
+#: What all fields of a channel share; the user sets it of any of them.
+_LINKED = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits", "interpolation2d")
 _LARGEST = 1e300
 _SAMPLE = 256  # pixels along an axis that the contrast is estimated from
 
@@ -102,8 +107,16 @@ def _among_sheared(shear: npt.NDArray[Any], at: list[int], ndim: int) -> npt.NDA
     return _among(matrix, at, ndim)[np.triu_indices(ndim, 1)]
 
 
+_Key = tuple[int, int, "Place"]
+
+
+def _key(stack: Stack, channel: int, place: Place) -> _Key:
+    """Return what a layer is known by."""
+    return (id(stack), channel, place)
+
+
 class LiveLayer:
-    """A layer that shows one channel of a stack.
+    """A layer that shows one channel of a stack; of stacks with positions or cameras, one of these.
 
     Attributes
     ----------
@@ -116,10 +129,11 @@ class LiveLayer:
     #: Layers of a stream lie in this order, the lowest first.
     rank: ClassVar[int] = 0
 
-    def __init__(self, stream: LiveStream, stack: Stack, channel: int, axes: tuple[str, ...]) -> None:
-        self.stream, self.stack, self.channel = stream, stack, channel
-        fixed = {"c": channel} if "c" in stack.axes else {}
-        self.data = LayerData(stack, fixed, axes)
+    def __init__(
+        self, stream: LiveStream, stack: Stack, channel: int, axes: tuple[str, ...], place: Place = ()
+    ) -> None:
+        self.stream, self.stack, self.channel, self.place = stream, stack, channel, dict(place)
+        self.data = self._make_data(axes)
         self.layer: Image = None
         self.shown: Tag | None = None
         self.painted = -1
@@ -131,12 +145,26 @@ class LiveLayer:
         self._auto: tuple[float, float] | None = None  # limits that we chose from a frame without any contrast
         self._color = ""
 
+    def _make_data(self, axes: tuple[str, ...]) -> LayerData:
+        fixed = {"c": self.channel, **self.place} if "c" in self.stack.axes else self.place
+        about = self.stream.about
+        return LayerData(self.stack, fixed, axes, dict(zip(about.axes, about.sizes, strict=True)))
+
     @property
     def name(self) -> str:
-        """What the layer is called: the channel and the run."""
+        """What the layer is called: the channel, the place, and the run."""
         title = self.stream.about.title
+        sizes = dict(zip(self.stream.about.axes, self.stream.about.sizes, strict=True))
+        label = self.stream.label
+        where = [
+            name if (name := label(axis, index)) != str(index) else f"{axis}{index}"
+            for axis, index in self.place.items()
+            if sizes.get(axis) != 1
+        ]
+        if where:
+            title = f"{' '.join(where)} · {title}"
         if "c" in self.stack.axes:
-            title = f"{self.stream.label('c', self.channel)} · {title}"
+            title = f"{label('c', self.channel)} · {title}"
         labelled = self.stream.labelled
         shapes = [s for s, c in self.stream.parts if c == self.channel and id(s) not in labelled]
         if len(shapes) > 1:
@@ -188,8 +216,11 @@ class LiveLayer:
         return (*self._corner(), y * height, x * width)
 
     def _corner(self) -> tuple[float, float]:
-        newest = self.stack.newest
-        tag = self.stack.tag(newest) if newest is not None else None
+        """Return where the frame lies that is shown; before that, the newest one."""
+        tag: object = self.shown
+        if tag is None:
+            newest = self._newest_index()
+            tag = self.stack.tag(newest) if newest is not None else None
         corner = tag.translate if isinstance(tag, Tag) else ()
         return (float(corner[0]), float(corner[1])) if len(corner) == 2 else (0.0, 0.0)
 
@@ -200,9 +231,18 @@ class LiveLayer:
         lowest = next(channel for stack, channel in self.stream.parts if stack is self.stack)
         return "translucent_no_depth" if self.channel == lowest else "additive"
 
-    def _newest_plane(self) -> npt.NDArray[Any]:
-        """Return the newest plane of this channel; zeros if it was forgotten."""
+    def _newest_index(self) -> tuple[int, ...] | None:
+        """Return where the newest frame of this layer is, as far as that is known."""
         index = self.stream.latest.get((id(self.stack), self.channel))
+        if index is None or not self.place:
+            return index
+        wanted = [(at, self.data.fixed[name]) for at, name in enumerate(self.stack.axes) if name in self.data.fixed]
+        candidates = (index, *reversed(list(self.stack.layout.planes)))
+        return next((each for each in candidates if all(each[at] == here for at, here in wanted)), None)
+
+    def _newest_plane(self) -> npt.NDArray[Any]:
+        """Return the newest plane of this layer; zeros if it was forgotten."""
+        index = self._newest_index()
         plane = None if index is None else self.stack.plane(index)
         return self.stack.zero if plane is None else plane
 
@@ -242,7 +282,7 @@ class LiveLayer:
         moved = dict(zip(before, layer.translate - np.asarray(self._translate), strict=True))
         editable = layer.editable
         shear, rotate, affine = np.asarray(layer.shear), np.asarray(layer.rotate), layer.affine.affine_matrix
-        self.data = LayerData(self.stack, {"c": self.channel} if "c" in self.stack.axes else {}, axes)
+        self.data = self._make_data(axes)
         after = (*axes, "y", "x")
         geometry = self.geometry()
         self._translate = geometry["translate"]
@@ -284,6 +324,18 @@ class LiveLayer:
         # Setting layer.data again would do all of this three times over: 13 ms instead of 6.
         self.layer.refresh(data_displayed=False, thumbnail=False, highlight=False, extent=True)
 
+    def go_along(self) -> tuple[float, float]:
+        """Move to where the frame that is shown lies. Return how far, (y, x) in the stream's unit."""
+        before = self._translate[-2:]
+        self.grow()
+        return (self._translate[-2] - before[0], self._translate[-1] - before[1])
+
+    def share(self, sibling: LiveLayer) -> None:
+        """Look as another field of the same channel does, from now on: what is set of one is set of all."""
+        for attribute in _KEPT:
+            setattr(self.layer, attribute, getattr(sibling.layer, attribute))
+        self._auto = None
+
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:
         """Return the tag of the frame at absolute positions along the viewer's axes; None where nothing has come."""
         place = self.data.place(where)
@@ -293,7 +345,7 @@ class LiveLayer:
 
     @property
     def moved(self) -> bool:
-        """Whether the newest frame lies elsewhere on the canvas than the layer."""
+        """Whether the frame that is shown lies elsewhere on the canvas than the layer."""
         return bool(self._translate != self.geometry()["translate"])
 
 
@@ -321,11 +373,13 @@ class LiveLayers:
         self.reach: dict[str, tuple[float, float]] = {}
         self.axes: tuple[str, ...] = ()
         self.units: tuple[str, ...] = ("pixel", "pixel")
-        self._layers: dict[tuple[int, int], LiveLayer] = {}
-        self._closed: set[tuple[int, int]] = set()  # layers that the user has deleted
+        self.tiling = Tiling()
+        self._layers: dict[_Key, LiveLayer] = {}
+        self._closed: set[_Key] = set()  # layers that the user has deleted
         self.incomplete = False  # more layers are to be made at the next update
-        self._failed: dict[tuple[int, int], str] = {}  # layers that napari could not make, and why
+        self._failed: dict[_Key, str] = {}  # layers that napari could not make, and why
         self.moved_on = False  # a new run lies elsewhere on the canvas than the one before it
+        self.spread = False  # a run has come to another place on the canvas
 
     def __iter__(self) -> Any:
         return iter(self._layers.values())
@@ -345,40 +399,41 @@ class LiveLayers:
         """
         streams = tuple(streams)
         self.incomplete = False
-        self._remove_gone(streams)
+        divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
+        self._remove_gone({_key(stack, channel, place) for _, stack, channel, place in divided})
         self._widen(streams)
         new: list[LiveLayer] = []
         grown = False
         layouts: dict[int, Layout] = {}  # one moment of each stack for all of its layers
-        for stream in streams:
-            for stack, channel in stream.parts:
-                key = (id(stack), channel)
-                if key in self._closed or key in self._failed:
-                    continue
-                live = self._layers.get(key)
-                if live is None:
-                    if new:
-                        self.incomplete = True
-                    elif (live := self._make(stream, stack, channel)) is not None:
-                        new.append(live)
-                    continue
-                version = stack.version
-                if live.version != version:
-                    layout = layouts.setdefault(id(stack), stack.layout)
-                    live.stale = live.data.advance(layout) or live.moved or live.stale
-                live.version = version
-                if live.stale and live.layer.visible:  # napari leaves hidden layers as they are
-                    live.grow()
-                    grown = True
+        for stream, stack, channel, place in divided:
+            key = _key(stack, channel, place)
+            if key in self._closed or key in self._failed:
+                continue
+            live = self._layers.get(key)
+            if live is None:
+                if new:
+                    self.incomplete = True
+                elif (live := self._make(stream, stack, channel, place)) is not None:
+                    new.append(live)
+                continue
+            version = stack.version
+            if live.version != version:
+                layout = layouts.setdefault(id(stack), stack.layout)
+                live.stale = live.data.advance(layout) or live.moved or live.stale
+            live.version = version
+            if live.stale and live.layer.visible:  # napari leaves hidden layers as they are
+                live.grow()
+                grown = True
+        self.tiling.forget(streams)
         if grown:
             self.stretch_sliders()
         return new
 
-    def _make(self, stream: LiveStream, stack: Stack, channel: int) -> LiveLayer | None:
+    def _make(self, stream: LiveStream, stack: Stack, channel: int, place: Place) -> LiveLayer | None:
         """Make a layer; one that napari can't make is noted, and not tried again."""
-        key = (id(stack), channel)
+        key = _key(stack, channel, place)
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
-        live = self._kind_of(stream, stack)(stream, stack, channel, self.axes)
+        live = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
         self._make_room(live)
         try:
             live.add(self.viewer, self.units)
@@ -390,8 +445,22 @@ class LiveLayers:
             return None
         if active is not None:
             self.viewer.layers.selection = selected  # the user goes on with the layer that they work on
+        if place:
+            self._join(live)
         self._layers[key] = live
         return live
+
+    def _join(self, new: LiveLayer) -> None:
+        """Let a field look as the other fields of its channel and camera do."""
+        mine = (id(new.stack), new.channel, new.place.get("cam"))
+        fields = [
+            live for live in self._layers.values() if (id(live.stack), live.channel, live.place.get("cam")) == mine
+        ]
+        if fields:
+            if not new.rank and not new.layer.rgb:  # labels have no contrast
+                new.share(fields[0])
+                self.viewer.layers.link_layers([fields[0].layer, new.layer], _LINKED)
+            self.spread = True
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -411,8 +480,7 @@ class LiveLayers:
         if ranges:
             dims.set_range(list(sliders), ranges)
 
-    def _remove_gone(self, streams: tuple[LiveStream, ...]) -> None:
-        wanted = {(id(stack), channel) for stream in streams for stack, channel in stream.parts}
+    def _remove_gone(self, wanted: set[_Key]) -> None:
         self._closed &= wanted
         self._failed = {key: why for key, why in self._failed.items() if key in wanted}
         for key, live in tuple(self._layers.items()):
@@ -426,7 +494,7 @@ class LiveLayers:
 
     def _widen(self, streams: tuple[LiveStream, ...]) -> None:
         """Take in the axes of new streams; all layers get them."""
-        axes = sort_axes([*self.axes, *(name for stream in streams for name in stream.axes if name != "c")])
+        axes = sort_axes([*self.axes, *(name for stream in streams for name in self._sliders(stream))])
         units = self._agreed_units(streams, axes)
         if units != self.units and axes == self.axes:
             for live in self._layers.values():
@@ -435,6 +503,10 @@ class LiveLayers:
         self.axes, self.units = axes, units
         for live in stale:
             live.widen(axes, units)
+
+    def _sliders(self, stream: LiveStream) -> Iterable[str]:
+        divided = {"c", *self.tiling.axes(stream)}
+        return (name for name in stream.axes if name not in divided)
 
     @staticmethod
     def _agreed_units(streams: tuple[LiveStream, ...], axes: tuple[str, ...]) -> tuple[str, ...]:

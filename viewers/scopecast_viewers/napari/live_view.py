@@ -45,6 +45,11 @@ def _steps(stream: LiveStream) -> dict[str, float]:
     return dict(zip(stream.about.axes, stream.about.steps, strict=False))
 
 
+def _look(viewer: Viewer) -> tuple[float, ...]:
+    """Return where on the canvas a viewer looks, and how closely."""
+    return (*map(float, viewer.scene.camera.center), float(viewer.scene.camera.zoom))
+
+
 class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     """Shows the streams of a receiver in a napari viewer.
 
@@ -84,6 +89,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._asked: deque[Callable[[], None]] = deque()
         self._problem = ""
         self._stopped = False
+        self._looks_at: tuple[float, ...] = ()
         self._changed = True
         self._updated_at = 0.0
         self._waiting_for_paint = False
@@ -162,6 +168,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             where = dict(zip(target.axes, newest[1], strict=False))
             moved = self.follower.go(self.layers.axes, where, _steps(target))
         volume = self._shows_volume()
+        moves: set[tuple[float, float]] = set()
         for live in self.layers:
             tag = live.tag_at(self.where(live.stream))
             if not live.layer.visible:
@@ -174,6 +181,13 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 self._waiting_for_paint = True
                 live.settle(tag is not None)
             live.shown, live.sliced = tag, live.version
+            if tag is not None and live.moved:
+                moves.add(live.go_along())
+        if len(moves) == 1:  # the picture stays in sight
+            away = (0.0, *moves.pop())
+            self.viewer.scene.camera.center = tuple(
+                np.add(self.viewer.scene.camera.center, away[-len(self.viewer.scene.camera.center) :])
+            )
         with self.follower.moving():
             if self.annotations.show(self.where, make=not new):
                 self._waiting_for_paint = True
@@ -197,17 +211,21 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         """Look at what is new on the canvas."""
         if self.layers.incomplete:
             self._changed = True
-        if not self.layers.moved_on:
+        # Another field has come into the run: look at all of them, unless the user looks at something of their own.
+        spread = self.layers.spread and self._looks_at == _look(self.viewer)
+        self.layers.spread = False
+        if not self.layers.moved_on and not spread:
             return
         self.layers.moved_on = False
         known = self.layers.units[-1] != "pixel"
         if self.status is not None:
             self.viewer.canvas.overlays.scale_bar.visible = known
-        elif len(self.viewer.layers) > len(self.layers):
+        elif len(self.viewer.layers) > len([*self.layers, *self.annotations]):
             return  # the user looks at layers of their own
         elif known:
             self.viewer.canvas.overlays.scale_bar.visible = True
         self.viewer.reset_view()
+        self._looks_at = _look(self.viewer)
 
     @property
     def followed(self) -> LiveStream | None:

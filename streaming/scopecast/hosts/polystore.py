@@ -1,0 +1,168 @@
+"""scopecast in polystore: ``import scopecast.hosts.polystore`` registers ``scopecast_napari`` and ``scopecast_fiji``.
+
+polystore's own `FileManager` then shows what it is told to save there, also from its worker processes, each of which
+streams for itself. Contracts: polystore 0.6.3, ``backend_registry.py`` (made without arguments, cleaned up by name),
+``filemanager.py`` (what a backend returns is discarded; pickled as names and connection parameters), and
+``streaming/_streaming_backend.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from polystore import StreamingBackend as PolystoreBackend
+from polystore.base import PicklableBackend
+
+from scopecast.accounting import Receipt, Stats
+from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+__all__ = ["PolystoreFiji", "PolystoreNapari", "PolystoreSink"]
+
+
+class _Tolerant(StreamingBackend):
+    """Skips, with the reason, what it cannot show: a pipeline must not end because of its live view."""
+
+    def _stream(self, data: Any, path: str, **where: Any) -> tuple[int, str]:
+        try:
+            return super()._stream(data, path, **where)
+        except Exception as error:  # noqa: BLE001 - counted, and in the receipt
+            self._failed(path, error)
+            return 0, f"{type(error).__name__}: {error}"
+
+
+class _NapariLive(_Tolerant, NapariStreamingBackend):
+    pass
+
+
+class _FijiLive(_Tolerant, FijiStreamingBackend):
+    pass
+
+
+class Parameters(dict[str, Any]):
+    """The arguments of a sink, on their way to a worker process.
+
+    A class of this module, and no mere dict: unpickling it imports the module, which registers the sinks in the worker
+    before polystore looks for them. polystore's own discovery sees its own package only.
+    """
+
+
+class PolystoreSink(PolystoreBackend, PicklableBackend):  # type: ignore[misc]  # polystore has no types
+    """Shows what polystore's `FileManager` saves to it; a subclass names the viewer.
+
+    What cannot be shown (a table, text, an unknown dtype) is skipped, logged and counted; only lists of different
+    lengths are an error. By default nothing is lost: saving waits while an attached viewer has no room.
+
+    Parameters
+    ----------
+    **arguments
+        Those of `scopecast.StreamingBackend`: `title`, `launch`, `policy`, `timeout`, `linger`, `budget`, `pattern`.
+
+    Attributes
+    ----------
+    last_receipt : Receipt or None
+        What became of the last batch, as the `FileManager` discards what a backend returns.
+    on_receipt : callable or None
+        Called with the `Receipt` of every batch, on the thread that saved it.
+
+    Examples
+    --------
+    >>> from polystore import FileManager
+    >>> sink = PolystoreNapari(launch=False)
+    >>> files = FileManager({"scopecast_napari": sink})
+    >>> files.save_batch([[[0, 1]], "a,b"], ["t0.tif", "t0.csv"], "scopecast_napari")
+    >>> print(sink.last_receipt)
+    0 sent (0 frames), 2 skipped: t0.csv (extension '.csv'), t0.tif (no viewer)
+    >>> sink.cleanup()
+    """
+
+    _live_type: ClassVar[type[StreamingBackend]]
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.last_receipt: Receipt | None = None
+        self.on_receipt: Callable[[Receipt], None] | None = None
+        self._arguments = Parameters(arguments)
+        self._live: StreamingBackend | None = None
+
+    # ---- what polystore calls ------------------------------------------------------------------------------------
+
+    def save(self, data: Any, file_path: str | os.PathLike[str], **where: Any) -> None:
+        """Show one item. See `save_batch`."""
+        self.save_batch([data], [file_path], **where)
+
+    def save_batch(self, data_list: Sequence[Any], file_paths: Sequence[str | os.PathLike[str]], **where: Any) -> None:
+        """Show what can be shown of a batch; see `scopecast.StreamingBackend.save_batch`.
+
+        Raises
+        ------
+        ValueError
+            If the lists differ in length; nothing is sent then.
+        """
+        live = self.live
+        receipt = live.save_batch(data_list, file_paths, **where)
+        if receipt.frames and _in_a_worker():
+            # Nobody tells what happens next: a pool ends its workers by a signal, which leaves no time for goodbyes.
+            live.flush()
+        self.last_receipt = receipt
+        if self.on_receipt is not None:
+            self.on_receipt(receipt)
+
+    def cleanup(self) -> None:
+        """Close the live view, once what is in flight has arrived; the next batch opens it again."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.close()
+        super().cleanup()
+
+    def get_connection_params(self) -> Parameters:
+        """Return the arguments that this was made with, for a worker process."""
+        return Parameters(self._arguments)
+
+    def set_connection_params(self, params: dict[str, Any] | None) -> None:
+        """Take the arguments of another process's sink."""
+        self.cleanup()
+        self._arguments = Parameters(params or {})
+
+    # ---- ours ----------------------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> StreamingBackend:
+        """The streaming backend underneath, made when it is first needed."""
+        if self._live is None:
+            self._live = self._live_type(**self._arguments)
+        return self._live
+
+    def stats(self) -> Stats:
+        """Return what became of every frame since the last `cleanup`."""
+        return Stats() if self._live is None else self._live.stats()
+
+
+class PolystoreNapari(PolystoreSink):
+    """Shows in napari. See `PolystoreSink`."""
+
+    _backend_type = "scopecast_napari"
+    _live_type = _NapariLive
+    VIEWER_TYPE = NapariStreamingBackend.VIEWER_TYPE
+    SHM_PREFIX = NapariStreamingBackend.SHM_PREFIX
+    SUPPORTED_EXTENSIONS = frozenset(NapariStreamingBackend.SUPPORTED_EXTENSIONS)
+
+
+class PolystoreFiji(PolystoreSink):
+    """Shows in Fiji or ImageJ. See `PolystoreSink`."""
+
+    _backend_type = "scopecast_fiji"
+    _live_type = _FijiLive
+    VIEWER_TYPE = FijiStreamingBackend.VIEWER_TYPE
+    SHM_PREFIX = FijiStreamingBackend.SHM_PREFIX
+    SUPPORTED_EXTENSIONS = frozenset(FijiStreamingBackend.SUPPORTED_EXTENSIONS)
+
+
+def _in_a_worker() -> bool:
+    """Whether this process was started by multiprocessing."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None

@@ -1,0 +1,143 @@
+"""The live view of a pymmcore-plus core: its sequences, its live mode and its snaps, as long as a block lasts."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from scopecast.backend import StreamingBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["live"]
+
+#: Seconds between two looks at the camera in live mode: about what a screen shows.
+PACE_S = 1 / 30
+
+
+@contextmanager
+def live(core: Any, viewer: str = "napari", **arguments: Any) -> Iterator[StreamingBackend]:
+    """Show all that a pymmcore-plus core acquires, while the block lasts.
+
+    Sequences (``core.run_mda``, ``core.mda.run``) get layers of their own. Live mode
+    (``startContinuousSequenceAcquisition``) is shown at the pace of a screen, and snaps when they are taken, both in
+    the layer of the preview. Nothing is ever raised into the acquisition, and it never waits for a viewer.
+
+    Parameters
+    ----------
+    core : pymmcore_plus.CMMCorePlus
+        The core.
+    viewer
+        The kind of viewer: ``"napari"``, ``"fiji"``, …
+    **arguments
+        Those of `StreamingBackend`: `title`, `launch`, `linger`, `budget`, …
+
+    Yields
+    ------
+    StreamingBackend
+        What streams; ask it for its ``stats()``.
+
+    Raises
+    ------
+    TypeError
+        If `core` has no ``mda`` and ``events``, and so is none of pymmcore-plus.
+
+    Examples
+    --------
+    ::
+
+        with scopecast.live(core):
+            core.run_mda(sequence).join()
+    """
+    for name in ("mda", "events"):
+        if not hasattr(core, name):
+            msg = f"live() takes a pymmcore_plus.CMMCorePlus, which has .{name}; {type(core).__name__} has none"
+            raise TypeError(msg)
+    with _of_kind(viewer)(**arguments) as backend:
+        preview = _Preview(core, backend)
+        links: list[tuple[Any, Callable[..., None]]] = [
+            (core.mda.events.sequenceStarted, backend.sequenceStarted),
+            (core.mda.events.frameReady, backend.frameReady),
+            (core.mda.events.sequenceFinished, backend.sequenceFinished),
+            (core.events.continuousSequenceAcquisitionStarted, preview.start),
+            (core.events.sequenceAcquisitionStopped, preview.stop),
+            (core.events.imageSnapped, preview.snapped),
+        ]
+        connected: list[tuple[Any, Callable[..., None]]] = []
+        try:
+            for signal, slot in links:
+                signal.connect(slot)
+                connected.append((signal, slot))
+            if core.isSequenceRunning() and not core.mda.is_running():
+                preview.start()  # live mode was on before
+            yield backend
+        finally:
+            for signal, slot in connected:
+                signal.disconnect(slot)
+            preview.stop()
+
+
+def _of_kind(viewer: str) -> type[StreamingBackend]:
+    """Return a backend for any kind of viewer, which is not registered."""
+
+    class Live(StreamingBackend):
+        VIEWER_TYPE = viewer
+
+    return Live
+
+
+class _Preview:
+    """Shows the newest frame of the live mode at the display's pace, on a thread of its own, and snaps.
+
+    The camera's own thread fills the core's buffer; that is only looked at, never emptied.
+    """
+
+    def __init__(self, core: Any, backend: StreamingBackend) -> None:
+        self.core, self.backend = core, backend
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, *_: object) -> None:
+        """Begin to look at the live mode."""
+        with self._lock:
+            if self._thread is None:
+                self._stopping = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._stopping,), name="scopecast-preview", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self, *_: object) -> None:
+        """Stop looking. Idempotent."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stopping.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)
+
+    def _run(self, stopping: threading.Event) -> None:
+        newest: object = None
+        while not stopping.wait(PACE_S):
+            if not self.core.isSequenceRunning():
+                return
+            newest = self.backend.attempt("the live mode", self._show_newest, newest)
+
+    def _show_newest(self, before: object) -> object:
+        if not self.core.getRemainingImageCount():
+            return before  # the camera has made none yet
+        image, tags = self.core.getLastImageAndMD()
+        number = tags.get("ImageNumber") if hasattr(tags, "get") else None
+        if number is None or number != before:
+            self.backend.frame_ready(image, None, {"pixel_size_um": self.core.getPixelSizeUm() or None})
+        return number
+
+    def snapped(self, *_: object) -> None:
+        """Show the image that was just snapped."""
+        self.backend.attempt("a snap", self._show_snap)
+
+    def _show_snap(self) -> None:
+        if not self.core.mda.is_running():  # else it is the engine's, and comes as a frame
+            self.backend.frame_ready(self.core.getImage(), None, {"pixel_size_um": self.core.getPixelSizeUm() or None})

@@ -1,0 +1,364 @@
+"""Micro-Manager's real core with its demo camera, acquiring by pymmcore-plus, seen from the viewer's side."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from receivers import Viewer, viewer_process
+from scopecast import StreamingBackend, live
+from scopecast.testing import Observer
+
+pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
+pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
+
+import mm_test_adapters
+from pymmcore_plus import CMMCorePlus
+from useq import MDAEvent, MDASequence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIDE = 64
+
+
+class Headless(StreamingBackend):
+    VIEWER_TYPE = "headless"
+    SHM_PREFIX = "hmm_"
+
+
+@pytest.fixture(scope="module")
+def microscope() -> Iterator[CMMCorePlus]:
+    # Never a global one: an event that is emitted while the interpreter ends aborts the process.
+    adapters = Path(mm_test_adapters.device_adapter_path())
+    core = CMMCorePlus()
+    core.setDeviceAdapterSearchPaths([str(adapters)])
+    core.loadSystemConfiguration(str(adapters / "MMConfig_demo.cfg"))
+    yield core
+    core.unloadAllDevices()
+    del core
+    gc.collect()
+
+
+@pytest.fixture
+def core(microscope: CMMCorePlus) -> Iterator[CMMCorePlus]:
+    microscope.setProperty("Camera", "PixelType", "16bit")
+    microscope.setProperty("Camera", "OnCameraCCDXSize", SIDE)
+    microscope.setProperty("Camera", "OnCameraCCDYSize", SIDE)
+    microscope.setExposure(1)
+    microscope.setXYPosition(0, 0)
+    microscope.waitForSystem()
+    yield microscope
+    microscope.clearROI()
+
+
+@pytest.fixture
+def observer() -> Iterator[Observer]:
+    with Observer("headless") as made:
+        yield made
+
+
+def ready(backend: StreamingBackend, observer: Observer) -> StreamingBackend:
+    """Have the observer attached, so that it sees every frame."""
+    backend.publisher.open((SIDE, SIDE), "uint16", wait=20)
+    observer.wait_for(lambda: any(row.attached for row in backend.stats()))
+    return backend
+
+
+@contextlib.contextmanager
+def all_live(core: CMMCorePlus, observer: Observer) -> Iterator[StreamingBackend]:
+    # `every`: these tests look at each frame, and a machine under load may hold the observer up.
+    with live(core, "headless", launch=False, policy="every", linger=10.0) as backend:
+        yield ready(backend, observer)
+
+
+@contextlib.contextmanager
+def as_output(core: CMMCorePlus, observer: Observer, sequences: list[Any]) -> Iterator[StreamingBackend]:
+    with Headless(launch=False, policy="every", linger=10.0) as backend:
+        ready(backend, observer)
+        for sequence in sequences:
+            core.run_mda(sequence, output=backend).join(60)
+        yield backend
+
+
+@contextlib.contextmanager
+def by_signal(core: CMMCorePlus, observer: Observer, sequences: list[Any]) -> Iterator[StreamingBackend]:
+    with Headless(launch=False, policy="every", linger=10.0) as backend:
+        ready(backend, observer)
+        core.mda.events.frameReady.connect(backend.frame_ready)
+        for sequence in sequences:
+            core.mda.run(sequence)
+        core.mda.events.frameReady.disconnect(backend.frame_ready)
+        yield backend
+
+
+@contextlib.contextmanager
+def by_live(core: CMMCorePlus, observer: Observer, sequences: list[Any]) -> Iterator[StreamingBackend]:
+    with all_live(core, observer) as backend:
+        for sequence in sequences:
+            core.mda.run(sequence)
+        yield backend
+
+
+EVERYTHING = MDASequence(
+    axis_order="tpgcz",
+    time_plan={"interval": 0, "loops": 2},
+    stage_positions=[(0, 0, 0), (1000, 500, 0)],
+    grid_plan={"rows": 1, "columns": 2, "fov_width": SIDE, "fov_height": SIDE},
+    channels=["DAPI", "FITC"],
+    z_plan={"range": 2, "step": 1},
+)
+
+
+@pytest.mark.parametrize("way", [by_live, as_output, by_signal])
+def test_every_axis_of_a_sequence_has_its_place_and_its_end(core: CMMCorePlus, observer: Observer, way: Any):
+    with way(core, observer, [EVERYTHING]) as backend:
+        assert backend.errors == 0
+        assert backend.stats().frames.published == 48
+        seen = observer.wait_for(lambda: len(observer.seen) == 48 and observer.seen)
+    stream = seen[-1].stream
+    assert stream.axes == ["p", "g", "t", "c", "z"]
+    assert stream.sizes == [2, 2, 2, 2, 3]
+    assert stream.labels == {"c": ["DAPI", "FITC"]}
+    assert (stream.scale, stream.units) == ([1.0, 1.0], "um")
+    places = [tuple(each.axes[name] for name in "pgtcz") for each in seen]
+    asked = [
+        tuple(event.channel.config if name == "c" else event.index[name] for name in "pgtcz") for event in EVERYTHING
+    ]
+    assert places == asked
+    assert len(set(places)) == 48
+
+
+def test_fields_of_a_grid_lie_beside_each_other_as_on_the_stage(core: CMMCorePlus, observer: Observer):
+    grid = {"rows": 2, "columns": 2, "fov_width": SIDE, "fov_height": SIDE, "mode": "row_wise_snake"}
+    with by_live(core, observer, [MDASequence(stage_positions=[(100, 50, 0)], grid_plan=grid)]):
+        seen = observer.wait_for(lambda: len(observer.seen) == 4 and observer.seen)
+    corners = {each.axes["g"]: each.translate for each in seen}
+    # The first row has the largest y of the stage, and lies at the top: y of the canvas points down.
+    top, left = -50 - SIDE, 100 - SIDE
+    assert corners == {
+        0: pytest.approx((top, left)),
+        1: pytest.approx((top, left + SIDE)),
+        2: pytest.approx((top + SIDE, left + SIDE)),
+        3: pytest.approx((top + SIDE, left)),
+    }
+
+
+def test_a_camera_that_is_turned_places_its_frames_by_its_affine(core: CMMCorePlus, observer: Observer):
+    config = core.getCurrentPixelSizeConfig()
+    before = core.getPixelSizeAffineByID(config)
+    core.setPixelSizeAffine(config, [0.0, -1.0, 0.0, 1.0, 0.0, 0.0])  # a step to the right moves the stage up
+    try:
+        with by_live(core, observer, [MDASequence(stage_positions=[(0, 0, 0), (0, 100, 0), (100, 0, 0)])]):
+            seen = observer.wait_for(lambda: len(observer.seen) == 3 and observer.seen)
+    finally:
+        core.setPixelSizeAffine(config, before)
+    half = SIDE / 2
+    assert [each.translate for each in seen] == [
+        pytest.approx((-half, -half)),
+        pytest.approx((-half, 100 - half)),
+        pytest.approx((-100 - half, -half)),
+    ]
+
+
+def test_frames_without_positions_are_not_placed_on_the_stage(core: CMMCorePlus, observer: Observer):
+    core.setXYPosition(300, 400)
+    core.waitForSystem()
+    with by_live(core, observer, [MDASequence(time_plan={"interval": 0, "loops": 2})]):
+        seen = observer.wait_for(lambda: len(observer.seen) == 2 and observer.seen)
+    assert [each.translate for each in seen] == [(), ()]
+
+
+def test_runs_in_a_row_and_generators_have_streams_of_their_own(core: CMMCorePlus, observer: Observer):
+    def events() -> Iterator[MDAEvent]:
+        for t in (0, 2, 5):  # gaps are normal
+            yield MDAEvent(index={"t": t})
+
+    sequence = MDASequence(time_plan={"interval": 0, "loops": 3})
+    with by_live(core, observer, [sequence, sequence, events(), events()]) as backend:
+        seen = observer.wait_for(lambda: len(observer.seen) == 12 and observer.seen)
+        observer.wait_for(lambda: len(observer.ended) == 4)
+        assert backend.errors == 0
+    streams = [each.stream.id for each in seen]
+    assert [streams.count(stream) for stream in dict.fromkeys(streams)] == [3, 3, 3, 3]
+    assert [each.axes["t"] for each in seen] == [0, 1, 2, 0, 1, 2, 0, 2, 5, 0, 2, 5]
+    assert [each.stream.sizes for each in seen[::3]] == [[3], [3], [0], [0]]
+
+
+def test_events_of_the_autofocus_make_no_frames(core: CMMCorePlus, observer: Observer):
+    sequence = MDASequence(
+        stage_positions=[(0, 0, 0), (10, 10, 0)],
+        autofocus_plan={"autofocus_motor_offset": 1.0, "axes": ("p",)},
+        time_plan={"interval": 0, "loops": 2},
+    )
+    with by_live(core, observer, [sequence]) as backend:
+        observer.wait_for(lambda: len(observer.ended) == 1)
+        assert backend.flush(10)
+        assert backend.errors == 0
+        assert backend.stats().balanced
+    assert len(observer.seen) == sum(event.action.type == "acquire_image" for event in sequence)
+
+
+def test_colour_and_another_region_of_interest_come_in_one_stream(core: CMMCorePlus, observer: Observer):
+    def events() -> Iterator[MDAEvent]:
+        yield MDAEvent(index={"t": 0})
+        core.setROI(8, 8, 32, 16)
+        yield MDAEvent(index={"t": 1})
+        core.clearROI()
+        core.setProperty("Camera", "PixelType", "32bitRGB")
+        yield MDAEvent(index={"t": 2})
+
+    with by_live(core, observer, [events()]) as backend:
+        seen = observer.wait_for(lambda: len(observer.seen) == 3 and observer.seen)
+        assert backend.errors == 0
+    assert [each.pixels.shape for each in seen] == [(SIDE, SIDE), (16, 32), (SIDE, SIDE, 3)]
+    assert len({each.stream.id for each in seen}) == 1
+
+
+def test_several_cameras_are_told_apart_by_name(core: CMMCorePlus, observer: Observer):
+    with all_live(core, observer) as backend:
+        for t in range(2):
+            for cam, name in enumerate(("Left", "Right")):
+                event = MDAEvent(index={"t": t, "cam": cam})
+                image = np.full((SIDE, SIDE), cam, "uint16")
+                core.mda.events.frameReady.emit(image, event, {"camera_device": name, "pixel_size_um": 0.5})
+        seen = observer.wait_for(lambda: len(observer.seen) == 4 and observer.seen)
+        assert backend.errors == 0
+    assert [each.axes for each in seen] == [{"cam": cam, "t": t} for t in range(2) for cam in ("Left", "Right")]
+
+
+def test_a_run_that_is_paused_goes_on_and_one_that_is_cancelled_ends_its_stream(core: CMMCorePlus, observer: Observer):
+    with all_live(core, observer) as backend:
+        thread = core.run_mda(MDASequence(time_plan={"interval": 0.02, "loops": 1000}))
+        observer.wait_for(lambda: len(observer.seen) >= 3)
+        core.mda.set_paused(True)
+        paused = len(observer.seen)
+        core.mda.set_paused(False)
+        observer.wait_for(lambda: len(observer.seen) > paused + 2)
+        core.mda.cancel()
+        thread.join(60)
+        assert not thread.is_alive()
+        observer.wait_for(lambda: len(observer.ended) == 1)
+        core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 2}))
+        observer.wait_for(lambda: len(observer.ended) == 2)
+        assert backend.flush(10)
+        assert (backend.errors, backend.stats().balanced) == (0, True)
+    assert observer.seen[0].stream.sizes == [1000]
+    assert len(observer.seen) < 1000
+
+
+# ---- live mode and snaps -----------------------------------------------------------------------------------------
+
+
+def test_live_mode_and_snaps_are_a_preview(core: CMMCorePlus, observer: Observer):
+    with all_live(core, observer) as backend:
+        core.snap()
+        observer.wait_for(lambda: len(observer.seen) == 1)
+        core.startContinuousSequenceAcquisition(0)
+        observer.wait_for(lambda: len(observer.seen) >= 5)
+        core.stopSequenceAcquisition()
+        assert backend.flush(10)
+        count = len(observer.seen)
+        core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 2}))
+        core.snap()
+        observer.wait_for(lambda: len(observer.seen) == count + 3)
+        assert backend.errors == 0
+    previews = observer.seen[:count] + observer.seen[-1:]
+    assert {each.stream.id for each in previews} == {previews[0].stream.id}
+    assert previews[0].stream.preview
+    assert (previews[0].stream.scale, previews[0].stream.units) == ([1.0, 1.0], "um")
+    assert all(each.axes == {} for each in previews)
+    assert not observer.seen[count].stream.preview
+
+
+def test_live_mode_that_runs_already_is_shown_and_left_running(core: CMMCorePlus, observer: Observer):
+    core.startContinuousSequenceAcquisition(0)
+    try:
+        with all_live(core, observer):
+            observer.wait_for(lambda: len(observer.seen) >= 3)
+        assert core.isSequenceRunning()
+    finally:
+        core.stopSequenceAcquisition()
+
+
+# ---- the acquisition comes first ---------------------------------------------------------------------------------
+
+
+def test_nothing_of_the_live_view_reaches_the_runner(core: CMMCorePlus, caplog: pytest.LogCaptureFixture):
+    came: list[int] = []
+
+    def close_it(image: Any, event: MDAEvent) -> None:
+        came.append(event.index["t"])
+        if event.index["t"] == 1:
+            backend.close()
+
+    with live(core, "headless", launch=False) as backend:
+        core.mda.events.frameReady.connect(close_it)
+        try:
+            core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 4}))
+            core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 2}))
+            core.snap()
+        finally:
+            core.mda.events.frameReady.disconnect(close_it)
+        assert came == [0, 1, 2, 3, 0, 1]
+        assert backend.errors >= 5
+    assert "ClosedError" in caplog.text
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert {record.name for record in told} == {"scopecast.backend"}
+
+
+@pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_run_goes_on_when_its_viewer_does_not(core: CMMCorePlus, end: signal.Signals):
+    came: list[int] = []
+
+    def at_the_fifth(image: Any, event: MDAEvent) -> None:
+        came.append(event.index["t"])
+        if event.index["t"] == 5:
+            os.kill(viewer.pid, end)
+
+    with viewer_process() as viewer, live(core, "headless", launch=False, linger=1.0) as backend:
+        backend.publisher.open((SIDE, SIDE), "uint16", wait=20)
+        core.mda.events.frameReady.connect(at_the_fifth)
+        try:
+            core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 100}))
+        finally:
+            core.mda.events.frameReady.disconnect(at_the_fifth)
+        stats = backend.stats()
+        assert came == list(range(100))
+        assert stats.frames.published == 100
+        assert stats.balanced
+        assert backend.errors == 0
+        if end == signal.SIGSTOP:
+            os.kill(viewer.pid, signal.SIGCONT)
+
+
+def test_afterwards_nothing_is_connected(core: CMMCorePlus, observer: Observer):
+    signals = (core.mda.events.frameReady, core.mda.events.sequenceStarted, core.events.imageSnapped)
+    before = [len(each) for each in signals]
+    with live(core, "headless", launch=False) as backend:
+        assert [len(each) for each in signals] == [count + 1 for count in before]
+    assert [len(each) for each in signals] == before
+    core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 1}))
+    assert (backend.errors, backend.stats().frames.published) == (0, 0)
+
+
+def test_what_is_no_core_is_an_error():
+    with pytest.raises(TypeError, match=r"live\(\) takes a pymmcore_plus.CMMCorePlus, which has \.mda; object has"):
+        live(object()).__enter__()
+
+
+def test_two_viewers_see_one_run(core: CMMCorePlus, observer: Observer):
+    with Viewer() as viewer, all_live(core, observer) as backend:
+        viewer.wait_for(lambda: viewer.attached)
+        core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 5}))
+        assert backend.flush(10)
+        assert viewer.streams[0].received == 5
+        assert len(observer.seen) == 5

@@ -1,0 +1,179 @@
+"""The contract suites find what is wrong with a backend, and nothing of them is imported with scopecast."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from receivers import Viewer, planes_of, stamped
+from scopecast import MemoryBackend, Publisher, StreamingBackend
+from scopecast.testing import Observer, StorageBackendContract, StreamingBackendContract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FAILED = (AssertionError, pytest.fail.Exception, Exception)
+
+
+class KeepsTheCallersArray(MemoryBackend):
+    def save(self, data: Any, file_path: Any, **options: Any) -> None:
+        self._files[str(file_path)] = data
+
+
+class KeyErrors(MemoryBackend):
+    def load(self, file_path: Any, **options: Any) -> Any:
+        return self._files[str(file_path)]
+
+
+class ForgetsTheOrder(MemoryBackend):
+    def load_batch(self, file_paths: Any, **options: Any) -> list[Any]:
+        return [self.load(path) for path in sorted(file_paths)]
+
+
+class ShortensBatches(MemoryBackend):
+    def save_batch(self, data_list: Any, file_paths: Any, **options: Any) -> None:
+        for data, path in zip(data_list, file_paths, strict=False):
+            self.save(data, path)
+
+
+class ListsNothing(MemoryBackend):
+    def list_files(self, directory: Any, **options: Any) -> list[str]:
+        return []
+
+
+STORES = {
+    KeepsTheCallersArray: "test_what_is_kept_is_not_the_callers_own",
+    KeyErrors: "test_what_is_not_there_is_a_file_not_found_error",
+    ForgetsTheOrder: "test_batches_keep_their_order",
+    ShortensBatches: "test_lists_of_different_lengths_save_nothing",
+    ListsNothing: "test_files_and_directories_are_listed",
+}
+
+
+@pytest.mark.parametrize(("backend", "test"), STORES.items(), ids=[store.__name__ for store in STORES])
+def test_a_store_with_a_mistake_fails(backend: type, test: str):
+    getattr(StorageBackendContract(), test)(MemoryBackend())
+    with pytest.raises(_FAILED):
+        getattr(StorageBackendContract(), test)(backend())
+
+
+class Live(StreamingBackend):
+    VIEWER_TYPE = "headless"
+    SHM_PREFIX = "mine_"
+
+
+class SendsEverything(Live):
+    def _filter_streamable_files(self, data_list: Any, file_paths: Any) -> Any:
+        return list(data_list), list(file_paths), []
+
+
+class ChangesPixels(Live):
+    def _stream(self, data: Any, path: str, **where: Any) -> Any:
+        return super()._stream(data + 1, path, **where)
+
+
+class LosesFrames(Live):
+    def save_batch(self, data_list: Any, file_paths: Any, **where: Any) -> Any:
+        return super().save_batch(data_list[:150], file_paths[:150])
+
+
+class RaisesAtTheAcquisition(Live):
+    def frameReady(self, image: Any, event: Any = None, metadata: Any = None) -> None:
+        self.publisher.publish(image)
+
+
+class AllocatesWhenMade(Live):
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{**arguments, "launch": False})
+        self.publisher.open((9, 9), wait=1.0)
+
+
+class ForgetsTheEnd(Live):
+    def close(self, linger: float | None = None) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        super().close()
+
+
+class OneStreamForAll(Live):
+    def sequenceStarted(self, sequence: Any, metadata: Any = None) -> None:
+        if self._run is None:
+            super().sequenceStarted(sequence, metadata)
+
+    def sequenceFinished(self, sequence: Any) -> None: ...
+
+    def _stream_of(self, *arguments: Any) -> Any:
+        return self._run
+
+
+STREAMS = {
+    SendsEverything: "test_files_that_cannot_be_shown_are_skipped",
+    ChangesPixels: "test_a_batch_arrives_as_it_is_where_its_names_say",
+    LosesFrames: "test_a_batch_loses_nothing_however_long_it_is",
+    RaisesAtTheAcquisition: "test_what_cannot_be_shown_never_ends_the_acquisition",
+    AllocatesWhenMade: "test_making_one_allocates_and_launches_nothing",
+    ForgetsTheEnd: "test_the_end_leaves_nothing_behind",
+    OneStreamForAll: "test_the_frames_of_two_runs_come_in_streams_of_their_own",
+}
+
+
+@pytest.mark.parametrize(("backend", "test"), STREAMS.items(), ids=[backend.__name__ for backend in STREAMS])
+def test_a_streaming_backend_with_a_mistake_fails(backend: type[StreamingBackend], test: str, runtime_dir: Path):
+    made: list[StreamingBackend] = []
+
+    class Contract(StreamingBackendContract):
+        backend_type = backend
+        patience = 1.0  # what is lost does not come by waiting
+
+        def make(self, **arguments: Any) -> StreamingBackend:
+            made.append(super().make(**arguments))
+            return made[-1]
+
+    method = getattr(Contract(), test)
+    with contextlib.ExitStack() as stack:
+        given: dict[str, Any] = {}
+        if "private_run_directory" in inspect.signature(method).parameters:
+            given["private_run_directory"] = runtime_dir
+        if "observer" in inspect.signature(method).parameters:
+            given["observer"] = stack.enter_context(Observer("headless"))
+        with pytest.raises(_FAILED):
+            method(**given)
+        for each in made:
+            each.__exit__()
+
+
+def test_the_observer_sees_what_a_viewer_sees():
+    with Observer("headless") as observer, Viewer() as viewer, Publisher("headless", policy="every") as publisher:
+        publisher.open((64, 48), wait=20)
+        observer.wait_for(lambda: sum(row.attached for row in publisher.stats()) == 2)
+        stream = publisher.new_stream("cells", channels=["DAPI"], scale=(0.5, 0.5), units="um")
+        for t in range(50):
+            axes = {"t": t, "c": "DAPI"}
+            publisher.publish(stamped(t), axes=axes, path=f"{t}.tif", translate=(t, 1.5), metadata={"t": t})
+        publisher.publish(stamped(9), axes={"t": 1, "c": "GFP", "z": 2})
+        publisher.end_stream(stream)
+        seen = observer.wait_for(lambda: len(observer.seen) == 51 and observer.ended and observer.seen)
+        viewer.wait_for(lambda: viewer.streams[0].received == 51)
+        planes = planes_of(viewer.streams[0])
+    assert [each.axes for each in seen[:50]] == [{"t": t, "c": "DAPI"} for t in range(50)]
+    assert seen[50].axes == {"t": 1, "c": "GFP", "z": 2}
+    assert (seen[7].path, seen[7].translate, seen[7].metadata) == ("7.tif", (7.0, 1.5), {"t": 7})
+    assert (seen[7].stream.title, seen[7].stream.scale, seen[7].kind) == ("cells", [0.5, 0.5], "image")
+    for t in range(50):
+        np.testing.assert_array_equal(seen[t].pixels, planes[t, 0, 0])
+
+
+def test_an_observer_that_waits_in_vain_says_what_it_has():
+    with Observer("headless") as observer, pytest.raises(AssertionError, match=r"not so after 0\.1 s; 0 publishers"):
+        observer.wait_for(lambda: observer.seen, timeout=0.1)
+
+
+def test_scopecast_imports_no_pytest():
+    code = "import sys, scopecast; assert 'pytest' not in sys.modules and 'scopecast.testing' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
