@@ -69,7 +69,8 @@ class Entry(msgspec.Struct, kw_only=True):
     pid, created
         Its process, and when that was started (seconds since the epoch); for information only.
     state
-        ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end.
+        ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end;
+        ``"choosing"`` is a viewer that attaches only where its user says so: nobody is to rely on it.
     endpoint
         A publisher's ZeroMQ endpoint.
     key
@@ -87,7 +88,7 @@ class Entry(msgspec.Struct, kw_only=True):
     host: str = ""
     pid: int = 0
     created: float = 0.0
-    state: Literal["starting", "ready", "leaving"] = "starting"
+    state: Literal["starting", "ready", "choosing", "leaving"] = "starting"
     endpoint: str = ""
     key: str = ""
     segments: list[str] = []

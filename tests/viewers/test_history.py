@@ -3,6 +3,7 @@ import gc
 import os
 import threading
 import time
+import weakref
 
 import numpy as np
 import psutil
@@ -467,3 +468,46 @@ def test_threads_putting_and_clearing_keep_the_counts(tmp_path):
         wait_until(lambda: scratch.used == 0)
         stats = history.stats()
         assert (stats.resident_bytes, stats.spilled_bytes) == (0, 0)
+
+
+def test_what_was_put_with_a_plane_goes_when_the_plane_is_forgotten():
+    class Note:
+        pass
+
+    with History(budget=0, scratch=None) as history:
+        stack = Stack(("t",), (4, 4), "uint16", history)
+        notes = []
+        for t in range(3):
+            note = Note()
+            notes.append(weakref.ref(note))
+            stack.put((t,), np.zeros((4, 4), "uint16"), note)
+            del note
+        gc.collect()
+        assert [note() is None for note in notes] == [True, True, False]
+        assert [stack.state((t,)) for t in range(3)] == ["forgotten", "forgotten", "here"]
+        assert stack.tag((0,)) is None
+
+
+def test_a_smaller_budget_spills_what_there_is_and_forgets_nothing(tmp_path):
+    nbytes = 32 * 32 * 2
+    with History(budget=20 * nbytes, scratch=Scratch(100 * nbytes, tmp_path)) as history:
+        stack = Stack(("t",), (32, 32), "uint16", history)
+        for t in range(20):
+            stack.put((t,), np.full((32, 32), t, "uint16"))
+        history.budget = 3 * nbytes
+        for t in range(20, 22):  # frames go on coming while the disk is busy
+            stack.put((t,), np.full((32, 32), t, "uint16"))
+        wait_until(lambda: history.stats().resident <= 3)
+        assert history.forgotten == 0
+        assert [int(stack.plane((t,))[0, 0]) for t in range(22)] == list(range(22))
+        with pytest.raises(ValueError, match="number of bytes"):
+            history.budget = -1
+
+
+def test_without_a_scratch_file_a_smaller_budget_forgets_at_once():
+    with History(budget=10 * 32, scratch=None) as history:
+        stack = Stack(("t",), (4, 4), "uint16", history)
+        for t in range(10):
+            stack.put((t,), np.zeros((4, 4), "uint16"))
+        history.budget = 4 * 32
+        assert (history.resident, history.forgotten) == (4, 6)

@@ -157,6 +157,7 @@ class History:
         self._memory_bytes = self._spilled_bytes = self._pinned_bytes = 0
         self._forgotten = self._forgotten_bytes = 0
         self._writing: Held | None = None  # in memory, and being written: forgetting it would free nothing yet
+        self._excess = 0  # bytes by which a budget that was made smaller is still exceeded: the disk is given time
         self._asked = False
         self._cleared = False
         self._complained = False
@@ -172,8 +173,25 @@ class History:
 
     @property
     def budget(self) -> int:
-        """Bytes of planes that stay in memory."""
+        """Bytes of planes that stay in memory; it may be changed at any time.
+
+        What is past a smaller one goes to the scratch file as fast as the disk takes it; without a scratch file it is
+        forgotten at once.
+        """
         return self._budget
+
+    @budget.setter
+    def budget(self, budget: int) -> None:
+        if budget < 0:
+            raise ValueError(f"budget is a number of bytes, not {budget}")
+        dropped: list[Plane] = []
+        with self._lock:
+            self._budget = budget
+            self._excess = max(0, self._memory_bytes - budget)
+            newest = next(reversed(self._memory), None)
+            if newest is not None:
+                self._keep_to_budget(newest, dropped)
+        del dropped  # outside the lock, since freeing memory takes its time
 
     @property
     def resident(self) -> int:
@@ -236,16 +254,7 @@ class History:
                 return dropped
             self._memory[held] = None
             self._memory_bytes += held.nbytes
-            spills = self._scratch is not None and not self._closed
-            ceiling = self._budget + (max(self._budget // 4, 2 * held.nbytes) if spills else 0)
-            while self._memory_bytes > ceiling:
-                # At most the third is eligible: neither the newest nor the one that the disk has.
-                oldest = next((one for one in self._memory if one is not self._writing and one is not held), None)
-                if oldest is None:
-                    break
-                self._forget(oldest, dropped)
-            if spills and self._memory_bytes > self._budget:
-                self._ask()
+            self._keep_to_budget(held, dropped)
         return dropped
 
     def read(self, held: Held) -> Plane | None:
@@ -317,6 +326,19 @@ class History:
 
     # ---- with `_lock` held
 
+    def _keep_to_budget(self, newest: Held, dropped: list[Plane]) -> None:
+        """Forget what is past the ceiling, and have written what is past the budget."""
+        spills = self._scratch is not None and not self._closed
+        ceiling = self._budget + (max(self._budget // 4, 2 * newest.nbytes) + self._excess if spills else 0)
+        while self._memory_bytes > ceiling:
+            # At most the third is eligible: neither the newest nor the one that the disk has.
+            oldest = next((one for one in self._memory if one is not self._writing and one is not newest), None)
+            if oldest is None:
+                break
+            self._forget(oldest, dropped)
+        if spills and self._memory_bytes > self._budget:
+            self._ask()
+
     def _ask(self) -> None:
         if not (self._asked or self._closed or self._thread is None):
             self._asked = True
@@ -349,6 +371,7 @@ class History:
 
     def _forget(self, held: Held, dropped: list[Plane]) -> None:
         held.lost = True
+        held.tag = None  # what is forgotten is known to have been there, and costs next to nothing from now on
         self._remove(held, dropped)
         held.share.forgotten += 1
         self._forgotten += 1
@@ -378,6 +401,7 @@ class History:
         """Write the oldest plane in memory to the scratch file; False when the budget is kept."""
         dropped: list[Plane] = []
         with self._lock:
+            self._excess = min(self._excess, max(0, self._memory_bytes - self._budget))
             if self._closed or self._memory_bytes <= self._budget or not self._memory:
                 return False
             held = self._writing = next(iter(self._memory))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveStream", "PaintLog", "Tag"]
 
-State = Literal["live", "ended", "lost", "removed"]
+State = Literal["live", "detached", "ended", "lost", "removed"]
 _RATE_WINDOW = 60
 
 
@@ -94,7 +94,8 @@ class LiveStream:
     stacks : tuple of Stack
         In order of their first frame.
     state : str
-        ``"live"``, ``"ended"`` (in good order), ``"lost"`` (its publisher died), or ``"removed"``.
+        ``"live"``, ``"detached"`` (by us), ``"ended"`` (in good order), ``"lost"`` (its publisher died), or
+        ``"removed"``.
     parts : tuple of (Stack, channel)
         The channels that each stack has, by their index on the axis ``"c"`` (0 without one), in order of their first
         frame: what a viewer with a layer per channel shows.
@@ -116,6 +117,7 @@ class LiveStream:
         self.log = log
         self.stacks: tuple[Stack, ...] = ()
         self.parts: tuple[tuple[Stack, int], ...] = ()
+        self._parts: set[tuple[int, int]] = set()  # of their ids, to look them up: the tuple grows with the channels
         self.latest: dict[tuple[int, int], tuple[int, ...]] = {}  # where the newest frame of each part is
         self.magnitudes: frozenset[int] = frozenset()  # ids of the stacks whose frames were complex
         self.sent_as: dict[int, str] = {}  # by the id of a stack: the dtype of its frames as they were published
@@ -158,7 +160,7 @@ class LiveStream:
         """Take a newer announcement: axes and labels may have joined."""
         old = self.axes
         if "c" in about.axes and "c" not in old:
-            self.parts = tuple((stack, 0) for stack in self.stacks)
+            self._set_parts(tuple((stack, 0) for stack in self.stacks))
         self.about = about
         self._axes_of_length[len(about.axes)] = tuple(about.axes)
         for position, name in enumerate(about.axes):
@@ -180,7 +182,7 @@ class LiveStream:
                 if (plane := old.plane(place)) is not None:
                     new.put(place, plane, old.tag(place))
             self.stacks = tuple(new if stack is old else stack for stack in self.stacks)
-            self.parts = tuple((new if stack is old else stack, channel) for stack, channel in self.parts)
+            self._set_parts(tuple((new if stack is old else stack, channel) for stack, channel in self.parts))
             self._by_signature = {key: new if stack is old else stack for key, stack in self._by_signature.items()}
             self.latest = {(id(new) if at == id(old) else at, c): index for (at, c), index in self.latest.items()}
             if id(old) in self.magnitudes:
@@ -221,8 +223,8 @@ class LiveStream:
         stack.put(index, plane, tag)
         part = (stack, index[self.axes.index("c")] if "c" in self.axes else 0)
         self.latest[id(stack), part[1]] = index
-        if part not in self.parts:
-            self.parts = (*self.parts, part)
+        if (id(stack), part[1]) not in self._parts:
+            self._set_parts((*self.parts, part))
         if frame.kind == "image":
             self.received += 1
             self._arrivals.append(time.monotonic())
@@ -242,6 +244,10 @@ class LiveStream:
             before = dict(zip(self.axes, self.newest[1], strict=True)) if self.newest else {}
             self.newest = (None, tuple(where.get(axis, before.get(axis, 0)) for axis in self.axes), tag)
         return True
+
+    def _set_parts(self, parts: tuple[tuple[Stack, int], ...]) -> None:
+        self.parts = parts
+        self._parts = {(id(stack), channel) for stack, channel in parts}
 
     def label(self, axis: str, index: int) -> str:
         """Return the label at an index of an axis, or the index itself."""

@@ -10,22 +10,23 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import zmq
 
 from scopecast import wire
-from scopecast.runs import RunDirectory
+from scopecast.runs import RunDirectory, new_token
 from scopecast.transport import KeyPair
 from scopecast.wakeup import WakeUp
 from scopecast_viewers.history import History
 from scopecast_viewers.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
-    from scopecast.runs import Member
+    from scopecast.runs import Entry, Member
     from scopecast_viewers.display import Display
     from scopecast_viewers.live import LiveStream
 
@@ -41,7 +42,9 @@ KEPT_SOURCES = 8
 
 
 class Receiver:
-    """Attaches a display to every publisher of its kind.
+    """Attaches a display to the publishers of its kind: to all of them, or to those that the user chooses.
+
+    It can be started and stopped as often as one likes; what it has received stays until `close`.
 
     Parameters
     ----------
@@ -60,6 +63,8 @@ class Receiver:
     ----------
     sources : tuple of Source
         The publishers that it is or was attached to.
+    publishers : tuple of scopecast.runs.Entry
+        The publishers of its kind that are alive, whether it is attached to them or not; looked for every 0.2 s.
     """
 
     def __init__(
@@ -76,49 +81,149 @@ class Receiver:
         self.history = history or History()
         self.sources: tuple[Source, ...] = ()
         self._keys = KeyPair.if_possible()
-        key = self._keys.public if self._keys else ""
-        self.member: Member = self.directory.join(
-            "receiver", display.kind, token=token, title=title or display.kind, key=key
-        )
+        self.publishers: tuple[Entry, ...] = ()
+        self.token = token or new_token()
+        self._title = title or display.kind
+        self._attach_to_new = True
+        self._chosen: set[str] = set()  # publishers that `attach` was called for
+        self._asked: deque[Callable[[], None]] = deque()
+        self.member: Member = self._join()
         self._hello = wire.Hello(
-            wire.PROTOCOL, wire.PROTOCOL, self.member.token, display.kind, os.getpid(), self.member.entry.title
+            wire.PROTOCOL, wire.PROTOCOL, self.token, display.kind, os.getpid(), self.member.entry.title
         )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._stop = WakeUp()
+        self._wake = WakeUp()
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = self._closed = False
+
+    def _join(self) -> Member:
+        key = self._keys.public if self._keys else ""
+        return self.directory.join("receiver", self.display.kind, token=self.token, title=self._title, key=key)
 
     @property
     def streams(self) -> tuple[LiveStream, ...]:
         """The streams of all sources, in the order in which they were announced."""
         return tuple(stream for source in self.sources for stream in source.streams)
 
+    @property
+    def running(self) -> bool:
+        """Whether it is started: it looks for publishers, and they find it."""
+        return self._thread is not None
+
+    @property
+    def attach_to_new(self) -> bool:
+        """Whether it attaches to every publisher that it has not known; if not, to those that `attach` names.
+
+        One that does not is no viewer that a program could rely on to show its frames: a program that starts a viewer
+        where none runs will start one.
+        """
+        return self._attach_to_new
+
+    @attach_to_new.setter
+    def attach_to_new(self, every: bool) -> None:
+        if every != self._attach_to_new:
+            self._attach_to_new = every
+            if self.running:
+                self._enter()
+                self._ask(self._scan)
+
+    def attach(self, token: str) -> None:
+        """Attach to a publisher, as soon as it can be reached; again, if it was detached. Called from any thread.
+
+        Parameters
+        ----------
+        token
+            The publisher's, as in `publishers`.
+        """
+        self._ask(lambda: self._attach(token))
+
+    def detach(self, token: str, reason: str = "its user has detached it") -> None:
+        """Say goodbye to a publisher until `attach` is called for it; its frames stay. Called from any thread.
+
+        Parameters
+        ----------
+        token
+            The publisher's.
+        reason
+            Told to the publisher.
+        """
+        self._ask(lambda: self._detach(token, reason))
+
     def start(self) -> None:
-        """Begin to attach and to receive; from now on publishers find this receiver."""
+        """Begin to attach and to receive; from now on publishers find this receiver. Idempotent.
+
+        Raises
+        ------
+        RuntimeError
+            If it is closed.
+        """
+        if self._closed:
+            raise RuntimeError(f"the {self.display.kind} receiver {self.token} is closed; make a new one")
+        if self.running:
+            return
+        if self._stopping:  # it was stopped, and has left the run directory
+            self.member, self._stopping = self._join(), False
         self._thread = threading.Thread(target=self._receive, name="scopecast-receiver", daemon=True)
         self._thread.start()
-        self.member.entry.state = "ready"
+        self._enter()
+
+    def _enter(self) -> None:
+        """Write in the run directory that we are there."""
+        self.member.entry.state = "ready" if self._attach_to_new else "choosing"
         self.member.write()
 
-    def close(self, reason: str = "the viewer was closed") -> None:
-        """Say goodbye to every publisher, end the thread, and let go of all planes. Idempotent."""
+    def stop(self, reason: str = "the viewer was closed") -> None:
+        """Say goodbye to every publisher, and leave the run directory; all frames stay. Idempotent."""
         if self._stopping:
             return
-        self._stopping = True
         if self._thread is not None:
             self.member.entry.state = "leaving"  # nobody is to wait for this viewer any more
             with suppress(OSError):
                 self.member.write()
-        self._stop.wake()
+        self._stopping = True
+        self._wake.wake()
         if self._thread is not None:
             self._thread.join(10.0)
+            self._thread = None
         for source in self.sources:
             source.leave(reason)
+        self.publishers = ()
+        self.member.close()
+
+    def close(self, reason: str = "the viewer was closed") -> None:
+        """Stop, and let go of all planes. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self.stop(reason)
+        for source in self.sources:
             source.remove()
         self._context.term()
-        self._stop.close()
+        self._wake.close()
         self.history.close()
-        self.member.close()
+
+    # ---- on the receiver's thread --------------------------------------------------------------------------------
+
+    def _ask(self, work: Callable[[], None]) -> None:
+        """Have the receiver's thread do something soon; at the next start, if it is stopped."""
+        self._asked.append(work)
+        if not self._closed:
+            self._wake.wake()
+
+    def _attach(self, token: str) -> None:
+        self._chosen.add(token)
+        for source in self.sources:
+            if source.entry.token == token:
+                source.wanted = True
+        self._scan()
+
+    def _detach(self, token: str, reason: str) -> None:
+        self._chosen.discard(token)
+        for source in self.sources:
+            if source.entry.token == token:
+                source.wanted = False
+                source.leave(reason)
+        self.display.changed()
 
     def _receive(self) -> None:
         poller = zmq.Poller()
@@ -126,15 +231,19 @@ class Receiver:
         next_scan = 0.0
         more = False
         while not self._stopping:
+            while self._asked:
+                self._asked.popleft()()
             sockets = {socket: source for source in self._open() for socket in (source.socket, source.monitor)}
             if sockets != watched:
                 poller = zmq.Poller()
-                poller.register(self._stop, zmq.POLLIN)
+                poller.register(self._wake, zmq.POLLIN)
                 for socket in sockets:
                     poller.register(socket, zmq.POLLIN)
                 watched = sockets
             wait = 0.0 if more else max(0.0, next_scan - time.monotonic())
             ready = dict(poller.poll(int(wait * 1000) + (not more)))
+            if self._wake in ready or self._wake.fileno() in ready:
+                self._wake.clear()
             more = received = False
             for source in self._open():
                 if source.socket in ready or source.monitor in ready:
@@ -152,14 +261,14 @@ class Receiver:
         try:
             if source.socket in ready:
                 more = source.drain()
-            if source.state not in ("ended", "lost") and source.monitor in ready:
+            if source.connected and source.monitor in ready:
                 source.check()
         except Exception as error:  # noqa: BLE001 - the other publishers' frames go on; counted
             source.failed("what it sent", error)
         return more
 
     def _open(self) -> list[Source]:
-        return [source for source in self.sources if source.state not in ("ended", "lost")]
+        return [source for source in self.sources if source.connected]
 
     def _scan(self) -> None:
         """Look after the sources, and attach to the publishers that are new."""
@@ -168,11 +277,23 @@ class Receiver:
                 source.check()
             except Exception as error:  # noqa: BLE001 - see _attend
                 source.failed("its connection", error)
+        entries = [] if self._gone() else self.directory.entries("publisher", self.display.kind)
+        alive = [entry for entry in entries if entry.state == "ready" and self.directory.alive(entry.token)]
+        self.publishers = tuple(alive)
+        self._return_to(alive)
+        self._greet([entry for entry in alive if self._attach_to_new or entry.token in self._chosen])
+        gone = [source for source in self.sources if source.state in ("ended", "lost")]
+        for source in gone[:-KEPT_SOURCES]:
+            source.remove()
+            self.sources = tuple(kept for kept in self.sources if kept is not source)
+        self.display.changed()
+
+    def _greet(self, entries: list[Entry]) -> None:
+        """Attach to publishers that we do not know yet."""
         # One that was lost, and lives: it was away from the run directory for too long.
         known = {source.entry.token for source in self.sources if source.state != "lost"}
-        entries = [] if self._gone() else self.directory.entries("publisher", self.display.kind)
         for entry in entries:
-            if entry.token not in known and entry.state == "ready" and self.directory.alive(entry.token):
+            if entry.token not in known:
                 try:
                     source = Source(
                         entry, self.directory, self._hello, self.display, self.history, self._context, self._keys
@@ -181,11 +302,21 @@ class Receiver:
                     logger.debug("cannot attach to %s: %s", entry.title, error)
                     continue
                 self.sources = (*self.sources, source)
-        gone = [source for source in self.sources if source.state in ("ended", "lost")]
-        for source in gone[:-KEPT_SOURCES]:
-            source.remove()
-            self.sources = tuple(kept for kept in self.sources if kept is not source)
-        self.display.changed()
+
+    def _return_to(self, alive: list[Entry]) -> None:
+        """Attach again to publishers that we had left, if that is wanted."""
+        tokens = {entry.token for entry in alive}
+        for source in self.sources:
+            if source.state != "detached":
+                continue
+            if source.entry.token not in tokens:
+                if not self.directory.alive(source.entry.token):
+                    source.end()
+            elif source.wanted:
+                try:
+                    source.attach()
+                except zmq.ZMQError as error:  # see _greet
+                    logger.debug("cannot attach to %s again: %s", source.entry.title, error)
 
     def _gone(self) -> bool:
         """Whether the run directory was removed under us; write our entry anew once it is back."""

@@ -27,7 +27,7 @@ __all__ = ["Source"]
 
 logger = logging.getLogger(__name__)
 
-State = Literal["greeting", "attached", "refused", "ended", "lost"]
+State = Literal["greeting", "attached", "refused", "detached", "ended", "lost"]
 DRAIN_LIMIT = 64
 #: How many runs of a publisher stay in the viewer.
 KEPT_STREAMS = 3
@@ -64,11 +64,16 @@ class Source:
     Attributes
     ----------
     state : str
-        ``"greeting"``, ``"attached"``, ``"refused"`` (see `problem`), ``"ended"`` or ``"lost"``.
+        ``"greeting"``, ``"attached"``, ``"refused"`` (see `problem`), ``"detached"`` (by us; see `attach`), ``"ended"``
+        or ``"lost"``.
     problem : str
-        Why frames of this publisher can't be shown, or ``""``.
+        Why frames of this publisher can't be shown, or ``""``; what was wrong with one frame is over with the next.
     delivered, rejected : int
         Frames put into a stack; frames that were overwritten before they were copied, and so never shown.
+    superseded, dropped : int
+        What the publisher says of the others, over all the times that we were attached.
+    wanted : bool
+        Whether it is to be attached again when the receiver starts again; False once the user has detached it.
     """
 
     def __init__(
@@ -87,6 +92,8 @@ class Source:
         self.streams: tuple[LiveStream, ...] = ()
         self.delivered = self.rejected = self.errors = 0
         self.superseded = self.dropped = self.published = 0
+        self.wanted = True
+        self._settled = (0, 0)  # superseded and dropped in the times before this one
         self.last_heard = time.monotonic()
         self.log = PaintLog()
         self.answers: list[tuple[int, str]] = []
@@ -97,6 +104,11 @@ class Source:
         self._broken = self._dead = self._complained = self._greeting = False
         self._next_try = self._last_asked = 0.0
         self._connect()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a socket: it is attached, or tries to be."""
+        return self.state in ("greeting", "attached", "refused")
 
     def _connect(self) -> None:
         self.state, self._broken = "greeting", False
@@ -143,7 +155,7 @@ class Source:
             except ProtocolError as error:
                 self.errors += 1
                 logger.debug("ignored a message of %s: %s", self.entry.title, error)
-            if self.state in ("ended", "lost"):
+            if not self.connected:
                 return False
         return True
 
@@ -151,12 +163,16 @@ class Source:
         if isinstance(message, wire.Frame):
             try:
                 fate = self._receive(message)
+                if fate == "delivered" and self.problem:
+                    self.problem = ""
             except Exception as error:  # noqa: BLE001 - a display's mistake; unanswered, the slot would be lost
                 self.failed("a frame", error)
                 fate = "skipped"
             self._send(wire.Ack(message.epoch, message.slot, message.generation, fate))
         elif isinstance(message, wire.Ping):
-            self.superseded, self.dropped, self.published = message.superseded, message.dropped, message.published
+            self.superseded = self._settled[0] + message.superseded
+            self.dropped = self._settled[1] + message.dropped
+            self.published = message.published
             self._send(self._pong(message.number))
         elif isinstance(message, wire.Stream):
             self._announce(message)
@@ -185,6 +201,8 @@ class Source:
         if welcome.token != self.entry.token:
             msg = f"the publisher calls itself {welcome.token}, its entry says {self.entry.token}"
             raise ProtocolError(msg)
+        if self._greeting:  # a new row in the publisher's accounts
+            self._settled = (self.superseded, self.dropped)
         self._greeting = False
         if self._reader is not None and self._reader.epoch == welcome.epoch:
             self.state = "attached"
@@ -209,6 +227,8 @@ class Source:
                 msg = f"stream {about.id} lost an axis: {stream.axes} became {about.axes}"
                 raise ProtocolError(msg)
             stream.update(about)
+            if stream.state == "detached":
+                stream.state = "live"
             return
         stream = LiveStream(self.entry.token, self.entry.title, about, self._history, self.log)
         self._by_id[about.id] = stream
@@ -303,7 +323,7 @@ class Source:
         while self.answers:
             number, error = self.answers.pop(0)
             self._send(wire.Captured(number, error[:2000]))
-        if self.state in ("ended", "lost"):
+        if not self.connected:
             return
         with suppress(zmq.ZMQError):
             while True:
@@ -314,7 +334,7 @@ class Source:
             # may keep that open for ever.
             if self.drain() or not (self._broken or self._dead):
                 self._dead = True
-            elif self.state not in ("ended", "lost"):
+            elif self.connected:
                 self._end("lost")
         elif self._broken and not self._directory.path.is_dir():
             # With the directory all locks and sockets went: there is no way back to it, and nothing tells of its life.
@@ -343,17 +363,43 @@ class Source:
         self.state = state
         for stream in self.streams:
             if stream.state == "live":
-                stream.state = "ended" if state == "ended" else "lost"
+                stream.state = "lost" if state == "lost" else "detached" if state == "detached" else "ended"
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._close_socket(_PARTING_MS if state == "ended" else 0)
+        self._close_socket(0 if state == "lost" else _PARTING_MS)
 
     def leave(self, reason: str) -> None:
-        """Say goodbye, and let go of the publisher's memory. Idempotent."""
-        if self.state not in ("ended", "lost"):
+        """Say goodbye, and let go of the publisher's memory; its frames stay. Idempotent."""
+        if self.connected:
             self._send(wire.Bye(reason))
-            self._end("ended")
+            self.problem = ""
+            self._end("detached")
+
+    def attach(self) -> None:
+        """Greet a publisher again that we have left; what it sends goes on in the same stacks.
+
+        Raises
+        ------
+        zmq.ZMQError
+            If there are no descriptors left for a socket; the source stays detached.
+        """
+        if self.state == "detached":
+            self._dead = False
+            self.last_heard = time.monotonic()
+            try:
+                self._connect()
+            except zmq.ZMQError:
+                self.state = "detached"
+                raise
+
+    def end(self) -> None:
+        """Note that a publisher that we have left is gone."""
+        if self.state == "detached":
+            self.state = "ended"
+            for stream in self.streams:
+                if stream.state == "detached":
+                    stream.state = "ended"
 
     def remove(self) -> None:
         """Let go of all planes of its streams."""

@@ -122,6 +122,11 @@ class Stack:
         return self._layout.shape + self._plane_shape
 
     @property
+    def history(self) -> History:
+        """Decides what stays in memory."""
+        return self._history
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Of the pixels, native byte order."""
         return self._dtype
@@ -266,7 +271,7 @@ class Stack:
         return "forgotten" if held.lost else "here"
 
     def tag(self, index: Sequence[int]) -> object:
-        """Return what was put with the plane at an index, even of a forgotten one.
+        """Return what was put with the plane at an index.
 
         Parameters
         ----------
@@ -276,7 +281,7 @@ class Stack:
         Returns
         -------
         object
-            The tag; None if nothing has come.
+            The tag; None if nothing has come, or it was forgotten.
         """
         held = self._layout.planes.get(tuple(index))
         return None if held is None else held.tag

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from scopecast_viewers.live import LiveStream
     from scopecast_viewers.source import Source
 
-__all__ = ["figures_of", "state_of"]
+__all__ = ["figures_of", "format_age", "state_of"]
 
 
 def state_of(stream: LiveStream) -> str:
@@ -27,7 +27,7 @@ def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
         parts.append(f"{stream.rate:.1f} frames/s")
     parts.append(f"{stream.received} frames")
     if (age := stream.age_s) is not None and state in ("live", "idle"):
-        parts.append(f"newest {_age(age)} old")
+        parts.append(f"newest {format_age(age)} old")
     if source is not None:
         parts += [f"{source.superseded} superseded", f"{source.dropped} dropped"]
     forgotten = sum(stack.forgotten for stack in stream.stacks)
@@ -36,7 +36,8 @@ def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
     return parts
 
 
-def _age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
+    """Return a time span as one reads it: ``"40 ms"``, ``"2.5 s"``, ``"3 min"``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.0f} min"

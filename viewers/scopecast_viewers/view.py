@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from scopecast_viewers.plane import Plane
     from scopecast_viewers.stack import Layout, Stack
 
 NOTHING_FIXED: Final[Mapping[str, int]] = {}
@@ -150,17 +151,21 @@ class StackView:
                 raise IndexError(f"index {chosen} is out of bounds for axis {free.index(at)} with size {size}")
 
         if math.prod(lead) == 1:
-            plane = stack.read(layout, tuple(choice[0] for choice in choices))
+            plane = self._read(layout, tuple(choice[0] for choice in choices))
             part = (stack.zero if plane is None else np.asarray(plane))[plane_key]
             part = part[(None,) * len(lead)]
             return part if part.ndim else part[()]
         several = np.zeros((*lead, *part_shape), stack.dtype)
         rows = several.reshape((math.prod(lead), *part_shape))
         for row, index in enumerate(product(*choices)):
-            plane = stack.read(layout, index)
+            plane = self._read(layout, index)
             if plane is not None:
                 rows[row] = np.asarray(plane)[plane_key]
         return several
+
+    def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
+        """Return the plane at an absolute index of the stack; None where there is none."""
+        return self._stack.read(layout, index)
 
     def __repr__(self) -> str:
         return f"StackView(shape={self.shape}, dtype={self.dtype}, fixed={self._fixed})"

@@ -70,7 +70,9 @@ def _fix(path: Path, named: str) -> str:
 
 
 def _read_only(path: Path) -> bool:
-    return sys.platform != "win32" and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    if sys.platform == "win32":
+        return False
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _fall_back(path: Path) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -225,7 +226,8 @@ class StreamingBackendContract:
         with self.make() as backend:
             self.ready(backend, observer)
             backend.save(self.frame(0), self.path(0))
-            assert hasattr(os, "fork")  # for type checkers
+            if sys.platform == "win32":  # for type checkers
+                return
             child = os.fork()
             if child == 0:  # pragma: no cover - another process
                 code = 1

@@ -548,3 +548,82 @@ def test_the_active_layer_of_the_user_stays_active(live):
         publisher.publish(stamped(0, 1, 0, SHAPE), axes={"t": 0, "c": "b"})
         live.settled(publisher)
         assert live.viewer.layers.selection.active is mine
+
+
+def test_a_channel_that_joins_late_gives_the_layer_its_name_and_colour(live):
+    with live.publisher() as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        assert (layer.name, layer.colormap.name) == ("live", "gray")
+        for c, name in enumerate(("FITC", "DAPI")):
+            publisher.publish(stamped(1, c, 0, SHAPE), axes={"t": 1, "c": name})
+            live.settled(publisher)
+        assert [each.name for each in live.viewer.layers] == ["FITC · live", "DAPI · live"]
+        assert live.viewer.layers[0] is layer
+        live.until(lambda: layer.colormap.name == "#00ff00")
+        # The lowest hides what is under it, for the sake of the light theme; the others are added to it.
+        assert [each.blending for each in live.viewer.layers] == ["translucent_no_depth", "additive"]
+
+
+def test_whatever_the_user_sets_of_a_layer_survives_an_axis_that_joins(live):
+    with live.publisher() as publisher:
+        publisher.new_stream("run", scale=(0.5, 0.5), units="um", steps={"z": 2.0})
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        layer.rotate, layer.name, layer.blending, layer.opacity = 30, "mine", "minimum", 0.5
+        layer.affine = [[1, 0, 0, 0], [0, 1, 0.1, 5], [0, 0, 1, 2], [0, 0, 0, 1]]
+        layer.shear = [0, 0, 0.2]
+        layer.translate = layer.translate + np.array([0, 7, 0])
+        layer.metadata["mine"] = 1
+        layer.bounding_box.visible = True
+        layer.editable = False
+        layer.colormap, layer.contrast_limits = "viridis", (3, 33)
+        rotate, shear, affine = layer.rotate[1:, 1:], layer.shear[-1], layer.affine.affine_matrix[1:, 1:]
+        publisher.publish(stamped(1, 0, 3, SHAPE), axes={"t": 1, "c": "DAPI", "z": 3})
+        live.settled(publisher)
+        assert list(live.viewer.layers) == [layer], "the layer itself stays, and all that refers to it"
+        assert layer.ndim == 4
+        np.testing.assert_allclose(layer.rotate[2:, 2:], rotate)
+        np.testing.assert_allclose(layer.affine.affine_matrix[2:, 2:], affine)
+        np.testing.assert_allclose(layer.shear[-1], shear)
+        np.testing.assert_allclose(layer.translate, [0, 0, 7, 0])
+        np.testing.assert_allclose(layer.scale, [1, 2, 0.5, 0.5])
+        assert (layer.name, layer.blending, layer.opacity, layer.editable) == ("mine", "minimum", 0.5, False)
+        assert layer.metadata["mine"] == 1
+        assert layer.bounding_box.visible
+        assert (layer.colormap.name, tuple(layer.contrast_limits)) == ("viridis", (3, 33))
+        assert tuple(layer.axis_labels) == ("t", "z", "y", "x")
+
+
+def test_what_is_counted_as_painted_is_what_was_on_its_way_to_the_screen(live):
+    """A frame that comes between the beginning of a paint and its end is not on the screen yet."""
+    with live.publisher() as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        live.settled(publisher)
+        live.until(lambda: sum(stream.log.painted for stream in live.receiver.streams) == 1)
+        (layer,) = live.view.layers
+        live.view._about_to_paint()
+        layer.shown = layer.shown._replace(sequence=1)
+        live.view._swapped()
+        assert layer.painted == 0
+
+
+def test_a_problem_with_one_frame_is_over_with_the_next(live, monkeypatch):
+    with live.publisher() as publisher:
+        take = live.display.take
+
+        def fail(_view, *, magnitude):
+            raise MemoryError("no memory")
+
+        monkeypatch.setattr(live.display, "take", fail)
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        assert publisher.flush(10)
+        (source,) = live.receiver.sources
+        assert "a frame could not be shown: MemoryError: no memory" in source.problem
+        monkeypatch.setattr(live.display, "take", take)
+        publisher.publish(stamped(1, 0, 0, SHAPE), axes={"t": 1})
+        assert publisher.flush(10)
+        assert source.problem == ""
+        assert source.errors == 1

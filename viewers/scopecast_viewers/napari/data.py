@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scopecast_viewers.moment import Moment
 from scopecast_viewers.view import NOTHING_FIXED, StackView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scopecast_viewers.plane import Plane
     from scopecast_viewers.stack import Layout, Stack
 
 __all__ = ["LayerData"]
@@ -44,6 +46,7 @@ class LayerData(StackView):
         self.axes = axes
         self._sizes = {name: size for name, size in sizes.items() if 0 < size <= _LARGEST_SIZE}
         self._frozen = self._announced(stack.layout)
+        self._kept: dict[tuple[int, ...], Plane | None] = {}
 
     @property
     def layout(self) -> Layout:
@@ -66,6 +69,27 @@ class LayerData(StackView):
         ends = (low + size for low, size in zip(layout.origin, layout.shape, strict=True))
         shape = tuple(max(end, size) - low for end, size, low in zip(ends, known, origin, strict=True))
         return layout._replace(origin=origin, shape=shape)
+
+    def keep(self, place: tuple[int, ...]) -> None:
+        """Show the plane that is at a place of the stack now, even if another comes there, until `let_go`."""
+        self._kept[place] = super()._read(self._frozen, place)
+
+    def let_go(self) -> None:
+        """Show what the stack has again, everywhere."""
+        self._kept = {}
+
+    @property
+    def kept(self) -> dict[tuple[int, ...], Plane | None]:
+        """The planes that `keep` was called for, by place."""
+        return dict(self._kept)
+
+    def moment(self) -> Moment:
+        """Return what it shows now, to be copied; its axes are those of the stack, without what is fixed."""
+        stack = self._stack
+        return Moment(self._frozen, self._fixed, self._kept, stack.plane_shape, stack.dtype, stack.history)
+
+    def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
+        return self._kept[index] if index in self._kept else super()._read(layout, index)
 
     def contains(self, place: tuple[int, ...]) -> bool:
         """Whether a place of the stack lies within the extent as of the last `advance`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
 
     from scopecast_viewers.napari.live_view import LiveView
     from scopecast_viewers.process import Receiver
@@ -44,16 +46,23 @@ class NapariDisplay(Display):
         view = self.show_in(viewer, receiver)
         with view.follower.moving():
             _warm_up(viewer)
+        # What there is by now stays for good. Without this the garbage collector looks through all of it every now and
+        # then, and whenever napari removes a layer: 150 ms in which nothing is shown.
+        gc.collect()
+        gc.freeze()
         receiver.start()
         if not self._quitting:
             napari.run()
         self.close()
 
-    def show_in(self, viewer: Viewer, receiver: Receiver) -> LiveView:
-        """Show the streams of `receiver` in a viewer that is open already."""
+    def show_in(self, viewer: Viewer, receiver: Receiver, window: QWidget | None = None) -> LiveView:
+        """Show the streams of `receiver` in a viewer that is open already; with `window`, one of the user's own.
+
+        See `LiveView`.
+        """
         from scopecast_viewers.napari.live_view import LiveView
 
-        self._view = LiveView(viewer, receiver)
+        self._view = LiveView(viewer, receiver, window)
         return self._view
 
     def quit(self) -> None:

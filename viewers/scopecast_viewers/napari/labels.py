@@ -23,10 +23,6 @@ def layer_class(stream: LiveStream, stack: Stack) -> type[LiveLayer]:
 class LiveLabels(LiveLayer):
     """A layer that shows labels: their place, growth and sliders are those of images; contrast they have none."""
 
-    kept: ClassVar[tuple[str, ...]] = (
-        *("opacity", "blending", "visible", "colormap", "contour", "selected_label", "show_selected_label"),
-        "rendering",
-    )
     rank: ClassVar[int] = 1
 
     @property

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from scopecast_viewers.napari.annotations import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
 
-    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.live import LiveStream, Tag
     from scopecast_viewers.napari.annotations import LiveAnnotation
     from scopecast_viewers.napari.layers import LiveLayer
     from scopecast_viewers.process import Receiver
@@ -59,37 +61,59 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         The napari viewer.
     receiver
         Where the streams come from.
+    window
+        The main window, where that is the user's own and something else tells the status. Without it, the viewer's
+        window is taken to be made for the streams: it gets a status line, and looks at each new run.
+
+    Attributes
+    ----------
+    following_changed : Signal
+        The sliders follow from now on, or do not any more.
     """
 
-    def __init__(self, viewer: Viewer, receiver: Receiver) -> None:
-        super().__init__()
+    following_changed = Signal(bool)
+
+    def __init__(self, viewer: Viewer, receiver: Receiver, window: QWidget | None = None) -> None:
+        super().__init__(window)
         self.viewer, self.receiver = viewer, receiver
         self.layers = LiveLayers(viewer, layer_class)
         self.annotations = LiveAnnotations(viewer, self.layers)
         self.follower = Follower(viewer, self._show_following)
-        self.status = StatusLine()
-        self.status.follow_clicked.connect(self.set_following)
-        self.status.destroyed.connect(self._gone)
-        viewer.canvas.overlays.scale_bar.visible = False
-        self.dock = viewer.window.add_dock_widget(
-            self.status, area="bottom", name="scopecast live", add_vertical_stretch=False
-        )
+        self.status: StatusLine | None = None
+        self._paused = False
+        if window is None:
+            window = self._add_status_line()
+        self.window = window
         self.updates_ms: deque[float] = deque(maxlen=4096)
         self.paints_ms: deque[float] = deque(maxlen=4096)
         self._asked: deque[Callable[[], None]] = deque()
         self._problem = ""
+        self._stopped = False
         self._looks_at: tuple[float, ...] = ()
         self._changed = True
         self._updated_at = 0.0
         self._waiting_for_paint = False
-        self._painting: list[LiveLayer | LiveAnnotation] | None = None
+        self._painting: list[tuple[LiveLayer | LiveAnnotation, Tag | None]] | None = None
         self._status_at = 0.0
-        self._canvas = CanvasWatch(viewer, self.status.window(), self._about_to_paint, self._swapped)
+        self._canvas = CanvasWatch(viewer, window, self._about_to_paint, self._swapped)
         for event in (viewer.dims.events.point, viewer.dims.events.ndisplay, viewer.dims.events.order):
             event.connect(self._look_again)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
+
+    def _add_status_line(self) -> QWidget:
+        """Dock a status line, and return the window that it is in."""
+        self.status = StatusLine()
+        self.status.follow_clicked.connect(self.set_following)
+        self.status.destroyed.connect(self._gone)
+        self.viewer.canvas.overlays.scale_bar.visible = False
+        self.dock = self.viewer.window.add_dock_widget(
+            self.status, area="bottom", name="scopecast live", add_vertical_stretch=False
+        )
+        window = self.status.window()
+        self.setParent(window)
+        return window
 
     # ---- from the receiver's thread ------------------------------------------------------------------------------
 
@@ -109,7 +133,10 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             if not self._timer.isActive():  # what was asked for was to close
                 return
         now = time.monotonic()
-        if self._changed and (not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S):
+        if not self.window.isVisible():
+            return  # it is being closed, or there is nobody to see it
+        due = not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S
+        if self._changed and due and not self._paused:
             self._changed = False
             began = time.perf_counter_ns()
             try:
@@ -190,9 +217,15 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if not self.layers.moved_on and not spread:
             return
         self.layers.moved_on = False
+        known = self.layers.units[-1] != "pixel"
+        if self.status is not None:
+            self.viewer.canvas.overlays.scale_bar.visible = known
+        elif len(self.viewer.layers) > len([*self.layers, *self.annotations]):
+            return  # the user looks at layers of their own
+        elif known:
+            self.viewer.canvas.overlays.scale_bar.visible = True
         self.viewer.reset_view()
         self._looks_at = _look(self.viewer)
-        self.viewer.canvas.overlays.scale_bar.visible = self.layers.units[-1] != "pixel"
 
     @property
     def followed(self) -> LiveStream | None:
@@ -222,25 +255,59 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._changed = True
 
     def _show_following(self) -> None:
-        self.status.follow.setChecked(self.follower.following)
+        if self.status is not None:
+            self.status.follow.setChecked(self.follower.following)
+        self.following_changed.emit(self.follower.following)
 
-    def _write_status(self) -> None:
+    @property
+    def paused(self) -> bool:
+        """Whether the picture stays as it is, while frames go on into the stacks.
+
+        The sliders can be moved meanwhile, among the frames that had come. At the end the newest is shown.
+        """
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        if paused == self._paused:
+            return
+        self._paused = paused
+        for live in self.layers:
+            if paused:
+                # A preview's next frame takes the place of this one, and napari may slice again at any time.
+                live.data.keep(live.data.place(self.where(live.stream)))
+            else:
+                live.data.let_go()
+                live.shown = None
+        if not paused:
+            self.set_following(True)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What could not be shown, and why."""
+        return (*self.layers.problems, *self.annotations.problems, *((self._problem,) if self._problem else ()))
+
+    def hint(self) -> str:
+        """Return what is special about the place where the sliders are, such as ``"no frame here yet"``; or ``""``."""
         stream = self.followed
-        hint = ""
         if stream is not None and (mine := [live for live in self.layers if live.stream is stream]):
             where = self.where(stream)
             states = {live.stack.state(live.data.place(where)) for live in mine}
             if states == {"missing"}:
-                hint = "no frame here yet"
-            elif states == {"forgotten"}:
-                hint = "the frame here is forgotten"
-        problems = (*self.layers.problems, *self.annotations.problems, *((self._problem,) if self._problem else ()))
-        self.status.show_status(stream, self.receiver.sources, "; ".join((hint, *problems)) if problems else hint)
+                return "no frame here yet"
+            if states == {"forgotten"}:
+                return "the frame here is forgotten"
+        return ""
+
+    def _write_status(self) -> None:
+        if self.status is not None:
+            hint = "; ".join(part for part in (self.hint(), *self.problems) if part)
+            self.status.show_status(self.followed, self.receiver.sources, hint)
 
     # ---- painting ------------------------------------------------------------------------------------------------
 
     def _about_to_paint(self) -> None:
-        self._painting = [live for live in (*self.layers, *self.annotations) if live.layer.visible]
+        self._painting = [(live, live.shown) for live in (*self.layers, *self.annotations) if live.layer.visible]
 
     def _swapped(self) -> None:
         """Count what has come onto the screen."""
@@ -250,8 +317,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if self._waiting_for_paint:
             self._waiting_for_paint = False
             self.paints_ms.append((time.monotonic() - self._updated_at) * 1e3)
-        for live in painted:
-            tag = live.shown
+        for live, tag in painted:
             if tag is not None and tag.sequence > live.painted:
                 live.stream.log.paint([tag], first=live.painted < 0)
                 live.painted = tag.sequence
@@ -290,14 +356,17 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _gone(self) -> None:
         """Stop because the window is gone."""
-        self._timer.stop()
+        with suppress(RuntimeError):  # and this with it, if it was the window's child
+            self._timer.stop()
 
     def stop(self) -> None:
         """Show nothing new any more; the layers stay. Idempotent."""
-        if self._timer.isActive():
-            self._timer.stop()
-            self.follower.disconnect()
-            dims = self.viewer.dims
-            for event in (dims.events.point, dims.events.ndisplay, dims.events.order):
-                event.disconnect(self._look_again)
-            self._canvas.stop()
+        if self._stopped:
+            return
+        self._stopped = True
+        self._gone()
+        self.follower.disconnect()
+        dims = self.viewer.dims
+        for event in (dims.events.point, dims.events.ndisplay, dims.events.order):
+            event.disconnect(self._look_again)
+        self._canvas.stop()

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from scopecast_viewers.live import LiveStream
     from scopecast_viewers.source import Source
 
-__all__ = ["StatusLine"]
+__all__ = ["DOTS", "StatusLine"]
 
-_DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c5c"}
+DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c5c"}
 
 
 class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
@@ -75,11 +75,11 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
     if hint:
         parts.append(f"<i>{hint}</i>")
     parts += [
-        f"<span style='color:{_DOTS['lost']}'>{_plain(known.entry.title)}: {_plain(known.problem)}</span>"
+        f"<span style='color:{DOTS['lost']}'>{_plain(known.entry.title)}: {_plain(known.problem)}</span>"
         for known in sources
         if known.problem
     ]
-    dot = f"<span style='color:{_DOTS.get(state, _DOTS['ended'])}'>●</span>"
+    dot = f"<span style='color:{DOTS.get(state, DOTS['ended'])}'>●</span>"
     return "&nbsp;&nbsp;·&nbsp;&nbsp;".join([f"{dot}&nbsp;{text}", *parts])
 
 

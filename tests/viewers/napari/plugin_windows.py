@@ -1,0 +1,143 @@
+"""What `test_plugin_windows` runs, each in a pytest of its own: napari windows with the plugin's panel.
+
+A window that closes deletes what it has in OpenGL in whichever window's context is current then: with another window
+in the same process that ends in a segmentation fault now and then (see docs/decisions/0006).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+
+from napari.utils._proxies import PublicOnlyProxy
+from qtpy.QtWidgets import QLabel
+
+from napari_panel import Opened, rows_of
+from receivers import check_stamp, stamped
+from scopecast.runs import RunDirectory
+from scopecast_viewers.napari import session as session_module
+from scopecast_viewers.napari.panel import LiveStreams
+
+SHAPE = (64, 48)
+
+
+def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(make_napari_viewer, qtbot, caplog):
+    viewer = make_napari_viewer(show=True)
+    opened = Opened(viewer, qtbot)
+    interval = sys.getswitchinterval()
+    with opened.publisher() as publisher, caplog.at_level("INFO", "scopecast"):
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        opened.shown(publisher)
+        for turn, close in enumerate(
+            (
+                lambda: opened.click(opened.dock.title.hide_button),  # the eye
+                lambda: opened.dock.destroyOnClose(),  # the cross
+            )
+        ):
+            caplog.clear()
+            session = opened.panel.session
+            close()
+            opened.until(lambda: not rows_of(publisher))
+            left = [record for record in caplog.records if "has left" in record.message]
+            assert [record.levelname for record in left] == ["INFO"]
+            assert session_module.CLOSED in left[0].message
+            assert RunDirectory().entries("receiver") == []
+            assert check_stamp(opened.pixels("live")) == (turn, 0, 0)
+            viewer.layers["live"].refresh()  # from the stack, not only from the canvas
+            assert check_stamp(opened.pixels("live")) == (turn, 0, 0)
+            assert sys.getswitchinterval() > interval
+
+            opened.dock, opened.panel = viewer.window.add_plugin_dock_widget("scopecast", "Live streams")
+            opened.dock.show()
+            opened.until(lambda: rows_of(publisher))
+            assert opened.panel.session is session, "one session for a window, however often its panel is opened"
+            publisher.publish(stamped(turn + 1, 0, 0, SHAPE), axes={"t": turn + 1})
+            opened.shown(publisher)
+            assert check_stamp(opened.pixels("live")) == (turn + 1, 0, 0)
+            assert len(viewer.layers) == 1
+
+        # Behind another panel's tab it is not closed.
+        other = viewer.window.add_dock_widget(QLabel("another"), name="another", area="right", tabify=True)
+        other.raise_()
+        opened.until(lambda: not opened.panel.visibleRegion().isEmpty() or other.isVisible())
+        assert opened.panel.session.receiver.running
+        assert rows_of(publisher)
+        # And napari itself is closed while frames come.
+        ended = threading.Event()
+
+        def feed():
+            for t in itertools.count(3):
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t}, policy="latest")
+                if ended.wait(0.005):
+                    return
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            opened.until(lambda: viewer.layers["live"].data.shape[0] > 10)
+            caplog.clear()
+            session = opened.panel.session
+            receiver = session.receiver
+            del session
+            viewer.close()
+            opened.until(lambda: not rows_of(publisher))
+            assert feeder.is_alive()
+        finally:
+            ended.set()
+            feeder.join()
+        left = [record for record in caplog.records if "has left" in record.message]
+        assert [(record.levelname, record.message.rpartition(": ")[2]) for record in left] == [
+            ("INFO", "napari was closed")
+        ]
+        assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+        assert not receiver.running
+        assert publisher.stats().balanced
+
+
+def test_the_sample_opens_the_panel_and_streams_until_napari_ends(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    viewer.open_sample("scopecast", "simulated")
+    panel = viewer.window.dock_widgets["Live streams (scopecast)"]
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=60_000)
+    (entry,) = RunDirectory().living("publisher")
+    assert (entry.title, entry.host) == ("Simulated cells", "scopecast simulation")
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["simulated field of view", "DAPI · cells", "FITC · cells"]
+    qtbot.waitUntil(lambda: viewer.dims.point[0] >= 3, timeout=20_000)
+    assert panel.session.view.follower.following
+    assert not panel.session.view.problems
+    assert [str(unit) for unit in viewer.layers[1].units] == ["pixel", "micrometer", "micrometer"]
+    viewer.close()
+    qtbot.waitUntil(lambda: not RunDirectory().living("publisher"), timeout=20_000)
+
+
+def test_the_panel_works_behind_the_proxy_that_napari_passes(make_napari_viewer, qtbot, monkeypatch):
+    passed = []
+    init = LiveStreams.__init__
+
+    def spy(self, napari_viewer):
+        passed.append(napari_viewer)
+        init(self, napari_viewer)
+
+    monkeypatch.setattr(LiveStreams, "__init__", spy)
+    viewer = make_napari_viewer(show=True)
+    opened = Opened(viewer, qtbot)
+    (proxy,) = passed
+    assert isinstance(proxy, PublicOnlyProxy)
+    assert proxy.__wrapped__ is viewer
+    with opened.publisher() as publisher:
+        for t in range(3):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        opened.shown(publisher)
+        assert check_stamp(opened.pixels("live")) == (2, 0, 0)
+        # What the panel does with layers that are told apart by identity, and with the theme.
+        viewer.layers.selection = {viewer.layers["live"]}
+        opened.panel.refresh()
+        opened.click(opened.panel.snapshot)
+        opened.until(lambda: "live (snapshot)" in viewer.layers)
+        viewer.theme = "light"
+        opened.click(opened.panel.pause)
+        opened.click(opened.panel.pause)
+        assert opened.view.follower.following
+        assert not opened.view.problems

@@ -1,0 +1,246 @@
+"""The plugin in the user's own napari: what its panel lists, what its buttons do, and what stays when it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+from qtpy.QtWidgets import QMessageBox
+
+from napari_panel import Opened, rows_of, words
+from receivers import check_stamp, stamped
+from scopecast import wire
+from scopecast.runs import RunDirectory
+from scopecast_viewers.napari import snapshot as snapshot_module
+
+SHAPE = (64, 48)
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def opened(window, qtbot):
+    made = Opened(window, qtbot)
+    yield made
+    made.end()
+
+
+def test_the_manifest_is_valid_and_names_what_the_distribution_has():
+    manifest = PluginManifest.from_distribution("scopecast")
+    manifest.validate_imports()
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Live streams"]
+    assert [sample.display_name for sample in manifest.contributions.sample_data] == ["Simulated live stream"]
+
+
+def test_streams_are_listed_by_name_attached_and_detached_one_by_one(opened):
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(opened.publisher(host="rig 2"))
+        opened.until_row("cells", "waiting for frames")
+        two = stack.enter_context(opened.publisher())
+        opened.until_row("cells (2)", "waiting for frames")
+        assert "rig 2" in words(opened.row("cells"))
+        for t in range(5):
+            one.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        opened.shown(one)
+        opened.until_row("cells", "5 delivered · 0 superseded · 0 dropped")
+        opened.until_row("cells", "old")
+        assert check_stamp(opened.pixels("live")) == (4, 0, 0)
+
+        # Detached: the layer stays, the other stream goes on.
+        opened.click(opened.row("cells").button)
+        opened.until_row("cells", "not attached")
+        assert not rows_of(one)
+        assert rows_of(two)
+        assert opened.row("cells").button.text() == "Attach"
+        assert check_stamp(opened.pixels("live")) == (4, 0, 0)
+        opened.click(opened.row("cells").button)
+        opened.until(lambda: rows_of(one))
+        one.publish(stamped(5, 0, 0, SHAPE), axes={"t": 5})
+        opened.shown(one)
+        assert check_stamp(opened.pixels("live")) == (5, 0, 0)
+        assert len(opened.viewer.layers) == 1
+
+        # A third that comes when new ones are not to be attached is listed all the same.
+        opened.panel.attach_to_new.setChecked(False)
+        with opened.publisher("third", attached=False) as third:
+            opened.until_row("third", "not attached")
+            assert not rows_of(third)
+            opened.click(opened.row("third").button)
+            opened.until(lambda: rows_of(third))
+        opened.until_row("third", "ended")
+        assert not opened.row("third").button.isVisible()
+
+
+def test_a_producer_that_is_killed_stays_listed_with_its_last_frames(opened):
+    producer = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, numpy as np\n"
+            "from scopecast import Publisher\n"
+            "p = Publisher('napari', policy='every', title='doomed', budget=8 * 2**20)\n"
+            "p.open((64, 48), wait=10.0)\n"
+            "for line in sys.stdin:\n"
+            "    p.publish(np.full((64, 48), int(line), 'uint16'), axes={'t': int(line)}); p.flush()\n",
+        ],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        opened.until_row("doomed", "waiting for frames")
+        for t in range(3):
+            producer.stdin.write(f"{t}\n")
+        producer.stdin.flush()
+        opened.until_row("doomed", "3 delivered")
+        opened.until(lambda: opened.viewer.layers and opened.viewer.layers[0].data.shape[0] == 3)
+        os.kill(producer.pid, signal.SIGKILL)
+        producer.wait(10)
+        opened.until_row("doomed", "source lost")
+        assert not opened.row("doomed").button.isVisible()
+        layer = opened.viewer.layers[0]
+        np.testing.assert_array_equal(np.asarray(layer.data)[:, 0, 0], [0, 1, 2])
+    finally:
+        producer.kill()
+        producer.communicate()
+    assert len(RunDirectory().clean().segments) == 1
+
+
+def test_a_refusal_is_told_in_words(opened):
+    hello = opened.receiver._hello
+    opened.receiver._hello = wire.Hello(7, 9, hello.token, hello.kind, hello.pid, hello.title)
+    with opened.publisher("newer", attached=False):
+        opened.until_row("newer", "update scopecast in the acquisition")
+        assert "refused" in words(opened.row("newer"))
+
+
+def test_paused_the_picture_stays_and_frames_go_on_into_the_stack(opened):
+    # The sliders follow the stream that came last.
+    with opened.publisher("preview") as preview, opened.publisher("series") as series:
+        preview.new_stream("preview")
+        preview.publish(stamped(50, 0, 0, SHAPE))
+        opened.shown(preview)
+        series.new_stream("series")
+        for t in range(3):
+            series.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        opened.shown(series)
+        opened.until(lambda: opened.viewer.dims.point[0] == 2)
+        opened.click(opened.panel.pause)
+        assert opened.panel.pause.text() == "Resume"
+        for t in range(3, 6):
+            series.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            preview.publish(stamped(50 + t, 0, 0, SHAPE))
+        assert series.flush(10)
+        assert preview.flush(10)
+        # Whatever makes napari slice anew: the user refreshes a layer, or moves a slider back and forth.
+        opened.viewer.layers["series"].refresh()
+        assert check_stamp(opened.pixels("series")) == (2, 0, 0)
+        opened.viewer.dims.set_point(0, 0)
+        assert check_stamp(opened.pixels("preview")) == (50, 0, 0), "a preview is at the beginning of all axes"
+        opened.viewer.dims.set_point(0, 2)
+        assert check_stamp(opened.pixels("series")) == (2, 0, 0)
+        assert opened.viewer.layers["series"].data.shape[0] == 3
+        assert {stream.received for stream in opened.receiver.streams} == {6, 4}
+        opened.click(opened.panel.pause)
+        opened.until(lambda: opened.viewer.dims.point[0] == 5)
+        opened.shown(series)
+        assert check_stamp(opened.pixels("series")) == (5, 0, 0)
+        assert opened.panel.follow.isChecked()
+        opened.viewer.dims.set_point(0, 0)
+        assert not opened.panel.follow.isChecked()
+        assert check_stamp(opened.pixels("preview")) == (55, 0, 0)
+
+
+def test_a_snapshot_is_an_exact_copy_that_no_frame_touches(opened, monkeypatch):
+    with opened.publisher() as publisher:
+        publisher.new_stream("run", scale=(0.5, 0.5), units="um", steps={"z": 2.0})
+        came = [(3, 0, 1), (3, 1, 1), (5, 0, 2), (4, 1, 1)]
+        for t, c, z in came:
+            publisher.publish(stamped(t, c, z, SHAPE), axes={"t": t, "c": f"ch{c}", "z": z})
+        opened.shown(publisher)
+        live = opened.viewer.layers["ch0 · run"]
+        live.colormap, live.contrast_limits, live.gamma, live.rotate = "viridis", (5, 500), 0.8, 10
+        opened.viewer.layers.selection = {live}
+        expected = np.asarray(live.data).copy()
+        assert expected.shape == (3, 2, *SHAPE)
+        opened.panel.refresh()
+        opened.click(opened.panel.snapshot)
+        opened.until(lambda: "ch0 · run (snapshot)" in opened.viewer.layers)
+        copy = opened.viewer.layers["ch0 · run (snapshot)"]
+        assert opened.viewer.layers.selection.active is live
+        assert isinstance(copy.data, np.ndarray)
+        assert copy.data.dtype == np.uint16
+        for attribute in ("scale", "translate", "rotate", "contrast_limits", "contrast_limits_range", "gamma"):
+            np.testing.assert_array_equal(getattr(copy, attribute), getattr(live, attribute), err_msg=attribute)
+        assert copy.colormap.name == "viridis"
+        assert copy.units == live.units
+        assert copy.axis_labels == live.axis_labels
+        for t, z in itertools.product(range(3, 6), (1, 2)):
+            publisher.publish(stamped(t, 9, z, SHAPE), axes={"t": t, "c": "ch0", "z": z})
+        opened.shown(publisher)
+        np.testing.assert_array_equal(copy.data, expected)
+        assert {check_stamp(plane) for plane in copy.data.reshape(-1, *SHAPE) if plane.any()} == {(3, 0, 1), (5, 0, 2)}
+        assert len(opened.viewer.layers) == 3, "the other channel was not selected"
+
+        # A big one is asked for first, with its size.
+        monkeypatch.setattr(snapshot_module, "ASK_FROM", 10)
+        asked = []
+
+        def answer(_parent, _title, text):
+            asked.append(text)
+            return QMessageBox.StandardButton.No
+
+        monkeypatch.setattr(QMessageBox, "question", answer)
+        opened.until(lambda: not opened.panel._workers)
+        opened.panel.take_snapshot()
+        assert len(asked) == 1
+        assert "The copy takes 0.0 MiB of memory" in asked[0]
+        assert len(opened.viewer.layers) == 3
+
+
+def test_a_snapshot_while_frames_come_is_of_one_moment(opened):
+    with opened.publisher(policy="latest") as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        opened.shown(publisher)
+        ended = threading.Event()
+
+        def feed():
+            for number in itertools.count(1):
+                publisher.publish(stamped(number, 0, 0, SHAPE), axes={"t": number % 40})
+                if ended.wait(0.002):
+                    return
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            opened.until(lambda: opened.viewer.layers[0].data.shape[0] == 40)
+            opened.panel.take_snapshot()
+            opened.until(lambda: len(opened.viewer.layers) == 2)
+        finally:
+            ended.set()
+            feeder.join()
+        stamps = [check_stamp(plane)[0] for plane in opened.viewer.layers[1].data]
+        assert all(number % 40 == t for t, number in enumerate(stamps) if number)
+        assert max(stamps) - min(number for number in stamps if number) < 80, "planes of different rounds"
+
+
+def test_the_budget_is_changed_while_frames_are_there(opened):
+    with opened.publisher() as publisher:
+        for t in range(20):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        opened.shown(publisher)
+        history = opened.receiver.history
+        assert opened.panel.budget.value() * 2**30 == pytest.approx(history.budget, abs=2**30 / 100)
+        opened.panel.budget.setValue(0.0)
+        assert history.budget == 0
+        opened.until(lambda: history.stats().resident_bytes <= 2 * 64 * 48 * 2)
+        opened.view.set_following(False)
+        for t in range(20):  # on the disk
+            opened.viewer.dims.set_point(0, t)
+            assert check_stamp(opened.pixels("live")) == (t, 0, 0)

@@ -1,0 +1,123 @@
+"""What a user is told of the publishers of this machine: those that are alive, and those whose frames are shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+from scopecast.runs import display_names
+
+if TYPE_CHECKING:
+    from scopecast.runs import Entry
+    from scopecast_viewers.process import Receiver
+    from scopecast_viewers.source import Source
+
+__all__ = ["Listed", "Listing"]
+
+
+class Listed(NamedTuple):
+    """A publisher, as it is listed.
+
+    Attributes
+    ----------
+    token
+        Names it.
+    name
+        What it calls itself, with a number where another is called the same.
+    host, kind, pid
+        The software that it runs in, the kind of viewer that it publishes for, its process.
+    state
+        ``"live"`` (attached, and frames come), ``"idle"`` (attached), ``"attaching"``, ``"refused"`` (see `problem`),
+        ``"detached"``, ``"ended"``, or ``"lost"`` (it died while it was attached).
+    run
+        Title of its newest stream, or ``""``.
+    rate
+        Frames per second.
+    age_s
+        Seconds since the newest frame was published; None before the first.
+    delivered, superseded, dropped
+        What became of its frames, in this viewer.
+    problem
+        Why its frames can't be shown, or ``""``.
+    """
+
+    token: str
+    name: str
+    host: str
+    kind: str
+    pid: int
+    state: Literal["live", "idle", "attaching", "refused", "detached", "ended", "lost"]
+    run: str
+    rate: float
+    age_s: float | None
+    delivered: int
+    superseded: int
+    dropped: int
+    problem: str
+
+    @property
+    def attached(self) -> bool:
+        """Whether it is attached, or about to be."""
+        return self.state in ("live", "idle", "attaching", "refused")
+
+    @property
+    def alive(self) -> bool:
+        """Whether one can attach to it, or detach from it."""
+        return self.state not in ("ended", "lost")
+
+
+class Listing:
+    """Lists the publishers of a receiver's kind; each keeps its name and its place as long as it is listed.
+
+    Parameters
+    ----------
+    receiver
+        Knows them.
+    """
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._names: dict[str, str] = {}
+
+    def look(self) -> tuple[Listed, ...]:
+        """Return the publishers that are alive, and those that have gone but left frames, in order of appearance."""
+        sources = {source.entry.token: source for source in self._receiver.sources}
+        entries = {entry.token: entry for entry in self._receiver.publishers}
+        entries |= {token: source.entry for token, source in sources.items()}
+        known = [token for token in self._names if token in entries]
+        new = [token for token in entries if token not in self._names]
+        # Each that was listed before goes by the name that it got then, which thus stays its own.
+        titles = {token: entry.title or entry.kind for token, entry in entries.items()} | self._names
+        self._names = display_names(
+            msgspec.structs.replace(entries[token], title=titles[token], created=float(place))
+            for place, token in enumerate((*known, *new))
+        )
+        return tuple(_listed(entries[token], self._names[token], sources.get(token)) for token in self._names)
+
+
+def _listed(entry: Entry, name: str, source: Source | None) -> Listed:
+    about = (entry.token, name, entry.host, entry.kind, entry.pid)
+    if source is None:
+        return Listed(*about, "detached", "", 0.0, None, 0, 0, 0, "")
+    streams = source.streams
+    rate = sum(stream.rate for stream in streams if stream.state == "live")
+    ages = [age for stream in streams if (age := stream.age_s) is not None]
+    return Listed(
+        *about,
+        state={
+            "greeting": "attaching",
+            "attached": "live" if rate else "idle",
+            "refused": "refused",
+            "detached": "detached",
+            "ended": "ended",
+            "lost": "lost",
+        }[source.state],
+        run=streams[-1].about.title if streams else "",
+        rate=rate,
+        age_s=min(ages, default=None),
+        delivered=source.delivered,
+        superseded=source.superseded,
+        dropped=source.dropped,
+        problem=source.problem,
+    )

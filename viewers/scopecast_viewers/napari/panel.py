@@ -1,0 +1,294 @@
+"""Plugins > scopecast > Live streams: the streams of this machine inside the user's own napari."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from napari.qt.threading import create_worker
+from napari.utils.notifications import show_info, show_warning
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDockWidget,
+    QDoubleSpinBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMainWindow,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from scopecast_viewers.listing import Listing
+from scopecast_viewers.napari.rows import StreamRow
+from scopecast_viewers.napari.session import Session
+from scopecast_viewers.napari.snapshot import Snapshot, chosen_layers, size_text
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+__all__ = ["LiveStreams"]
+
+REFRESH_MS = 250
+GIB = 1 << 30
+NOBODY = (
+    "No program on this machine streams to napari now.<br><br>"
+    "Try <b>File ▸ Open Sample ▸ scopecast ▸ Simulated live stream</b>, "
+    "or run <code>scopecast demo</code> in a terminal."
+)
+
+
+class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
+    """The panel: who streams, what comes of it, and what is to be done with it.
+
+    It attaches to the streams while it is open. Closed, it detaches from all of them, and leaves the layers as they
+    are; opened again, it attaches again.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari passes it by this name, as a proxy that lets only public attributes through.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        self.session: Session | None = None
+        super().__init__()
+        # Layers are told apart by identity, and each look through the proxy costs; only public attributes are used.
+        self.viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._listing: Listing | None = None
+        self._rows: dict[str, StreamRow] = {}
+        self._expected: set[int] = set()  # processes whose streams are attached whatever the user has chosen
+        self._workers: set[Any] = set()
+        self._build()
+        self._restyle()
+        napari_viewer.events.theme.connect(self._restyle)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self.refresh)
+
+    def _build(self) -> None:
+        self._nobody = QLabel(NOBODY)
+        self._nobody.setTextFormat(Qt.TextFormat.RichText)
+        self._nobody.setWordWrap(True)
+        self._nobody.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._nobody.setContentsMargins(4, 8, 4, 8)
+        listed = QWidget()
+        self._list = QVBoxLayout(listed)
+        self._list.setContentsMargins(0, 0, 0, 0)
+        self._list.setSpacing(6)
+        self._list.addWidget(self._nobody)
+        self._list.addStretch(1)
+        area = QScrollArea()
+        area.setWidget(listed)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+        self.attach_to_new = QCheckBox("attach to new streams")
+        self.attach_to_new.setChecked(True)
+        self.attach_to_new.setToolTip("Show every stream that begins, without being asked.")
+        self.attach_to_new.toggled.connect(self._set_attach_to_new)
+        self.follow = QPushButton("Follow")
+        self.follow.setCheckable(True)
+        self.follow.setChecked(True)
+        self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider ends it; this resumes it.")
+        self.follow.clicked.connect(self._set_following)
+        self.pause = QPushButton("Pause")
+        self.pause.setCheckable(True)
+        self.pause.setToolTip("Hold the picture. Frames go on coming; resuming shows the newest.")
+        self.pause.toggled.connect(self._set_paused)
+        self.snapshot = QPushButton("Snapshot")
+        self.snapshot.setToolTip(
+            "Copy the selected live layers, or those of the stream that is followed, to ordinary layers in memory, "
+            "which no stream changes any more."
+        )
+        self.snapshot.clicked.connect(lambda: self.take_snapshot())
+        buttons = QHBoxLayout()
+        for button in (self.follow, self.pause, self.snapshot):
+            buttons.addWidget(button, 1)
+
+        self.budget = QDoubleSpinBox()
+        self.budget.setDecimals(2)
+        self.budget.setSingleStep(0.25)
+        self.budget.setSuffix(" GiB")
+        self.budget.setMaximum(max(0.25, psutil.virtual_memory().total / GIB))
+        self.budget.setKeyboardTracking(False)
+        self.budget.setEnabled(False)
+        self.budget.setToolTip("Memory for the planes of all streams. Older ones go to a file on the disk.")
+        self.budget.valueChanged.connect(self._set_budget)
+        self._memory = QLabel("")
+        self._memory.setWordWrap(True)
+        history = QHBoxLayout()
+        history.addWidget(QLabel("History"))
+        history.addWidget(self.budget)
+        history.addStretch(1)
+        self._note = QLabel("")
+        self._note.setWordWrap(True)
+        self._note.hide()
+
+        column = QVBoxLayout(self)
+        column.setContentsMargins(6, 6, 6, 6)
+        column.addWidget(area, 1)
+        column.addWidget(self._note)
+        column.addWidget(self.attach_to_new)
+        column.addLayout(buttons)
+        column.addLayout(history)
+        column.addWidget(self._memory)
+        self.setMinimumWidth(240)
+
+    # ---- opened and closed ---------------------------------------------------------------------------------------
+
+    def showEvent(self, event: Any) -> None:
+        """Attach."""
+        super().showEvent(event)
+        window = self._main_window()
+        if window is None or event.spontaneous():
+            return
+        if self.session is None:
+            session = self.session = Session.of(self.viewer, window)
+            session.view.following_changed.connect(self.follow.setChecked)
+            window.destroyed.connect(self._timer.stop)
+            self._listing = Listing(session.receiver)
+            self.budget.setValue(session.receiver.history.budget / GIB)
+            self.budget.setEnabled(True)
+            self.attach_to_new.setChecked(session.receiver.attach_to_new)
+            self.follow.setChecked(session.view.follower.following)
+        self.session.start()
+        self._timer.start(REFRESH_MS)
+        self.refresh()
+
+    def hideEvent(self, event: Any) -> None:
+        """Detach, if the panel was hidden; not if another one lies over it, or the window is minimised or closed."""
+        super().hideEvent(event)
+        dock = self._dock()
+        if dock is not None and dock.isHidden() and not event.spontaneous():
+            self._leave()
+
+    def changeEvent(self, event: Any) -> None:
+        """Detach, if the panel was taken out of the window."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self._main_window() is None:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self.session is not None:
+            self._timer.stop()
+            self.pause.setChecked(False)
+            self.session.stop()
+
+    def _dock(self) -> QDockWidget | None:
+        above = self.parentWidget()
+        while above is not None and not isinstance(above, QDockWidget):
+            above = above.parentWidget()
+        return above
+
+    def _main_window(self) -> QMainWindow | None:
+        above = self.parentWidget()
+        while above is not None and not isinstance(above, QMainWindow):
+            above = above.parentWidget()
+        return above
+
+    def expect(self, pid: int) -> None:
+        """Attach to the streams of a process, whatever the user has chosen; the user has just asked for them."""
+        self._expected.add(pid)
+
+    # ---- what is shown -------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Bring the list and the figures up to date."""
+        session, listing = self.session, self._listing
+        if session is None or listing is None:
+            return
+        listed = listing.look()
+        for entry in session.receiver.publishers:
+            if entry.pid in self._expected:
+                self._expected.discard(entry.pid)
+                session.receiver.attach(entry.token)
+        for token in set(self._rows) - {each.token for each in listed}:
+            self._rows.pop(token).deleteLater()
+        for each in listed:
+            row = self._rows.get(each.token)
+            if row is None:
+                row = self._rows[each.token] = StreamRow(self._colors)
+                row.attach_clicked.connect(session.receiver.attach)
+                row.detach_clicked.connect(session.receiver.detach)
+                self._list.insertWidget(self._list.count() - 1, row)
+            row.show_stream(each)
+        self._nobody.setVisible(not listed)
+        stats = session.receiver.history.stats()
+        parts = [f"{size_text(stats.resident_bytes + stats.pinned_bytes)} in memory"]
+        if stats.spilled_bytes:
+            parts.append(f"{size_text(stats.spilled_bytes)} on disk")
+        if stats.forgotten:
+            parts.append(f"{stats.forgotten} frames forgotten")
+        self._memory.setText(", ".join(parts))
+        self.snapshot.setEnabled(bool(chosen_layers(session.view)) and not self._workers)
+        note = "; ".join(part for part in (session.view.hint(), *session.view.problems) if part)
+        self._note.setText(note)
+        self._note.setVisible(bool(note))
+
+    def _restyle(self, _event: Any = None) -> None:
+        theme = get_theme(self.viewer.theme)
+        self._colors = {
+            "text": theme.text.as_hex(),
+            "background": theme.background.as_hex(),
+            "card": theme.foreground.as_hex(),
+            "error": "#ff8080" if theme.type == "dark" else "#b00020",
+            "faint": "#b4b8be" if theme.type == "dark" else "#50555c",
+        }
+        faint = f"color: {self._colors['faint']};"
+        self._memory.setStyleSheet(faint)
+        self._nobody.setStyleSheet(faint)
+        self._note.setStyleSheet(f"color: {self._colors['error']};")
+        for row in self._rows.values():
+            row.restyle(self._colors)
+
+    # ---- what the user does --------------------------------------------------------------------------------------
+
+    def _set_attach_to_new(self, on: bool) -> None:
+        if self.session is not None:
+            self.session.receiver.attach_to_new = on
+
+    def _set_following(self, on: bool) -> None:
+        if self.session is not None:
+            self.session.view.set_following(on)
+
+    def _set_paused(self, on: bool) -> None:
+        self.pause.setText("Resume" if on else "Pause")
+        if self.session is not None:
+            self.session.view.paused = on
+
+    def _set_budget(self, gib: float) -> None:
+        if self.session is not None:
+            self.session.receiver.history.budget = round(gib * GIB)
+
+    def take_snapshot(self) -> None:
+        """Copy live layers to ordinary ones, in the background; ask first if they are big."""
+        if self.session is None or not (layers := chosen_layers(self.session.view)):
+            return
+        made = Snapshot(layers)
+        if made.question and not self._agreed(made.question):
+            return
+
+        def add(copies: list[Any]) -> None:
+            made.add(self.viewer, copies)
+            lost = sum(copied.lost for copied in copies)
+            text = f"{', '.join(made.names)}: {size_text(made.nbytes)}, hidden until you show it"
+            if lost:
+                show_warning(f"{text}; {lost} planes were forgotten before they could be copied")
+            else:
+                show_info(text)
+
+        worker = create_worker(made.copy, _connect={"returned": add}, _start_thread=False)
+        worker.finished.connect(lambda: self._workers.discard(worker))
+        self._workers.add(worker)
+        self.snapshot.setEnabled(False)
+        worker.start()
+
+    def _agreed(self, question: str) -> bool:
+        answer = QMessageBox.question(self, "Snapshot", question)
+        return bool(answer == QMessageBox.StandardButton.Yes)
