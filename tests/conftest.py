@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from leftovers import Leftovers
 from scopecast.errors import ScreenError
 from scopecast.screen import ensure_screen
 
+_THREAD_START = threading.Thread.start
 _PRIVATE = Path(tempfile.mkdtemp(prefix="sc-tests-"))
 _NO_SCREEN = pytest.StashKey[str]()
 
@@ -51,6 +53,15 @@ def screen(request: pytest.FixtureRequest) -> Iterator[None]:
             request.config.stash[_NO_SCREEN] = str(error)
             os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
         yield
+
+
+@pytest.fixture(autouse=True)
+def threads_start_as_ever() -> None:
+    """Undo exengine's hook into every thread's start, which it puts there when it is imported.
+
+    The hook swallows what goes wrong; with it, the relay threads of pymmcore-plus do not start.
+    """
+    threading.Thread.start = _THREAD_START  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

@@ -416,6 +416,11 @@ class StreamingBackend:
         """The publisher underneath, made when it is first needed."""
         return self._open_publisher()
 
+    @property
+    def problem(self) -> str:
+        """Why frames are not shown, as a line for the user; ``""`` if nothing is wrong. See `Publisher.problem`."""
+        return self._publisher.problem if self._is_ours(self._publisher) else ""
+
     def _open_publisher(self) -> Publisher:
         if self._closed:
             msg = f"this {type(self).__name__} is closed; make a new one"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Console
 
-from scopecast.benchmarks import acquisition, memory, publish, report, startup, sustained, window
+from scopecast.benchmarks import acquisition, imagej, memory, publish, report, startup, sustained, window
 from scopecast.benchmarks.figures import FULL, QUICK, Bench, Row
 from scopecast.benchmarks.processes import private_run_directory
 from scopecast.errors import ScopecastError
@@ -71,7 +71,7 @@ def run(json_path: Path | None = None, quick: bool = False, write_docs: bool = F
     rows: list[Row] = []
     with private_run_directory() as directory, _quiet_logs(), console.status("measuring") as status:
         bench = Bench(QUICK if quick else FULL, directory, lambda what: status.update(f"measuring {what}"))
-        for part in (startup, publish, sustained, memory, acquisition, window):
+        for part in (startup, publish, sustained, memory, acquisition, window, imagej):
             rows.extend(part.measure(bench))
     for block in report.terminal_tables(rows):
         console.print(block, highlight=False)

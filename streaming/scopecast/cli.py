@@ -30,6 +30,7 @@ from scopecast.demo import Demo, DemoError, Figures, Options, Percentiles, prepa
 from scopecast.errors import ScopecastError
 from scopecast.runs import RunDirectory, display_names
 from scopecast.segment import own_bytes
+from scopecast.xauthority import clean_authorities
 
 if TYPE_CHECKING:
     from scopecast.accounting import Stats
@@ -89,7 +90,9 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 
 @app.command()
 def demo(
-    viewer: Annotated[str, typer.Option(metavar="KIND", help="napari, or headless (no window).")] = "napari",
+    viewer: Annotated[
+        str, typer.Option(metavar="KIND", help="napari, fiji (ImageJ), both, or headless (no window).")
+    ] = "napari",
     size: Annotated[str, typer.Option(metavar="N|WxH", help="Pixels of a frame.")] = "2048",
     timepoints: Annotated[int, typer.Option("--timepoints", "-t", help="Number of time points.")] = 12,
     channels: Annotated[
@@ -106,8 +109,16 @@ def demo(
     screenshot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a picture of the window (PNG).")] = None,
     json_file: JsonFile = None,
     title: Annotated[str, typer.Option(help="What the viewer calls the run.")] = "demo",
+    fiji: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|ENDPOINT", help="Your Fiji.app, or an endpoint such as sc.fiji:fiji; default: ImageJ."
+        ),
+    ] = None,
 ) -> None:
     """Show a simulated acquisition live: Micro-Manager's core runs a sequence, a viewer shows its frames."""
+    if fiji:
+        os.environ["SCOPECAST_FIJI"] = fiji  # for the viewer that is started
     if screenshot is not None and viewer == "headless":
         raise DemoError("a headless viewer has no window to take a picture of; leave out --screenshot")
     check_writable(screenshot, json_file)
@@ -133,8 +144,8 @@ def demo(
         if json_file is not None:
             write_text(json_file, json.dumps(figures.as_json(), indent=2) + "\n")
         if screenshot is not None:
-            ready.capture(screenshot)
-            out.print(f"The window is saved as {screenshot}.")
+            for saved in ready.capture(screenshot):
+                out.print(f"The window is saved as {saved}.")
         _keep_window(ready)
 
 
@@ -290,11 +301,16 @@ def _segment_bytes(entry: Entry) -> int:
 def clean(as_json: JsonFlag = False) -> None:
     """Remove what dead programs and viewers left behind: shared memory, sockets, files."""
     cleaned = RunDirectory().clean()
+    screens = [str(path) for path in clean_authorities()]
     if as_json:
-        _print_json(cleaned._asdict())
+        _print_json(cleaned._asdict() | {"screens": screens})
         return
-    if not cleaned.members and not cleaned.segments:
+    if not cleaned.members and not cleaned.segments and not screens:
         out.print("Nothing was left behind.")
+        return
+    if screens:
+        out.print(f"Removed what was left of {_count(len(screens), 'virtual screen')}: {', '.join(screens)}")
+    if not cleaned.members and not cleaned.segments:
         return
     out.print(f"Removed what was left of {_count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
     for name in cleaned.segments:

@@ -82,7 +82,7 @@ class Options:
     Attributes
     ----------
     viewer
-        The kind of viewer.
+        The kind of viewer; ``"both"`` is napari and fiji side by side.
     width, height
         Pixels of a frame.
     timepoints, z
@@ -118,9 +118,14 @@ class Options:
         """How many frames the sequence has."""
         return self.timepoints * len(self.channels) * self.z
 
+    @property
+    def viewers(self) -> tuple[str, ...]:
+        """The kinds of viewers; the figures are those of the first."""
+        return ("napari", "fiji") if self.viewer == "both" else (self.viewer,)
+
     def check(self) -> None:
         """Raise DemoError if the demo can't be run like this here."""
-        if self.viewer not in _BACKENDS or self.viewer not in known_viewers():
+        if any(kind not in _BACKENDS or kind not in known_viewers() for kind in self.viewers):
             usable = " or ".join(sorted((set(_BACKENDS) & known_viewers()), reverse=True))
             raise DemoError(f"there is no viewer {self.viewer!r} here; use {usable or 'another installation'}")
         if not (16 <= self.width <= 16384 and 16 <= self.height <= 16384):
@@ -213,10 +218,13 @@ class Demo:
         Whether the viewer stays open afterwards.
     """
 
-    def __init__(self, options: Options, core: Any, live: StreamingBackend, viewer: _Viewer, watch: Watch) -> None:
+    def __init__(
+        self, options: Options, core: Any, lives: Sequence[StreamingBackend], viewers: Sequence[_Viewer], watch: Watch
+    ) -> None:
         self.options = options
-        self.stays = viewer.keep
-        self._core, self._live, self._viewer, self._watch = core, live, viewer, watch
+        self.stays = any(viewer.keep for viewer in viewers)
+        self._core, self._lives, self._viewers, self._watch = core, list(lives), list(viewers), watch
+        self._live, self._viewer = self._lives[0], self._viewers[0]
 
     def run(self) -> Figures:
         """Acquire the sequence, wait until the viewer has painted it, and return the figures.
@@ -245,8 +253,11 @@ class Demo:
             # An error in a signal's callback comes wrapped in a report of many lines.
             raise DemoError(f"the acquisition failed: {failures[0].__cause__ or failures[0]}") from failures[0]
         self._watch.doing("waiting for the last frames")
-        self._live.flush(10.0)
-        stats, row = self._settle()
+        for live in self._lives:
+            live.flush(10.0)
+        for live, viewer in zip(self._lives[1:], self._viewers[1:], strict=True):
+            self._settle(live, viewer)
+        stats, row = self._settle(self._live, self._viewer)
         self._watch.progress(stats.frames.published, total, stats)
         self._watch.doing("measuring memcpy, to compare with")
         memcpy = measure_memcpy((self.options.height, self.options.width))
@@ -264,17 +275,17 @@ class Demo:
     def _acquire(self, failures: list[Exception]) -> None:
         # What `core.run_mda` does in a thread of its own; there, an error would only be printed.
         try:
-            self._core.mda.run(_sequence(self.options), output=self._live)
+            self._core.mda.run(_sequence(self.options), output=self._lives)
         except Exception as error:  # noqa: BLE001 - raised by `run`
             failures.append(error)
 
-    def _settle(self) -> tuple[Stats, ReceiverStats | None]:
-        """Wait until the viewer paints no more of the frames; return the figures as they are then."""
+    def _settle(self, live: StreamingBackend, viewer: _Viewer) -> tuple[Stats, ReceiverStats | None]:
+        """Wait until a viewer paints no more of the frames; return the figures as they are then."""
         deadline = time.monotonic() + _SETTLE_S
         painted, since = -1, time.monotonic()
         while True:
-            stats = self._live.stats()
-            row = _row(stats, self._viewer.token)
+            stats = live.stats()
+            row = _row(stats, viewer.token)
             now = time.monotonic()
             if row is None or not row.attached or now > deadline:
                 return stats, row
@@ -284,28 +295,34 @@ class Demo:
                 return stats, row
             time.sleep(0.05)
 
-    def capture(self, path: Path) -> None:
-        """Save a picture of the viewer's window as PNG.
+    def capture(self, path: Path) -> list[Path]:
+        """Save a picture of the viewer's window as PNG; of each, with its kind in the file's name, if there are two.
 
         Raises
         ------
         DemoError
             If the viewer made none.
         """
+        kinds = self.options.viewers
+        paths = [path if len(kinds) == 1 else path.with_stem(f"{path.stem}-{kind}") for kind in kinds]
         try:
-            self._live.publisher.capture(path)
+            for live, each in zip(self._lives, paths, strict=True):
+                live.publisher.capture(each)
         except RuntimeError as error:
             raise DemoError(str(error)) from error
+        return paths
 
     def wait_until_closed(self) -> None:
         """Wait until the viewer's window is closed. Frames are published no more from here on."""
-        self._live.close(linger=5.0)
-        self._viewer.wait_until_closed()
+        for live in self._lives:
+            live.close(linger=5.0)
+        for viewer in self._viewers:
+            viewer.wait_until_closed()
 
     @property
     def screen_is_virtual(self) -> bool:
         """Whether the window is on a virtual screen, which ends with the demo."""
-        return self._viewer.screen_is_virtual
+        return any(viewer.screen_is_virtual for viewer in self._viewers)
 
 
 @contextlib.contextmanager
@@ -333,22 +350,33 @@ def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
     watch.doing("loading Micro-Manager's core")
     with contextlib.ExitStack() as stack:
         core = stack.enter_context(_microscope(options))
-        watch.doing(f"starting {options.viewer}")
-        viewer = stack.enter_context(_open_viewer(options.viewer, options.keep))
-        live = stack.enter_context(_streaming(options))
-        live.publisher.open((options.height, options.width), _DTYPE, wait=START_S)
-        row = _row(live.stats(), viewer.token)
-        if row is None or not row.attached:
-            raise DemoError(
-                f"the {options.viewer} viewer (process {viewer.entry.pid}) runs, but does not take part; "
-                f"close it and try again"
-            )
-        yield Demo(options, core, live, viewer, watch)
+        viewers, lives = [], []
+        # One screen for all viewers: the second must not find the virtual one of the first, and take it for the user's.
+        virtual = _needs_window(options.viewers) and stack.enter_context(ensure_screen())
+        for kind in options.viewers:
+            watch.doing(f"starting {kind}")
+            viewers.append(stack.enter_context(_open_viewer(kind, options.keep, virtual=virtual)))
+            live = stack.enter_context(_streaming(kind, options))
+            live.publisher.open((options.height, options.width), _DTYPE, wait=START_S)
+            row = _row(live.stats(), viewers[-1].token)
+            if row is None or not row.attached:
+                raise DemoError(
+                    f"the {kind} viewer (process {viewers[-1].entry.pid}) runs, but does not take part; "
+                    f"close it and try again"
+                )
+            lives.append(live)
+        yield Demo(options, core, lives, viewers, watch)
+
+
+def _needs_window(kinds: Sequence[str]) -> bool:
+    """Whether a viewer with a window must be started."""
+    running = {entry.kind for entry in RunDirectory().living("receiver") if entry.state == "ready"}
+    return any(kind != "headless" and kind not in running for kind in kinds)
 
 
 @contextlib.contextmanager
-def _streaming(options: Options) -> Iterator[StreamingBackend]:
-    live = _BACKENDS[options.viewer](title=options.title, launch=False, linger=5.0)
+def _streaming(kind: str, options: Options) -> Iterator[StreamingBackend]:
+    live = _BACKENDS[kind](title=options.title, launch=False, linger=5.0)
     try:
         yield live
     except BaseException:
@@ -479,19 +507,18 @@ class _Viewer:
 
 
 @contextlib.contextmanager
-def _open_viewer(kind: str, keep: bool | None) -> Iterator[_Viewer]:
+def _open_viewer(kind: str, keep: bool | None, *, virtual: bool) -> Iterator[_Viewer]:
     """Find the viewer of a kind or start one; end it afterwards if it was started here and is not to be kept."""
     directory = RunDirectory()
     running = any(entry.state == "ready" for entry in directory.living("receiver", kind))
-    with contextlib.ExitStack() as stack:
-        virtual = kind != "headless" and not running and stack.enter_context(ensure_screen())
-        kept = running or (kind != "headless" and not virtual if keep is None else keep)
-        before = viewers_started_here()
-        try:
-            entry = find_or_start_viewer(directory, kind, timeout=START_S)
-            yield _Viewer(entry, directory, keep=kept, screen_is_virtual=virtual)
-        except BaseException:
-            end_viewers(viewers_started_here() - before, directory, _BREAK_OFF_S)
-            raise
-        if virtual or not kept:
-            end_viewers(viewers_started_here() - before, directory, END_S)
+    virtual = virtual and kind != "headless" and not running
+    kept = running or (kind != "headless" and not virtual if keep is None else keep)
+    before = viewers_started_here()
+    try:
+        entry = find_or_start_viewer(directory, kind, timeout=START_S)
+        yield _Viewer(entry, directory, keep=kept, screen_is_virtual=virtual)
+    except BaseException:
+        end_viewers(viewers_started_here() - before, directory, _BREAK_OFF_S)
+        raise
+    if virtual or not kept:
+        end_viewers(viewers_started_here() - before, directory, END_S)

@@ -14,6 +14,7 @@ __all__ = [
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
+    "ViewerUnavailable",
 ]
 
 
@@ -47,6 +48,10 @@ class ViewerLagging(ScopecastError, TimeoutError):  # noqa: N818 - reads as the 
 
 class ViewerStartError(ScopecastError, RuntimeError):
     """A viewer could not be started; the text ends with the last lines of its log."""
+
+
+class ViewerUnavailable(ViewerStartError):  # noqa: N818 - reads as the state that it is
+    """A viewer can't be started here at all: it is not installed, or there is no screen. Nothing was tried."""
 
 
 class SharedMemoryError(ScopecastError, OSError):

@@ -7,10 +7,12 @@ keeper thread, which in between drains acknowledgements, sends heartbeats and bu
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import math
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -21,11 +23,13 @@ import zmq
 
 from scopecast import transport, wire
 from scopecast.accounting import Account, ReceiverStats
+from scopecast.crashpoints import crash_point
 from scopecast.errors import ProtocolError
 from scopecast.wakeup import WakeUp, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from scopecast.leases import Leases
     from scopecast.ring import Ring
@@ -46,6 +50,9 @@ MAX_RECEIVERS: Final = 16
 DRAIN_LIMIT: Final = 64
 #: Streams that a receiver which joins late is told of; as many as it keeps.
 KEPT_STREAMS: Final = 3
+#: With fewer descriptors left than this, no new receiver is let in: libzmq ends the whole process where accept() gets
+#: none (ipc_listener.cpp takes ENFILE, and not EMFILE).
+_SPARE_DESCRIPTORS: Final = 16
 #: While frames are published faster than this, publish() drains the acknowledgements itself, and the keeper keeps out
 #: of its way: each of its turns would cost the producer a hand-over of the interpreter lock.
 _QUIET_NS: Final = 3_000_000
@@ -137,6 +144,9 @@ class Hub:
         Tokens of the receivers that could not be served: nobody needs to wait for them.
     protocol_errors, keeper_errors : int
         Messages that were ignored; turns of the keeper that failed.
+    when_removed : callable
+        Called at a heartbeat, by the keeper and without the lock, while the names by which new receivers find the
+        publisher are gone.
     """
 
     def __init__(self, member: Member, total: Account, lock: threading.Lock) -> None:
@@ -152,6 +162,8 @@ class Hub:
         self.known: frozenset[int] = frozenset()
         self.protocol_errors = self.keeper_errors = 0
         self.last_publish_ns = 0
+        self.when_removed: Callable[[], None] = lambda: None
+        self._shut = False  # nobody is let in
         self._leases: list[Leases] = []  # the current ring's first, then those that wind down
         self._rings: dict[int, Ring] = {}
         self._ring: Ring | None = None
@@ -181,6 +193,7 @@ class Hub:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             undo.callback(self._monitor.close, 0)
             undo.callback(self._socket.disable_monitor)
+            crash_point("socket-made")
             self._monitor.getsockopt(_EVENTS)  # its descriptor tells of nothing before it was asked once
             self._gate = transport.bind(self._socket, member)
             if self._gate is not None:
@@ -196,6 +209,10 @@ class Hub:
 
     def use(self, ring: Ring, leases: Leases) -> None:
         """Make `ring` the one that frames go through, and tell the receivers. Under the lock."""
+        for receiver in tuple(self.receivers.values()) if self._leases else ():
+            # What must not be lost goes out before the word of the new ring, with which a receiver lets go of this one.
+            for slot in self._leases[0].lease_kept(receiver.number):
+                self._tell(receiver, self._leases[0].message(slot))
         for old in self._leases:
             old.retire()
         self._leases.insert(0, leases)
@@ -205,6 +222,43 @@ class Hub:
             self._welcome(receiver)
         self._bury_rings()
         self._look_again()
+
+    def bind_anew(self) -> None:
+        """Make the socket's file again if another has removed it; who is connected stays so. Under the lock."""
+        if self._closing or not self._socket_is_lost():
+            return
+        # The first listener stays, unseen: to unbind it would end the connections that came through it.
+        self._socket.bind(self._member.entry.endpoint)
+
+    def _socket_is_lost(self) -> bool:
+        if not self._member.entry.endpoint.startswith("ipc:"):
+            return False
+        path, shut = self._doors()
+        return not (shut if self._shut else path).exists()
+
+    def _doors(self) -> tuple[Path, Path]:
+        """Return the path of the socket's file, and where it lies while nobody is let in."""
+        path = self._member.directory.socket_path(self._member.token)
+        return path, path.with_suffix(".shut")
+
+    def _mind_the_door(self) -> None:
+        """Put the socket's file away while few descriptors are left, and back: who is connected stays so."""
+        if not self._member.entry.endpoint.startswith("ipc:") or self._shut == _descriptors_are_scarce():
+            return
+        path, shut = self._doors()
+        with self.lock:
+            if not self._closing:
+                with suppress(FileNotFoundError):  # removed by another; made anew once there are descriptors
+                    (shut if self._shut else path).rename(path if self._shut else shut)
+                self._shut = not self._shut
+                logger.info(
+                    "scopecast: new viewers are %s", "kept out: no file descriptors" if self._shut else "let in"
+                )
+
+    def _is_removed(self) -> bool:
+        """Whether another has removed what new receivers find this publisher by (logind does, at logout)."""
+        ring = self._ring
+        return self._member.removed or self._socket_is_lost() or (ring is not None and not ring.named)
 
     def announce(self, stream: wire.Stream) -> None:
         """Tell the receivers what is fixed about a stream's frames. Under the lock, before its first frame."""
@@ -456,6 +510,10 @@ class Hub:
             try:
                 if gate is not None:
                     gate.answer()  # not under the lock: it reads files
+                if time.monotonic() >= beat:
+                    self._mind_the_door()
+                    if not self._shut and self._is_removed():
+                        self.when_removed()
                 with self.lock:
                     if self._closing:
                         return
@@ -540,3 +598,18 @@ class Hub:
     def segment_bytes(self) -> int:
         """Bytes of shared memory that are mapped now."""
         return sum(ring.layout.total for ring in self._rings.values())
+
+
+def _descriptors_are_scarce() -> bool:
+    """Whether this process may open only a few more files: the lowest free descriptor is close to the limit."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    os.close(lowest)
+    return limit != resource.RLIM_INFINITY and lowest >= limit - _SPARE_DESCRIPTORS

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
+import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import psutil
 
-from scopecast.errors import ViewerStartError
+from scopecast.crashpoints import crash_point
+from scopecast.errors import ViewerStartError, ViewerUnavailable
 from scopecast.runs import new_token
 
 if TYPE_CHECKING:
@@ -23,8 +27,16 @@ if TYPE_CHECKING:
 
     from scopecast.runs import Entry, RunDirectory
 
-__all__ = ["end_viewers", "find_or_start_viewer", "known_viewers", "viewers_started_here"]
+__all__ = ["Launch", "end_viewers", "find_or_start_viewer", "known_viewers", "viewers_started_here"]
 
+logger = logging.getLogger(__name__)
+
+#: A viewer that does not start is tried again, so often in all; the first pause has so many seconds, each later one
+#: twice as many as the one before.
+ATTEMPTS = 3
+PAUSE_S = 1.0
+#: A napari takes 4 to 8 seconds until it is ready, on a busy machine or with a cold disk several times as many.
+START_TIMEOUT_S = 60.0
 _POLL_S = 0.03
 _SCREENLESS = frozenset({"headless"})
 _LOG_LINES = 12
@@ -41,6 +53,8 @@ def _why_not(kind: str) -> str | None:
         return f"there is no viewer of the kind {kind!r} (installed: {', '.join(sorted(viewers)) or 'none'})"
     if kind == "napari" and importlib.util.find_spec("napari") is None:
         return "napari is not installed; install it with: pip install 'scopecast[napari]' pyqt6"
+    if kind == "fiji" and importlib.util.find_spec("jpype") is None:
+        return "the ImageJ viewer needs jpype1; install it with: pip install 'scopecast[fiji]'"
     if (
         kind not in _SCREENLESS
         and sys.platform.startswith("linux")
@@ -69,20 +83,23 @@ def find_or_start_viewer(
     timeout
         Seconds until it must be ready; a napari takes 4 to 8.
     cancelled
-        Asked every now and then; once it returns True, the waiting ends.
+        Asked every now and then; once it returns True, the waiting ends, and a viewer that was started is left to
+        itself. If it raises, that viewer is ended.
     arguments
         More arguments for the viewer's command line.
 
     Raises
     ------
+    ViewerUnavailable
+        If it can't be started here: what is missing.
     ViewerStartError
-        If it could not be started: what is missing, or the last lines that it wrote.
+        If it was started, and did not become ready: the last lines that it wrote.
     """
     deadline = time.monotonic() + timeout
     if running := _ready(directory, kind):
         return running
     if reason := _why_not(kind):
-        raise ViewerStartError(reason)
+        raise ViewerUnavailable(reason)
     lock = directory.launch_lock(kind)
     while True:
         try:
@@ -91,7 +108,7 @@ def find_or_start_viewer(
         except filelock.Timeout:
             if running := _ready(directory, kind):
                 return running
-            if cancelled() or time.monotonic() > deadline:
+            if cancelled() or time.monotonic() >= deadline:
                 msg = f"another process has been starting a {kind} viewer for {timeout:.0f} s"
                 raise ViewerStartError(msg) from None
     try:
@@ -114,6 +131,7 @@ def _start(
     # -P: a file of the user's that is named like a module must not come before the real one.
     command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
     environment = dict(os.environ, SCOPECAST_RUNTIME_DIR=str(directory.path))
+    crash_point("launch-locked")
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -123,8 +141,26 @@ def _start(
             env=environment,
             **_apart(),
         )
-    # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here.
-    threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
+    try:
+        crash_point("viewer-started")
+        # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here.
+        threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
+        return _await_ready(directory, kind, token, process, deadline, cancelled)
+    except (ViewerStartError, OSError):
+        raise
+    except BaseException:  # Ctrl-C: nobody waits for this viewer any more
+        _end(process)
+        raise
+
+
+def _await_ready(
+    directory: RunDirectory,
+    kind: str,
+    token: str,
+    process: subprocess.Popen[bytes],
+    deadline: float,
+    cancelled: Callable[[], bool],
+) -> Entry:
     began = time.monotonic()
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -137,7 +173,7 @@ def _start(
             break
         time.sleep(_POLL_S)
     else:
-        process.kill()
+        _end(process)
     waited = time.monotonic() - began
     msg = f"the {kind} viewer was not ready after {waited:.0f} s{_tail(directory, token)}"
     raise ViewerStartError(msg)
@@ -150,6 +186,15 @@ def _apart() -> dict[str, Any]:
         # that the python.exe of a virtual environment starts.
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a viewer that is not ready, and what it started itself: it leads a group of its own."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _tail(directory: RunDirectory, token: str) -> str:
@@ -195,3 +240,118 @@ def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience:
     psutil.wait_procs(hung, timeout=5.0)
     if viewers:
         directory.clean()
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return an error's text; of one that ends with a log, the log's last line, which tells the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
+
+
+class Launch:
+    """A publisher's attempts to have a viewer: a few, further and further apart, on a thread of their own.
+
+    The first failure is one warning with the last lines of the viewer's log; later ones are told to those who ask.
+    What can't work (no screen, nothing installed) is not tried at all.
+
+    Parameters
+    ----------
+    directory
+        The run directory, where viewers are found.
+    kind
+        The kind of viewer.
+
+    Attributes
+    ----------
+    problem : str
+        Why there is no viewer, in a line; ``""`` while none was missed.
+    attempts : int
+        How often one was looked for, and started if none was found.
+    """
+
+    def __init__(self, directory: RunDirectory, kind: str) -> None:
+        self.kind = kind
+        self.problem = ""
+        self.attempts = 0
+        self._directory = directory
+        self._settled = threading.Event()
+        self._concluded = threading.Event()  # no attempt after the one under way
+        self._cancelled = False
+        self._interrupted = False
+        self._thread = threading.Thread(target=self._run, name="scopecast-launch", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no thread to be had
+            self._failed(error)
+            self._settled.set()
+
+    def wait(self, deadline: float) -> bool:
+        """Wait until there is a viewer, or no more attempts are made; return whether that was before the deadline.
+
+        Ctrl-C ends the attempts, and the viewer that is being started.
+        """
+        try:
+            return self._settled.wait(None if math.isinf(deadline) else max(0.0, deadline - time.monotonic()))
+        except BaseException:
+            self._interrupted = True
+            self._concluded.set()
+            raise
+
+    def conclude(self) -> None:
+        """Make no attempt after the one that is under way."""
+        self._concluded.set()
+
+    def cancel(self) -> None:
+        """Wait for nothing any more; a window that opens a little late harms nobody."""
+        self._cancelled = True
+        self._concluded.set()
+
+    def _given_up(self) -> bool:
+        if self._interrupted:
+            raise _Interrupted
+        return self._cancelled
+
+    def _run(self) -> None:
+        try:
+            while not self._attempt() and self.attempts < ATTEMPTS:
+                if self._pause(PAUSE_S * 2 ** (self.attempts - 1)):
+                    return
+        finally:
+            self._settled.set()
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait before the next attempt. Return whether there is to be none."""
+        return self._concluded.wait(seconds)
+
+    def _attempt(self) -> bool:
+        """Find a viewer, or start one. Return whether no other attempt is to be made."""
+        self.attempts += 1
+        try:
+            find_or_start_viewer(self._directory, self.kind, timeout=START_TIMEOUT_S, cancelled=self._given_up)
+        except _Interrupted:
+            self.problem = "its start was interrupted"
+            return True
+        except Exception as error:  # noqa: BLE001 - the acquisition goes on without a viewer; said, and counted
+            if self._cancelled:
+                return True
+            self._failed(error)
+            return isinstance(error, ViewerUnavailable)
+        self.problem = ""
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        known = isinstance(error, ViewerStartError | OSError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self.problem = _in_a_line(error) if known else text
+        again = not isinstance(error, ViewerUnavailable)
+        if again and self.attempts >= ATTEMPTS:
+            self.problem += f" (tried {self.attempts} times)"
+        if self.attempts <= 1:
+            what = f"frames are not shown (it is tried {ATTEMPTS} times in all)" if again else "frames are not shown"
+            logger.warning("scopecast: %s: %s", what, text)
+        else:
+            logger.info("scopecast: attempt %d of %d: %s", self.attempts, ATTEMPTS, text)
+
+
+class _Interrupted(BaseException):
+    """Ends a start that nobody waits for any more; not an Exception, so that nothing takes it for a failure."""

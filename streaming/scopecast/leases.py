@@ -33,6 +33,7 @@ class _Slot:
         "fate",
         "generation",
         "holders",
+        "kept",
         "listed",
         "message",
         "pinned",
@@ -49,6 +50,7 @@ class _Slot:
         self.holders: set[int] = set()  # receivers that lease it
         self.waiting: set[int] = set()  # receivers for which it is pending
         self.pinned = False
+        self.kept = False  # must not be superseded
         self.writing = False
         self.listed = True  # in the list of free slots
         self.fate: Fate | None = None  # the frame's fate over all receivers, once settled
@@ -148,7 +150,7 @@ class Leases:
             for index in account.pending:
                 slot = self._slots[index]
                 protected = self._newest.get(slot.channel) == index and slot.channel != channel
-                if not slot.holders and not protected:
+                if not slot.holders and not slot.kept and not protected:
                     if best is None or slot.sequence < self._slots[best].sequence:
                         best = index
                     break
@@ -171,10 +173,13 @@ class Leases:
         slot.channel = None
         self._reclaim(index)
 
-    def commit(self, index: int, sequence: int, generation: int, message: bytes) -> None:
-        """Record a whole frame: it is pending for every receiver, and its channel's newest."""
+    def commit(self, index: int, sequence: int, generation: int, message: bytes, *, keep: bool = False) -> None:
+        """Record a whole frame: it is pending for every receiver, and its channel's newest.
+
+        One that is to be kept is never superseded by another frame; see `lease_kept` for what a new ring does.
+        """
         slot = self._slots[index]
-        slot.writing = False
+        slot.writing, slot.kept = False, keep
         slot.sequence, slot.generation, slot.message, slot.fate = sequence, generation, message, None
         self.total.published += 1
         for receiver, account in self.accounts.items():
@@ -220,6 +225,21 @@ class Leases:
         slot.holders.add(receiver)
         account.leased[self.epoch, index] = slot.generation
         return index
+
+    def lease_kept(self, receiver: int) -> list[int]:
+        """Lease all pending frames that are to be kept to a receiver, whatever its credit, the oldest first.
+
+        For the moment before `retire`: they are sent at once, or never.
+        """
+        account = self.accounts[receiver]
+        kept = [index for index in account.pending if self._slots[index].kept]
+        for index in kept:
+            slot = self._slots[index]
+            account.pending.remove(index)
+            slot.waiting.discard(receiver)
+            slot.holders.add(receiver)
+            account.leased[self.epoch, index] = slot.generation
+        return kept
 
     def unsend(self, receiver: int, index: int) -> None:
         """Take back a lease whose message could not be sent; the frame is pending again, in its old place."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from scopecast.errors import SharedMemoryError
 
-__all__ = ["attach", "create", "free_bytes", "own_bytes", "unlink"]
+__all__ = ["attach", "create", "exists", "free_bytes", "is_whole", "own_bytes", "unlink"]
 
 #: Nobody else is to remove a segment at exit.
 _UNTRACKED: dict[str, Any] = {"track": False} if sys.version_info >= (3, 13) else {}
@@ -74,6 +74,16 @@ def attach(name: str) -> tuple[SharedMemory, memoryview]:
         number = getattr(error, "errno", None) or errno.EINVAL
         raise SharedMemoryError(number, f"cannot open the segment {name}: {error}") from error
     return mapping, mapping.view().toreadonly()
+
+
+def is_whole(mapping: object, size: int) -> bool:
+    """Return True: nobody can make a named mapping shorter."""
+    return True
+
+
+def exists(name: str) -> bool:
+    """Return True: a name is there as long as its creator's mapping is."""
+    return True
 
 
 def unlink(name: str) -> bool:

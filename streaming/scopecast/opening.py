@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
@@ -20,13 +21,14 @@ from typing import TYPE_CHECKING
 
 from scopecast import wire
 from scopecast.crashpoints import crash_point
-from scopecast.errors import ScopecastError, SharedMemoryError, ViewerStartError
+from scopecast.errors import ScopecastError, SharedMemoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from scopecast.accounting import Account
     from scopecast.hub import Hub
+    from scopecast.launch import Launch
     from scopecast.leases import Leases
     from scopecast.ring import Layout, Ring
     from scopecast.runs import Member, RunDirectory
@@ -35,6 +37,8 @@ __all__ = ["Connection", "open_connections", "remember"]
 
 logger = logging.getLogger(__name__)
 
+#: Seconds until the next try where names that another removed can't be made anew.
+RETURN_S = 5.0
 OPENING = "opening"
 CLOSED = "closed"
 _DESCRIPTORS = 32  # that a socket, its monitor and their context take, with some to spare
@@ -89,12 +93,17 @@ class Connection:
         self._leases: Leases | None = None
         self._member: Member | None = None
         self._pid = os.getpid()
-        self._opening = threading.Lock()  # held by whoever makes a ring or waits for the first viewer
-        self._thread: threading.Thread | None = None
+        self._opening = threading.Lock()  # held by whoever makes a ring
+        self._thread: threading.Thread | None = None  # makes a ring
+        self._seeker: threading.Thread | None = None  # waits for the first viewers
         self._cancelled = threading.Event()
         self._warned: set[str] = set()
         self._failure: tuple[int, str] | None = None  # frame bytes for which there is no ring, and why
-        self._viewers_sought = False
+        self._failure_text = ""
+        self._returning: threading.Thread | None = None
+        self._next_return = 0.0
+        self._launch: Launch | None = None
+        self._launching = threading.Lock()
 
     @property
     def hub(self) -> Hub:
@@ -118,6 +127,14 @@ class Connection:
         """Return the accounts of the receivers that are attached. Under the lock."""
         return tuple(self.hub_or_none.accounts.values()) if self.hub_or_none else ()
 
+    @property
+    def problem(self) -> str:
+        """Why frames are not shown, in a line; ``""`` if nothing is wrong."""
+        if self._failure:
+            return self._failure_text
+        attached = self.hub_or_none is not None and self.hub_or_none.accounts
+        return self._launch.problem if self._launch is not None and not attached else ""
+
     # ---- opening -------------------------------------------------------------------------------------------------
 
     def ensure(self, frame_bytes: int, *, wait: float) -> str | None:
@@ -139,33 +156,39 @@ class Connection:
             return self._failure[1]
         if wait:
             return self._ensure_now(frame_bytes, wait)
-        if self._thread is None or not self._thread.is_alive():
-            if frame_bytes <= self.slot_bytes and self.met:
-                return None
-            self._thread = threading.Thread(
-                target=self._open_in_background, args=(frame_bytes,), name="scopecast-opening", daemon=True
-            )
-            with suppress(RuntimeError):  # no thread to be had: the next frame asks again
-                self._thread.start()
+        if frame_bytes > self.slot_bytes:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = self._begin(self._open_in_background, frame_bytes)
+            return OPENING
         # While the viewer is being started the ring is used already: the newest frame waits in it for the viewer.
-        return None if frame_bytes <= self.slot_bytes else OPENING
+        if not self.met:
+            self._seek_in_background()
+        return None
+
+    @staticmethod
+    def _begin(work: Callable[..., None], *arguments: int) -> threading.Thread:
+        thread = threading.Thread(target=work, args=arguments, name="scopecast-opening", daemon=True)
+        with suppress(RuntimeError):  # no thread to be had: the next frame asks again
+            thread.start()
+        return thread
 
     def _ensure_now(self, frame_bytes: int, wait: float) -> str | None:
         deadline = time.monotonic() + wait
-        if not self._opening.acquire(timeout=wait):  # another thread is starting a viewer, and may wait for longer
-            return None if frame_bytes <= self.slot_bytes else OPENING
-        try:
-            if self._cancelled.is_set():
-                return CLOSED
-            if frame_bytes > self.slot_bytes:
-                self._make(frame_bytes, flush_s=wait)
-            if self.slot_bytes >= frame_bytes and not self.met:
-                self._seek_viewers(deadline)
-        finally:
-            self._opening.release()
-        if frame_bytes <= self.slot_bytes:
-            return None
-        return self._failure[1] if self._failure else OPENING
+        if frame_bytes > self.slot_bytes:
+            if not self._opening.acquire(timeout=wait):  # another thread makes a ring
+                return OPENING
+            try:
+                if self._cancelled.is_set():
+                    return CLOSED
+                if frame_bytes > self.slot_bytes:
+                    self._make(frame_bytes, flush_s=wait)
+            finally:
+                self._opening.release()
+        if frame_bytes > self.slot_bytes:
+            return self._failure[1] if self._failure else OPENING
+        if not self.met:
+            self._seek_viewers(deadline)
+        return None
 
     def with_room(self, frame_bytes: int) -> int:
         """Return the size of slot to ask for where frames of this size are likely to grow, as documents do.
@@ -183,8 +206,14 @@ class Connection:
                 return
             if frame_bytes > self.slot_bytes:
                 self._make(frame_bytes, flush_s=0.0)
-            if self.slot_bytes >= frame_bytes and not self.met:
-                self._seek_viewers(time.monotonic() + 60.0)
+        if self.slot_bytes >= frame_bytes and not self.met:
+            self._seek_in_background()
+
+    def _seek_in_background(self) -> None:
+        with self._launching:
+            if self._cancelled.is_set() or (self._seeker is not None and self._seeker.is_alive()):
+                return
+            self._seeker = self._begin(self._seek_viewers)
 
     def _make(self, frame_bytes: int, *, flush_s: float) -> None:
         """Make a ring for frames of this size, and with the first one the socket and the entry."""
@@ -197,9 +226,6 @@ class Connection:
             self._fail(frame_bytes, reason, f"{self.kind} viewers disabled: {text}")
 
     def _try_to_make(self, frame_bytes: int, flush_s: float) -> None:
-        from scopecast.hub import Hub
-        from scopecast.leases import Leases
-        from scopecast.ring import Ring
         from scopecast.runs import RunDirectory
 
         if self._member is None:
@@ -207,9 +233,11 @@ class Connection:
             directory.clean()
             self._member = directory.join("publisher", self.kind, title=self.title[:200], host=self.host[:200])
             crash_point("joined")
-        member, old = self._member, self._ring
+        old = self._ring
         if old is not None and flush_s:
             self.flush(time.monotonic() + flush_s)
+        if old is not None:  # never smaller: another thread may be about to use what the old one had room for
+            frame_bytes = max(frame_bytes, old.layout.slot_bytes)
         layout = self._plan(frame_bytes, old)
         if layout is None:
             limit = self._budget() / 2**20
@@ -219,6 +247,16 @@ class Connection:
             )
             self._fail(frame_bytes, "larger than the budget", f"frames are not shown: {reason}")
             return
+        self._renew(layout)
+
+    def _renew(self, layout: Layout) -> None:
+        """Make a ring of this layout, with the first one also the socket, and let it take the old one's place."""
+        from scopecast.hub import Hub
+        from scopecast.leases import Leases
+        from scopecast.ring import Ring
+
+        assert self._member is not None
+        member, old = self._member, self._ring
         epoch = old.epoch + 1 if old else 0
         name = f"{self.prefix}{member.token}_{epoch % 10_000}"
         member.entry.segments = [name, *member.entry.segments][:8]
@@ -230,6 +268,7 @@ class Connection:
             if self.hub_or_none is None:
                 _check_descriptors()
                 self.hub_or_none = Hub(member, self._total, self._lock)
+                self.hub_or_none.when_removed = self._come_back_in_background
                 crash_point("socket-bound")
             with self._lock:
                 leases = Leases(layout.slots, epoch, self.hub.accounts, self._total)
@@ -241,12 +280,42 @@ class Connection:
             if self._ring is not ring:
                 ring.close()
             raise
+        crash_point("ring-in-use")
         if old is not None:
+            crash_point("ring-replaced")
             old.unlink()
         member.entry.segments = [name]
         member.entry.state = "ready"
         member.write()
         crash_point("ready")
+
+    # ---- names that another removed ------------------------------------------------------------------------------
+
+    def _come_back_in_background(self) -> None:
+        if time.monotonic() >= self._next_return and (self._returning is None or not self._returning.is_alive()):
+            self._returning = self._begin(self._come_back)
+
+    def _come_back(self) -> None:
+        """Make anew the names by which new viewers find this publisher; those that are attached go on meanwhile.
+
+        The segment has no name any more that could be given to it again, so that it is replaced by another one.
+        """
+        import zmq
+
+        with self._opening:
+            if self._cancelled.is_set() or self._member is None:
+                return
+            try:
+                self._member.write()
+                with self._lock:
+                    self.hub.bind_anew()
+                if not self.ring.named:
+                    self._renew(self.ring.layout)
+            except (ScopecastError, OSError, zmq.ZMQError) as error:
+                self._next_return = time.monotonic() + RETURN_S
+                self._warn("names", f"the run directory was removed, and new viewers can't find this stream: {error}")
+            else:
+                logger.info("scopecast: the run directory was removed, and made anew")
 
     def _budget(self) -> int:
         from scopecast.ring import MAX_BYTES
@@ -267,7 +336,7 @@ class Connection:
         return plan_layout(frame_bytes, budget)
 
     def _fail(self, frame_bytes: int, reason: str, text: str) -> None:
-        self._failure = (frame_bytes, reason)
+        self._failure, self._failure_text = (frame_bytes, reason), text
         self._warn(reason, text)
 
     def _warn(self, about: str, text: str) -> None:
@@ -277,28 +346,19 @@ class Connection:
 
     # ---- viewers -------------------------------------------------------------------------------------------------
 
-    def _seek_viewers(self, deadline: float) -> None:
+    def _seek_viewers(self, deadline: float = math.inf) -> None:
         """Find the viewers that run, start one if none does and that was asked for, and wait for them to attach."""
-        from scopecast.launch import find_or_start_viewer
+        from scopecast.launch import Launch
 
         assert self._member is not None
         directory = self._member.directory
-        if self.launch and not self._viewers_sought and not self.hub.receivers:
-            self._viewers_sought = True
-            try:
-                find_or_start_viewer(
-                    directory,
-                    self.kind,
-                    timeout=max(0.0, deadline - time.monotonic()),
-                    cancelled=self._cancelled.is_set,
-                )
-            except Exception as error:  # noqa: BLE001 - the acquisition goes on without a viewer; said, and counted
-                if not self._cancelled.is_set():
-                    known = isinstance(error, ViewerStartError | OSError)
-                    text = str(error) if known else f"{type(error).__name__}: {error}"
-                    self._warn("viewer", f"frames are not shown: {text}")
+        with self._launching:
+            if self.launch and self._launch is None and not self.hub.receivers:
+                self._launch = Launch(directory, self.kind)
+        if self._launch is not None:
+            self._launch.wait(min(deadline, time.monotonic() + threading.TIMEOUT_MAX / 2))
         expected = {entry.token for entry in directory.living("receiver", self.kind) if entry.state == "ready"}
-        self._await(directory, expected, deadline)
+        self._await(directory, expected, min(deadline, time.monotonic() + 60.0))
         self.met = True
 
     def _await(self, directory: RunDirectory, expected: set[str], deadline: float) -> None:
@@ -364,11 +424,17 @@ class Connection:
         deadline = time.monotonic() + linger
         try:
             if linger > 0:
-                if self._thread is not None:
+                if self._thread is not None and self._thread.is_alive():
                     self._thread.join(linger)
+                if self._launch is not None:
+                    self._launch.conclude()
+                if self._seeker is not None and self._seeker.is_alive():
+                    self._seeker.join(max(0.0, deadline - time.monotonic()))
                 self.flush(deadline)
         finally:  # also when Ctrl-C cut the wait short
             self._cancelled.set()
+            if self._launch is not None:
+                self._launch.cancel()
             # Whoever is making a ring at this moment is to be done with it, and nobody makes another one afterwards.
             opening = self._opening.acquire(timeout=5.0)
             try:

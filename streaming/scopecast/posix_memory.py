@@ -16,9 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scopecast.crashpoints import crash_point
 from scopecast.errors import SharedMemoryError
 
-__all__ = ["attach", "create", "free_bytes", "own_bytes", "unlink"]
+__all__ = ["attach", "create", "exists", "free_bytes", "is_whole", "own_bytes", "unlink"]
 
 assert sys.platform != "win32"  # type checkers need not look further there
 
@@ -56,12 +57,14 @@ def create(name: str, size: int) -> tuple[mmap.mmap, memoryview]:
         descriptor = _shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
     except OSError as error:
         raise SharedMemoryError(error.errno, f"cannot create the segment {name}: {error.strerror}") from error
+    crash_point("segment-created")
     try:
         if hasattr(os, "posix_fallocate"):
             # A hole in a full tmpfs is a SIGBUS at the first touch; reserved, it is an OSError here.
             os.posix_fallocate(descriptor, 0, size)
         else:  # macOS, where shared memory is no file system that could be full
             os.ftruncate(descriptor, size)
+        crash_point("segment-reserved")
         mapping = mmap.mmap(descriptor, size)
     except BaseException as error:
         with suppress(OSError):
@@ -100,6 +103,23 @@ def attach(name: str) -> tuple[mmap.mmap, memoryview]:
     finally:
         os.close(descriptor)
     return mapping, memoryview(mapping)
+
+
+def is_whole(mapping: object, size: int) -> bool:
+    """Return whether all `size` bytes of a mapping are still backed: another program may have truncated the segment."""
+    assert isinstance(mapping, mmap.mmap)
+    return mapping.size() >= size
+
+
+def exists(name: str) -> bool:
+    """Return whether there is a segment of that name; True also where that can't be told."""
+    try:
+        os.close(_shm_open(name, os.O_RDONLY))
+    except FileNotFoundError:
+        return False
+    except OSError:  # no descriptor to be had: nothing is known
+        return True
+    return True
 
 
 def unlink(name: str) -> bool:

@@ -61,7 +61,8 @@ class Outcome(NamedTuple):
     frames
         How many planes the array had.
     reason
-        Why it is not shown (``"no viewer"``, ``"empty"``, ``"opening"``, …), or ``""``.
+        Why it is not shown (``"no viewer"``, ``"empty"``, ``"opening"``, …), with the cause where it is known
+        (``"no viewer: napari is not installed; …"``); or ``""``.
     """
 
     sequence: int
@@ -324,7 +325,7 @@ class Publisher:
         """Copy one plane (or document) into a slot and announce it."""
         writing = self._reserve(stream, axes, plane.shape, native(plane.dtype), policy, what)
         if isinstance(writing, str):
-            return Outcome(-1, 1, writing)
+            return Outcome(-1, 1, self._with_cause(writing))
         try:
             np.copyto(writing.array, plane, casting="equiv")
         except BaseException:
@@ -332,7 +333,7 @@ class Publisher:
             raise
         crash_point("slot-copied")
         sequence = self._commit(writing, about)
-        return Outcome(sequence, 1, "" if self._connection.hub.accounts else NO_VIEWER)
+        return Outcome(sequence, 1, "" if self._connection.hub.accounts else self._with_cause(NO_VIEWER))
 
     def reserve(
         self,
@@ -398,14 +399,15 @@ class Publisher:
         for extent in shape:
             nbytes *= extent
         connection = self._connection
-        if nbytes > connection.slot_bytes or not connection.met:
-            if nbytes > connection.slot_bytes and what[0] in DOCUMENTS:
-                nbytes = connection.with_room(nbytes)
-            reason = connection.ensure(nbytes, wait=self.timeout if policy == "every" else 0.0)
-            if reason:
-                return self._skip(reason)
         deadline = 0.0
         while True:
+            if nbytes > connection.slot_bytes or not connection.met:
+                room = nbytes
+                if nbytes > connection.slot_bytes and what[0] in DOCUMENTS:
+                    room = connection.with_room(nbytes)
+                reason = connection.ensure(room, wait=self.timeout if policy == "every" else 0.0)
+                if reason:
+                    return self._skip(reason)
             with self._lock:
                 try:
                     writing = self._claim(stream, axes, shape, dtype, policy, what)
@@ -414,6 +416,8 @@ class Publisher:
                 except BaseException:
                     self._recover()
                     raise
+                if writing is None and not connection.slot_bytes:
+                    continue
                 if writing is None:
                     ticket = connection.hub.news.ticket()
                     laggards = connection.hub.laggards()
@@ -436,10 +440,16 @@ class Publisher:
         policy: Policy,
         what: _What,
     ) -> _Writing | str | None:
-        """Claim a slot; or return why the frame is dropped, or None where it is to wait. Under the lock."""
+        """Claim a slot; or return why the frame is dropped, or None where it is to wait, or for a new ring.
+
+        Under the lock.
+        """
         self._check_usable()  # another thread may have closed it meanwhile
         connection = self._connection
         hub = connection.hub
+        if not connection.ring.whole:  # another program has truncated it: to write there would kill this process
+            connection.slot_bytes = 0
+            return None
         if stream is None:
             stream = self._stream or self._new_stream("")
         index = stream.place(axes)
@@ -468,24 +478,42 @@ class Publisher:
         ring.begin(number)
         slot = self._in_hand[threading.get_ident()] = _Slot(ring, leases, number, ring.generation(number))
         leases.claimed = None  # from here on whoever has it in hand gives it back
-        return _Writing(slot, ring.array(number, shape, dtype), stream, index, axes, what)
+        return _Writing(slot, ring.array(number, shape, dtype), stream, index, axes, policy, what)
 
     def _commit(self, writing: _Writing, about: _About) -> int:
         """Announce a written slot."""
-        slot = writing.slot
-        with self._lock:
-            if self._closed:
-                msg = "this publisher was closed before the frame was published"
-                raise ClosedError(msg)
-            try:
-                sequence = self._announce(writing, about)
-            except BaseException:
-                self._recover()
-                slot.ring.abort(slot.number)
-                slot.leases.cancel(slot.number)
-                raise
+        while True:
+            slot = writing.slot
+            with self._lock:
+                if self._closed:
+                    msg = "this publisher was closed before the frame was published"
+                    raise ClosedError(msg)
+                if self._connection.leases is slot.leases:
+                    try:
+                        sequence = self._announce(writing, about)
+                    except BaseException:
+                        self._recover()
+                        slot.ring.abort(slot.number)
+                        slot.leases.cancel(slot.number)
+                        raise
+                    break
+            # The ring was made anew meanwhile, and this slot leads nowhere any more.
+            moved = self._move(writing)
+            if moved is None:
+                return -1
+            writing = moved
         crash_point("frame-committed")
         return sequence
+
+    def _move(self, writing: _Writing) -> _Writing | None:
+        """Copy a written frame into a slot of the new ring; None if there is none, which is counted."""
+        array = writing.array
+        where = writing.stream, writing.axes
+        moved = self._reserve(*where, array.shape, array.dtype, writing.policy, writing.what)
+        if not isinstance(moved, str):
+            np.copyto(moved.array, array)
+        self._cancel(writing.slot)
+        return None if isinstance(moved, str) else moved
 
     def _announce(self, writing: _Writing, about: _About) -> int:
         ring, leases, number, _ = writing.slot
@@ -493,11 +521,6 @@ class Publisher:
         path, translate, metadata = about
         connection = self._connection
         hub = connection.hub
-        if connection.leases is not leases:  # the ring was made anew meanwhile: this slot leads nowhere
-            self._give_back(writing.slot)
-            for account in (self._total, *hub.accounts.values()):
-                account.drop()
-            return -1
         if len(writing.index) != len(stream.axes):  # another thread's frame brought a new axis meanwhile
             writing.index = stream.place(writing.axes)
         sequence = next(self._sequence)
@@ -521,7 +544,7 @@ class Publisher:
         )
         if not hub.accounts:
             self._skipped[NO_VIEWER] = self._skipped.get(NO_VIEWER, 0) + 1
-        leases.commit(number, sequence, generation, wire.encode(frame))
+        leases.commit(number, sequence, generation, wire.encode(frame), keep=writing.policy == "every")
         hub.last_publish_ns = self._last_ns = now
         if hub.receivers:  # else the socket was not used, and the keeper sees to whoever comes
             hub.dispatch()
@@ -604,7 +627,8 @@ class Publisher:
         dtype
             Its dtype.
         wait
-            Seconds to wait for a viewer to be attached; 0 does the work in the background.
+            Seconds to wait for a viewer to be attached; 0 does the work in the background. If there is none in the
+            end, `problem` says why.
         """
         self._check_usable()
         nbytes = int(np.dtype(dtype).itemsize)
@@ -634,6 +658,18 @@ class Publisher:
         """
         self._check_usable()
         self._connection.capture(os.path.abspath(path), timeout)  # noqa: PTH100 - the viewer has another directory
+
+    def _with_cause(self, reason: str) -> str:
+        problem = self.problem
+        return f"{reason}: {problem}" if problem else reason
+
+    @property
+    def problem(self) -> str:
+        """Why frames are not shown, as a line for the user; ``""`` if nothing is wrong, or while a viewer starts.
+
+        Such as ``"napari is not installed; install it with: …"``, or what a viewer that crashed wrote last.
+        """
+        return self._connection.problem
 
     def stats(self) -> Stats:
         """Return what became of every frame, the cost of `publish`, and the age of the newest frame."""
@@ -709,6 +745,7 @@ class _Writing:
     stream: FrameStream
     index: list[int]
     axes: Mapping[str, AxisValue]
+    policy: Policy
     what: _What
 
 

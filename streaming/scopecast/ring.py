@@ -110,7 +110,8 @@ def plan_layout(frame_bytes: int, budget: int) -> Layout | None:
     if slots < MIN_SLOTS:
         return None
     # Many small frames: wider slots, so that a larger frame later on needs no new ring.
-    return Layout(slots, max(frame, wanted // slots // PAGE * PAGE if slots == MAX_SLOTS else 0))
+    room = min(wanted, budget - Layout(slots, 0).total)  # what the header and the table leave of it
+    return Layout(slots, max(frame, room // slots // PAGE * PAGE if slots == MAX_SLOTS else 0))
 
 
 class Ring:
@@ -163,11 +164,24 @@ class Ring:
     def abort(self, slot: int) -> None:
         """Close a slot whose writing failed: even again, and announced to nobody."""
         if self._generations[slot] % 2:
-            self.commit(slot, 0, 0)
+            if self.whole:
+                self.commit(slot, 0, 0)
+            else:  # another program has truncated it: nobody can read it, and to write there would kill this process
+                self._generations[slot] += 1
 
     def generation(self, slot: int) -> int:
         """Return the slot's generation: odd while it is written."""
         return self._generations[slot]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the segment has its full size still; nothing may be written where another has truncated it."""
+        return self._segment.whole
+
+    @property
+    def named(self) -> bool:
+        """Whether receivers that come now can find the segment."""
+        return self._segment.named
 
     def unlink(self) -> None:
         """Remove the segment's name; receivers that have it mapped go on."""

@@ -8,6 +8,7 @@ another process may have by now.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -26,12 +27,13 @@ import msgspec
 import platformdirs
 import psutil
 
+from scopecast.crashpoints import crash_point
 from scopecast.errors import RuntimeDirectoryError
 from scopecast.segment import NAME_PATTERN, own_bytes, unlink_segment
 from scopecast.wire import PROTOCOL, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "display_names", "new_token"]
 
@@ -150,7 +152,10 @@ def runtime_path() -> Path:
 
 def short_path() -> Path:
     """Return where sockets are whose path would be too long in the run directory; nothing is made."""
-    return Path(tempfile.gettempdir()) / f"scopecast-{os.getuid()}"
+    folder = Path(tempfile.gettempdir())
+    if sys.platform == "win32":
+        return folder / "scopecast"  # the folder is the user's own
+    return folder / f"scopecast-{os.getuid()}"
 
 
 def objection(path: Path) -> str | None:
@@ -282,6 +287,8 @@ class RunDirectory:
         path = self.file(token, "lock")
         if not path.exists():
             return self._was_removed()
+        if (held := _is_held(path)) is not None:
+            return held
         probe = filelock.FileLock(path, thread_local=False)
         try:
             probe.acquire(timeout=0)
@@ -295,7 +302,7 @@ class RunDirectory:
         if (identity := self._identify()) == self._identity:
             return False
         now = time.monotonic()
-        if self._removed_at is None:
+        if self._removed_at is None or not self.path.is_dir():  # while there is none, nobody can enter anew
             self._removed_at = now
         if now - self._removed_at < RETURN_S:
             return True
@@ -316,11 +323,9 @@ class RunDirectory:
         tokens = {path.stem for path in self.path.glob("????????.*") if _TOKEN.match(path.stem)}
         freed = 0
         for token in sorted(tokens):
-            lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
-            try:
-                lock.acquire(timeout=0)
-            except (filelock.Timeout, OSError):
-                continue  # alive, or being cleaned by another
+            lock = self._take(token)
+            if lock is None:
+                continue
             try:
                 freed += self._bury(token, cleaned)
             finally:
@@ -329,6 +334,20 @@ class RunDirectory:
                     self.file(token, "lock").unlink(missing_ok=True)
                 lock.release()
         return cleaned._replace(bytes=freed)
+
+    def _take(self, token: str) -> filelock.BaseFileLock | None:
+        """Return the lock of a dead member, held; None for one that lives, or that another is burying."""
+        lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except (filelock.Timeout, OSError):
+            if self.alive(token):
+                return None
+            try:  # someone was asking whether it lives, which takes a moment
+                lock.acquire(timeout=1.0, poll_interval=0.001)
+            except (filelock.Timeout, OSError):
+                return None
+        return lock
 
     def _bury(self, token: str, cleaned: Cleaned) -> int:
         freed = 0
@@ -344,6 +363,7 @@ class RunDirectory:
             self.file(token, suffix).unlink(missing_ok=True)
         with suppress(OSError, RuntimeDirectoryError):
             self.socket_path(token).unlink(missing_ok=True)
+            self.socket_path(token).with_suffix(".shut").unlink(missing_ok=True)
         log = self.file(token, "log")
         with suppress(OSError):
             # The log of a viewer that crashed is kept for a day: it is all that tells why.
@@ -355,29 +375,70 @@ class RunDirectory:
         return freed
 
 
-def display_names(entries: Iterable[Entry]) -> dict[str, str]:
+def _is_held(path: Path) -> bool | None:
+    """Whether a lock is held; None where only taking it can tell (Windows, file systems without flock).
+
+    Asked by a shared lock: two who ask at the same time do not take each other for the holder.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:  # no descriptor to be had: nothing speaks for its death
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # now: a child that is forked meanwhile has the descriptor too
+    except OSError as error:
+        return True if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def display_names(entries: Iterable[Entry], given: Mapping[str, str] = {}) -> dict[str, str]:
     """Return a name for each token; several of one title are told apart: ``"name"``, ``"name (2)"``.
 
-    Publishers and receivers are numbered apart, those of different kinds too, in order of their start.
+    Publishers and receivers are numbered apart, those of different kinds too, in order of their start. Who has no title
+    goes by its kind.
 
+    Parameters
+    ----------
+    entries
+        The members to be named.
+    given
+        Names that are shown already, by token: a member keeps its own, and no other gets it.
+
+    Examples
+    --------
     >>> first, second = (Entry(token=t, role="publisher", kind="napari", title="scope") for t in ("a", "b"))
     >>> display_names([first, second])
     {'a': 'scope', 'b': 'scope (2)'}
+    >>> display_names([second], {"b": "scope (2)"})
+    {'b': 'scope (2)'}
     """
     members = sorted(entries, key=lambda entry: (entry.created, entry.token))
     # A title that is "scope (2)" by itself keeps that name.
-    taken: dict[tuple[str, str], set[str]] = {}
+    titles: dict[tuple[str, str], set[str]] = {}
     for entry in members:
-        taken.setdefault((entry.role, entry.kind), set()).add(entry.title)
-    names: dict[str, str] = {}
+        titles.setdefault((entry.role, entry.kind), set()).add(entry.title)
+    names = {entry.token: given[entry.token] for entry in members if entry.token in given}
     used: dict[tuple[str, str], set[str]] = {}
     for entry in members:
+        if entry.token in names:
+            continue
         group = entry.role, entry.kind
-        name, number = entry.title, 1
-        while name in used.setdefault(group, set()) or (number > 1 and name in taken[group]):
+        taken = used.setdefault(group, set(given.values()))
+        title = entry.title or entry.kind
+        name, number = title, 1
+        while name in taken or (number > 1 and name in titles[group]):
             number += 1
-            name = f"{entry.title} ({number})"
-        used[group].add(name)
+            name = f"{title} ({number})"
+        taken.add(name)
         names[entry.token] = name
     return names
 
@@ -394,6 +455,7 @@ class Member:
         self._pid = os.getpid()
         self._writing = threading.Lock()
         self._lock: filelock.BaseFileLock | None = self._acquire()
+        crash_point("locked")
         self.write()
 
     def _acquire(self) -> filelock.BaseFileLock:
@@ -405,6 +467,11 @@ class Member:
     def token(self) -> str:
         """The token that names its files."""
         return self.entry.token
+
+    @property
+    def removed(self) -> bool:
+        """Whether another has removed its files; `write` makes them anew."""
+        return any(not self.directory.file(self.token, suffix).exists() for suffix in ("lock", "json"))
 
     def write(self) -> None:
         """Write the entry, in one step; after `close` nothing.
@@ -425,6 +492,7 @@ class Member:
         draft = self.directory.file(self.token, "new")
         draft.touch(0o600)
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
+        crash_point("drafted")
         _insist(lambda: draft.replace(target))
 
     def close(self) -> None:
@@ -441,6 +509,7 @@ class Member:
         if self.entry.role == "publisher":
             with suppress(OSError, RuntimeDirectoryError):
                 self.directory.socket_path(self.token).unlink(missing_ok=True)
+                self.directory.socket_path(self.token).with_suffix(".shut").unlink(missing_ok=True)
         with suppress(OSError):
             self.directory.file(self.token, "lock").unlink(missing_ok=True)
         lock.release()

@@ -17,11 +17,9 @@ Who may connect
 import contextlib
 import os
 import re
-import secrets
 import selectors
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -34,12 +32,10 @@ from types import TracebackType
 from typing import IO, Self
 
 from scopecast.errors import ScreenError
+from scopecast.xauthority import clean_authorities, remove_authority, setup_request, write_authority
 
 __all__ = ["VirtualScreen", "ensure_screen", "has_screen"]
 
-_COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
-_COOKIE_BYTES = 16
-_ANY_DISPLAY = 0xFFFF  # FamilyWild of Xauth.h: the server chooses its number itself
 _SETUP_SUCCESS = b"\x01"
 _LONGEST_SIDE = 32767  # pixels; coordinates are 16-bit integers in X11
 _CONNECT_TIMEOUT = 2.0  # seconds; a forwarded display (ssh -X) is a TCP connection away
@@ -167,19 +163,20 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
             "one, is not installed. On Debian and Ubuntu: sudo apt-get install xvfb libgl1-mesa-dri"
         )
     deadline = time.monotonic() + timeout
+    clean_authorities()
     # -displayfd: the server picks a free display itself and reports its number once it accepts connections.
     size_and_depth = f"{size[0]}x{size[1]}x24"
     command = [program, "-screen", "0", size_and_depth, "-nolisten", "tcp", "+extension", "GLX", "-terminate"]
     with tempfile.TemporaryFile() as log, contextlib.ExitStack() as undo:
-        authority, cookie = _write_authority()
-        undo.callback(_remove_authority, authority)
+        authority, cookie, held = write_authority()
+        undo.callback(remove_authority, authority)
         command += ["-auth", str(authority)]
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb", buffering=0) as report:
             try:
                 process = subprocess.Popen(
                     [*command, "-displayfd", str(writer)],
-                    pass_fds=(writer,),
+                    pass_fds=(writer, held),  # the lock is the server's from now on: its folder is in use as it lives
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=log,
@@ -187,6 +184,7 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
                 )
             finally:
                 os.close(writer)
+                os.close(held)
             undo.callback(_stop, process)
             number = _read_line(report, deadline)
         if number is None:
@@ -197,7 +195,7 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
             connection = _connect(f":{number}")
             undo.callback(connection.close)
             connection.settimeout(max(0.1, deadline - time.monotonic()))
-            connection.sendall(_setup_request(cookie))
+            connection.sendall(setup_request(cookie))
             answer = connection.recv(1)
         except OSError as error:
             raise ScreenError(f"Xvfb started display :{number} but can't be reached ({error}).{_tail(log)}") from error
@@ -205,30 +203,6 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
             raise ScreenError(f"Xvfb started display :{number} but refuses a connection.{_tail(log)}")
         undo.pop_all()
     return process, f":{number}", connection, authority
-
-
-def _write_authority() -> tuple[Path, bytes]:
-    """Write a new cookie to a file that only this user can read, in the format of Xau (X11's ``Xauth.h``)."""
-    cookie = secrets.token_bytes(_COOKIE_BYTES)
-    path = Path(tempfile.mkdtemp(prefix="scopecast-screen-")) / "Xauthority"
-    record = struct.pack(">H", _ANY_DISPLAY)
-    for field in (b"", b"", _COOKIE_NAME, cookie):  # address, number of the display, kind of the cookie, the cookie
-        record += struct.pack(">H", len(field)) + field
-    path.touch(mode=0o600)
-    path.write_bytes(record)
-    return path, cookie
-
-
-def _remove_authority(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
-        path.parent.rmdir()
-
-
-def _setup_request(cookie: bytes) -> bytes:
-    """Return the first message of an X11 client (protocol 11.0, section 8: connection setup)."""
-    head = struct.pack("<BxHHHHxx", ord("l"), 11, 0, len(_COOKIE_NAME), len(cookie))
-    return head + _COOKIE_NAME + bytes(-len(_COOKIE_NAME) % 4) + cookie + bytes(-len(cookie) % 4)
 
 
 def _read_line(stream: IO[bytes], deadline: float) -> str | None:
@@ -302,7 +276,7 @@ def _end(
     if os.getpid() != owner:
         return
     _stop(process)
-    _remove_authority(authority)
+    remove_authority(authority)
     restored = {name: value for name, value in environment.items() if value is not None}
     if os.environ.get("XAUTHORITY") == str(authority):  # else someone has chosen another screen in the meantime
         del os.environ["XAUTHORITY"]

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from scopecast.crashpoints import crash_point
 from scopecast.errors import SharedMemoryError
 
 if sys.platform == "win32":
@@ -104,6 +105,7 @@ class Segment:
             msg = f"{name!r} is not a valid segment name: a prefix of at most 15 letters and '_', a token, a number"
             raise ValueError(msg)
         segment = cls(name, size, *system.create(name, size), owner=True)
+        crash_point("segment-mapped")
         # The first write to each page would cost publish() a page fault: 7 to 10 ms for 8 MiB.
         np.copyto(np.frombuffer(segment.memory, np.uint8)[::PAGE], 0)
         return segment
@@ -122,6 +124,16 @@ class Segment:
             raise SharedMemoryError(errno.EINVAL, msg)
         mapping, memory = system.attach(name)
         return cls(name, memory.nbytes, mapping, memory, owner=False)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte of the map is still backed: to touch what another truncated would kill this process."""
+        return system.is_whole(self._mapping, self.size)
+
+    @property
+    def named(self) -> bool:
+        """Whether the segment can be found by its name; another may have removed it."""
+        return system.exists(self.name)
 
     def unlink(self) -> None:
         """Remove the segment's name; what is mapped stays mapped. Only its creator does so, and only once."""

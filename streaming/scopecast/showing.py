@@ -180,11 +180,12 @@ class Showing:
             )
         except (ValueError, TypeError) as error:
             raise FileError(str(error)) from error
-        if outcome.reason == _NO_VIEWER:
+        reason = outcome.reason.partition(": ")[0]  # without the cause
+        if reason == _NO_VIEWER:
             raise ScopecastError(f"no {self.viewer} viewer is left to show it: its window was closed")
-        if outcome.reason == "larger than the budget":
+        if reason == "larger than the budget":
             raise FileError(f"its planes of {array.nbytes / 2**20:.0f} MiB are too large for the shared memory")
-        if outcome.reason and outcome.reason not in self._accepted:
+        if reason and reason not in self._accepted:
             raise FileError(outcome.reason)
         return outcome.frames
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import venv
 from typing import TYPE_CHECKING
 
 import pytest
 
 from children import Child, wait_until
 from receivers import Viewer, stamped
-from scopecast import Publisher, wire
+from scopecast import Publisher, StreamingBackend, launch, wire
 from scopecast.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -22,16 +23,13 @@ if TYPE_CHECKING:
 @pytest.fixture
 def viewers() -> Iterator[RunDirectory]:
     """Ends the viewers that were started, which outlive the producers that started them."""
-    directory = RunDirectory()
-    yield directory
-    entries = directory.living("receiver")
-    for entry in entries:
-        os.kill(entry.pid, signal.SIGTERM)
-    wait_until(lambda: not directory.living("receiver"), "the viewers have ended")
+    yield RunDirectory()
+    end_viewers()
 
 
-def test_p13_three_workers_at_once_start_one_viewer_which_shows_all(viewers):
-    workers = [Child("produce", 10, "--launch", "--go", "--ending", "wait", "--title", f"w{n}") for n in range(3)]
+@pytest.mark.fault("P13")
+def test_workers_that_open_at_once_start_one_viewer_which_shows_all(viewers):
+    workers = [Child("produce", 10, "--launch", "--go", "--ending", "wait", "--title", f"w{n}") for n in range(8)]
     try:
         for worker in workers:
             assert worker.line() == "ready"
@@ -39,7 +37,7 @@ def test_p13_three_workers_at_once_start_one_viewer_which_shows_all(viewers):
             worker.tell()
         rows = [row for worker in workers for row in worker.line(60)]
         (viewer,) = viewers.living("receiver")
-        assert rows == [[viewer.token, 10]] * 3
+        assert rows == [[viewer.token, 10]] * 8
         assert len(list(viewers.path.glob("*.log"))) == 1, "no other was even started"
         for worker in workers:
             frames = worker.ask()["frames"]
@@ -70,13 +68,28 @@ def test_close_waits_for_the_viewer_that_a_publisher_is_starting(viewers):
     assert publisher.stats().balanced
 
 
+#: The rest of a viewer's program that runs after all.
+REAL = """
+import os, sys
+del os.environ["PYTHONPATH"]
+os.execv(sys.executable, [sys.executable, "-P", "-m", "scopecast_viewers", *sys.argv[1:]])
+"""
+
+
+def end_viewers() -> None:
+    directory = RunDirectory()
+    for entry in directory.living("receiver"):
+        os.kill(entry.pid, signal.SIGTERM)
+    wait_until(lambda: not directory.living("receiver"), "the viewers have ended")
+
+
 def broken_viewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> Path:
     """Put a package before the real one that runs `program`; return the file where it notes each start."""
     package = tmp_path / "scopecast_viewers"
     package.mkdir()
     starts = tmp_path / "starts"
     (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(f"open({str(starts)!r}, 'a').write('x')\n{program}\n")
+    (package / "__main__.py").write_text(f"STARTS = {str(starts)!r}\nopen(STARTS, 'a').write('x')\n{program}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return starts
 
@@ -85,8 +98,17 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Attempts follow one another almost at once."""
+    monkeypatch.setattr(launch, "PAUSE_S", 0.01)
+
+
+@pytest.mark.fault("V6")
 @pytest.mark.parametrize("policy", ["latest", "every"])
-def test_v6_a_viewer_that_ends_at_once_costs_one_warning(tmp_path, monkeypatch, caplog, policy):
+def test_a_viewer_that_ends_at_once_is_tried_three_times_and_costs_one_warning(
+    tmp_path, monkeypatch, caplog, impatient, policy
+):
     starts = broken_viewer(tmp_path, monkeypatch, "import sys\nsys.exit('ImportError: this viewer lacks its Qt')")
     with Publisher("headless", launch=True, policy=policy) as publisher:
         publisher.publish(stamped(0), axes={"t": 0})
@@ -98,25 +120,104 @@ def test_v6_a_viewer_that_ends_at_once_costs_one_warning(tmp_path, monkeypatch, 
         assert stats.frames.skipped == stats.frames.published == 50
         assert stats.balanced
         assert set(stats.skipped) <= {"no viewer", "opening"}
+        assert starts.read_text() == "xxx", "under 'every' all attempts were waited for"
+        why = "the headless viewer ended at once (exit code 1): ImportError: this viewer lacks its Qt (tried 3 times)"
+        assert publisher.problem == why
+        assert publisher.offer(stamped(50), axes={"t": 50}).reason == f"no viewer: {why}"
     (text,) = warnings_of(caplog)
     assert "exit code 1" in text
     assert "ImportError: this viewer lacks its Qt" in text
-    assert starts.read_text() == "x"
+    assert starts.read_text() == "xxx"
 
 
-def test_v6_a_viewer_that_never_says_hello_is_ended(tmp_path, monkeypatch, caplog):
+@pytest.mark.fault("V6")
+def test_a_viewer_that_never_says_hello_is_ended_each_time(tmp_path, monkeypatch, caplog, impatient):
+    monkeypatch.setattr(launch, "START_TIMEOUT_S", 1.0)
     program = "print('waiting for a licence', flush=True)\nimport time; time.sleep(99)"
     starts = broken_viewer(tmp_path, monkeypatch, program)
-    with Publisher("headless", launch=True, policy="every", timeout=1.5) as publisher:
+    with Publisher("headless", launch=True, policy="every", timeout=60) as publisher:
         for t in range(20):
             assert publisher.publish(stamped(t), axes={"t": t}) == t
+        assert "waiting for a licence" in publisher.problem
     (text,) = warnings_of(caplog)
     assert "not ready" in text
     assert "waiting for a licence" in text
+    assert starts.read_text() == "xxx"
+    # What is left running fails the test, see `nothing_left`.
+
+
+@pytest.mark.fault("V6")
+def test_publish_waits_for_a_viewer_no_longer_than_its_timeout(tmp_path, monkeypatch):
+    """The viewer may be ready after that; it is not ended because a frame could not wait for it."""
+    go = tmp_path / "go"
+    broken_viewer(
+        tmp_path, monkeypatch, f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)" + REAL
+    )
+    with Publisher("headless", launch=True, policy="every", timeout=0.2) as publisher:
+        assert publisher.publish(stamped(0), axes={"t": 0}) == 0
+        assert publisher.stats().skipped == {"no viewer": 1}
+        go.touch()
+        wait_until(lambda: [row.attached for row in publisher.stats()] == [True])
+        assert publisher.publish(stamped(1), axes={"t": 1}) == 1
+        assert publisher.flush(10)
+        assert publisher.stats().frames.delivered == 2, "the newest waited in the ring"
+        end_viewers()
+
+
+@pytest.mark.fault("V6")
+def test_a_viewer_that_starts_at_the_second_attempt_gets_every_frame(tmp_path, monkeypatch, caplog, impatient):
+    starts = broken_viewer(tmp_path, monkeypatch, "import sys\nif open(STARTS).read() == 'x': sys.exit(3)" + REAL)
+    with Publisher("headless", launch=True, policy="every") as publisher:
+        for t in range(10):
+            publisher.publish(stamped(t), axes={"t": t})
+        assert publisher.flush(10)
+        assert publisher.stats().frames.delivered == 10
+        assert publisher.problem == ""
+        end_viewers()
+    assert starts.read_text() == "xx"
+    assert len(warnings_of(caplog)) == 1
+
+
+@pytest.mark.fault("V6")
+def test_a_viewer_whose_packages_are_missing(tmp_path, monkeypatch, caplog, impatient):
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    monkeypatch.setattr(launch.sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with Publisher("headless", launch=True, policy="every") as publisher:
+        assert publisher.publish(stamped(0)) == 0
+        assert "No module named scopecast_viewers" in publisher.problem
+    (text,) = warnings_of(caplog)
+    assert "No module named scopecast_viewers" in text
+    assert len(list(RunDirectory().path.glob("*.log"))) == 3
+
+
+@pytest.mark.fault("V6")
+def test_close_waits_for_no_attempt_that_is_yet_to_come(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(launch, "PAUSE_S", 3600.0)
+    starts = broken_viewer(tmp_path, monkeypatch, "raise SystemExit(3)")
+    with Publisher("headless", launch=True, linger=3600.0) as publisher:
+        publisher.open((64, 48))
+        wait_until(lambda: warnings_of(caplog))
+    # That we come here is the test.
     assert starts.read_text() == "x"
 
 
-def test_v6_without_a_screen_no_viewer_is_started(monkeypatch, caplog):
+@pytest.mark.fault("V6", "P11")
+def test_ctrl_c_while_a_viewer_starts_ends_that_viewer(tmp_path, monkeypatch):
+    program = "import time; print('up', flush=True); time.sleep(99)"
+    starts = broken_viewer(tmp_path, monkeypatch, program)
+    monkeypatch.delenv("PYTHONPATH")
+    with Child("produce", 5, "--launch", "--viewer-path", tmp_path) as child:
+        wait_until(lambda: starts.exists() and any(log.read_text() for log in RunDirectory().path.glob("*.log")))
+        child.process.send_signal(signal.SIGINT)
+        assert child.wait() in (-signal.SIGINT, 130)
+        assert child.errors.count("Traceback") == 1, child.errors
+    assert starts.read_text() == "x"
+    # The viewer that is left running fails the test, see `nothing_left`.
+
+
+@pytest.mark.fault("V6")
+def test_without_a_screen_no_viewer_is_started(monkeypatch, caplog):
     pytest.importorskip("napari")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -124,14 +225,23 @@ def test_v6_without_a_screen_no_viewer_is_started(monkeypatch, caplog):
         for t in range(20):
             assert publisher.publish(stamped(t), axes={"t": t}) == t
         assert publisher.stats().skipped == {"no viewer": 20}
+        assert publisher.problem == "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+        assert publisher._connection._launch.attempts == 1, "looked for once, and not tried again"
     (text,) = warnings_of(caplog)
     assert "no screen" in text
     assert not list(RunDirectory().path.glob("*.log"))
 
 
-def test_v6_a_viewer_that_nobody_has_installed(caplog):
-    with Publisher("telescope", launch=True, policy="every") as publisher:
-        assert publisher.publish(stamped(0)) == 0
+@pytest.mark.fault("V6")
+def test_a_viewer_that_nobody_has_installed_is_said_in_the_receipt(caplog):
+    class Telescope(StreamingBackend):
+        VIEWER_TYPE = "telescope"
+        SHM_PREFIX = "telescope_"
+
+    with Telescope() as backend:
+        receipt = backend.save(stamped(0), "a.tif")
+        assert receipt.skipped[0].reason.startswith("no viewer: there is no viewer of the kind 'telescope' (installed:")
+        assert receipt.skipped[0].reason == f"no viewer: {backend.problem}"
     (text,) = warnings_of(caplog)
     assert "no viewer of the kind 'telescope'" in text
 

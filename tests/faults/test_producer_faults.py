@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import linecache
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import scopecast
 from children import Child, wait_until
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import ClosedError, Publisher
-from scopecast.crashpoints import STEPS
+from scopecast.crashpoints import LAUNCH_STEPS, STEPS
 from scopecast.runs import RunDirectory
 from scopecast.segment import Segment
 
@@ -38,9 +42,10 @@ def dead_tokens(directory: RunDirectory) -> list[str]:
 # ---- killed ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P1")
 @pytest.mark.parametrize("step", ["slot-odd", "slot-copied", "frame-committed"])
 @pytest.mark.usefixtures("transport")
-def test_p1_the_last_good_image_stays_when_the_producer_is_killed(step):
+def test_the_last_good_image_stays_when_the_producer_is_killed(step):
     directory = RunDirectory()
     with Viewer() as viewer, Child("produce", 100, "--each", environment={"SCOPECAST_FAULT": f"{step}:20"}) as child:
         assert child.wait() == -signal.SIGKILL
@@ -61,16 +66,23 @@ def test_p1_the_last_good_image_stays_when_the_producer_is_killed(step):
         assert check_stamp(planes_of(stream)[(18,)])[0] == 18
 
 
+def tokens(directory: RunDirectory) -> set[str]:
+    """The members that have any file in the run directory."""
+    return {path.stem for path in directory.path.glob("????????.*")}
+
+
+@pytest.mark.fault("P3", "P7")
 @pytest.mark.parametrize("step", STEPS)
-def test_p3_p7_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
+def test_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
     directory = RunDirectory()
     with Publisher("headless", title="living") as living:
         living.open((64, 48), wait=10)
         token = living._connection._member.token
-        with Child("produce", 3, environment={"SCOPECAST_FAULT": step}) as child:
-            assert child.wait() == -signal.SIGKILL
-        (dead,) = dead_tokens(directory)
-        assert len(segments_of(dead)) <= 1
+        with Child("produce", 3, "--grow", environment={"SCOPECAST_FAULT": step}) as child:
+            assert child.wait() == -signal.SIGKILL, f"it never came to {step}"
+        (dead,) = tokens(directory) - {token}
+        assert not directory.alive(dead)
+        assert len(segments_of(dead)) <= (2 if step == "ring-replaced" else 1)
         assert {name.split(".")[1] for name in files_of(directory, dead)} <= {"lock", "json", "sock", "new"}
 
         with Publisher("headless", title="next") as next_one:
@@ -83,7 +95,57 @@ def test_p3_p7_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(st
         assert living.publish(stamped(0), axes={"t": 0}) >= 0
 
 
-def test_p7_two_cleaners_at_once_remove_everything_once(tmp_path):
+@pytest.mark.fault("P3", "P7")
+@pytest.mark.parametrize("step", STEPS)
+def test_cleaning_removes_what_a_crash_at_any_step_left(step):
+    directory = RunDirectory()
+    with Child("produce", 3, "--grow", environment={"SCOPECAST_FAULT": step}) as child:
+        assert child.wait() == -signal.SIGKILL
+    (dead,) = tokens(directory)
+    left = segments_of(dead)
+    cleaned = directory.clean()
+    assert sorted(cleaned.segments) == sorted(left)
+    assert (segments_of(dead), files_of(directory, dead)) == ([], [])
+
+
+@pytest.mark.fault("P3", "P7")
+@pytest.mark.parametrize("step", LAUNCH_STEPS)
+def test_a_crash_while_a_viewer_is_started_does_not_keep_others_from_theirs(step):
+    directory = RunDirectory()
+    with Child("produce", 3, "--launch", environment={"SCOPECAST_FAULT": step}) as child:
+        assert child.wait() == -signal.SIGKILL
+    with Publisher("headless", launch=True, policy="every") as publisher:
+        assert publisher.publish(stamped(0), axes={"t": 0}) == 0
+        assert publisher.flush(10)
+        assert publisher.stats().frames.delivered == 1
+        assert [entry.pid for entry in directory.entries("publisher")] == [os.getpid()]
+        # The first one's viewer, if it came so far, attaches as well.
+        wait_until(lambda: {row.token for row in publisher.stats()} == {e.token for e in directory.living("receiver")})
+        for entry in directory.living("receiver"):
+            os.kill(entry.pid, signal.SIGTERM)
+        wait_until(lambda: not directory.living("receiver"))
+
+
+@pytest.mark.fault("P3")
+def test_the_whole_group_is_killed_at_once():
+    """Also whoever would clean up after one that is killed alone, such as Python's resource tracker."""
+    directory = RunDirectory()
+    with Viewer() as viewer, Child("produce", 10, "--ending", "wait", "--helper") as child:
+        assert child.line() == [[viewer.token, 10]]
+        group = [child.pid, *(process.pid for process in psutil.Process(child.pid).children(recursive=True))]
+        assert len(group) > 1
+        os.killpg(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        viewer.wait_for(lambda: viewer.sources[0].state == "lost")
+        (dead,) = dead_tokens(directory)
+        assert len(segments_of(dead)) == 1
+        assert directory.clean().members == [dead]
+        assert (segments_of(dead), files_of(directory, dead)) == ([], [])
+        assert len(planes_of(viewer.streams[0])) == 10
+
+
+@pytest.mark.fault("P7")
+def test_two_cleaners_at_once_remove_everything_once(tmp_path):
     directory = RunDirectory()
     with Publisher("headless") as living:
         living.open((64, 48), wait=10)
@@ -128,8 +190,9 @@ def test_p7_two_cleaners_at_once_remove_everything_once(tmp_path):
 # ---- ends without a word -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P2")
 @pytest.mark.parametrize(("ending", "code"), [("none", 0), ("exit", 7), ("raise", 1), ("_exit", 0)])
-def test_p2_a_producer_that_ends_without_close_loses_nothing(ending, code):
+def test_a_producer_that_ends_without_close_loses_nothing(ending, code):
     directory = RunDirectory()
     with Viewer() as viewer:
         # os._exit runs nothing at all, so that each frame must have been delivered before.
@@ -156,8 +219,9 @@ def test_p2_a_producer_that_ends_without_close_loses_nothing(ending, code):
 # ---- interrupted -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P11")
 @pytest.mark.parametrize("policy", ["latest", "every"])
-def test_p11_ctrl_c_anywhere_in_publish_leaves_everything_in_order(policy):
+def test_ctrl_c_anywhere_in_publish_leaves_everything_in_order(policy):
     with Child("view") as viewer, Child("interrupted", 40, policy) as child:
         viewer.line()
         for number in range(40):
@@ -168,7 +232,8 @@ def test_p11_ctrl_c_anywhere_in_publish_leaves_everything_in_order(policy):
         assert viewer.ask()["bad"] == 0
 
 
-def test_p11_ctrl_c_ends_a_script_at_once_with_one_traceback():
+@pytest.mark.fault("P11")
+def test_ctrl_c_ends_a_script_at_once_with_one_traceback():
     with Viewer() as viewer, Child("run_until_interrupted") as child:
         assert child.line() == "running"
         child.process.send_signal(signal.SIGINT)
@@ -215,8 +280,9 @@ class _Strike:
         return self._line
 
 
+@pytest.mark.fault("P11")
 @pytest.mark.parametrize("what", ["publish", "reserve", "abort", "flush"])
-def test_p11_ctrl_c_at_every_single_line(what):
+def test_ctrl_c_at_every_single_line(what):
     """One call after another, each interrupted one line later than the one before, until one comes through."""
 
     def call() -> None:
@@ -269,9 +335,10 @@ def test_p11_ctrl_c_at_every_single_line(what):
 # ---- forked ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P4")
 @pytest.mark.parametrize("method", ["os.fork", "fork", "spawn", "forkserver"])
 @pytest.mark.usefixtures("transport")
-def test_p4_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(method):
+def test_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(method):
     with Viewer() as viewer, Child("forking", method) as child:
         answer = child.line(60)
         assert set(answer["codes"]) == {0}, child.errors
@@ -290,7 +357,8 @@ def test_p4_a_publisher_is_inert_in_a_child_and_its_end_takes_nothing_away(metho
 # ---- raises, closes, forgets -------------------------------------------------------------------------------------
 
 
-def test_p5_an_exception_in_the_middle_of_a_frame_leaves_the_others_intact():
+@pytest.mark.fault("P5")
+def test_an_exception_in_the_middle_of_a_frame_leaves_the_others_intact():
     with Viewer() as viewer, Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
         publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0}, policy="every")
         for _ in range(50):  # more than there are slots
@@ -307,7 +375,8 @@ def test_p5_an_exception_in_the_middle_of_a_frame_leaves_the_others_intact():
         assert publisher.stats().balanced
 
 
-def test_p5_reservations_that_are_forgotten_are_given_back():
+@pytest.mark.fault("P5")
+def test_reservations_that_are_forgotten_are_given_back():
     with Publisher("headless", budget=16 * 32768 + 3 * 4096) as publisher:
         publisher.open((128, 128), wait=10)
         for t in range(50):
@@ -380,7 +449,8 @@ def test_a_publisher_forgotten_in_a_cycle_is_closed_by_the_garbage_collector(not
     wait_until(lambda: directory.entries("publisher") == [])
 
 
-def test_p10_two_threads_publish_ten_thousand_frames_each():
+@pytest.mark.fault("P10")
+def test_two_threads_publish_ten_thousand_frames_each():
     with Child("view") as viewer, Publisher("headless", policy="latest") as publisher:
         viewer.line()
         publisher.open((32, 32), wait=10)
@@ -409,7 +479,8 @@ def test_p10_two_threads_publish_ten_thousand_frames_each():
         assert len(report["places"]) <= 200
 
 
-def test_p6_two_publishers_of_one_title_are_both_live():
+@pytest.mark.fault("P6")
+def test_two_publishers_of_one_title_are_both_live():
     with Viewer() as viewer, Publisher("headless", title="scope") as one, Publisher("headless", title="scope") as two:
         for t in range(5):
             one.publish(stamped(t), axes={"t": t}, policy="every")
@@ -423,8 +494,99 @@ def test_p6_two_publishers_of_one_title_are_both_live():
         assert shown == [(0, 1, 2, 3, 4), (50, 51, 52, 53, 54)]
 
 
+# ---- the run directory and the names in shared memory are removed ------------------------------------------------
+
+
+@pytest.mark.fault("P12")
+@pytest.mark.parametrize("what", ["directory", "segment", "both"])
+def test_a_stream_goes_on_after_its_names_were_removed(what):
+    """logind does it at logout: those that are attached miss nothing, and those that come later find the stream."""
+    directory = RunDirectory()
+    with Publisher("headless", policy="every", title="scope", budget=64 * 8192) as publisher, Viewer() as viewer:
+        publisher.open((64, 48), wait=10)
+        viewer.wait_for(lambda: viewer.attached)
+        for t in range(20):
+            publisher.publish(stamped(t), axes={"t": t})
+        token = publisher._connection._member.token
+        (name,) = segments_of(token)
+        if what != "segment":
+            shutil.rmtree(directory.path)
+        if what != "directory":
+            (SHM / name).unlink()
+        t = 20
+        while not (segments_of(token) and files_of(directory, token) and directory.alive(token)) or t < 60:
+            publisher.publish(stamped(t), axes={"t": t % 500})
+            t += 1
+            assert t < 100_000
+        with Viewer(title="late") as late:
+            late.wait_for(lambda: late.attached)
+            for _ in range(50):
+                publisher.publish(stamped(t), axes={"t": t % 500})
+                t += 1
+            assert publisher.flush(10)
+            late.wait_for(lambda: late.sources[0].delivered >= 50)
+        (source,) = viewer.sources
+        assert (source.state, source.delivered, source.rejected, source.errors) == ("attached", t, 0, 0)
+        (stream,) = viewer.streams
+        assert len(planes_of(stream)) == min(t, 500)
+        stats = publisher.stats()
+        assert stats.balanced
+        assert (stats.frames.delivered, stats.frames.superseded, stats.frames.dropped) == (t, 0, 0)
+        assert publisher._connection.ring.epoch == (0 if what == "directory" else 1)
+    assert segments_of(token) == []
+    assert files_of(directory, token) == []
+
+
+@pytest.mark.fault("P12")
+def test_a_stream_goes_on_while_the_run_directory_cannot_be_made_anew(tmp_path, monkeypatch, caplog):
+    """After a logout the directory above is gone too, and belongs to root."""
+    above = tmp_path / "above"
+    monkeypatch.setattr("scopecast.opening.RETURN_S", 0.0)
+    directory = RunDirectory(above / "run")
+    monkeypatch.setenv("SCOPECAST_RUNTIME_DIR", str(directory.path))
+    with Publisher("headless", policy="every") as publisher, Viewer() as viewer:
+        publisher.open((64, 48), wait=10)
+        viewer.wait_for(lambda: viewer.attached)
+        shutil.rmtree(above)
+        above.touch()  # whoever runs the tests: no directory can be made here
+        wait_until(lambda: [text for text in caplog.messages if "new viewers can't find" in text])
+        # Longer than anyone takes a removed directory for a death.
+        now = time.monotonic
+        monkeypatch.setattr("scopecast.runs.time.monotonic", lambda: now() + 60)
+        seen = publisher._connection.hub.receivers
+        (receiver,) = seen.values()
+        beats = receiver.pong.number
+        wait_until(lambda: receiver.pong.number >= beats + 4)
+        for t in range(20):
+            publisher.publish(stamped(t), axes={"t": t})
+        assert publisher.flush(10)
+        assert publisher.stats().frames.delivered == 20
+        assert sum("new viewers can't find" in text for text in caplog.messages) == 1
+        above.unlink()
+        with Viewer() as late:
+            late.wait_for(lambda: late.attached)
+
+
+@pytest.mark.fault("P12")
+def test_without_the_run_directory_a_producer_that_dies_is_noticed_all_the_same():
+    directory = RunDirectory()
+    with Viewer() as viewer, Child("produce", 5, "--ending", "wait") as child:
+        assert child.line() == [[viewer.token, 5]]
+        os.kill(child.pid, signal.SIGSTOP)  # it makes nothing anew
+        shutil.rmtree(directory.path)
+        directory.path.touch()  # neither does the viewer
+        child.process.kill()
+        child.wait()
+        viewer.wait_for(lambda: viewer.sources[0].state == "lost")
+        assert len(planes_of(viewer.streams[0])) == 5
+        directory.path.unlink()
+        segment = SHM / viewer.sources[0].entry.segments[0]
+        segment.unlink()
+
+
+@pytest.mark.fault("P9")
 @pytest.mark.usefixtures("transport")
-def test_p9_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
+def test_a_publisher_restarted_twenty_times_leaks_nothing_in_the_viewer():
     with Child("view") as viewer:
         viewer.line()
         reports = []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+import zmq
 
 from children import Child, wait_until
 from peers import entry_of, peers
@@ -27,11 +29,12 @@ def publisher() -> Iterator[Publisher]:
         yield publisher
 
 
+@pytest.mark.fault("V7")
 @pytest.mark.parametrize(
     ("low", "high", "what"), [(0, 0, "update this viewer"), (2, 3, "update scopecast in the acquisition")]
 )
 @pytest.mark.usefixtures("transport")
-def test_v7_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, high, what):
+def test_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, high, what):
     with peers(publisher) as (peer,):
         peer.hello(low, high)
         answer = peer.answer()
@@ -45,8 +48,9 @@ def test_v7_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, 
         assert isinstance(peer.answer(), wire.Welcome)
 
 
+@pytest.mark.fault("V7")
 @pytest.mark.parametrize("spoken", [0, 2])
-def test_v7_the_viewer_says_what_to_update(publisher, spoken):
+def test_the_viewer_says_what_to_update(publisher, spoken):
     viewer = Viewer()
     viewer.receiver._hello = wire.Hello(spoken, spoken, viewer.token, "headless", os.getpid())
     with viewer, Viewer() as good:
@@ -58,8 +62,9 @@ def test_v7_the_viewer_says_what_to_update(publisher, spoken):
         assert viewer.streams == ()
 
 
+@pytest.mark.fault("V7")
 @pytest.mark.usefixtures("transport")
-def test_v7_fields_that_a_newer_peer_appends_are_ignored(publisher):
+def test_fields_that_a_newer_peer_appends_are_ignored(publisher):
     with peers(publisher) as (peer,):
         hello = ["HELLO", 1, 2, new_token(), "headless", 7, "newer", {"gpu": True}, [1, 2, 3], None]
         peer.socket.send(msgspec.msgpack.encode(hello))
@@ -73,8 +78,9 @@ def test_v7_fields_that_a_newer_peer_appends_are_ignored(publisher):
         assert publisher.stats().frames.delivered == 1
 
 
+@pytest.mark.fault("V8")
 @pytest.mark.usefixtures("transport")
-def test_v8_frames_flow_to_a_good_viewer_through_a_flood(publisher):
+def test_frames_flow_to_a_good_viewer_through_a_flood(publisher):
     with Viewer() as good, Child("flood", entry_of(publisher).token, 100_000) as flood:
         good.wait_for(lambda: good.attached)
         assert flood.line() == "flooding"
@@ -94,8 +100,9 @@ def test_v8_frames_flow_to_a_good_viewer_through_a_flood(publisher):
     assert publisher.stats().balanced
 
 
+@pytest.mark.fault("V8")
 @pytest.mark.usefixtures("transport")
-def test_v8_only_so_many_viewers_are_served(publisher):
+def test_only_so_many_viewers_are_served(publisher):
     directory = RunDirectory()
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(peers(publisher, MAX_RECEIVERS + 1))
@@ -119,6 +126,80 @@ def test_a_receiver_that_vanishes_while_it_is_greeted_leaves_no_account(publishe
     wait_until(lambda: not hub.receivers)
     assert hub.accounts == {}
     assert publisher.flush(10)
+
+
+# ---- what is no peer at all --------------------------------------------------------------------------------------
+
+#: ZMTP 3.1 (RFC 37): signature, version, mechanism, as-server, filler.
+GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+@pytest.mark.fault("H1")
+@pytest.mark.parametrize(
+    "says",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", id="http"),
+        pytest.param(bytes(range(256)) * 64, id="garbage"),
+        pytest.param(b"\xff" * 4096, id="ones"),
+        pytest.param(GREETING[:5], id="half a signature"),
+        pytest.param(GREETING[:40], id="half a greeting"),
+        pytest.param(GREETING, id="a greeting and no more"),
+        pytest.param(GREETING + b"\x04\xff" + b"garbage" * 99, id="a garbled handshake"),
+        pytest.param(GREETING.replace(b"NULL", b"EVIL"), id="an unknown mechanism"),
+    ],
+)
+@pytest.mark.parametrize("stays", [True, False])
+def test_what_is_no_peer_harms_nobody(publisher, says, stays):
+    endpoint = publisher._connection._member.entry.endpoint.removeprefix("ipc://")
+    with Viewer() as viewer, contextlib.ExitStack() as stack:
+        viewer.wait_for(lambda: viewer.attached)
+        for _ in range(MAX_RECEIVERS + 2):  # they take no viewer's place
+            raw = stack.enter_context(socket.socket(socket.AF_UNIX))
+            raw.settimeout(10)
+            raw.connect(endpoint)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # closed before all of it was said
+                raw.sendall(says)
+            if not stays:
+                raw.close()
+        with Viewer(title="late") as late:
+            late.wait_for(lambda: late.attached)
+            for t in range(20):
+                publisher.publish(stamped(t), axes={"t": t}, policy="every")
+            assert publisher.flush(10)
+        row = next(row for row in publisher.stats() if row.token == viewer.token)
+        assert row.frames.delivered == 20
+        assert publisher._connection.hub.keeper_errors == 0
+
+
+@pytest.mark.fault("H1")
+def test_one_that_says_nothing_is_hung_up_on(publisher):
+    """Otherwise each of them would hold one of the producer's descriptors for ever."""
+    endpoint = publisher._connection._member.entry.endpoint.removeprefix("ipc://")
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(20)  # the handshake has 2 s
+        raw.connect(endpoint)
+        with contextlib.suppress(ConnectionResetError):
+            while raw.recv(4096):
+                pass
+
+
+@pytest.mark.fault("H2")
+def test_a_message_that_is_one_byte_too_large_is_not_taken_in(publisher):
+    hub = publisher._connection.hub
+    with peers(publisher, 2) as (peer, large):
+        for each in (peer, large):
+            each.hello(token=each.member.token)
+            assert isinstance(each.answer(), wire.Welcome)
+        peer.socket.send(bytes(wire.MAX_MESSAGE_BYTES))
+        wait_until(lambda: hub.protocol_errors == 1, "read, and no message of ours")
+        monitor = large.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        large.socket.send(bytes(wire.MAX_MESSAGE_BYTES + 1))
+        assert monitor.poll(20_000), "its connection is closed"
+        large.socket.disable_monitor()
+        monitor.close(0)
+        assert hub.protocol_errors == 1, "it was not delivered"
+        assert publisher.publish(stamped(0), axes={"t": 0}) == 0
 
 
 # ---- ZMQ_FD tells of an arrival only once ------------------------------------------------------------------------

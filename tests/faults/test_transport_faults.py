@@ -56,7 +56,7 @@ def publish_to(viewer: Viewer, publisher: Publisher, count: int) -> None:
 @pytest.mark.fault("H8")
 @pytest.mark.usefixtures("by_tcp")
 @pytest.mark.parametrize("user", [pytest.param(NOBODY, marks=as_root, id="another user"), pytest.param(0, id="no key")])
-def test_h8_a_stranger_on_tcp_is_refused_and_never_heard(publisher, runtime_dir, user):
+def test_a_stranger_on_tcp_is_refused_and_never_heard(publisher, runtime_dir, user):
     entry = entry_of(publisher)
     hub = publisher._connection.hub
     with Viewer() as viewer, Child("stranger", entry.endpoint, entry.key, runtime_dir, user) as stranger:
@@ -88,7 +88,7 @@ def handshake(context: zmq.Context, act: Callable[[zmq.Socket], None]) -> bool:
 
 @pytest.mark.fault("H8")
 @pytest.mark.usefixtures("by_tcp")
-def test_h8_a_key_is_good_as_long_as_its_receiver_lives(publisher):
+def test_a_key_is_good_as_long_as_its_receiver_lives(publisher):
     directory, keys, entry = RunDirectory(), KeyPair(), entry_of(publisher)
     member = directory.join("receiver", "headless", key=keys.public)
     with zmq.Context() as context:
@@ -105,7 +105,7 @@ def test_h8_a_key_is_good_as_long_as_its_receiver_lives(publisher):
 
 @pytest.mark.fault("H8")
 @pytest.mark.usefixtures("by_tcp")
-def test_h8_without_anyone_at_the_gate_nobody_comes_in():
+def test_without_anyone_at_the_gate_nobody_comes_in():
     keys = KeyPair()
     directory = RunDirectory()
     with (
@@ -125,7 +125,7 @@ def test_h8_without_anyone_at_the_gate_nobody_comes_in():
 
 @pytest.mark.fault("H8")
 @pytest.mark.parametrize("curve", [True, False], ids=["with a key of its own", "without a key"])
-def test_h8_a_stranger_on_a_publishers_port_hears_nothing_from_a_viewer(curve):
+def test_a_stranger_on_a_publishers_port_hears_nothing_from_a_viewer(curve):
     """Another user's process may get the port of a publisher that ended without closing, or of one that froze."""
     directory = RunDirectory()
     with (
@@ -155,7 +155,7 @@ def test_h8_a_stranger_on_a_publishers_port_hears_nothing_from_a_viewer(curve):
 
 
 @pytest.mark.fault("H8")
-def test_h8_a_publisher_without_a_key_is_not_talked_to():
+def test_a_publisher_without_a_key_is_not_talked_to():
     directory = RunDirectory()
     with (
         zmq.Context() as context,
@@ -211,7 +211,7 @@ def read_to_the_end(raw: socket.socket) -> None:
 
 
 @pytest.mark.fault("H1")
-def test_h1_garbage_is_ignored_and_its_connection_closed(transport, publisher):
+def test_garbage_is_ignored_and_its_connection_closed(transport, publisher):
     endpoint = entry_of(publisher).endpoint
     assert endpoint.startswith(transport)
     with Viewer() as viewer, ExitStack() as stack:
@@ -229,7 +229,7 @@ def test_h1_garbage_is_ignored_and_its_connection_closed(transport, publisher):
 
 @pytest.mark.fault("H2")
 @pytest.mark.usefixtures("transport")
-def test_h2_a_huge_message_closes_the_connection_that_brought_it(publisher):
+def test_a_huge_message_closes_the_connection_that_brought_it(publisher):
     hub = publisher._connection.hub
     with Viewer() as viewer, peers(publisher) as (peer,):
         peer.hello(token=peer.member.token)
@@ -252,7 +252,7 @@ def test_h2_a_huge_message_closes_the_connection_that_brought_it(publisher):
 
 @pytest.mark.fault("V1")
 @pytest.mark.usefixtures("transport")
-def test_v1_a_death_is_noticed_without_any_heartbeat(monkeypatch, caplog):
+def test_a_death_is_noticed_without_any_heartbeat(monkeypatch, caplog):
     """By the connection that breaks, and then by the lock, which the kernel may free a little later."""
     monkeypatch.setattr("scopecast.hub.HEARTBEAT_S", 3600.0)
     monkeypatch.setattr("scopecast.hub.SUSPECT_S", 60.0)
@@ -273,7 +273,7 @@ def test_v1_a_death_is_noticed_without_any_heartbeat(monkeypatch, caplog):
 @pytest.mark.fault("P12")
 @pytest.mark.usefixtures("by_tcp")
 @pytest.mark.skipif(sys.platform == "win32", reason="files that are open can't be removed there")
-def test_p12_without_the_run_directory_who_is_attached_by_tcp_stays_so(publisher, runtime_dir: Path):
+def test_without_the_run_directory_who_is_attached_by_tcp_stays_so(publisher, runtime_dir: Path):
     with Viewer() as viewer:
         publish_to(viewer, publisher, 5)
         aside = runtime_dir.with_suffix(".removed")  # at once: who lives writes anew what is missing

@@ -53,8 +53,9 @@ def leased(publisher: Publisher) -> int:
     return publisher._connection.leases.leased
 
 
+@pytest.mark.fault("V1")
 @pytest.mark.usefixtures("transport")
-def test_v1_a_viewer_killed_in_the_middle_of_a_frame_frees_its_leases(publisher, caplog):
+def test_a_viewer_killed_in_the_middle_of_a_frame_frees_its_leases(publisher, caplog):
     with Viewer() as good, Child("view", "--hold-at", 3) as dying:
         token = dying.line()
         await_viewers(publisher, token, good.token)
@@ -81,8 +82,9 @@ def test_v1_a_viewer_killed_in_the_middle_of_a_frame_frees_its_leases(publisher,
     assert "process died" in line or "connection is gone" in line
 
 
+@pytest.mark.fault("V2")
 @pytest.mark.usefixtures("transport")
-def test_v2_a_viewer_stopped_between_copy_and_check_never_shows_what_it_copied(publisher):
+def test_a_viewer_stopped_between_copy_and_check_never_shows_what_it_copied(publisher):
     with Child("view", "--stop-at", 4) as viewer:
         token = viewer.line()
         await_viewers(publisher, token)
@@ -115,7 +117,8 @@ def test_v2_a_viewer_stopped_between_copy_and_check_never_shows_what_it_copied(p
         assert len(rows) == 2, "given up once, greeted once"
 
 
-def test_v3_a_viewer_whose_window_hangs_is_not_given_up(publisher):
+@pytest.mark.fault("V3")
+def test_a_viewer_whose_window_hangs_is_not_given_up(publisher):
     with Child("view", "--hung") as viewer:
         token = viewer.line()
         await_viewers(publisher, token)
@@ -134,7 +137,8 @@ def test_v3_a_viewer_whose_window_hangs_is_not_given_up(publisher):
         assert row.painted == 0
 
 
-def test_v4_a_slow_viewer_loses_the_oldest_and_a_fast_one_nothing(publisher):
+@pytest.mark.fault("V4")
+def test_a_slow_viewer_loses_the_oldest_and_a_fast_one_nothing(publisher):
     with Viewer() as fast, Child("view", "--slow", 0.05) as slow:
         token = slow.line()
         await_viewers(publisher, token, fast.token)
@@ -163,8 +167,9 @@ def test_v4_a_slow_viewer_loses_the_oldest_and_a_fast_one_nothing(publisher):
         assert report["bad"] == 0
 
 
+@pytest.mark.fault("V5")
 @pytest.mark.usefixtures("transport")
-def test_v5_a_viewer_that_is_closed_leaves_in_good_order(caplog):
+def test_a_viewer_that_is_closed_leaves_in_good_order(caplog):
     directory = RunDirectory()
     with Publisher("headless", launch=True, policy="every") as publisher:
         with viewer_process() as viewer:

@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*NDTiffStack:ResourceWarning")
 
 
+HOOKED_START = threading.Thread.start  # exengine's, as of its import
+
+
+@pytest.fixture(autouse=True)
+def hooked_threads(threads_start_as_ever: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have exengine's hook into the start of threads in place, which other tests do without."""
+    monkeypatch.setattr(threading.Thread, "start", HOOKED_START)
+
+
 class Camera(Detector):
     """A camera that has its frames ready when it is started."""
 

@@ -506,6 +506,7 @@ BAD_FRAMES: dict[str, tuple[Any, ...]] = {
 }
 
 
+@pytest.mark.fault("D3")
 @pytest.mark.parametrize("arguments", BAD_FRAMES.values(), ids=BAD_FRAMES)
 def test_a_bad_frame_is_counted_with_one_warning_and_never_raised(
     viewer: Viewer, lossless: Headless, arguments: tuple[Any, ...], caplog: pytest.LogCaptureFixture
@@ -565,6 +566,7 @@ def test_a_reserved_slot_is_shown(viewer: Viewer, lossless: Headless):
 # ---- processes ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P4")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_streams_for_itself_and_its_parent_goes_on(viewer: Viewer):
     code = f"""

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import scopecast
 from receivers import Viewer, viewer_process
-from scopecast import cli
+from scopecast import Publisher, cli
 from scopecast.runs import RunDirectory
 
 COMMAND = [sys.executable, "-P", "-m", "scopecast"]
@@ -173,6 +173,16 @@ def test_viewers_lists_publishers_and_receivers():
         table = " ".join(run("viewers").output.split())
         assert "headless" in table
         assert "camera" in table
+
+
+@pytest.mark.fault("P6")
+def test_viewers_tells_two_programs_of_one_title_apart():
+    with Publisher("headless", title="scope") as one, Publisher("headless", title="scope") as two:
+        for publisher in (one, two):
+            publisher.open((64, 48), wait=10)
+        listed = json.loads(run("viewers", "--json").stdout)
+        assert [(entry["title"], entry["name"]) for entry in listed] == [("scope", "scope"), ("scope", "scope (2)")]
+        assert "scope (2)" in run("viewers").output
 
 
 def test_clean_removes_what_the_dead_left():

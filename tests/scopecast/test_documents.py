@@ -283,6 +283,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.fault("H7")
 def test_archives_that_unpack_to_much_more_are_refused_in_little_memory(tmp_path: Any):
     for at, (content, _) in enumerate(ARCHIVES.values()):
         with zipfile.ZipFile(tmp_path / f"{at}.roi.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
@@ -307,6 +308,7 @@ def test_archives_that_unpack_to_much_more_are_refused_in_little_memory(tmp_path
     assert "is no archive of regions of interest: Bad CRC-32" in liar
 
 
+@pytest.mark.fault("H4")
 def test_names_in_an_archive_are_no_paths(tmp_path: Any):
     region = b"Iout" + bytes(60)
     with zipfile.ZipFile(tmp_path / "set.roi.zip", "w") as z:

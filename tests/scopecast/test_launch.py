@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from importlib.metadata import EntryPoint
@@ -13,7 +14,7 @@ import pytest
 from receivers import Viewer, viewer_process
 from scopecast import launch
 from scopecast.errors import ViewerStartError
-from scopecast.launch import find_or_start_viewer, known_viewers
+from scopecast.launch import Launch, find_or_start_viewer, known_viewers
 from scopecast.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -174,6 +175,31 @@ def test_the_waiting_ends_when_it_is_cancelled(directory: RunDirectory, monkeypa
     (child,) = set(psutil.Process().children()) - before
     child.kill()
     child.wait(20)
+
+
+@pytest.mark.fault("V6")
+def test_an_interrupted_wait_ends_what_was_started(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
+    asked = run_instead(monkeypatch, "sleep", "600")
+
+    def strike() -> bool:
+        if asked:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        find_or_start_viewer(directory, "headless", timeout=600, cancelled=strike)
+    # What is left running fails the test, see `nothing_left`.
+
+
+@pytest.mark.fault("V6")
+def test_each_pause_is_twice_as_long_as_the_one_before(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
+    asked = run_instead(monkeypatch, "false")
+    pauses: list[float] = []
+    monkeypatch.setattr(Launch, "_pause", lambda self, seconds: pauses.append(seconds))
+    made = Launch(directory, "headless")
+    assert made.wait(math.inf)
+    assert made.attempts == len(asked) == 3
+    assert pauses == [1.0, 2.0]
 
 
 def test_one_that_another_process_has_been_starting_for_too_long(directory: RunDirectory):

@@ -44,6 +44,7 @@ def test_a_frame_without_receivers_is_skipped_and_its_newest_waits_for_a_late_jo
     assert leases.total.counts == (20, 1, 0, 0, 19, 0)
 
 
+@pytest.mark.fault("V4")
 def test_without_credit_the_oldest_is_superseded_and_never_the_newest_of_its_channel():
     leases = table(slots=8)
     publish(leases, 0, "rare")
@@ -82,6 +83,7 @@ def test_under_every_nothing_gives_way():
     assert publish(leases, published, supersede=False) is not None
 
 
+@pytest.mark.fault("V2")
 def test_a_stopped_receiver_takes_no_room_from_another():
     leases = table(slots=16, receivers=2)
     for sequence in range(100):
@@ -94,6 +96,7 @@ def test_a_stopped_receiver_takes_no_room_from_another():
     assert leases.total.counts.delivered == 100
 
 
+@pytest.mark.fault("V1")
 def test_detaching_drops_what_was_not_acknowledged():
     leases = table(slots=8)
     for sequence in range(3):
@@ -163,6 +166,7 @@ def test_a_retired_ring_settles_what_is_leased_and_supersedes_the_rest():
     assert total.counts == counts
 
 
+@pytest.mark.fault("V9")
 @pytest.mark.parametrize(
     ("slot", "generation"),
     [
@@ -183,103 +187,200 @@ def test_a_wrong_ack_changes_nothing(slot, generation):
     assert not leases.ack(0, real, 2, "delivered"), "a second ack of the same frame counted"
 
 
+def test_what_is_to_be_kept_gives_way_to_nothing():
+    leases = table(slots=6)
+    for sequence in range(6):
+        slot = leases.claim("files", supersede=False)
+        if slot is not None:
+            leases.commit(slot, sequence, 2, b"", keep=True)
+    assert leases.claim("camera", supersede=True) is None
+    assert leases.accounts[0].counts == (6, 0, 0, 0, 0, 6)
+
+
+def test_a_new_ring_has_what_is_to_be_kept_sent_before_it_takes_over():
+    leases = table(slots=8)
+    for sequence in range(8):
+        slot = leases.claim("c", supersede=False)
+        assert slot is not None
+        leases.commit(slot, sequence, 2 * (sequence + 1), b"", keep=sequence != 6)
+    sent = send_all(leases)
+    assert len(sent) == 5, "the credit"
+    sent += leases.lease_kept(0)
+    assert [leases.generation(slot) for slot in sent] == [2, 4, 6, 8, 10, 12, 16], "in order"
+    leases.retire()
+    for slot in sent:
+        assert leases.ack(0, slot, leases.generation(slot), "delivered")
+    assert leases.accounts[0].counts == (8, 7, 1, 0, 0, 0)
+
+
 class LeaseMachine(RuleBasedStateMachine):
-    """Publishers and receivers that do anything, in any order."""
+    """Publishers and receivers that do anything, in any order, over several rings; beside them what is true."""
 
     receivers = Bundle("receivers")
 
     def __init__(self) -> None:
         super().__init__()
-        self.leases = Leases(3, 0, {}, Account())
+        self.accounts: dict[int, Account] = {}
+        self.total = Account()
+        self.rings = [Leases(6, 0, self.accounts, self.total)]  # the current one first
         self.sequence = 0
         self.ids = 0
-        self.attached: set[int] = set()
-        self.writing: list[tuple[int, object]] = []
-        self.content: dict[int, int] = {}  # slot -> sequence that lies in it
-        self.held: dict[int, dict[int, int]] = {}  # receiver -> slot -> sequence, as sent
+        self.writing: list[tuple[Leases, int]] = []
+        self.content: dict[tuple[int, int], int] = {}  # (epoch, slot) -> sequence of the frame that lies there
+        self.held: dict[int, dict[tuple[int, int], int]] = {}  # receiver -> (epoch, slot) -> sequence, as sent
+        self.kept: dict[int, list[int]] = {}  # receiver -> sequences that it must get, and was not sent yet
 
     @initialize(slots=st.integers(3, 9))
     def start(self, slots):
-        self.leases = Leases(slots, 0, {}, Account())
+        self.rings = [Leases(slots, 0, self.accounts, self.total)]
+
+    @property
+    def leases(self) -> Leases:
+        return self.rings[0]
+
+    @property
+    def written(self) -> set[tuple[int, int]]:
+        return {(ring.epoch, slot) for ring, slot in self.writing}
 
     @rule(target=receivers)
     def attach(self):
         self.ids += 1
         self.leases.attach(self.ids)
-        self.attached.add(self.ids)
         self.held[self.ids] = {}
+        # A late joiner is promised nothing of what was published before it came.
+        self.kept[self.ids] = self.pending_kept(self.ids)
         return self.ids
 
     @rule(receiver=receivers)
     def detach(self, receiver):
-        if receiver in self.attached:
-            self.leases.detach(receiver)
-            assert self.leases.accounts.pop(receiver).counts.in_flight == 0
-            self.attached.discard(receiver)
-            del self.held[receiver]
+        if receiver in self.accounts:
+            for ring in self.rings:
+                ring.detach(receiver)
+            assert self.accounts.pop(receiver).counts.in_flight == 0
+            del self.held[receiver], self.kept[receiver]
 
     @rule(channel=st.sampled_from("abc"), supersede=st.booleans())
     def claim(self, channel, supersede):
-        superseded = self.leases.total.counts.superseded
+        superseded = self.total.counts.superseded
         slot = self.leases.claim(channel, supersede=supersede)
-        assert supersede or self.leases.total.counts.superseded == superseded, "a frame that was to be kept gave way"
+        assert supersede or self.total.counts.superseded == superseded, "a frame gave way that was not to"
         if slot is not None:
-            assert all(slot not in held for held in self.held.values()), "a leased slot was given away"
-            assert slot not in [writing for writing, _ in self.writing], "a slot is written twice"
-            self.writing.append((slot, channel))
+            place = self.leases.epoch, slot
+            assert all(place not in held for held in self.held.values()), "a leased slot was given away"
+            assert place not in self.written, "a slot is written twice"
+            self.writing.append((self.leases, slot))
 
-    @rule()
-    def commit(self):
-        if self.writing:
-            slot, _ = self.writing.pop()
-            self.leases.commit(slot, self.sequence, 2 * self.sequence + 2, b"")
-            self.content[slot] = self.sequence
-            self.sequence += 1
+    @rule(keep=st.booleans())
+    def commit(self, keep):
+        if not self.writing:
+            return
+        ring, slot = self.writing.pop()
+        if ring is not self.leases:  # its ring was replaced meanwhile
+            ring.cancel(slot)
+            return
+        ring.commit(slot, self.sequence, 2 * self.sequence + 2, b"", keep=keep)
+        self.content[ring.epoch, slot] = self.sequence
+        if keep:
+            for waiting in self.kept.values():
+                waiting.append(self.sequence)
+        self.sequence += 1
 
     @rule()
     def cancel(self):
         if self.writing:
-            self.leases.cancel(self.writing.pop()[0])
+            ring, slot = self.writing.pop()
+            ring.cancel(slot)
 
-    @rule(receiver=receivers)
-    def send(self, receiver):
-        if receiver in self.attached:
+    def sent(self, receiver, slot):
+        place = self.leases.epoch, slot
+        assert place not in self.written
+        sequence = self.held[receiver][place] = self.content[place]
+        if sequence in self.kept[receiver]:
+            assert self.kept[receiver].pop(0) == sequence, "not in order"
+
+    @rule(receiver=receivers, fails=st.booleans())
+    def send(self, receiver, fails):
+        if receiver in self.accounts:
             slot = self.leases.next_for(receiver)
-            if slot is not None:
-                assert slot not in [writing for writing, _ in self.writing]
-                self.held[receiver][slot] = self.content[slot]
-                assert len(self.held[receiver]) <= len(self.leases._slots)
+            if slot is None:
+                return
+            if fails:
+                self.leases.unsend(receiver, slot)
+                assert self.accounts[receiver].pending[0] == slot
+            else:
+                self.sent(receiver, slot)
+
+    @rule(slots=st.integers(3, 9))
+    def replace_the_ring(self, slots):
+        if len(self.rings) > 3:
+            return
+        for receiver in self.accounts:
+            for slot in self.leases.lease_kept(receiver):
+                self.sent(receiver, slot)
+            assert self.kept[receiver] == [], "lost to the new ring"
+        for ring in self.rings:
+            ring.retire()
+        self.rings.insert(0, Leases(slots, self.leases.epoch + 1, self.accounts, self.total))
+
+    @rule()
+    def bury(self):
+        """Let go of the rings that nobody holds a slot of."""
+        for ring in self.rings[1:]:
+            held = any(epoch == ring.epoch for held in self.held.values() for epoch, _ in held)
+            written = any(writing is ring for writing, _ in self.writing)
+            assert (bool(ring.leased), ring.writing) == (held, written)
+            if not held and not written:
+                self.rings.remove(ring)
 
     @rule(receiver=receivers, fate=st.sampled_from(["delivered", "skipped"]), data=st.data())
     def ack(self, receiver, fate, data):
         if self.held.get(receiver):
-            slot = data.draw(st.sampled_from(sorted(self.held[receiver])))
-            assert self.content[slot] == self.held[receiver][slot], "a leased frame was overwritten"
-            assert self.leases.ack(receiver, slot, 2 * self.held[receiver].pop(slot) + 2, fate)
+            place = data.draw(st.sampled_from(sorted(self.held[receiver])))
+            sequence = self.held[receiver].pop(place)
+            assert self.content[place] == sequence, "a leased frame was overwritten"
+            (ring,) = [ring for ring in self.rings if ring.epoch == place[0]]
+            assert ring.ack(receiver, place[1], 2 * sequence + 2, fate)
 
-    @rule(receiver=st.integers(-1, 9), slot=st.integers(-2, 9), generation=st.integers(-1, 99))
-    def wrong_ack(self, receiver, slot, generation):
-        expected = receiver in self.held and self.held[receiver].get(slot, -9) * 2 + 2 == generation
-        assert self.leases.ack(receiver, slot, generation, "delivered") == expected
+    @rule(ring=st.integers(0, 3), receiver=st.integers(-1, 9), slot=st.integers(-2, 9), generation=st.integers(-1, 99))
+    def wrong_ack(self, ring, receiver, slot, generation):
+        leases = self.rings[min(ring, len(self.rings) - 1)]
+        place = leases.epoch, slot
+        expected = receiver in self.held and self.held[receiver].get(place, -9) * 2 + 2 == generation
+        assert leases.ack(receiver, slot, generation, "delivered") == expected
         if expected:
-            self.held[receiver].pop(slot)
+            self.held[receiver].pop(place)
+
+    def pending_kept(self, receiver):
+        slots = self.leases._slots
+        return [slots[index].sequence for index in self.accounts[receiver].pending if slots[index].kept]
+
+    @invariant()
+    def what_is_to_be_kept_waits_in_order(self):
+        for receiver in self.accounts:
+            assert self.pending_kept(receiver) == self.kept[receiver]
 
     @invariant()
     def free_slots_are_nobodys(self):
-        for index in self.leases._free:
-            slot = self.leases._slots[index]
-            used = slot.holders or slot.waiting or slot.pinned or slot.writing
-            assert not used, f"slot {index} is on the list of free slots, and is not free"
+        for ring in self.rings:
+            for index in ring._free:
+                slot = ring._slots[index]
+                used = slot.holders or slot.waiting or slot.pinned or slot.writing
+                assert not used, f"slot {index} is on the list of free slots, and is not free"
 
     @invariant()
     def every_frame_is_accounted_for(self):
-        assert self.leases.total.counts.balanced
-        assert self.leases.total.published == self.sequence
-        for account in self.leases.accounts.values():
+        assert self.total.counts.balanced
+        assert self.total.published == self.sequence
+        for receiver, account in self.accounts.items():
             assert account.counts.balanced
-        if not self.attached:
-            assert self.leases.total.counts.in_flight == 0
+            assert {place: 2 * sequence + 2 for place, sequence in self.held[receiver].items()} == account.leased
+        if not self.accounts:
+            assert self.total.counts.in_flight == 0
 
 
 LeaseMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
-TestLeaseMachine = LeaseMachine.TestCase
+
+
+@pytest.mark.fault("V9", "V4", "R5")
+class TestLeaseMachine(LeaseMachine.TestCase):  # type: ignore[misc,name-defined]
+    """Whatever anyone does, in any order: credit, leases and accounts hold."""

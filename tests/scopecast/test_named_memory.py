@@ -58,6 +58,8 @@ def test_what_is_written_is_read(name: str):
         reader.memory[0] = 1
     assert own_bytes(name) == 3 * PAGE
     assert free_bytes() is None
+    assert segment.whole
+    assert segment.named
     for each in (reader, segment, reader, segment):
         each.close()
 

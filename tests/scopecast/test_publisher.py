@@ -163,6 +163,7 @@ def test_colour_by_name_is_planes_where_that_is_said(viewer: Viewer):
         assert viewer.streams[0].stacks[0].full_shape == (5, 6, 4)
 
 
+@pytest.mark.fault("D2")
 def test_every_dtype_arrives_as_it_was_in_either_byte_order(viewer: Viewer):
     dtypes = [np.dtype(name).newbyteorder(order) for name in sorted(SHOWABLE) for order in "=>"]
     arrays = {}
@@ -199,6 +200,7 @@ LOOKS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
 }
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 def test_every_look_at_an_array_arrives(viewer: Viewer, look: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]):
     with every() as publisher:
@@ -317,6 +319,7 @@ def test_under_latest_every_frame_is_accounted_for_and_the_newest_arrives(viewer
 # ---- what does not -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("R6")
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (3, 0, 4)], ids=str)
 def test_an_empty_array_is_skipped_and_counted(viewer: Viewer, shape: tuple[int, ...]):
     with every() as publisher:
@@ -331,6 +334,7 @@ def test_an_empty_array_is_skipped_and_counted(viewer: Viewer, shape: tuple[int,
         assert row.frames.balanced
 
 
+@pytest.mark.fault("R6")
 def test_a_single_number_is_a_plane_of_one_pixel(viewer: Viewer):
     with every() as publisher:
         publisher.publish(np.array(17, "uint16"))
@@ -351,6 +355,7 @@ WRONG_DTYPES = {
 }
 
 
+@pytest.mark.fault("D3")
 @pytest.mark.parametrize(("array", "problem"), WRONG_DTYPES.values(), ids=WRONG_DTYPES)
 def test_a_dtype_that_cannot_be_shown_is_the_callers_mistake(array: Any, problem: str):
     with every() as publisher:
@@ -443,6 +448,7 @@ def test_every_waits_for_a_viewer_that_does_not_acknowledge():
             assert publisher.stats().frames == (31, 31, 0, 0, 0, 0)
 
 
+@pytest.mark.fault("V4")
 def test_every_names_the_viewer_that_lags():
     with every(budget=Layout(6, PAGE).total, timeout=0.3) as publisher:
         publisher.publish(np.zeros((8, 8), "uint8"))
@@ -608,6 +614,7 @@ def test_nothing_is_made_before_the_first_frame(runtime_dir: Path):
         assert segments() == set()
 
 
+@pytest.mark.fault("R5")
 def test_a_larger_frame_has_a_larger_ring_made_and_later_frames_arrive(viewer: Viewer):
     budget = Layout(8, 16 * PAGE).total
     with every(budget=budget) as publisher:
@@ -641,6 +648,7 @@ class RingReaderOf:
         reader.close()
 
 
+@pytest.mark.fault("R5")
 def test_a_frame_beyond_the_budget_is_skipped_with_one_warning(viewer: Viewer, caplog: pytest.LogCaptureFixture):
     with every(budget=2**20) as publisher:
         publisher.publish(stamped(0), axes={"t": 0})
@@ -659,6 +667,7 @@ def test_a_frame_beyond_the_budget_is_skipped_with_one_warning(viewer: Viewer, c
         assert stats.balanced
 
 
+@pytest.mark.fault("R5")
 def test_the_budget_is_kept_as_frames_grow(viewer: Viewer):
     budget = 4 * 2**20
     with every(budget=budget) as publisher:
@@ -671,6 +680,7 @@ def test_the_budget_is_kept_as_frames_grow(viewer: Viewer):
         assert stats.frames.delivered == 17
 
 
+@pytest.mark.fault("R1")
 def test_without_shared_memory_the_frames_are_skipped_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -755,6 +765,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.fault("P2")
 @pytest.mark.parametrize(("code", "status"), EXITS.values(), ids=EXITS)
 def test_a_script_that_ends_without_close_leaves_nothing(runtime_dir: Path, code: str, status: int):
     child = run(BEGIN + code)
@@ -764,6 +775,7 @@ def test_a_script_that_ends_without_close_leaves_nothing(runtime_dir: Path, code
     assert list(runtime_dir.iterdir()) == []
 
 
+@pytest.mark.fault("P2")
 def test_a_process_that_ends_at_once_is_cleaned_after(runtime_dir: Path):
     child = run(BEGIN + "os._exit(5)")
     assert child.returncode == 5
@@ -776,6 +788,7 @@ def test_a_process_that_ends_at_once_is_cleaned_after(runtime_dir: Path):
     assert list(runtime_dir.iterdir()) == []
 
 
+@pytest.mark.fault("P7")
 def test_the_next_publisher_cleans_after_the_dead(runtime_dir: Path):
     assert run(BEGIN + "os._exit(5)").returncode == 5
     with every() as publisher:
@@ -806,6 +819,7 @@ def test_a_script_that_ends_at_once_still_waits_for_the_viewer_that_it_starts(ru
     assert child.stdout == "0\n1\n", child.stderr
 
 
+@pytest.mark.fault("P4")
 def test_a_forked_child_can_do_nothing_and_harms_nothing(viewer: Viewer):
     code = (
         "import os, sys, numpy as np; from scopecast import ForkedError, Publisher\n"
@@ -833,6 +847,7 @@ def test_a_forked_child_can_do_nothing_and_harms_nothing(viewer: Viewer):
     viewer.wait_for(lambda: viewer.streams and viewer.streams[0].received == 3)
 
 
+@pytest.mark.fault("P10")
 def test_frames_of_several_threads_all_arrive(viewer: Viewer):
     problems: list[BaseException] = []
     with every() as publisher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import struct
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from scopecast.arrays import SHOWABLE, native
 from scopecast.errors import SharedMemoryError
@@ -56,6 +58,7 @@ def round_trip(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 BYTE_ORDERS = {"native": "=", "swapped": ">"}
 
 
+@pytest.mark.fault("D2")
 @pytest.mark.parametrize("order", BYTE_ORDERS.values(), ids=BYTE_ORDERS)
 @pytest.mark.parametrize("name", sorted(SHOWABLE))
 def test_every_dtype_comes_out_as_it_went_in_and_native(name: str, order: str):
@@ -87,6 +90,7 @@ LOOKS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
 }
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 @given(data=st.data())
 def test_every_look_at_an_array_comes_out_the_same(
@@ -99,6 +103,7 @@ def test_every_look_at_an_array_comes_out_the_same(
     np.testing.assert_array_equal(round_trip(array), array)
 
 
+@pytest.mark.fault("D1")
 def test_a_memmap_comes_out_as_it_went_in(tmp_path: Path):
     (tmp_path / "frame").write_bytes(bytes(range(240)))
     array = np.memmap(tmp_path / "frame", ">u2", "r", shape=(10, 12))
@@ -170,6 +175,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.fault("H3")
 @pytest.mark.parametrize(("offset", "value", "problem"), FIELDS.values(), ids=FIELDS)
 def test_a_header_that_is_wrong_is_refused(offset: int, value: int | bytes, problem: str):
     token = new_token()
@@ -183,6 +189,7 @@ def test_a_header_that_is_wrong_is_refused(offset: int, value: int | bytes, prob
     ring.close()
 
 
+@pytest.mark.fault("R7", "H3")
 def test_a_segment_that_is_shorter_than_its_header_says_is_refused():
     token = new_token()
     ring = Ring(f"test_{token}_0", SMALL, token, 0)
@@ -192,6 +199,7 @@ def test_a_segment_that_is_shorter_than_its_header_says_is_refused():
     ring.close()
 
 
+@pytest.mark.fault("H3")
 def test_sizes_that_agree_with_each_other_but_not_with_the_segment_are_refused():
     token = new_token()
     ring = Ring(f"test_{token}_0", SMALL, token, 0)
@@ -204,6 +212,7 @@ def test_sizes_that_agree_with_each_other_but_not_with_the_segment_are_refused()
     ring.close()
 
 
+@pytest.mark.fault("P9")
 @pytest.mark.parametrize(("token", "epoch"), [("zzzzzzzz", 4), (None, 3)], ids=["token", "epoch"])
 def test_a_ring_that_is_not_the_announced_one_is_refused(token: str | None, epoch: int):
     own = new_token()
@@ -219,6 +228,7 @@ WILD = st.one_of(st.integers(-(2**64), 2**64), st.integers(-2, 300), st.sampled_
 DTYPES = st.sampled_from([np.dtype(name) for name in sorted(SHOWABLE)])
 
 
+@pytest.mark.fault("H3")
 @given(slot=WILD, shape=st.lists(WILD, max_size=4), dtype=DTYPES)
 @example(slot=0, shape=[2**32, 2**32, 2], dtype=np.dtype("u1"))  # np.prod of it is 0
 @example(slot=0, shape=[2**62 + 1, 4], dtype=np.dtype("u1"))  # in 64 bits it is 4
@@ -248,6 +258,7 @@ def test_no_slot_or_shape_leads_outside_the_slot(slot: int, shape: list[int], dt
 # ---- layouts -----------------------------------------------------------------------------------------------------
 
 
+@example(frame=1, budget=2105344)
 @given(frame=st.integers(1, 2**34), budget=st.integers(0, 2**34))
 @example(frame=1, budget=Layout(MIN_SLOTS, PAGE).total)
 @example(frame=1, budget=Layout(MIN_SLOTS, PAGE).total - 1)
@@ -290,3 +301,114 @@ def test_closing_is_idempotent_and_leaves_arrays_alone():
     mine[:] = 6
     assert np.all(theirs == 6)
     assert not (SHM / ring.name).exists()
+
+
+class RingMachine(RuleBasedStateMachine):
+    """A writer, and readers that have no lease: what they accept is what was announced, whole."""
+
+    SHAPE = (8, 8)
+    SLOTS = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = new_token()
+        self.epoch = -1
+        self.rings: list[Ring] = []  # the current one first
+        self.readers: list[tuple[Ring, RingReader]] = []
+        self.truth: dict[tuple[int, int], tuple[int, int | None]] = {}  # place -> generation, value if it is whole
+        self.looks: list[tuple[Ring, RingReader, int, int, int | None]] = []
+        self.numbers = itertools.count(1)
+        self.make_anew()
+
+    def value(self) -> int:
+        return next(self.numbers) % 65536
+
+    @rule()
+    def make_anew(self):
+        """A ring takes another one's place; who has the old one mapped goes on reading it."""
+        if self.epoch < 6:
+            self.epoch += 1
+            name = f"test_{self.token}_{self.epoch}"
+            ring = Ring(name, Layout(self.SLOTS, 4096), self.token, self.epoch)
+            if self.rings:
+                self.rings[0].unlink()
+                with pytest.raises(SharedMemoryError):
+                    RingReader(self.rings[0].name, self.token, self.epoch - 1)
+            self.rings.insert(0, ring)
+            self.truth.update({(self.epoch, slot): (0, None) for slot in range(self.SLOTS)})
+
+    @rule()
+    def attach(self):
+        ring = self.rings[0]
+        with pytest.raises(SharedMemoryError):
+            RingReader(ring.name, self.token, ring.epoch + 1)
+        if len(self.readers) < 4:
+            self.readers.append((ring, RingReader(ring.name, self.token, ring.epoch)))
+
+    @rule(slot=st.integers(0, SLOTS - 1), half=st.booleans())
+    def begin(self, slot, half):
+        ring = self.rings[0]
+        generation, _ = self.truth[ring.epoch, slot]
+        if generation % 2 == 0:
+            ring.begin(slot)
+            pixels = ring.array(slot, self.SHAPE, np.dtype("uint16"))
+            pixels[: 4 if half else 8] = self.value()
+            self.truth[ring.epoch, slot] = generation + 1, None
+
+    @rule(slot=st.integers(0, SLOTS - 1), aborts=st.booleans())
+    def finish(self, slot, aborts):
+        ring = self.rings[0]
+        generation, _ = self.truth[ring.epoch, slot]
+        if generation % 2 == 1:
+            value = self.value()
+            if aborts:
+                ring.abort(slot)
+                self.truth[ring.epoch, slot] = generation + 1, None
+            else:
+                ring.array(slot, self.SHAPE, np.dtype("uint16"))[:] = value
+                assert ring.commit(slot, value, 128) == generation + 1
+                self.truth[ring.epoch, slot] = generation + 1, value
+
+    @rule(data=st.data(), slot=st.integers(0, SLOTS - 1))
+    def look(self, data, slot):
+        """A reader was told of a frame, and begins to copy it."""
+        if self.readers:
+            ring, reader = data.draw(st.sampled_from(self.readers))
+            generation, value = self.truth[ring.epoch, slot]
+            if value is not None:
+                self.looks.append((ring, reader, slot, generation, value))
+
+    @rule(data=st.data())
+    def copy(self, data):
+        """It copies, and accepts the copy if the generation is the one that it was told of."""
+        if self.looks:
+            found = data.draw(st.integers(0, len(self.looks) - 1))
+            ring, reader, slot, generation, value = self.looks.pop(found)
+            plane = reader.view(slot, self.SHAPE, np.dtype("uint16")).copy()
+            accepted = reader.generation(slot) == generation
+            assert accepted == (self.truth[ring.epoch, slot][0] == generation)
+            if accepted:
+                assert (plane == value).all(), "a frame was accepted that is not the one announced"
+
+    @invariant()
+    def generations_agree(self):
+        for ring in self.rings:
+            for slot in range(self.SLOTS):
+                assert ring.generation(slot) == self.truth[ring.epoch, slot][0]
+        for ring, reader in self.readers:
+            for slot in range(self.SLOTS):
+                assert reader.generation(slot) == ring.generation(slot)
+
+    def teardown(self):
+        for _, reader in self.readers:
+            reader.close()
+        for ring in self.rings:
+            ring.close()
+
+
+RingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.fault("D5", "P1", "P9")
+class TestRingMachine(RingMachine.TestCase):  # type: ignore[misc,name-defined]
+    """A reader without a lease never accepts what was not announced, in any order of events, over several rings."""

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import pytest
 
 from scopecast import runs
 from scopecast.errors import RuntimeDirectoryError
-from scopecast.runs import RunDirectory, new_token
+from scopecast.runs import Entry, RunDirectory, display_names, new_token
 from scopecast.segment import Segment
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def test_without_any_environment_it_is_the_platforms_without_a_warning(tmp_path:
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o700
 
 
+@pytest.mark.fault("H11")
 def test_a_link_is_refused(tmp_path: Path):
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -116,6 +118,7 @@ def test_a_link_is_refused(tmp_path: Path):
         RunDirectory(tmp_path / "link")
 
 
+@pytest.mark.fault("H11")
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o701, 0o750], ids=oct)
 def test_a_directory_that_is_open_to_others_is_refused(tmp_path: Path, mode: int):
     (tmp_path / "run").mkdir()
@@ -124,6 +127,7 @@ def test_a_directory_that_is_open_to_others_is_refused(tmp_path: Path, mode: int
         RunDirectory(tmp_path / "run")
 
 
+@pytest.mark.fault("H11")
 @as_root
 def test_another_users_directory_is_refused(tmp_path: Path):
     (tmp_path / "run").mkdir(mode=0o700)
@@ -132,6 +136,7 @@ def test_another_users_directory_is_refused(tmp_path: Path):
         RunDirectory(tmp_path / "run")
 
 
+@pytest.mark.fault("H11")
 def test_a_file_in_its_place_is_refused(tmp_path: Path):
     (tmp_path / "run").touch()
     with pytest.raises(RuntimeDirectoryError, match=r"can't be made: File exists; set SCOPECAST_RUNTIME_DIR"):
@@ -216,6 +221,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.fault("H5")
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
 def test_garbage_is_no_entry_and_is_cleaned(directory: RunDirectory, content: bytes):
     directory.file("abcdefgh", "json").write_bytes(content)
@@ -242,6 +248,7 @@ def test_a_token_that_is_taken_is_not_given_twice(directory: RunDirectory, monke
 # ---- life and death ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("V2", "P1")
 def test_who_is_killed_is_dead_and_who_is_stopped_is_alive(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
     with process(MEMBER + "print(flush=True); input()", token) as child:
@@ -278,6 +285,7 @@ def test_the_dead_are_dead_although_a_grandchild_holds_their_descriptors(directo
     assert not (SHM / segment_name).exists()
 
 
+@pytest.mark.fault("P4")
 def test_a_forked_child_that_closes_leaves_its_parents_entry_alone(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
     code = MEMBER + (
@@ -294,6 +302,7 @@ def test_a_forked_child_that_closes_leaves_its_parents_entry_alone(directory: Ru
     assert files(directory) == set()
 
 
+@pytest.mark.fault("P8")
 @pytest.mark.parametrize("pid", [os.getppid(), os.getpid()], ids=["another's", "our own"])
 def test_a_live_pid_with_a_free_lock_is_dead(directory: RunDirectory, segment_name: str, pid: int):
     token = token_of(segment_name)
@@ -310,6 +319,7 @@ def test_a_live_pid_with_a_free_lock_is_dead(directory: RunDirectory, segment_na
 # ---- cleaning ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("P7")
 @on_linux
 def test_cleaning_removes_what_the_dead_left_and_nothing_of_the_living(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
@@ -345,6 +355,7 @@ FORGED = {
 }
 
 
+@pytest.mark.fault("H4")
 @on_linux
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 def test_a_forged_entry_unlinks_nothing_that_is_not_its_own(directory: RunDirectory, segment_name: str, forge: Any):
@@ -363,6 +374,7 @@ def test_a_forged_entry_unlinks_nothing_that_is_not_its_own(directory: RunDirect
             victim.unlink()
 
 
+@pytest.mark.fault("H10")
 @on_linux
 @as_root
 def test_another_users_segment_is_left_alone(directory: RunDirectory, segment_name: str):
@@ -399,6 +411,7 @@ def test_a_log_is_kept_as_long_as_it_tells_something(directory: RunDirectory, co
     assert log.exists() is kept
 
 
+@pytest.mark.fault("P7")
 @on_linux
 def test_two_cleaners_that_race_share_the_work(directory: RunDirectory):
     names = [f"test_{new_token()}_0" for _ in range(60)]
@@ -433,6 +446,7 @@ def test_two_cleaners_that_race_share_the_work(directory: RunDirectory):
         assert {name.split(".")[0] for name in files(directory)} == {living.token}
 
 
+@pytest.mark.fault("P7")
 def test_a_cleaner_and_those_who_join_do_not_harm_each_other(directory: RunDirectory):
     code = (
         "import sys; from scopecast.runs import RunDirectory; directory = RunDirectory()\n"
@@ -450,9 +464,103 @@ def test_a_cleaner_and_those_who_join_do_not_harm_each_other(directory: RunDirec
     assert files(directory) == set()
 
 
+# ---- names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("P6")
+@pytest.mark.parametrize(
+    ("titles", "names"),
+    [
+        (["scope", "scope"], ["scope", "scope (2)"]),
+        (["scope", "other", "scope", "scope"], ["scope", "other", "scope (2)", "scope (3)"]),
+        (["scope", "scope (2)", "scope"], ["scope", "scope (2)", "scope (3)"]),
+        (["", ""], ["napari", "napari (2)"]),
+    ],
+    ids=str,
+)
+def test_titles_that_are_the_same_are_numbered(titles: list[str], names: list[str]):
+    entries = [
+        Entry(token=f"{number}", role="publisher", kind="napari", title=title, created=float(number))
+        for number, title in enumerate(titles)
+    ]
+    assert list(display_names(entries[::-1]).values()) == names, "in order of their start"
+
+
+@pytest.mark.fault("P6")
+def test_publishers_and_viewers_and_their_kinds_are_numbered_apart():
+    entries = [
+        Entry(token=f"{number}", role=role, kind=kind, title="scope", created=float(number))
+        for number, (role, kind) in enumerate(
+            [("publisher", "napari"), ("publisher", "fiji"), ("receiver", "napari"), ("receiver", "napari")]
+        )
+    ]
+    assert list(display_names(entries).values()) == ["scope", "scope", "scope", "scope (2)"]
+
+
+@pytest.mark.fault("P6")
+def test_a_name_that_is_shown_stays_and_nobody_else_gets_it():
+    entries = [
+        Entry(token=token, role="publisher", kind="napari", title=title, created=float(number))
+        for number, (token, title) in enumerate([("a", "scope"), ("b", "scope"), ("c", "scope"), ("d", "scope (2)")])
+    ]
+    given = display_names(entries[1:3])
+    assert given == {"b": "scope", "c": "scope (2)"}
+    # "a" was seen later than those that started after it, "b" has gone meanwhile.
+    names = display_names([entries[0], *entries[2:]], given)
+    assert names == {"c": "scope (2)", "a": "scope (3)", "d": "scope (2) (2)"}
+
+
+def test_those_who_ask_at_once_whether_a_dead_one_lives_all_hear_that_it_does_not(directory: RunDirectory):
+    """One who asks must not be taken for the holder by another."""
+    token = new_token()
+    directory.file(token, "lock").touch(0o600)
+    barrier = threading.Barrier(4)
+    answers: list[bool] = []
+
+    def ask() -> None:
+        asking = RunDirectory()
+        barrier.wait(20)
+        answers.extend(asking.alive(token) for _ in range(500))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers == [False] * 2000
+
+
+@pytest.mark.fault("P7")
+def test_a_cleaner_is_not_kept_away_by_those_who_ask(directory: RunDirectory):
+    token = new_token()
+    directory.file(token, "lock").touch(0o600)
+    asked = threading.Event()
+    cleaned = threading.Event()
+
+    def ask() -> None:
+        while not cleaned.is_set():
+            directory.alive(token)
+            asked.set()
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert asked.wait(20)
+        for _ in range(100):
+            RunDirectory().clean()
+            assert not directory.file(token, "lock").exists()
+            directory.file(token, "lock").touch(0o600)
+    finally:
+        cleaned.set()
+        for thread in threads:
+            thread.join(20)
+
+
 # ---- a directory that is removed under its members ---------------------------------------------------------------
 
 
+@pytest.mark.fault("P12")
 def test_after_the_directory_was_removed_a_member_enters_anew(directory: RunDirectory):
     watcher = RunDirectory()
     with directory.join("publisher", "headless") as member:
@@ -467,6 +575,7 @@ def test_after_the_directory_was_removed_a_member_enters_anew(directory: RunDire
     assert not RunDirectory().alive(member.token)
 
 
+@pytest.mark.fault("P12")
 def test_who_does_not_enter_anew_is_dead_after_a_while(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
     with directory.join("publisher", "headless") as member:
         shutil.rmtree(directory.path)

@@ -8,6 +8,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from scopecast.errors import ScopecastError, ScreenError
 from scopecast.screen import VirtualScreen, _connect, ensure_screen, has_screen
+from scopecast.xauthority import clean_authorities, write_authority
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Xvfb is used on Linux only")
 
@@ -227,3 +229,71 @@ def _owner(then: str) -> subprocess.Popen[str]:
 def _program(path: Path, script: str) -> None:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+
+
+# ---- what a screen leaves whose owner was killed -----------------------------------------------------------------
+
+
+def folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("scopecast-screen-*"))
+
+
+@pytest.mark.fault("P7")
+def test_the_folder_of_a_killed_owner_is_removed_when_its_server_has_gone_and_not_before(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code = (
+        "import os, sys\n"
+        "from scopecast.screen import VirtualScreen\n"
+        "screen = VirtualScreen((64, 64))\n"
+        "print(screen.pid, screen.display, os.environ['XAUTHORITY'], flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        server, _, authority = owner.stdout.readline().split()
+        (folder,) = folders()
+        assert Path(authority).parent == folder
+        assert clean_authorities() == [], "its server lives"
+        process = psutil.Process(int(server))
+        process.suspend()  # it can't notice that its last client has gone
+        owner.kill()
+        owner.wait(20)
+        assert clean_authorities() == [], "its server lives"
+        process.resume()
+        psutil.wait_procs([process], 20)
+        assert clean_authorities() == [folder]
+        assert folders() == set()
+
+
+def test_a_screen_that_starts_removes_what_others_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    path, _, held = write_authority()
+    with VirtualScreen((64, 64)):
+        assert path.exists(), "held"
+        os.close(held)
+    with VirtualScreen((64, 64)):
+        assert len(folders()) == 1
+        assert not path.exists()
+    assert folders() == set()
+
+
+@pytest.mark.parametrize("what", ["new", "file", "link"])
+def test_folders_that_are_not_known_to_be_abandoned_stay(tmp_path, monkeypatch, what):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    path = tmp_path / "scopecast-screen-abc"
+    if what == "new":
+        path.mkdir()
+    elif what == "file":
+        path.touch()
+    else:
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "Xauthority").touch()
+        path.symlink_to(tmp_path / "other")
+    assert clean_authorities() == []
+    assert path.exists()
+    assert what != "link" or (tmp_path / "other" / "Xauthority").exists()

@@ -56,6 +56,7 @@ def test_what_is_written_is_read_and_the_name_goes_with_the_segment(name: str):
     reader.close()
 
 
+@pytest.mark.fault("H9")
 def test_it_is_this_users_alone_whatever_the_umask(name: str):
     before = os.umask(0)
     try:
@@ -66,6 +67,7 @@ def test_it_is_this_users_alone_whatever_the_umask(name: str):
     segment.close()
 
 
+@pytest.mark.fault("R2")
 def test_all_its_pages_are_reserved_and_zero(name: str):
     segment = Segment.create(name, 64 * PAGE)
     assert (SHM / name).stat().st_blocks * 512 >= 64 * PAGE
@@ -94,6 +96,7 @@ def test_a_segment_that_is_too_small_for_a_header(name: str):
         Segment.attach(name)
 
 
+@pytest.mark.fault("H10")
 def test_a_link_is_not_followed(name: str, tmp_path: Path):
     target = tmp_path / "target"
     target.write_bytes(bytes(PAGE))
@@ -132,6 +135,7 @@ def test_a_forgotten_segment_is_unlinked(name: str):
     assert not (SHM / name).exists()
 
 
+@pytest.mark.fault("P4")
 def test_a_forked_child_that_ends_leaves_the_segment_alone(name: str):
     code = (
         "import os, sys; from scopecast.segment import Segment; s = Segment.create(sys.argv[1], 4096)\n"
@@ -206,6 +210,7 @@ BAD_NAMES = {
 }
 
 
+@pytest.mark.fault("H4")
 @pytest.mark.parametrize("bad", BAD_NAMES.values(), ids=BAD_NAMES)
 def test_names_that_are_refused(bad: str):
     with pytest.raises(ValueError, match="is not a valid segment name"):
@@ -226,6 +231,7 @@ def test_names_that_are_allowed(good: str):
 # ---- when memory is short ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("R1")
 def test_a_full_shm_names_what_is_needed_and_what_is_free(name: str, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -263,6 +269,7 @@ def in_small_shm(code: str, mebibytes: int = 16) -> subprocess.CompletedProcess[
     return child
 
 
+@pytest.mark.fault("R1")
 def test_a_small_tmpfs_that_is_too_small():
     child = in_small_shm(
         "import os; from scopecast.segment import Segment\n"
@@ -275,6 +282,7 @@ def test_a_small_tmpfs_that_is_too_small():
     assert child.stdout.endswith("[]\n")
 
 
+@pytest.mark.fault("R2")
 def test_a_tmpfs_that_fills_up_after_the_segment_was_made():
     child = in_small_shm(
         "import numpy as np; from scopecast.segment import Segment\n"
@@ -288,6 +296,7 @@ def test_a_tmpfs_that_fills_up_after_the_segment_was_made():
     assert (child.returncode, child.stdout) == (0, f"No space left on device\n{8 << 20}\n"), child.stderr
 
 
+@pytest.mark.fault("R4")
 def test_a_reader_without_address_space_fails_and_the_segment_stays(name: str):
     segment = Segment.create(name, 64 * 2**20)
     code = (
@@ -307,6 +316,7 @@ def test_a_reader_without_address_space_fails_and_the_segment_stays(name: str):
 # ---- other users -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("H9")
 @as_root
 def test_another_user_can_neither_open_nor_unlink_it(name: str):
     segment = Segment.create(name, PAGE)
@@ -325,6 +335,7 @@ def test_another_user_can_neither_open_nor_unlink_it(name: str):
     segment.close()
 
 
+@pytest.mark.fault("H10")
 @as_root
 def test_a_segment_of_another_user_is_refused(name: str):
     path = SHM / name
@@ -336,6 +347,7 @@ def test_a_segment_of_another_user_is_refused(name: str):
         Segment.attach(name)
 
 
+@pytest.mark.fault("H10")
 @pytest.mark.parametrize("mode", [0o640, 0o602, 0o644, 0o666], ids=oct)
 def test_a_segment_that_others_may_open_is_refused(name: str, mode: int):
     (SHM / name).write_bytes(bytes(PAGE))

@@ -97,6 +97,16 @@ def test_an_array_that_cannot_be_shown_starts_no_viewer():
     assert RunDirectory().living() == []
 
 
+@pytest.mark.usefixtures("viewer")
+def test_planes_too_large_for_the_shared_memory_are_a_line_of_the_receipt(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("scopecast.ring.MAX_BYTES", 2**22)  # the most that is used of it
+    receipt = show(np.zeros((2**10, 2**10), "uint16"), title="large")
+    assert (receipt.sent, receipt.frames) == ((), 0)
+    assert [tuple(skipped) for skipped in receipt.skipped] == [
+        ("large", "its planes of 2 MiB are too large for the shared memory")
+    ]
+
+
 def test_a_viewer_that_does_not_exist_is_named():
     with pytest.raises(ViewerStartError, match="no viewer 'fijj' here; use"):
         scopecast.show(stamped(0), viewer="fijj")

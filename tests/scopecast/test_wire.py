@@ -140,6 +140,7 @@ def test_a_message_in_the_wrong_direction_is_refused(tag: str):
             wire.decode_from_publisher(data)
 
 
+@pytest.mark.fault("V7")
 def test_fields_that_a_newer_peer_appends_are_ignored(tag: str):
     message = GOLDEN[tag][0]
     newer = msgspec.msgpack.encode([*as_list(message), "new", {"newer": [1, 2]}])
@@ -219,6 +220,7 @@ LIMITS: list[tuple[str, int, Any, Any]] = [  # message, field counted from 1, th
 ]
 
 
+@pytest.mark.fault("H5")
 @pytest.mark.parametrize(
     ("tag", "field", "most", "more"), LIMITS, ids=[f"{tag}-{field}-{n}" for n, (tag, field, *_) in enumerate(LIMITS)]
 )
@@ -245,6 +247,7 @@ DEPTH_BOMBS = {
 }
 
 
+@pytest.mark.fault("H5")
 @pytest.mark.parametrize("bomb", DEPTH_BOMBS.values(), ids=DEPTH_BOMBS)
 @pytest.mark.parametrize("decode", [wire.decode_from_receiver, wire.decode_from_publisher])
 def test_depth_is_bounded(bomb: bytes, decode: Callable[[bytes], Any]):
@@ -252,6 +255,7 @@ def test_depth_is_bounded(bomb: bytes, decode: Callable[[bytes], Any]):
         decode(bomb)
 
 
+@pytest.mark.fault("H5")
 def test_huge_counts_fail_at_once_and_take_no_memory():
     code = """
 import resource
@@ -287,11 +291,13 @@ def decode_both(data: bytes) -> None:
             decode(data)
 
 
+@pytest.mark.fault("H5")
 @given(st.binary(max_size=200))
 def test_random_bytes_are_a_protocol_error_at_most(data: bytes):
     decode_both(data)
 
 
+@pytest.mark.fault("H5")
 @given(
     tag=st.sampled_from(sorted(GOLDEN)),
     cut=st.integers(0, 80),

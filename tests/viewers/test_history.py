@@ -109,6 +109,7 @@ def test_the_order_of_arrival_counts_over_all_stacks(tmp_path):
         assert_counts_agree(history, first, second)
 
 
+@pytest.mark.fault("R11")
 def test_a_full_scratch_file_keeps_the_newest(tmp_path):
     with History(3 * NBYTES, Scratch(5 * NBYTES, tmp_path)) as history:
         stack = make(history)
@@ -146,6 +147,7 @@ def test_a_plane_larger_than_the_scratch_file_costs_no_other(tmp_path):
         assert (small.plane((0,)) == 7).all()
 
 
+@pytest.mark.fault("R11")
 @posix
 def test_a_full_disk_forgets_the_oldest(tmp_path, monkeypatch):
     room = 3 * NBYTES
@@ -167,6 +169,7 @@ def test_a_full_disk_forgets_the_oldest(tmp_path, monkeypatch):
             assert (stack.plane((number,)) == number).all()
 
 
+@pytest.mark.fault("R11")
 @posix
 def test_a_stalled_disk_never_holds_up_put(tmp_path, stall):
     with History(8 * NBYTES, Scratch(directory=tmp_path)) as history:
@@ -233,6 +236,7 @@ def test_a_plane_given_up_while_it_is_written_leaves_nothing(tmp_path, stall, ho
         assert_counts_agree(history, stack)
 
 
+@pytest.mark.fault("R11")
 @posix
 def test_a_broken_disk_forgets_and_warns_once(tmp_path, monkeypatch, caplog):
     def broken(number, data, at):
@@ -306,6 +310,7 @@ def test_a_plane_replaced_while_it_is_read_back_is_never_shown_as_another(tmp_pa
         assert (shown[0] == 9).all()
 
 
+@pytest.mark.fault("R11")
 def test_without_a_scratch_file_the_oldest_are_forgotten():
     before = set(threading.enumerate())
     with History(3 * NBYTES, None) as history:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from scopecast_viewers.plane import Plane
     from scopecast_viewers.process import Receiver
 
 __all__ = ["Display"]
@@ -32,8 +33,8 @@ class Display(ABC):
         """Make `run` return soon; called from any thread or a signal handler."""
 
     @abstractmethod
-    def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
-        """Copy a frame out of shared memory.
+    def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> Plane:
+        """Copy a frame out of shared memory; only called from the receiver's thread.
 
         Parameters
         ----------
@@ -44,8 +45,8 @@ class Display(ABC):
 
         Returns
         -------
-        numpy.ndarray
-            A plane of the display's own, which the stack keeps.
+        Plane
+            A plane of the display's own, which the stack keeps: a numpy array, or anything that can become one.
         """
 
     def shows(self, dtype: np.dtype[Any], kind: str) -> bool:

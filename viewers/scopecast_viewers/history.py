@@ -30,6 +30,7 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+import numpy as np
 import psutil
 
 from scopecast_viewers.scratch import Extent, Scratch
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    import numpy as np
-    import numpy.typing as npt
+    from scopecast_viewers.plane import Plane
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Held:
 
     Parameters
     ----------
-    plane : ndarray
+    plane : Plane
         Its pixels, which nobody changes any more.
     share : Share
         Its stack's.
@@ -88,8 +88,8 @@ class Held:
 
     __slots__ = ("extent", "lost", "nbytes", "plane", "share", "tag")
 
-    def __init__(self, plane: npt.NDArray[Any], share: Share, tag: object = None) -> None:
-        self.plane: npt.NDArray[Any] | None = plane  # while in memory
+    def __init__(self, plane: Plane, share: Share, tag: object = None) -> None:
+        self.plane: Plane | None = plane  # while in memory
         self.extent: Extent | None = None  # while in the scratch file
         self.lost = False  # forgotten
         self.nbytes: int = plane.nbytes
@@ -184,7 +184,7 @@ class History:
     def budget(self, budget: int) -> None:
         if budget < 0:
             raise ValueError(f"budget is a number of bytes, not {budget}")
-        dropped: list[npt.NDArray[Any]] = []
+        dropped: list[Plane] = []
         with self._lock:
             self._budget = budget
             self._excess = max(0, self._memory_bytes - budget)
@@ -227,7 +227,7 @@ class History:
                 pinned_bytes=self._pinned_bytes,
             )
 
-    def keep(self, held: Held, replaced: Held | None = None) -> list[npt.NDArray[Any]]:
+    def keep(self, held: Held, replaced: Held | None = None) -> list[Plane]:
         """Take in a new plane; never waits for the disk. For stacks, which call it under their own lock.
 
         Parameters
@@ -239,10 +239,10 @@ class History:
 
         Returns
         -------
-        list of ndarray
+        list of Plane
             Planes that left the memory, for the caller to drop once it has let go of its locks.
         """
-        dropped: list[npt.NDArray[Any]] = []
+        dropped: list[Plane] = []
         with self._lock:
             if replaced is not None:
                 self._release(replaced, dropped)
@@ -257,7 +257,7 @@ class History:
             self._keep_to_budget(held, dropped)
         return dropped
 
-    def read(self, held: Held) -> npt.NDArray[Any] | None:
+    def read(self, held: Held) -> Plane | None:
         """Return the pixels of a plane, from memory or from the scratch file; waits for the disk in the latter case.
 
         Parameters
@@ -267,8 +267,9 @@ class History:
 
         Returns
         -------
-        ndarray or None
-            Read-only; None if it was forgotten or released. A plane that the disk cannot read back is forgotten.
+        Plane or None
+            As it was kept, or, from the scratch file, a read-only array of what it was as an array. None if it was
+            forgotten or released. A plane that the disk cannot read back is forgotten.
         """
         plane = held.plane
         if plane is not None:
@@ -297,7 +298,7 @@ class History:
         """
         remaining = iter(planes)
         while batch := list(islice(remaining, BATCH)):
-            dropped: list[npt.NDArray[Any]] = []
+            dropped: list[Plane] = []
             with self._lock:
                 for held in batch:
                     self._release(held, dropped)
@@ -325,7 +326,7 @@ class History:
 
     # ---- with `_lock` held
 
-    def _keep_to_budget(self, newest: Held, dropped: list[npt.NDArray[Any]]) -> None:
+    def _keep_to_budget(self, newest: Held, dropped: list[Plane]) -> None:
         """Forget what is past the ceiling, and have written what is past the budget."""
         spills = self._scratch is not None and not self._closed
         ceiling = self._budget + (max(self._budget // 4, 2 * newest.nbytes) + self._excess if spills else 0)
@@ -343,7 +344,7 @@ class History:
             self._asked = True
             self._wake.put(True)
 
-    def _remove(self, held: Held, dropped: list[npt.NDArray[Any]]) -> None:
+    def _remove(self, held: Held, dropped: list[Plane]) -> None:
         """Take a plane out of memory or of the scratch file, wherever it is."""
         share = held.share
         share.count -= 1
@@ -362,13 +363,13 @@ class History:
             extent, held.extent = held.extent, None
             self._scratch.free(extent)  # bookkeeping, no I/O
 
-    def _release(self, held: Held, dropped: list[npt.NDArray[Any]]) -> None:
+    def _release(self, held: Held, dropped: list[Plane]) -> None:
         if held.lost:
             held.share.forgotten -= 1
         else:
             self._remove(held, dropped)
 
-    def _forget(self, held: Held, dropped: list[npt.NDArray[Any]]) -> None:
+    def _forget(self, held: Held, dropped: list[Plane]) -> None:
         held.lost = True
         held.tag = None  # what is forgotten is known to have been there, and costs next to nothing from now on
         self._remove(held, dropped)
@@ -398,7 +399,7 @@ class History:
 
     def _spill_oldest(self) -> bool:
         """Write the oldest plane in memory to the scratch file; False when the budget is kept."""
-        dropped: list[npt.NDArray[Any]] = []
+        dropped: list[Plane] = []
         with self._lock:
             self._excess = min(self._excess, max(0, self._memory_bytes - self._budget))
             if self._closed or self._memory_bytes <= self._budget or not self._memory:
@@ -427,7 +428,7 @@ class History:
                 held.plane = None
         return True
 
-    def _write(self, plane: npt.NDArray[Any]) -> Extent | None:
+    def _write(self, plane: Plane) -> Extent | None:
         """Write a plane, in the place of the oldest in the scratch file if that is full."""
         scratch = self._scratch
         if scratch is None or plane.nbytes > scratch.limit:
@@ -435,7 +436,7 @@ class History:
         freed = 0
         while True:
             try:
-                extent = scratch.write(plane)
+                extent = scratch.write(np.asarray(plane))
             except OSError as error:
                 with self._lock:
                     if not self._closed:

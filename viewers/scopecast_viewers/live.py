@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,10 @@ from scopecast_viewers.annotations import Annotation, Annotations
 from scopecast_viewers.stack import Stack
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from scopecast.documents import Document
     from scopecast.wire import Frame, Stream
     from scopecast_viewers.history import History
+    from scopecast_viewers.plane import Plane
 
 __all__ = ["LiveStream", "PaintLog", "Tag"]
 
@@ -121,13 +120,14 @@ class LiveStream:
         self._parts: set[tuple[int, int]] = set()  # of their ids, to look them up: the tuple grows with the channels
         self.latest: dict[tuple[int, int], tuple[int, ...]] = {}  # where the newest frame of each part is
         self.magnitudes: frozenset[int] = frozenset()  # ids of the stacks whose frames were complex
+        self.sent_as: dict[int, str] = {}  # by the id of a stack: the dtype of its frames as they were published
         self.state: State = "live"
         self.received = 0
         self.labelled: dict[int, str] = {}
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
         self._history = history
-        self._by_signature: dict[tuple[tuple[int, ...], str, bool, str, str], Stack] = {}
+        self._by_signature: dict[tuple[tuple[int, ...], str, str, str, str], Stack] = {}
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
         # Axes only ever join, so that the length of a frame's index tells which there were when it was published.
         self._axes_of_length = {len(about.axes): tuple(about.axes)}
@@ -189,6 +189,7 @@ class LiveStream:
                 self.magnitudes |= {id(new)}
             if id(old) in self.labelled:
                 self.labelled[id(new)] = self.labelled[id(old)]
+            self.sent_as[id(new)] = self.sent_as.get(id(old), old.dtype.name)
             if self.newest is not None and self.newest[0] is old:
                 self.newest = (new, *self.newest[1:])
             old.clear()
@@ -203,9 +204,9 @@ class LiveStream:
         where = dict(zip(axes, index, strict=True))
         return [where.get(name, 0) for name in self.about.axes]
 
-    def put(self, frame: Frame, plane: npt.NDArray[Any], *, magnitude: bool = False) -> None:
+    def put(self, frame: Frame, plane: Plane, *, magnitude: bool = False) -> None:
         """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex."""
-        signature = (plane.shape, plane.dtype.str, magnitude, frame.kind, frame.name)
+        signature = (plane.shape, plane.dtype.str, frame.dtype, frame.kind, frame.name)
         stack = self._by_signature.get(signature)
         if stack is None:
             preview = not any(name != "c" for name in self.axes)
@@ -213,6 +214,7 @@ class LiveStream:
             self._by_signature[signature] = stack
             if frame.kind == "labels":
                 self.labelled[id(stack)] = frame.name  # before any viewer can see it
+            self.sent_as[id(stack)] = np.dtype(frame.dtype).name
             self.stacks = (*self.stacks, stack)
             if magnitude:
                 self.magnitudes |= {id(stack)}

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from scopecast_viewers.history import Held
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
-    from scopecast_viewers.history import Held, History
+    from scopecast_viewers.history import History
+    from scopecast_viewers.plane import Plane
     from scopecast_viewers.stack import Layout
 
 __all__ = ["Copied", "Moment"]
@@ -54,7 +57,7 @@ class Moment:
         self,
         layout: Layout,
         fixed: Mapping[str, int],
-        instead: Mapping[tuple[int, ...], npt.NDArray[Any] | None],
+        instead: Mapping[tuple[int, ...], Plane | None],
         plane_shape: tuple[int, ...],
         dtype: np.dtype[Any],
         history: History,
@@ -65,7 +68,7 @@ class Moment:
             for name, low, size in zip(layout.axes, layout.origin, layout.shape, strict=True)
         ]
         planes = layout.planes.copy()  # in one step of the interpreter, while the receiver's thread may add to it
-        self._planes: dict[tuple[int, ...], npt.NDArray[Any] | Held | None] = {}
+        self._planes: dict[tuple[int, ...], Plane | Held | None] = {}
         for index, held in planes.items():
             if all(at in numbers for at, numbers in zip(index, self._ranges, strict=True)):
                 plane = held.plane
@@ -97,10 +100,11 @@ class Moment:
         lost, of = 0, len(self._planes)
         while self._planes:
             index, held = self._planes.popitem()  # let go of one after the other
-            plane = held if held is None or isinstance(held, np.ndarray) else self._history.read(held)
+            plane = self._history.read(held) if isinstance(held, Held) else held
             if plane is None:
                 lost += held is not None
             else:
-                rows[tuple(at - numbers[0] for at, numbers in zip(index, self._ranges, strict=True))] = plane
+                at = tuple(place - numbers[0] for place, numbers in zip(index, self._ranges, strict=True))
+                rows[at] = np.asarray(plane)
             copied(of - len(self._planes), of)
         return Copied(pixels, lost)

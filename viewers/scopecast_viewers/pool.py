@@ -20,6 +20,7 @@ import math
 import threading
 import warnings
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
@@ -40,24 +41,27 @@ STALE_AFTER: Final = 512  # planes taken without one of this size: its buffers a
 LOOK_EVERY: Final = 128  # planes taken between two looks at which sizes are stale
 
 
-class _Shelf:
-    """The idle buffers of one size, which may be put back from any thread without a lock."""
+class Shelf:
+    """The idle buffers of one form and size, which may be put back from any thread without a lock."""
 
-    __slots__ = ("idle", "keep", "last", "nbytes", "spares")
+    __slots__ = ("form", "idle", "keep", "last", "nbytes", "spares")
 
-    def __init__(self, nbytes: int, *, spares: int, keep: int) -> None:
-        self.nbytes = nbytes  # bytes of one buffer, whole pages
+    def __init__(self, form: str, nbytes: int, *, spares: int, keep: int) -> None:
+        self.form = form  # what kind of buffer, for pools that have several
+        self.nbytes = nbytes  # bytes of one buffer
         self.spares = spares  # buffers that the pool's thread prepares ahead
         self.keep = keep  # buffers above which a returning one is freed
-        self.last = 0  # the pool's count of planes taken when this size was last wanted
-        self.idle: deque[npt.NDArray[np.uint8]] = deque()
+        self.last = 0  # the pool's count of planes taken when this shelf was last wanted
+        self.idle: deque[Any] = deque()
 
-    def give_back(self, raw: npt.NDArray[np.uint8]) -> None:
+    def give_back(self, raw: Any) -> None:
+        """Put a buffer back that nobody can see any more."""
         # Two threads may both pass the test: one buffer more than `keep` for each of them is harmless.
         if len(self.idle) < self.keep:
             self.idle.append(raw)
 
     def empty(self) -> None:
+        """Free the buffers, and those that come back later."""
         self.spares = self.keep = 0
         self.idle.clear()
 
@@ -72,8 +76,8 @@ def _serve(work: weakref.WeakMethod[Any], wake: SimpleQueue[bool]) -> None:
         del step
 
 
-class PlanePool:
-    """Copies of frames in memory that was faulted in beforehand and is used again.
+class BufferPool(ABC):
+    """Buffers that were faulted in beforehand and are used again; where they lie is a subclass's choice.
 
     Use it as a context manager or call `close`. Any thread may call any method.
 
@@ -90,7 +94,7 @@ class PlanePool:
         if spare_bytes < 0:
             raise ValueError(f"spare_bytes is a number of bytes, not {spare_bytes}")
         self._spare_bytes = spare_bytes
-        self._shelves: dict[int, _Shelf] = {}
+        self._shelves: dict[tuple[str, int], Shelf] = {}
         self._taken = 0
         self._asked = False
         # A SimpleQueue and not an Event: its put may be interrupted by a destructor that puts, an Event's set may not.
@@ -100,6 +104,109 @@ class PlanePool:
         )
         self._thread.start()
         self._closed = False
+
+    @abstractmethod
+    def _fresh(self, form: str, nbytes: int) -> Any:
+        """Return a new buffer whose pages are there already; MemoryError if there is no room for it."""
+
+    def _buffer(self, nbytes: int, form: str = "") -> tuple[Any, Shelf]:
+        """Return a buffer, and the shelf that it is to be given back to."""
+        shelf = self._shelf(form, nbytes)
+        try:
+            # The one that came back last, whose pages may still be in the caches.
+            return shelf.idle.pop(), shelf
+        except IndexError:
+            return self._allocate(form, nbytes), shelf
+        finally:
+            if len(shelf.idle) < shelf.spares or self._taken % LOOK_EVERY == 0:
+                self._ask()
+
+    def _allocate(self, form: str, nbytes: int) -> Any:
+        """Return a new buffer as quickly as possible."""
+        return self._fresh(form, nbytes)
+
+    def close(self) -> None:
+        """Stop the pool's thread and free the idle buffers; planes in use stay valid. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.put(False)
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        shelves, self._shelves = self._shelves, {}
+        for shelf in list(shelves.values()):
+            shelf.empty()
+
+    def _shelf(self, form: str, nbytes: int) -> Shelf:
+        shelf = self._shelves.get((form, nbytes))
+        if self._closed:
+            return shelf or Shelf(form, nbytes, spares=0, keep=0)
+        if shelf is None:
+            # setdefault is atomic; the thread divides the room anew as soon as it is asked.
+            shelf = self._shelves.setdefault((form, nbytes), Shelf(form, nbytes, spares=2, keep=4))
+        self._taken += 1  # two threads may count one plane twice or not at all: it only measures age
+        shelf.last = self._taken
+        return shelf
+
+    def _ask(self) -> None:
+        if not (self._asked or self._closed):
+            self._asked = True
+            self._wake.put(True)
+
+    def _prepare(self) -> None:
+        self._asked = False
+        self._divide()
+        for shelf in list(self._shelves.values()):
+            while len(shelf.idle) < shelf.spares and not self._closed:
+                try:
+                    shelf.idle.append(self._fresh(shelf.form, shelf.nbytes))
+                except MemoryError:
+                    return  # without spares, take() allocates, and raises where the caller can see it
+
+    def _divide(self) -> None:
+        recent = sorted(self._shelves.values(), key=lambda shelf: shelf.last, reverse=True)
+        used = [shelf for shelf in recent[:MOST_SIZES] if self._taken - shelf.last < STALE_AFTER]
+        for shelf in recent:
+            if shelf not in used:
+                self._shelves.pop((shelf.form, shelf.nbytes), None)
+                shelf.empty()  # frees here, on the pool's thread, what a receiver would have to wait for
+        for shelf in used:
+            share = self._spare_bytes // len(used) // shelf.nbytes
+            shelf.spares = min(max(2, share), MOST_SPARES)
+            # More than the spares by the planes in use at a time: otherwise a returning buffer would find its place
+            # taken by a fresh one, and every plane would cost a buffer.
+            shelf.keep = max(shelf.spares + 2, min(2 * share, 2 * MOST_SPARES))
+            while len(shelf.idle) > shelf.keep:
+                try:
+                    shelf.idle.popleft()
+                except IndexError:  # a receiver took the last one
+                    break
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._wake.put(False)  # and no join: this may run on any thread, the pool's own included
+            warnings.warn(f"{type(self).__name__} was not closed: {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+
+class PlanePool(BufferPool):
+    """Copies of frames in numpy's memory; see `BufferPool`."""
+
+    def _fresh(self, form: str, nbytes: int) -> npt.NDArray[np.uint8]:
+        raw = self._allocate(form, nbytes)
+        np.copyto(raw[::PAGE], 0)  # lets go of the GIL, unlike indexing
+        return raw
+
+    def _allocate(self, form: str, nbytes: int) -> npt.NDArray[np.uint8]:
+        return np.empty(nbytes, np.uint8)
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool = False) -> npt.NDArray[Any]:
         """Copy an array into pooled memory.
@@ -137,11 +244,7 @@ class PlanePool:
             nothing = np.empty(view.shape, dtype)
             nothing.flags.writeable = False
             return nothing
-        shelf = self._shelf(-(-nbytes // PAGE) * PAGE)
-        try:
-            raw = shelf.idle.pop()  # the one that came back last, whose pages may still be in the caches
-        except IndexError:
-            raw = np.empty(shelf.nbytes, np.uint8)
+        raw, shelf = self._buffer(-(-nbytes // PAGE) * PAGE)
         target = raw[:nbytes].view(dtype).reshape(view.shape)
         if absolute:
             np.abs(view, out=target)
@@ -150,79 +253,4 @@ class PlanePool:
         # Read-only from the memoryview on: nobody can make the plane writable again by its flag.
         flat: npt.NDArray[Any] = np.frombuffer(raw.data.toreadonly()[:nbytes], dtype)
         weakref.finalize(flat, shelf.give_back, raw).atexit = False
-        if len(shelf.idle) < shelf.spares or self._taken % LOOK_EVERY == 0:
-            self._ask()
         return flat.reshape(view.shape)
-
-    def close(self) -> None:
-        """Stop the pool's thread and free the idle buffers; planes in use stay valid. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        self._wake.put(False)
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-        shelves, self._shelves = self._shelves, {}
-        for shelf in list(shelves.values()):
-            shelf.empty()
-
-    def _shelf(self, nbytes: int) -> _Shelf:
-        shelf = self._shelves.get(nbytes)
-        if self._closed:
-            return shelf or _Shelf(nbytes, spares=0, keep=0)
-        if shelf is None:
-            # setdefault is atomic; the thread divides the room anew as soon as it is asked.
-            shelf = self._shelves.setdefault(nbytes, _Shelf(nbytes, spares=2, keep=4))
-        self._taken += 1  # two threads may count one plane twice or not at all: it only measures age
-        shelf.last = self._taken
-        return shelf
-
-    def _ask(self) -> None:
-        if not (self._asked or self._closed):
-            self._asked = True
-            self._wake.put(True)
-
-    def _prepare(self) -> None:
-        self._asked = False
-        self._divide()
-        for shelf in list(self._shelves.values()):
-            while len(shelf.idle) < shelf.spares and not self._closed:
-                try:
-                    raw = np.empty(shelf.nbytes, np.uint8)
-                except MemoryError:
-                    return  # without spares, take() allocates, and raises where the caller can see it
-                np.copyto(raw[::PAGE], 0)  # lets go of the GIL, unlike indexing
-                shelf.idle.append(raw)
-
-    def _divide(self) -> None:
-        recent = sorted(self._shelves.values(), key=lambda shelf: shelf.last, reverse=True)
-        used = [shelf for shelf in recent[:MOST_SIZES] if self._taken - shelf.last < STALE_AFTER]
-        for shelf in recent:
-            if shelf not in used:
-                self._shelves.pop(shelf.nbytes, None)
-                shelf.empty()  # frees here, on the pool's thread, what a receiver would have to wait for
-        for shelf in used:
-            share = self._spare_bytes // len(used) // shelf.nbytes
-            shelf.spares = min(max(2, share), MOST_SPARES)
-            # More than the spares by the planes in use at a time: otherwise a returning buffer would find its place
-            # taken by a fresh one, and every plane would cost a buffer.
-            shelf.keep = max(shelf.spares + 2, min(2 * share, 2 * MOST_SPARES))
-            while len(shelf.idle) > shelf.keep:
-                try:
-                    shelf.idle.popleft()
-                except IndexError:  # a receiver took the last one
-                    break
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._wake.put(False)  # and no join: this may run on any thread, the pool's own included
-            warnings.warn(f"PlanePool was not closed: {self!r}", ResourceWarning, source=self, stacklevel=2)

@@ -290,7 +290,8 @@ class Receiver:
 
     def _greet(self, entries: list[Entry]) -> None:
         """Attach to publishers that we do not know yet."""
-        known = {source.entry.token for source in self.sources}
+        # One that was lost, and lives: it was away from the run directory for too long.
+        known = {source.entry.token for source in self.sources if source.state != "lost"}
         for entry in entries:
             if entry.token not in known:
                 try:

@@ -336,6 +336,9 @@ class Source:
                 self._dead = True
             elif self.connected:
                 self._end("lost")
+        elif self._broken and not self._directory.path.is_dir():
+            # With the directory all locks and sockets went: there is no way back to it, and nothing tells of its life.
+            self._end("lost")
         elif self._broken and time.monotonic() >= self._next_try:
             self._close_socket(0)
             self._connect()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from scopecast_viewers.history import History
+    from scopecast_viewers.plane import Plane
 
 
 class Layout(NamedTuple):
@@ -160,14 +161,14 @@ class Stack:
         """Planes that came, but read as gaps now because neither memory nor disk had room."""
         return self._share.forgotten
 
-    def put(self, index: Sequence[int], plane: npt.NDArray[Any], tag: object = None) -> None:
+    def put(self, index: Sequence[int], plane: Plane, tag: object = None) -> None:
         """Put a plane in its place, over what was there; never waits for the disk.
 
         Parameters
         ----------
         index : sequence of int
             One for each leading axis, not negative.
-        plane : ndarray
+        plane : Plane
             Of the stack's plane shape and dtype. It is kept, not copied, and must not change afterwards.
         tag : object
             Kept with the plane, see `tag`.
@@ -183,7 +184,7 @@ class Stack:
                 f"a plane of shape {plane.shape} and dtype {plane.dtype} does not fit a stack of "
                 f"{self._plane_shape}, {self._dtype}"
             )
-        if plane.flags.writeable:
+        if isinstance(plane, np.ndarray) and plane.flags.writeable:
             plane = plane.view()
             plane.flags.writeable = False
         held = Held(plane, self._share, tag)
@@ -236,7 +237,7 @@ class Stack:
                 self._newest = insert(self._newest)
             self._version += 1
 
-    def plane(self, index: Sequence[int]) -> npt.NDArray[Any] | None:
+    def plane(self, index: Sequence[int]) -> Plane | None:
         """Return the plane at an index; may wait for the disk.
 
         Parameters
@@ -246,8 +247,8 @@ class Stack:
 
         Returns
         -------
-        ndarray or None
-            Read-only, not copied if it is in memory. None if nothing has come or it was forgotten.
+        Plane or None
+            As it was put if it is in memory, else a read-only array. None if nothing has come or it was forgotten.
         """
         return self.read(self._layout, tuple(index))
 
@@ -307,7 +308,7 @@ class Stack:
             self._version += 1
         self._history.release(planes.values())  # nobody adds to these any more: they belong to the old layout
 
-    def read(self, layout: Layout, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    def read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
         """Return the plane at an index of a layout; may wait for the disk.
 
         Parameters
@@ -319,7 +320,7 @@ class Stack:
 
         Returns
         -------
-        ndarray or None
+        Plane or None
             As `plane`.
         """
         planes = layout.planes

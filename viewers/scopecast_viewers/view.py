@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from scopecast_viewers.plane import Plane
     from scopecast_viewers.stack import Layout, Stack
 
 NOTHING_FIXED: Final[Mapping[str, int]] = {}
@@ -151,7 +152,7 @@ class StackView:
 
         if math.prod(lead) == 1:
             plane = self._read(layout, tuple(choice[0] for choice in choices))
-            part = (stack.zero if plane is None else plane)[plane_key]
+            part = (stack.zero if plane is None else np.asarray(plane))[plane_key]
             part = part[(None,) * len(lead)]
             return part if part.ndim else part[()]
         several = np.zeros((*lead, *part_shape), stack.dtype)
@@ -159,10 +160,10 @@ class StackView:
         for row, index in enumerate(product(*choices)):
             plane = self._read(layout, index)
             if plane is not None:
-                rows[row] = plane[plane_key]
+                rows[row] = np.asarray(plane)[plane_key]
         return several
 
-    def _read(self, layout: Layout, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
         """Return the plane at an absolute index of the stack; None where there is none."""
         return self._stack.read(layout, index)
 

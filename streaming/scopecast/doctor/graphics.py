@@ -66,6 +66,8 @@ def _x_answers() -> bool:
 
 def _wayland_answers(name: str) -> bool:
     path = Path(os.environ.get("XDG_RUNTIME_DIR", "/run/user/none")) / name  # an absolute name stays as it is
+    if sys.platform == "win32":
+        return False
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(2.0)
         try:

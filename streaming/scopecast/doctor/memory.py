@@ -89,7 +89,7 @@ def leftovers(shm: Path = _SHM) -> Iterator[Finding]:
 
 def _own_size(path: Path) -> int | None:
     """Return the bytes of a segment of scopecast's and this user's; None for anything else."""
-    if not NAME_PATTERN.match(path.name):
+    if sys.platform == "win32" or not NAME_PATTERN.match(path.name):
         return None
     try:
         status = path.lstat()

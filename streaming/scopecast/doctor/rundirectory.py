@@ -70,7 +70,7 @@ def _fix(path: Path, named: str) -> str:
 
 
 def _read_only(path: Path) -> bool:
-    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return sys.platform != "win32" and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _fall_back(path: Path) -> Iterator[Finding]:

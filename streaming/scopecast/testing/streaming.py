@@ -225,6 +225,7 @@ class StreamingBackendContract:
         with self.make() as backend:
             self.ready(backend, observer)
             backend.save(self.frame(0), self.path(0))
+            assert hasattr(os, "fork")  # for type checkers
             child = os.fork()
             if child == 0:  # pragma: no cover - another process
                 code = 1

@@ -25,14 +25,24 @@ parser.add_argument("--launch", action="store_true")
 parser.add_argument("--title", default="produced")
 parser.add_argument("--go", action="store_true", help="wait for a line before anything else")
 parser.add_argument("--each", action="store_true", help="flush after every frame")
+parser.add_argument("--grow", action="store_true", help="the last frame is larger than a slot")
+parser.add_argument("--viewer-path", help="where the viewer that is started looks for its modules first")
+parser.add_argument("--helper", action="store_true", help="have a resource tracker beside this process")
 options = parser.parse_args()
+if options.viewer_path:
+    os.environ["PYTHONPATH"] = options.viewer_path
+if options.helper:
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()
 
 if options.go:
     print(json.dumps("ready"), flush=True)
     sys.stdin.readline()
 publisher = Publisher("headless", title=options.title, policy=options.policy, launch=options.launch)
 for t in range(options.frames):
-    publisher.publish(stamped(t), axes={"t": t})
+    large = options.grow and t == options.frames - 1
+    publisher.publish(stamped(t, shape=(2048, 2048)) if large else stamped(t), axes={"t": t})
     if options.each:
         publisher.flush()
 if options.ending == "wait":

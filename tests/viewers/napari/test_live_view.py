@@ -250,6 +250,7 @@ def test_a_layer_that_the_user_deleted_does_not_come_back(live):
         assert check_stamp(live.shown("ch1 · live")) == (1, 1, 0)
 
 
+@pytest.mark.fault("D6")
 def test_shape_and_dtype_that_change_in_a_stream_get_layers_of_their_own(live):
     kinds = [((64, 48), "uint16"), ((32, 40), "uint16"), ((64, 48), "float32")]
     with live.publisher((64, 48), "float32") as publisher:
@@ -287,6 +288,31 @@ def test_every_dtype_is_painted(live, dtype):
         live.until(lambda: publisher.stats() and sum(s.log.painted for s in live.receiver.streams) == 1)
 
 
+@pytest.mark.fault("D4")
+@pytest.mark.parametrize(
+    ("special", "limits"),
+    [
+        pytest.param({(0, 0): np.nan, (1, 1): np.inf, (2, 2): -np.inf}, (0.0, 99.0), id="some"),
+        pytest.param(np.nan, (0, 1), id="all nan"),
+        pytest.param(np.inf, (0, 1), id="all inf"),
+    ],
+)
+def test_contrast_comes_from_the_finite_pixels(live, special, limits):
+    picture = (np.arange(64 * 48).reshape(SHAPE) % 100).astype("float32")
+    if isinstance(special, dict):
+        for place, value in special.items():
+            picture[place] = value
+    else:
+        picture[:] = special
+    with live.publisher(dtype="float32") as publisher:
+        publisher.publish(picture, axes={"t": 0})
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        assert tuple(layer.contrast_limits) == pytest.approx(limits, abs=1)
+        np.testing.assert_array_equal(np.asarray(layer.data)[0], picture)
+        live.until(lambda: sum(s.log.painted for s in live.receiver.streams) == 1)
+
+
 def test_colour_frames_are_shown_as_colour(live):
     picture = np.zeros((*SHAPE, 3), "uint8")
     picture[..., 1] = 200
@@ -310,8 +336,9 @@ def test_contrast_waits_for_a_frame_that_has_some(live):
         assert layer.contrast_limits_range[1] == 4095, "the slider reaches as far as the camera's bits"
 
 
+@pytest.mark.fault("V3")
 def test_a_hung_window_is_not_evicted_and_catches_up_with_the_newest(live):
-    """V3: the GUI's thread hangs for longer than the heartbeat allows a dead receiver."""
+    """The GUI's thread hangs for longer than the heartbeat allows a dead receiver."""
     with live.publisher(policy="latest") as publisher:
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
         live.settled(publisher)

@@ -10,8 +10,7 @@ from scopecast_viewers.view import NOTHING_FIXED, StackView
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
-
+    from scopecast_viewers.plane import Plane
     from scopecast_viewers.stack import Layout, Stack
 
 __all__ = ["LayerData"]
@@ -47,7 +46,7 @@ class LayerData(StackView):
         self.axes = axes
         self._sizes = {name: size for name, size in sizes.items() if 0 < size <= _LARGEST_SIZE}
         self._frozen = self._announced(stack.layout)
-        self._kept: dict[tuple[int, ...], npt.NDArray[Any] | None] = {}
+        self._kept: dict[tuple[int, ...], Plane | None] = {}
 
     @property
     def layout(self) -> Layout:
@@ -80,7 +79,7 @@ class LayerData(StackView):
         self._kept = {}
 
     @property
-    def kept(self) -> dict[tuple[int, ...], npt.NDArray[Any] | None]:
+    def kept(self) -> dict[tuple[int, ...], Plane | None]:
         """The planes that `keep` was called for, by place."""
         return dict(self._kept)
 
@@ -89,7 +88,7 @@ class LayerData(StackView):
         stack = self._stack
         return Moment(self._frozen, self._fixed, self._kept, stack.plane_shape, stack.dtype, stack.history)
 
-    def _read(self, layout: Layout, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
         return self._kept[index] if index in self._kept else super()._read(layout, index)
 
     def contains(self, place: tuple[int, ...]) -> bool:

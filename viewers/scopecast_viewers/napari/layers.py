@@ -11,6 +11,7 @@ from napari.utils.colormaps import Colormap
 
 from scopecast.axes import sort_axes
 from scopecast_viewers.colors import GRAY, channel_color
+from scopecast_viewers.contrast import contrast_limits, contrast_range
 from scopecast_viewers.live import Tag
 from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.tiles import Place, Tiling
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from scopecast_viewers.live import LiveStream
     from scopecast_viewers.stack import Layout, Stack
 
-__all__ = ["LiveLayer", "LiveLayers", "contrast_limits"]
+__all__ = ["LiveLayer", "LiveLayers"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,55 +34,6 @@ logger = logging.getLogger(__name__)
 _KEPT = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits_range", "contrast_limits")
 #: What all fields of a channel share; the user sets it of any of them.
 _LINKED = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits", "interpolation2d")
-_LARGEST = 1e300
-_SAMPLE = 256  # pixels along an axis that the contrast is estimated from
-
-
-def contrast_limits(plane: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return limits that show a plane well: the 0.1th and 99.9th percentile of its finite pixels.
-
-    Parameters
-    ----------
-    plane
-        The pixels, (y, x) or (y, x, 3 or 4).
-
-    Returns
-    -------
-    low, high : float
-        (0, 1) if no pixel is finite; ``low < high`` always.
-
-    Examples
-    --------
-    >>> contrast_limits(np.full((4, 4), np.nan))
-    (0.0, 1.0)
-    >>> contrast_limits(np.full((4, 4), 7, "uint16"))
-    (7.0, 8.0)
-    """
-    step = [max(1, extent // _SAMPLE) for extent in plane.shape[:2]]
-    sample = np.asarray(plane[:: step[0], :: step[1]], dtype=np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return (0.0, 1.0)
-    low, high = (float(value) for value in np.percentile(sample, (0.1, 99.9)))
-    # Beyond 2**53 a float plus one is itself; and what napari adds to the limits must not overflow.
-    low = max(low, -_LARGEST)
-    return (
-        (low, min(max(high, low + 1.0, float(np.nextafter(low, np.inf))), _LARGEST))
-        if high <= low
-        else (low, min(high, _LARGEST))
-    )
-
-
-def contrast_range(limits: tuple[float, float], dtype: np.dtype[Any], plane: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return how far the contrast sliders reach: for integers, the bit depth that the camera seems to have."""
-    if dtype.kind == "b":
-        return (0.0, 1.0)
-    if dtype.kind in "iu":
-        bits = max(8, int(max(int(plane.max()), 1)).bit_length())
-        if dtype.kind == "u":
-            return (0.0, float(min(2**bits - 1, int(np.iinfo(dtype).max))))
-        return (float(min(int(plane.min()), 0)), float(2**bits - 1))
-    return (min(limits[0], 0.0), limits[1] + (limits[1] - limits[0]))
 
 
 def _colormap(color: str) -> Colormap | str:
@@ -244,7 +196,7 @@ class LiveLayer:
         """Return the newest plane of this layer; zeros if it was forgotten."""
         index = self._newest_index()
         plane = None if index is None else self.stack.plane(index)
-        return self.stack.zero if plane is None else plane
+        return self.stack.zero if plane is None else np.asarray(plane)
 
     @staticmethod
     def _flat(plane: npt.NDArray[Any]) -> bool:

@@ -8,7 +8,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 from superqt import QElidingLabel
 
-from scopecast_viewers.napari.status import DOTS, format_age
+from scopecast_viewers.napari.status import DOTS
+from scopecast_viewers.status import format_age
 
 if TYPE_CHECKING:
     from scopecast_viewers.listing import Listed

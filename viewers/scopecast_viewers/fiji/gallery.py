@@ -1,0 +1,155 @@
+"""The images of all live streams in one ImageJ: opened, brought up to date, and closed with their streams."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from scopecast_viewers.fiji.awt import java, listener
+from scopecast_viewers.fiji.hyperstack import Hyperstack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.source import Source
+    from scopecast_viewers.stack import Stack
+
+__all__ = ["Gallery"]
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, int]
+
+
+class Gallery:
+    """An image for each stack of each stream, except for the streams that the user has closed.
+
+    Used on ImageJ's window thread; only an image may be closed by any of Java's threads.
+
+    Attributes
+    ----------
+    closed : set
+        The keys (`LiveStream.key`) of the streams that the user has closed.
+    problems : dict
+        Why a stack can't be shown, by its id.
+    """
+
+    def __init__(self) -> None:
+        self.closed: set[Key] = set()
+        self.problems: dict[int, str] = {}
+        self.incomplete = False
+        self._images: dict[int, Hyperstack] = {}  # by the id of the stack
+        self._gone: set[int] = set()  # ids of images (ImagePlus.getID) that were closed
+        self._lock = threading.Lock()
+        self._listener = listener("ij.ImageListener", imageClosed=self._image_closed)
+        java("ij.ImagePlus").addImageListener(self._listener)
+
+    def __iter__(self) -> Iterator[Hyperstack]:
+        return iter(list(self._images.values()))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def image_of(self, stack: Stack) -> Hyperstack | None:
+        """Return the image that shows a stack."""
+        return self._images.get(id(stack))
+
+    def update(self, streams: Iterable[LiveStream]) -> None:
+        """Open what is new, close what is gone, and bring up to date what is due; see `incomplete`.
+
+        An image takes a tenth of a second to open, so only one is opened at a time.
+        """
+        streams = tuple(streams)
+        self._collect_closed()
+        self._close_gone(streams)
+        self.incomplete = False
+        opened = False
+        for stream in streams:
+            for stack in stream.stacks if stream.key not in self.closed else ():
+                image = self._images.get(id(stack))
+                if image is not None:
+                    self._update(image)
+                elif id(stack) in self.problems or not stack.layout.planes:
+                    continue
+                elif opened:
+                    self.incomplete = True
+                else:
+                    self._open(stream, stack)
+                    opened = True
+
+    def _open(self, stream: LiveStream, stack: Stack) -> None:
+        try:
+            self._images[id(stack)] = Hyperstack(stream, stack)
+        except Exception as error:
+            title = stream.about.title or stream.title
+            self.problems[id(stack)] = f"{title} can't be shown: {type(error).__name__}: {error}"
+            logger.exception("%s can't be shown", title)
+
+    def _update(self, image: Hyperstack) -> None:
+        if image.imp.getWindow() is None:
+            return  # closed a moment ago
+        try:
+            if image.due:
+                image.update()
+                self.problems.pop(id(image.stack), None)
+        except Exception as error:
+            # The other images go on; what went wrong is in the log once, and in the list of streams.
+            problem = f"{image.title} can't be brought up to date: {type(error).__name__}: {error}"
+            if self.problems.get(id(image.stack)) != problem:
+                self.problems[id(image.stack)] = problem
+                logger.exception("%s can't be brought up to date", image.title)
+
+    def _close_gone(self, streams: tuple[LiveStream, ...]) -> None:
+        wanted = {id(stack) for stream in streams for stack in stream.stacks}
+        self.closed &= {stream.key for stream in streams}
+        self.problems = {key: why for key, why in self.problems.items() if key in wanted}
+        for key, image in list(self._images.items()):
+            if key not in wanted:
+                del self._images[key]
+                image.close()
+
+    def _image_closed(self, imp: Any) -> None:
+        with self._lock:
+            self._gone.add(int(imp.getID()))
+
+    def _collect_closed(self) -> None:
+        with self._lock:
+            gone, self._gone = self._gone, set()
+        for key, image in list(self._images.items()):
+            if int(image.imp.getID()) in gone:
+                del self._images[key]
+                self.closed.add(image.stream.key)
+
+    def reopen(self, key: Key) -> None:
+        """Show a stream again that the user has closed."""
+        self.closed.discard(key)
+        self.problems.clear()  # what went wrong before is tried once more
+        self.incomplete = True
+
+    def hide(self, key: Key) -> None:
+        """Close the images of a stream, as the user does."""
+        self.closed.add(key)
+        for number, image in list(self._images.items()):
+            if image.stream.key == key:
+                del self._images[number]
+                image.close()
+
+    def follow(self) -> None:
+        """Let the sliders of all images follow again."""
+        for image in self:
+            image.follow(True)
+        self.incomplete = True
+
+    def write_status(self, sources: Iterable[Source]) -> None:
+        """Write the figures below each image."""
+        by_token = {source.entry.token: source for source in sources}
+        for image in self:
+            if image.imp.getWindow() is not None:
+                image.write_status(by_token.get(image.stream.source))
+
+    def stop(self) -> None:
+        """Let go of the images, which stay open with what they show."""
+        java("ij.ImagePlus").removeImageListener(self._listener)
+        self._images.clear()

@@ -1,0 +1,324 @@
+"""One image in ImageJ, which shows one stack of a live stream and grows with it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import jpype
+import numpy as np
+
+from scopecast_viewers.fiji.awt import java, listener
+from scopecast_viewers.fiji.folding import Folding
+from scopecast_viewers.fiji.look import Look
+from scopecast_viewers.fiji.pixels import form_of
+from scopecast_viewers.fiji.rois import RoiOverlay
+from scopecast_viewers.fiji.slices import Slices
+from scopecast_viewers.fiji.strip import Strip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scopecast_viewers.live import LiveStream, Tag
+    from scopecast_viewers.source import Source
+    from scopecast_viewers.stack import Stack
+
+__all__ = ["Hyperstack"]
+
+logger = logging.getLogger(__name__)
+
+#: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
+MAX_WAIT_S = 0.1
+_COMPOSITE = 1
+
+
+class Hyperstack:
+    """An open image. Used on ImageJ's window thread only.
+
+    Parameters
+    ----------
+    stream, stack
+        What it shows; the stack has at least one plane.
+
+    Attributes
+    ----------
+    imp : ij.ImagePlus
+        The image.
+    following : bool
+        Whether its sliders follow the newest frame.
+    """
+
+    def __init__(self, stream: LiveStream, stack: Stack) -> None:
+        self.stream, self.stack = stream, stack
+        self.following = True
+        self.form = form_of(np.dtype(stream.sent_as[id(stack)]), rgb=len(stack.plane_shape) == 3)
+        self._look = Look(stream, stack)
+        self.rois = RoiOverlay(stream)
+        self._documents = -1
+        self._folding = self._fold()
+        self._slices = Slices(stream, stack, self.form, self._folding)
+        self._version = -1
+        self._shown: dict[int, Tag | None] = {}  # by channel, from 0, what is on the window
+        self._painted: dict[int, int] = {}
+        self._updated_at = 0.0
+        self._waiting_for_paint = False
+        self._painting: dict[int, Tag] = {}
+        self.paints_ms: list[float] = []
+        self.imp: Any = self._make()
+        self._canvas = java("scopecast.LiveCanvas")(self.imp, listener("java.lang.Runnable", run=self._on_paint))
+        self.strip = Strip(self._canvas, self.follow)
+        self._number = int(self.imp.getCurrentSlice())  # where the sliders were last put, by us or by the user
+        self._open()
+
+    # ---- making --------------------------------------------------------------------------------------------------
+
+    def _fold(self) -> Folding:
+        about = self.stream.about
+        announced: dict[str, int] = dict(zip(about.axes, about.sizes, strict=False))
+        if "c" in about.labels:
+            announced["c"] = max(announced.get("c", 0), len(about.labels["c"]))
+        return Folding.of(self.stack.layout, announced)
+
+    @property
+    def title(self) -> str:
+        """What the image is called: the run, and what sets this stack apart from its others."""
+        about = self.stream.about
+        title = about.title or self.stream.title
+        if len(self.stream.stacks) > 1 and self.stream.stacks[0] is not self.stack:
+            height, width = self.stack.plane_shape[:2]
+            title += f" ({width}x{height} {self.stream.sent_as[id(self.stack)]})"
+        return f"|{title}|" if id(self.stack) in self.stream.magnitudes else title
+
+    def _make(self) -> Any:
+        channels, slices, frames = self._folding.dimensions
+        imp = java("ij.ImagePlus")(_unused(self.title), self._slices.live)
+        imp.setDimensions(channels, slices, frames)
+        imp.setCalibration(self._calibration())
+        imp.setProperty("Info", self._info())
+        if "c" in self.stack.axes and self.form.bits != 24:
+            imp = java("ij.CompositeImage")(imp, _COMPOSITE)
+        imp.setOpenAsHyperStack(True)
+        return imp
+
+    def _open(self) -> None:
+        self._look.settle(self.imp, self._folding.dimensions[0])
+        window = java("ij.gui.StackWindow")(self.imp, self._canvas)
+        window.add(self.strip.panel)
+        window.pack()
+        self.update()
+
+    def _calibration(self) -> Any:
+        about = self.stream.about
+        calibration = java("ij.measure.Calibration")()
+        y, x = (*about.scale, 1.0, 1.0)[:2]
+        steps = dict(zip(about.axes, about.steps, strict=False))
+        if about.units and about.units != "pixel":
+            calibration.setUnit("µm" if about.units in ("um", "µm", "micron", "micrometer") else about.units)
+            calibration.pixelWidth, calibration.pixelHeight = float(x), float(y)
+            calibration.pixelDepth = float(steps.get("z") or 1.0)
+        interval = steps.get("t") or 1.0
+        if interval != 1.0:
+            calibration.frameInterval = float(interval)
+            calibration.setTimeUnit("sec")
+        if self.form.signed:
+            calibration.setSigned16BitCalibration()
+        return calibration
+
+    def _info(self) -> str:
+        about = self.stream.about
+        lines = [
+            f"Live stream: {about.title}",
+            f"Source: {self.stream.title}",
+            f"Pixels: {self.form.note or self.stream.sent_as[id(self.stack)] + ', as they were sent'}",
+            f"Axes: {', '.join((*self.stack.axes, 'y', 'x'))}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    # ---- keeping up ----------------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something new, and the window has painted what it was given before."""
+        waited = time.monotonic() - self._updated_at
+        if self._waiting_for_paint and waited < MAX_WAIT_S:
+            return False
+        if self._documents != self.stream.annotations.received:
+            return True
+        return self._version != self.stack.version or self._number != self.imp.getCurrentSlice()
+
+    def update(self) -> None:
+        """Grow, go to the newest frame if the sliders follow, and show what has come where they stand."""
+        imp = self.imp
+        if imp.isLocked():
+            return  # a command works on the plane that is shown: it must not get another one meanwhile
+        self._version = self.stack.version
+        if not self.stack.layout.planes:
+            return
+        self._notice_user()
+        folding = self._fold()
+        if folding != self._folding:
+            self._grow(folding)
+        changed = self._look.settle(imp, folding.dimensions[0])
+        self._documents = self.stream.annotations.received
+        self.rois.update(imp, folding)
+        tags = self._tags(self._target())
+        if self._go(self._target()):
+            self._shown = tags  # ImageJ has read all channels there
+        else:
+            changed |= self._show(tags)
+            if changed:
+                imp.updateAndRepaintWindow()
+        self._painting = {c: tag for c, tag in tags.items() if tag and tag.sequence > self._painted.get(c, -1)}
+        self._waiting_for_paint = bool(self._painting)
+        self._updated_at = time.monotonic()
+
+    def _notice_user(self) -> None:
+        """End following if the user has moved a slider; the channel's does not count where all channels are shown."""
+        number = int(self.imp.getCurrentSlice())
+        if number == self._number:
+            return
+        channels = self._folding.dimensions[0]
+        elsewhere = (number - 1) // channels != (self._number - 1) // channels
+        if elsewhere or not self._composite:
+            self.follow(False)
+        self._number = number
+
+    def _grow(self, folding: Folding) -> None:
+        """Take over a new extent, and stay at the same place."""
+        where: Mapping[str, int] = dict(
+            zip(self._folding.axes, self._folding.place(min(self._number, self._size)), strict=True)
+        )
+        channels = self._folding.dimensions[0]
+        longer = folding.only_longer(self._folding)
+        if longer:
+            self._slices.extend(folding)
+        else:
+            # Slices get other numbers: a new stack, so that commands which are at work keep the old one.
+            self._slices = Slices(self.stream, self.stack, self.form, folding)
+            self._shown = {}
+        luts = self.imp.getLuts() if folding.dimensions[0] != channels and self.imp.isComposite() else None
+        self._folding = folding
+        changed = java("scopecast.Growth").grow(self.imp, self._slices.live, *folding.dimensions)
+        if luts is not None:
+            self._add_channels(luts, channels)
+        window = self.imp.getWindow()
+        if changed and window is not None:
+            window.add(self.strip.panel)  # below the new sliders
+            window.pack()
+        if not longer:
+            place = tuple(where.get(name, 0) for name in folding.axes)
+            self.imp.setPosition(*folding.position(place))
+            self._number = int(self.imp.getCurrentSlice())
+            if self.imp.isComposite():
+                self.imp.reset()
+
+    @property
+    def _size(self) -> int:
+        channels, slices, frames = self._folding.dimensions
+        return channels * slices * frames
+
+    def _add_channels(self, luts: Any, before: int) -> None:
+        """Give the image room for more channels, whose look is chosen next; those that it had keep theirs."""
+        self.imp.completeReset()
+        every = self.imp.getLuts()
+        for channel in range(min(before, len(luts))):
+            every[channel] = luts[channel]
+        self.imp.setLuts(every)
+
+    def _target(self) -> int:
+        """Return the slice to show: the newest frame's if the sliders follow."""
+        newest = self.stack.newest
+        if not self.following or newest is None or len(newest) != len(self._folding.axes):
+            return self._number
+        channels = self._folding.dimensions[0]
+        number = self._folding.number(newest)
+        if self._composite:  # all channels are shown: which one is selected is the user's choice
+            return number - (number - 1) % channels + (self._number - 1) % channels
+        return number
+
+    @property
+    def _composite(self) -> bool:
+        """Whether all channels are shown at once."""
+        return (
+            bool(self.imp.isComposite()) and int(self.imp.getMode()) == _COMPOSITE and self._folding.dimensions[0] > 1
+        )
+
+    def _tags(self, number: int) -> dict[int, Tag | None]:
+        """Return the tags of the frames that are shown when the sliders stand at a slice, by channel."""
+        channels = self._folding.dimensions[0]
+        first = number - (number - 1) % channels
+        shown = range(channels) if self._composite else [(number - 1) % channels]
+        return {channel: self._slices.tag(first + channel) for channel in shown}
+
+    def _go(self, number: int) -> bool:
+        """Put the sliders at a slice. Return whether they were elsewhere."""
+        if number == int(self.imp.getCurrentSlice()) or not self.following:
+            return False
+        with jpype.synchronized(self.imp):  # as setSlice does: a macro may be moving the sliders at this moment
+            if int(self.imp.getCurrentSlice()) != self._number:
+                return False  # noticed at the next update
+            if self.imp.isDisplayedHyperStack():
+                self.imp.setPosition(*self._folding.position(self._folding.place(number)))
+            else:
+                self.imp.setSlice(number)
+        self._number = number
+        return True
+
+    def _show(self, tags: Mapping[int, Tag | None]) -> bool:
+        """Replace the pixels where another frame has come than is shown. Return whether there was one."""
+        new = [channel for channel, tag in tags.items() if self._shown.get(channel, 0) is not tag]
+        first = self._number - (self._number - 1) % self._folding.dimensions[0]
+        with jpype.synchronized(self.imp):
+            if int(self.imp.getCurrentSlice()) != self._number:
+                return False
+            for channel in new:
+                pixels = self._slices.pixels(first + channel)
+                if channel == (self._number - 1) % self._folding.dimensions[0]:
+                    ip = self.imp.getProcessor()
+                    ip.setPixels(pixels)
+                    ip.setSnapshotPixels(None)
+                ip = self.imp.getProcessor(channel + 1) if self._composite else None
+                if ip is not None:
+                    ip.setPixels(pixels)
+            self._shown = dict(tags)
+        return bool(new)
+
+    # ---- what the user sees and does -----------------------------------------------------------------------------
+
+    def follow(self, following: bool) -> None:
+        """Let the sliders follow the newest frame, or stay."""
+        self.following = following
+        self.strip.set_following(following)
+        if following:
+            self._version = -1
+
+    def _on_paint(self) -> None:
+        painting, self._painting = self._painting, {}
+        if self._waiting_for_paint:
+            self._waiting_for_paint = False
+            self.paints_ms = [*self.paints_ms[-255:], (time.monotonic() - self._updated_at) * 1e3]
+        for channel, tag in painting.items():
+            self.stream.log.paint([tag], first=channel not in self._painted)
+            self._painted[channel] = tag.sequence
+
+    def write_status(self, source: Source | None) -> None:
+        """Write the figures of the stream below its image."""
+        number = int(self.imp.getCurrentSlice())
+        state = self.stack.state(self._slices.place(min(number, self._size)))
+        hint = {"missing": "no frame here yet", "forgotten": "the frame here is forgotten"}.get(state, "")
+        self.strip.write(self.stream, source, hint)
+
+    def close(self) -> None:
+        """Close the window, without a question."""
+        self.imp.changes = False
+        self.imp.close()
+
+
+def _unused(title: str) -> str:
+    """Return a title that no open image has."""
+    image = java("ij.WindowManager").getImage
+    number = 1
+    while image(title if number == 1 else f"{title}-{number}") is not None:
+        number += 1
+    return title if number == 1 else f"{title}-{number}"

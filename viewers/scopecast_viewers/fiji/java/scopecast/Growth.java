@@ -1,0 +1,85 @@
+package scopecast;
+
+import ij.ImagePlus;
+import ij.gui.ImageWindow;
+import ij.gui.ScrollbarWithLabel;
+import ij.gui.StackWindow;
+import java.lang.reflect.Field;
+import java.lang.reflect.Method;
+
+/**
+ * Makes an open image longer, in its window.
+ *
+ * ImageJ's own setStack(stack, c, z, t) opens a new window whenever an extent changes, and goes back to the first
+ * slice. What is set here instead are the three extents of the image and of its window, which have no setters.
+ */
+public final class Growth {
+	private static final String[] EXTENTS = {"nChannels", "nSlices", "nFrames"};
+
+	private Growth() {
+	}
+
+	/**
+	 * Takes over new extents, and maybe another stack. To be called on the AWT thread; afterwards the caller sets the
+	 * position, and packs the window if this returns true: its sliders are others now.
+	 */
+	public static boolean grow(ImagePlus imp, LiveStack stack, int channels, int slices, int frames)
+			throws ReflectiveOperationException {
+		int[] extents = {channels, slices, frames};
+		// Other threads (macros) look at the extents too, and take a hyperstack whose extents do not fit its size for
+		// a plain stack: nothing may come in between here.
+		Field[] fields = fields(ImagePlus.class);
+		Field held = field(ImagePlus.class, "stack");
+		imp.setOpenAsHyperStack(true);
+		held.set(imp, stack);
+		stack.setSize(channels * slices * frames);
+		for (int i = 0; i < 3; i++)
+			fields[i].setInt(imp, extents[i]);
+		ImageWindow window = imp.getWindow();
+		return window instanceof StackWindow && stretch(imp, (StackWindow) window, extents);
+	}
+
+	private static boolean stretch(ImagePlus imp, StackWindow window, int[] extents) throws ReflectiveOperationException {
+		Field[] bars = {field(StackWindow.class, "cSelector"), field(StackWindow.class, "zSelector"),
+			field(StackWindow.class, "tSelector")};
+		Field[] fields = fields(StackWindow.class);
+		// With one slider that is not the channels', the window is one of a plain stack: all planes along z.
+		boolean plain = extents[0] == 1 && (extents[1] == 1 || extents[2] == 1);
+		int[] shown = plain ? new int[] {1, extents[1] * extents[2], 1} : extents;
+		boolean same = field(StackWindow.class, "hyperStack").getBoolean(window) != plain;
+		for (int i = 0; i < 3; i++)
+			same &= (bars[i].get(window) != null) == (shown[i] > 1);
+		if (!same) {
+			Method addScrollbars = StackWindow.class.getDeclaredMethod("addScrollbars", ImagePlus.class);
+			addScrollbars.setAccessible(true);
+			for (Field each : fields)
+				each.setInt(window, 1);
+			addScrollbars.invoke(window, imp);
+			for (String each : new String[] {"c", "z", "t"}) // where the new sliders stand
+				field(StackWindow.class, each).setInt(window, 1);
+			return true;
+		}
+		for (int i = 0; i < 3; i++) {
+			fields[i].setInt(window, shown[i]);
+			ScrollbarWithLabel bar = (ScrollbarWithLabel) bars[i].get(window);
+			if (bar != null && bar.getMaximum() != shown[i] + 1) {
+				bar.setMaximum(shown[i] + 1);
+				bar.setBlockIncrement(i == 0 ? 1 : Math.max(1, shown[i] / 10));
+			}
+		}
+		return false;
+	}
+
+	private static Field[] fields(Class<?> type) throws ReflectiveOperationException {
+		Field[] found = new Field[3];
+		for (int i = 0; i < 3; i++)
+			found[i] = field(type, EXTENTS[i]);
+		return found;
+	}
+
+	private static Field field(Class<?> type, String name) throws ReflectiveOperationException {
+		Field found = type.getDeclaredField(name);
+		found.setAccessible(true);
+		return found;
+	}
+}

@@ -1,0 +1,124 @@
+"""Plugins ▸ scopecast: a list of the live streams, to open again what was closed, and following for all images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scopecast_viewers.fiji.awt import java, listener
+from scopecast_viewers.status import figures_of, state_of
+
+if TYPE_CHECKING:
+    from scopecast_viewers.fiji.gallery import Gallery, Key
+    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.process import Receiver
+
+__all__ = ["StreamMenu"]
+
+
+class StreamMenu:
+    """The menu entries, and the window with the list. Used on ImageJ's window thread only.
+
+    Parameters
+    ----------
+    gallery
+        The images.
+    receiver
+        Where the streams come from.
+    """
+
+    def __init__(self, gallery: Gallery, receiver: Receiver) -> None:
+        self._gallery, self._receiver = gallery, receiver
+        self._rows: dict[Key, Any] = {}  # the checkbox of each stream
+        self.window: Any = None
+        self._note: Any = None
+        self._menu: Any = None
+        plugins = _menu_named("Plugins")
+        if plugins is None:
+            return
+        self._menu = java("java.awt.Menu")("scopecast")
+        for text, work in (("Live streams", self.open), ("Follow the newest frames", gallery.follow)):
+            item = java("java.awt.MenuItem")(text)
+            item.addActionListener(
+                listener("java.awt.event.ActionListener", actionPerformed=lambda _, work=work: work())
+            )
+            self._menu.add(item)
+        plugins.add(self._menu)
+
+    def open(self) -> None:
+        """Open the list, or bring it to the front."""
+        if self.window is None:
+            window = self.window = java("java.awt.Frame")("Live streams")
+            window.setLayout(java("java.awt.GridLayout")(0, 1, 0, 2))
+            window.setFont(java("java.awt.Font")("SansSerif", 0, 13))
+            window.setBackground(java("java.awt.Color")(245, 245, 245))
+            window.addWindowListener(listener("java.awt.event.WindowListener", windowClosing=lambda _: self.close()))
+            self._note = java("java.awt.Label")()
+            window.add(self._note)
+            java("ij.gui.GUI").centerOnImageJScreen(window)
+        self.update()
+        self.window.pack()
+        self.window.setVisible(True)
+        self.window.toFront()
+
+    def update(self) -> None:
+        """Bring the list up to date, if it is open."""
+        if self.window is None:
+            return
+        streams = [stream for stream in self._receiver.streams if stream.stacks]
+        keys = {stream.key for stream in streams}
+        size = len(self._rows)
+        for key in [key for key in self._rows if key not in keys]:
+            self.window.remove(self._rows.pop(key))
+            size = -1
+        for stream in streams:
+            box = self._rows.get(stream.key)
+            if box is None:
+                box = self._rows[stream.key] = java("java.awt.Checkbox")()
+                box.addItemListener(
+                    listener(
+                        "java.awt.event.ItemListener",
+                        # What the event says: an update may have put the box back by now.
+                        itemStateChanged=lambda event, key=stream.key: self._choose(
+                            key, event.getStateChange() == event.SELECTED
+                        ),
+                    )
+                )
+                self.window.add(box)
+            text = self._describe(stream)
+            if text != str(box.getLabel()):
+                box.setLabel(text)
+            box.setState(stream.key not in self._gallery.closed)
+        self._note.setText("Streams that are ticked are shown." if streams else "Nothing streams to this ImageJ yet.")
+        if size != len(self._rows):
+            self.window.pack()
+
+    def _describe(self, stream: LiveStream) -> str:
+        source = next((known for known in self._receiver.sources if known.entry.token == stream.source), None)
+        title = stream.about.title or stream.title
+        problems = [self._gallery.problems[id(stack)] for stack in stream.stacks if id(stack) in self._gallery.problems]
+        return f"{title}  ({state_of(stream)}): {', '.join([*problems, *figures_of(stream, source)])}"
+
+    def _choose(self, key: Key, shown: bool) -> None:
+        if shown:
+            self._gallery.reopen(key)
+        else:
+            self._gallery.hide(key)
+
+    def close(self) -> None:
+        """Close the list."""
+        window, self.window = self.window, None
+        self._rows.clear()
+        if window is not None:
+            window.dispose()
+
+    def remove(self) -> None:
+        """Take the entries out of ImageJ's menu, and close the list."""
+        self.close()
+        if self._menu is not None and self._menu.getParent() is not None:
+            self._menu.getParent().remove(self._menu)
+
+
+def _menu_named(label: str) -> Any:
+    bar = java("ij.Menus").getMenuBar()
+    menus = [] if bar is None else [bar.getMenu(number) for number in range(bar.getMenuCount())]
+    return next((menu for menu in menus if str(menu.getLabel()) == label), None)

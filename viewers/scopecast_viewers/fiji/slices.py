@@ -1,0 +1,113 @@
+"""The slices of a live stack, as ImageJ asks for them: pixels and labels by number."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scopecast_viewers.fiji.awt import java, listener
+from scopecast_viewers.fiji.pixels import SIGN
+from scopecast_viewers.fiji.planes import JavaPlane, to_java
+from scopecast_viewers.live import Tag
+
+if TYPE_CHECKING:
+    from scopecast_viewers.fiji.folding import Folding
+    from scopecast_viewers.fiji.pixels import PixelForm
+    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.stack import Stack
+
+__all__ = ["Slices"]
+
+
+class Slices:
+    """What ImageJ reads of one stack; any of Java's threads may ask.
+
+    It keeps to one folding, so that a command that is at work while the hyperstack is laid out anew goes on with the
+    slices that it began with. Only frames at the end may join, see `extend`.
+
+    Parameters
+    ----------
+    stream, stack
+        What it shows.
+    form
+        How the pixels lie in ImageJ.
+    folding
+        Which slice is where.
+
+    Attributes
+    ----------
+    live : scopecast.LiveStack
+        The stack in Java.
+    """
+
+    def __init__(self, stream: LiveStream, stack: Stack, form: PixelForm, folding: Folding) -> None:
+        self.folding = folding
+        self._stream, self._stack, self._form = stream, stack, form
+        self._blank: Any = None
+        height, width = stack.plane_shape[:2]
+        channels, slices, frames = folding.dimensions
+        table = _signed_table() if form.signed else None
+        planes = listener("java.util.function.IntFunction", apply=self.pixels)
+        labels = listener("java.util.function.IntFunction", apply=self.label)
+        self.live = java("scopecast.LiveStack")(
+            width, height, form.bits, table, planes, labels, channels * slices * frames
+        )
+
+    def extend(self, folding: Folding) -> None:
+        """Take over a folding that has more frames at its end."""
+        self.folding = folding
+
+    def place(self, number: int) -> tuple[int, ...]:
+        """Return the stack's index of a slice as of now: axes may have joined since the folding was made."""
+        where = dict(zip(self.folding.axes, self.folding.place(number), strict=True))
+        return tuple(where.get(name, 0) for name in self._stack.axes)
+
+    def tag(self, number: int) -> Tag | None:
+        """Return the tag of the frame in a slice; None where none has come, or it is forgotten."""
+        place = self.place(number)
+        tag = self._stack.tag(place) if self._stack.state(place) == "here" else None
+        return tag if isinstance(tag, Tag) else None
+
+    def pixels(self, number: int) -> Any:
+        """Return the Java array of a slice, from 1; where there is no frame, one array of zeros for all such slices."""
+        plane = self._stack.plane(self.place(int(number)))
+        if plane is None:
+            return self._empty()
+        # What was in the scratch file comes back as numpy's.
+        return plane.lend() if isinstance(plane, JavaPlane) else to_java(np.asarray(plane), self._form.bits)
+
+    def _empty(self) -> Any:
+        if self._blank is None:
+            zeros = np.full(
+                self._form.shape(self._stack.plane_shape), SIGN if self._form.signed else 0, self._form.dtype
+            )
+            self._blank = to_java(zeros, self._form.bits)
+        return self._blank
+
+    def label(self, number: int) -> str:
+        """Return the label of a slice, from 1: channel and place, and what is special about it."""
+        place = self.place(int(number))
+        about = self._stream.about
+        where = dict(zip(self._stack.axes, place, strict=False))
+        parts = [self._stream.label("c", where.pop("c"))] if "c" in where else []
+        for name, at in where.items():
+            named = about.labels.get(name)
+            parts.append(named[at] if named and at < len(named) else f"{name} {at}")
+        state = self._stack.state(place)
+        tag = self._stack.tag(place)
+        if state == "missing":
+            parts.append("no frame here yet")
+        elif state == "forgotten":
+            parts.append("the frame here is forgotten")
+        elif isinstance(tag, Tag) and tag.path and os.path.basename(tag.path) not in parts:  # noqa: PTH119 - of any host
+            parts.append(os.path.basename(tag.path))  # noqa: PTH119
+        return ", ".join(parts)
+
+
+def _signed_table() -> Any:
+    """Return the calibration table of a 16-bit stack with signed values."""
+    calibration = java("ij.measure.Calibration")()
+    calibration.setSigned16BitCalibration()
+    return calibration.getCTable()
