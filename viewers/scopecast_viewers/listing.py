@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import msgspec
-
 from scopecast.runs import display_names
 
 if TYPE_CHECKING:
@@ -87,12 +85,8 @@ class Listing:
         entries |= {token: source.entry for token, source in sources.items()}
         known = [token for token in self._names if token in entries]
         new = [token for token in entries if token not in self._names]
-        # Each that was listed before goes by the name that it got then, which thus stays its own.
-        titles = {token: entry.title or entry.kind for token, entry in entries.items()} | self._names
-        self._names = display_names(
-            msgspec.structs.replace(entries[token], title=titles[token], created=float(place))
-            for place, token in enumerate((*known, *new))
-        )
+        names = display_names((entries[token] for token in (*known, *new)), self._names)
+        self._names = {token: names[token] for token in (*known, *new)}
         return tuple(_listed(entries[token], self._names[token], sources.get(token)) for token in self._names)
 
 
