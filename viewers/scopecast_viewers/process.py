@@ -227,7 +227,7 @@ class Receiver:
 
     def _receive(self) -> None:
         poller = zmq.Poller()
-        watched: dict[zmq.Socket[bytes], Source] = {}
+        watched: dict[zmq.Socket[bytes], Source] | None = None
         next_scan = 0.0
         more = False
         while not self._stopping:
