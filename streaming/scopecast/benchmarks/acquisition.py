@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
-from scopecast.benchmarks.figures import Row
+from scopecast.benchmarks.figures import Row, name_of
 from scopecast.benchmarks.processes import Viewer
 from scopecast.live_core import live
 
@@ -28,7 +28,7 @@ _LIMIT = 1.02
 
 def measure(bench: Bench) -> Iterator[Row]:
     """Measure runs at the camera's highest rate, by turns with a live view and without."""
-    frame = f"{SIDE}x{SIDE} uint16"
+    frame = name_of(SIDE)
     if any(find_spec(name) is None for name in ("pymmcore_plus", "mm_test_adapters")):
         yield Row(figure="acquisition", frame=frame, mode="pymmcore-plus", note="pymmcore-plus is not installed")
         return

@@ -137,7 +137,7 @@ def _long(bench: Bench) -> Row:
     short, long = drains
     return Row(
         figure=_FIGURE,
-        frame=f"{_SIDE}²",
+        frame=name_of(_SIDE),
         mode=f"our work on the window's thread, {_LONG} planes",
         p50_ms=long[0],
         p99_ms=long[1],
