@@ -2,6 +2,8 @@
 VIEWER ?= napari
 PYTHON ?=
 ARGS ?=
+# Processes that share the tests, a file at a time; WORKERS=0 runs them in one.
+WORKERS ?= 2
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -22,7 +24,7 @@ demo: $(READY)  ## show a simulated acquisition, live, in VIEWER; ARGS go to `sc
 test: $(READY)  ## run linters, tests, doctests and examples; ARGS go to pytest
 	@status=0; \
 	$(MAKE) --no-print-directory lint || status=1; \
-	$(BIN)/python -m pytest $(ARGS) || status=$$?; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS) || status=$$?; \
 	exit $$status
 
 soak: $(READY)  ## start, stop and kill producers and viewers at random for 10 minutes; ARGS="--seconds N --seed N"

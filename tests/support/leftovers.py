@@ -38,7 +38,7 @@ class Leftovers:
         self._segments = _segments()
         self._processes = self._related_processes()
 
-    def wait_until_none(self, timeout: float = 5.0) -> None:
+    def wait_until_none(self, timeout: float = 20.0) -> None:
         """Return as soon as nothing is left; after `timeout` seconds kill the processes and raise AssertionError."""
         deadline = time.monotonic() + timeout
         while rest := self.found():
