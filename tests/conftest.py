@@ -21,6 +21,8 @@ _NO_SCREEN = pytest.StashKey[str]()
 
 # Before anything imports Qt or napari: both read these once.
 os.environ.setdefault("QT_API", "pyqt6")
+# pymmcore-plus would tell of frames by Qt's signals, through an event loop, once any test has made a QApplication.
+os.environ.setdefault("PYMM_SIGNALS_BACKEND", "psygnal")
 os.environ["NAPARI_CONFIG"] = str(_PRIVATE / "napari.yaml")
 
 hypothesis.settings.register_profile("dev", deadline=None)

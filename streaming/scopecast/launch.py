@@ -37,6 +37,8 @@ ATTEMPTS = 3
 PAUSE_S = 1.0
 #: A napari takes 4 to 8 seconds until it is ready, on a busy machine or with a cold disk several times as many.
 START_TIMEOUT_S = 60.0
+#: What ending a viewer that is being started may take at most, before Ctrl-C goes on its way.
+END_S = 5.0
 _POLL_S = 0.03
 _SCREENLESS = frozenset({"headless"})
 _LOG_LINES = 12
@@ -295,6 +297,8 @@ class Launch:
         except BaseException:
             self._interrupted = True
             self._concluded.set()
+            # The process may be about to end, and this thread's daemons with it: first the viewer is to be ended.
+            self._settled.wait(END_S)
             raise
 
     def conclude(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import shutil
@@ -108,6 +109,16 @@ def test_cleaning_removes_what_a_crash_at_any_step_left(step):
     assert (segments_of(dead), files_of(directory, dead)) == ([], [])
 
 
+def viewers_in(directory):
+    """The processes of viewers that were started with a run directory, whether or not they have come to their entry."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("SCOPECAST_RUNTIME_DIR") == str(directory.path):
+                found += [process] if "scopecast_viewers" in process.cmdline() else []
+    return found
+
+
 @pytest.mark.fault("P3", "P7")
 @pytest.mark.parametrize("step", LAUNCH_STEPS)
 def test_a_crash_while_a_viewer_is_started_does_not_keep_others_from_theirs(step):
@@ -119,7 +130,8 @@ def test_a_crash_while_a_viewer_is_started_does_not_keep_others_from_theirs(step
         assert publisher.flush(10)
         assert publisher.stats().frames.delivered == 1
         assert [entry.pid for entry in directory.entries("publisher")] == [os.getpid()]
-        # The first one's viewer, if it came so far, attaches as well.
+        # The first one's viewer, if it came so far, attaches as well, however long it takes to start.
+        wait_until(lambda: len(directory.living("receiver")) == len(viewers_in(directory)))
         wait_until(lambda: {row.token for row in publisher.stats()} == {e.token for e in directory.living("receiver")})
         for entry in directory.living("receiver"):
             os.kill(entry.pid, signal.SIGTERM)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from scopecast_viewers import history as history_module
-from scopecast_viewers.history import History, default_budget
+from scopecast_viewers.history import History, default_budget, history_from_environment
 from scopecast_viewers.pool import PlanePool
 from scopecast_viewers.scratch import Scratch
 from scopecast_viewers.stack import Stack
@@ -511,3 +511,22 @@ def test_without_a_scratch_file_a_smaller_budget_forgets_at_once():
             stack.put((t,), np.zeros((4, 4), "uint16"))
         history.budget = 4 * 32
         assert (history.resident, history.forgotten) == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4GiB", 4 * 2**30), ("500 MB", 500_000_000), ("1.5 kB", 1500), ("4096", 4096), ("7 B", 7)],
+)
+def test_the_environment_sets_the_limits(text, expected):
+    with history_from_environment({"SCOPECAST_HISTORY": text, "SCOPECAST_SCRATCH": "0"}) as history:
+        assert history.budget == expected
+        assert history._scratch is None
+    with history_from_environment({"SCOPECAST_SCRATCH": text}) as history:
+        assert history.budget == default_budget()
+        assert history._scratch._limit == expected
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "4 GiB of it", "GiB"])
+def test_a_limit_that_is_no_number_of_bytes_is_told(text):
+    with pytest.raises(ValueError, match=r"SCOPECAST_HISTORY is .*: a number of bytes is expected, such as"):
+        history_from_environment({"SCOPECAST_HISTORY": text})

@@ -22,6 +22,8 @@ system takes longer than anything else that is done under the lock.
 from __future__ import annotations
 
 import logging
+import os
+import re
 import threading
 import warnings
 import weakref
@@ -36,7 +38,7 @@ import psutil
 from scopecast_viewers.scratch import Extent, Scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -118,6 +120,38 @@ def default_budget() -> int:
         In bytes.
     """
     return min(2 * GiB, int(psutil.virtual_memory().total) // 4)
+
+
+def history_from_environment(environment: Mapping[str, str] = os.environ) -> History:
+    """Return a history with the limits that the environment sets.
+
+    Parameters
+    ----------
+    environment
+        ``SCOPECAST_HISTORY``: bytes of planes in memory; ``SCOPECAST_SCRATCH``: bytes of the scratch file, 0 for none.
+        A number, or one with a unit: ``4GiB``, ``500 MB``.
+
+    Raises
+    ------
+    ValueError
+        If one of them is no number of bytes.
+    """
+    budget, limit = (_bytes_of(environment, name) for name in ("SCOPECAST_HISTORY", "SCOPECAST_SCRATCH"))
+    if limit is None:
+        return History(budget)
+    return History(budget, Scratch(limit) if limit else None)
+
+
+def _bytes_of(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "").strip()
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]i?B|B)?", text)
+    if found is None:
+        raise ValueError(f"{name} is {text!r}: a number of bytes is expected, such as 4294967296 or 4GiB")
+    unit = found[2] or "B"
+    base = 1024 if "i" in unit else 1000
+    return int(float(found[1]) * base ** " kMGT".index(unit[0] if unit != "B" else " "))
 
 
 def _serve(work: weakref.WeakMethod[Any], wake: SimpleQueue[bool]) -> None:

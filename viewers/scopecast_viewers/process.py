@@ -20,7 +20,7 @@ from scopecast import wire
 from scopecast.runs import RunDirectory, new_token
 from scopecast.transport import KeyPair
 from scopecast.wakeup import WakeUp
-from scopecast_viewers.history import History
+from scopecast_viewers.history import History, history_from_environment
 from scopecast_viewers.source import Source
 
 if TYPE_CHECKING:
@@ -343,8 +343,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        history = history_from_environment()
+    except ValueError as error:
+        parser.error(str(error))
     display: Display = entries[options.kind].load()()
-    with Receiver(display, token=options.token, title=options.title) as receiver:
+    with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: display.quit())
         display.run(receiver)
