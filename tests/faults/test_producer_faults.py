@@ -148,7 +148,7 @@ def test_the_whole_group_is_killed_at_once():
         assert len(group) > 1
         os.killpg(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
-        viewer.wait_for(lambda: viewer.sources[0].state == "lost")
+        viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "lost")
         (dead,) = dead_tokens(directory)
         assert len(segments_of(dead)) == 1
         assert directory.clean().members == [dead]
@@ -252,7 +252,7 @@ def test_ctrl_c_ends_a_script_at_once_with_one_traceback():
         assert child.wait() in (-signal.SIGINT, 130)
         assert child.errors.count("Traceback") == 1
         assert "KeyboardInterrupt" in child.errors
-        viewer.wait_for(lambda: viewer.sources[0].state == "ended")
+        viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "ended")
         token = viewer.sources[0].entry.token
         assert segments_of(token) == []
         assert files_of(RunDirectory(), token) == []
@@ -536,7 +536,7 @@ def test_a_stream_goes_on_after_its_names_were_removed(what):
                 publisher.publish(stamped(t), axes={"t": t % 500})
                 t += 1
             assert publisher.flush(10)
-            late.wait_for(lambda: late.sources[0].delivered >= 50)
+            late.wait_for(lambda: late.sources and late.sources[0].delivered >= 50)
         (source,) = viewer.sources
         assert (source.state, source.delivered, source.rejected, source.errors) == ("attached", t, 0, 0)
         (stream,) = viewer.streams
@@ -589,7 +589,7 @@ def test_without_the_run_directory_a_producer_that_dies_is_noticed_all_the_same(
         directory.path.touch()  # neither does the viewer
         child.process.kill()
         child.wait()
-        viewer.wait_for(lambda: viewer.sources[0].state == "lost")
+        viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "lost")
         assert len(planes_of(viewer.streams[0])) == 5
         directory.path.unlink()
         segment = SHM / viewer.sources[0].entry.segments[0]

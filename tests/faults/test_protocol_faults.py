@@ -87,7 +87,7 @@ def test_frames_flow_to_a_good_viewer_through_a_flood(publisher):
         for t in range(300):
             publisher.publish(stamped(t), axes={"t": t}, policy="every")
         assert flood.line(60) == "done"
-        good.wait_for(lambda: good.streams[0].received == 300, timeout=30)
+        good.wait_for(lambda: good.streams and good.streams[0].received == 300, timeout=30)
         shown = [check_stamp(plane)[0] for _, plane in sorted(planes_of(good.streams[0]).items())]
         assert shown == list(range(300))
         row = next(row for row in publisher.stats() if row.token == good.token)

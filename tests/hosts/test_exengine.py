@@ -138,7 +138,7 @@ def test_every_frame_is_shown_where_it_belongs(viewer: Viewer, any_storage: Live
             any_storage.put({"time": t, "channel": channel, "z": 2}, stamped(t, c, 2), {"PixelSizeUm": 0.5})
             assert any_storage.publisher.flush(10)
     any_storage.finish()
-    viewer.wait_for(lambda: viewer.streams[0].state == "ended")
+    viewer.wait_for(lambda: viewer.streams and viewer.streams[0].state == "ended")
     (stream,) = viewer.streams
     assert (stream.axes, stream.about.labels["c"]) == (("t", "c", "z"), ["DAPI", "FITC"])
     assert (stream.about.scale, stream.about.units) == ([0.5, 0.5], "um")

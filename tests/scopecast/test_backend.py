@@ -435,7 +435,7 @@ def test_the_frames_of_a_sequence_go_where_its_events_say(viewer: Viewer, lossle
         lossless.frameReady(stamped(number), event, {})
     lossless.sequenceFinished(run)
     assert lossless.flush(10)
-    viewer.wait_for(lambda: viewer.streams[0].state == "ended")
+    viewer.wait_for(lambda: viewer.streams and viewer.streams[0].state == "ended")
     (stream,) = viewer.streams
     assert stream.axes == ("t", "c", "z")
     assert stream.about.labels == {"c": ["DAPI", "FITC"]}

@@ -242,7 +242,7 @@ def test_no_path_keeps_a_frame_from_arriving(viewer: Viewer, path: str):
         publisher.publish(stamped(0), path=path)
         assert publisher.flush(10)
         assert publisher.stats().frames.delivered == 1
-        viewer.wait_for(lambda: viewer.streams[0].newest)
+        viewer.wait_for(lambda: viewer.streams and viewer.streams[0].newest)
         assert viewer.streams[0].newest[2].path.endswith(".tif")
 
 
@@ -264,7 +264,7 @@ def test_a_run_is_a_stream_of_its_own_and_ends(viewer: Viewer):
         publisher.publish(stamped(3), axes={"t": 1}, stream=first)
         publisher.end_stream(first)
         assert publisher.flush(10)
-        viewer.wait_for(lambda: viewer.streams[0].state == "ended")
+        viewer.wait_for(lambda: viewer.streams and viewer.streams[0].state == "ended")
         one, two = viewer.streams
         assert (one.about.title, two.about.title, two.state) == ("first", "second", "live")
         assert {check_stamp(plane)[0] for plane in planes_of(one).values()} == {1, 3}

@@ -159,7 +159,7 @@ def test_the_observer_sees_what_a_viewer_sees():
         publisher.publish(stamped(9), axes={"t": 1, "c": "GFP", "z": 2})
         publisher.end_stream(stream)
         seen = observer.wait_for(lambda: len(observer.seen) == 51 and observer.ended and observer.seen)
-        viewer.wait_for(lambda: viewer.streams[0].received == 51)
+        viewer.wait_for(lambda: viewer.streams and viewer.streams[0].received == 51)
         planes = planes_of(viewer.streams[0])
     assert [each.axes for each in seen[:50]] == [{"t": t, "c": "DAPI"} for t in range(50)]
     assert seen[50].axes == {"t": 1, "c": "GFP", "z": 2}

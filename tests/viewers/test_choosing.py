@@ -108,8 +108,8 @@ def test_a_publisher_that_ends_while_it_is_detached_is_known_to_have_ended(viewe
     with publisher() as made:
         viewer.wait_for(lambda: attached(made))
         viewer.receiver.detach(token("cells"))
-        viewer.wait_for(lambda: viewer.sources[0].state == "detached")
-    viewer.wait_for(lambda: viewer.sources[0].state == "ended")
+        viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "detached")
+    viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "ended")
     assert viewer.receiver.publishers == ()
 
 
