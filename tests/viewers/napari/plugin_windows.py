@@ -85,9 +85,9 @@ def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(m
             ended.set()
             feeder.join()
         left = [record for record in caplog.records if "has left" in record.message]
-        assert [(record.levelname, record.message.rpartition(": ")[2]) for record in left] == [
-            ("INFO", "napari was closed")
-        ]
+        # "napari was closed; 2 frames dropped": those that were on their way.
+        assert [record.levelname for record in left] == ["INFO"]
+        assert left[0].message.rpartition(": ")[2].split(";")[0] == "napari was closed"
         assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
         assert not receiver.running
         assert publisher.stats().balanced
