@@ -83,9 +83,9 @@ def test_a_detached_publisher_is_left_in_good_order_and_goes_on_in_the_same_stac
         (source,), (stream,) = viewer.sources, viewer.streams
         with caplog.at_level("INFO", "scopecast"):
             viewer.receiver.detach(token("cells"))
-            viewer.wait_for(lambda: not attached(made))
+            viewer.wait_for(lambda: not attached(made))  # the goodbye is sent before the state is changed
+            viewer.wait_for(lambda: (source.state, stream.state) == ("detached", "detached"))
         assert [record.levelname for record in caplog.records if "has left" in record.message] == ["INFO"]
-        assert (source.state, stream.state) == ("detached", "detached")
         made.publish(stamped(3, 0, 0, SHAPE), axes={"t": 3})  # for nobody
         assert {check_stamp(plane)[0] for plane in planes_of(stream).values()} == {0, 1, 2}
         # It stays detached, although every new publisher is attached.
