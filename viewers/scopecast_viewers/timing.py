@@ -1,4 +1,4 @@
-"""A headless viewer that notes when each frame had arrived, for the benchmark.
+"""A viewer that notes when each frame had arrived, for the benchmark.
 
 ``python -m scopecast_viewers.timing headless --token …`` writes, when it is ended, a line of JSON: for each frame its
 sequence number, and the time (CLOCK_MONOTONIC, nanoseconds) at which its pixels were in the stack.
@@ -16,19 +16,42 @@ from scopecast_viewers.headless import HeadlessDisplay
 from scopecast_viewers.process import SWITCH_INTERVAL_S, Receiver
 
 if TYPE_CHECKING:
+    from scopecast_viewers.display import Display
     from scopecast_viewers.live import Tag
 
-__all__ = ["TimedDisplay"]
+__all__ = ["Arrivals", "TimedDisplay", "measure"]
+
+
+class Arrivals:
+    """When each frame arrived at a receiver; meant for one publisher whose frames come one by one.
+
+    Attributes
+    ----------
+    times : list of (int, int)
+        The sequence number and the time, in nanoseconds, of each.
+    """
+
+    def __init__(self) -> None:
+        self.times: list[tuple[int, int]] = []
+        self._seen: Tag | None = None
+
+    def note(self, receiver: Receiver | None) -> None:
+        """Note the frame that came last, if it is new."""
+        now = time.monotonic_ns()
+        streams = receiver.streams if receiver is not None else ()
+        newest = streams[-1].newest if streams else None
+        if newest is not None and newest[2] is not self._seen:
+            self._seen = newest[2]
+            self.times.append((newest[2].sequence, now))
 
 
 class TimedDisplay(HeadlessDisplay):
-    """Keeps what it is sent, and when that was; meant for one publisher whose frames come one by one."""
+    """Keeps what it is sent, and when that was."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.arrivals: list[tuple[int, int]] = []
+        self.arrivals = Arrivals()
         self._receiver: Receiver | None = None
-        self._seen: Tag | None = None
 
     def run(self, receiver: Receiver) -> None:
         """Receive until `quit` is called."""
@@ -36,24 +59,20 @@ class TimedDisplay(HeadlessDisplay):
         super().run(receiver)
 
     def changed(self) -> None:
-        """Note the frame that came last, if it is new."""
-        now = time.monotonic_ns()
-        streams = self._receiver.streams if self._receiver is not None else ()
-        newest = streams[-1].newest if streams else None
-        if newest is not None and newest[2] is not self._seen:
-            self._seen = newest[2]
-            self.arrivals.append((newest[2].sequence, now))
+        """Note the frame that came last."""
+        self.arrivals.note(self._receiver)
 
 
-def main(token: str) -> None:
-    """Receive until SIGTERM, then write the times."""
+def measure(display: Display, arrivals: Arrivals) -> None:
+    """Receive until SIGTERM, under the token of the command line, then write the times."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    display = TimedDisplay()
+    token = sys.argv[sys.argv.index("--token") + 1]
     with Receiver(display, token=token, title="timing") as receiver:
         signal.signal(signal.SIGTERM, lambda *_: display.quit())
         display.run(receiver)
-    sys.stdout.write(json.dumps(display.arrivals) + "\n")
+    sys.stdout.write(json.dumps(arrivals.times) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[sys.argv.index("--token") + 1])
+    timed = TimedDisplay()
+    measure(timed, timed.arrivals)

@@ -6,11 +6,10 @@ import importlib.util
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from scopecast import Publisher
 from scopecast.benchmarks.figures import LARGE, Memcpy, Row, name_of, source_frames, spread
 from scopecast.benchmarks.processes import Viewer
+from scopecast.benchmarks.sustained import LATENCY_RATE, times_to_arrive
 from scopecast.errors import ScreenError, ViewerStartError
 from scopecast.screen import ensure_screen
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 _FIGURE = "ImageJ window"
-_RATE = 50.0
 _FEWEST_PER_S = 300.0
 _SIDE = 256  # pixels of a plane of the long hyperstack
 _LONG, _SHORT = 1000, 10
@@ -51,26 +49,18 @@ def _latency(bench: Bench) -> Row:
     """Measure from the call of publish() to the pixels in the Java array that ImageJ shows."""
     bench.say("ImageJ, latency")
     memcpy = Memcpy(LARGE)
-    base = memcpy.measure(bench.effort.latency, _RATE)
-    sent: dict[int, int] = {}
+    base = memcpy.measure(bench.effort.latency, LATENCY_RATE)
     with (
         Viewer(bench.directory, "fiji", program="scopecast_viewers.fiji.timing") as viewer,
         Publisher("fiji", linger=5.0) as publisher,
     ):
         publisher.open((LARGE, LARGE), "uint16", wait=10.0)
         viewer.wait_until_attached(publisher)
-        begin = time.monotonic_ns()
-        for i in range(bench.effort.latency):
-            time.sleep(max(0.0, (begin - time.monotonic_ns()) / 1e9 + i / _RATE))
-            now = time.monotonic_ns()
-            sent[publisher.publish(memcpy.frames[i % len(memcpy.frames)])] = now
-        publisher.flush(10.0)
-        arrived = msgspec.json.decode(viewer.finish(), type=list[tuple[int, int]])
-    timing = spread([time_ns - sent[number] for number, time_ns in arrived])
+        timing = times_to_arrive(publisher, viewer, memcpy, bench.effort.latency)
     return Row(
         figure=_FIGURE,
         frame=name_of(LARGE),
-        mode=f"{_RATE:g}/s, publish() to the Java array",
+        mode=f"{LATENCY_RATE:g}/s, publish() to the Java array",
         p50_ms=timing.p50,
         p99_ms=timing.p99,
         memcpy_p50_ms=base.p50,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from scopecast.benchmarks.figures import Bench
 
-__all__ = ["measure"]
+__all__ = ["LATENCY_RATE", "measure", "times_to_arrive"]
 
 #: How the other libraries are called in the table, and how many times as fast streaming large frames is to be.
 _TITLES = {
@@ -28,7 +28,8 @@ _TITLES = {
     "polystore": ("polystore 0.6.3 save_batch", 100.0),
     "polystore-unslept": ("polystore 0.6.3 without its sleep", 12.0),
 }
-_LATENCY_RATE = 50.0
+#: Frames per second at which latencies are measured.
+LATENCY_RATE = 50.0
 
 
 def measure(bench: Bench) -> Iterator[Row]:
@@ -110,28 +111,20 @@ def _latency(bench: Bench, memcpy: Memcpy, side: int) -> Row:
     timings: list[Timing] = []
     plain: list[Timing] = []
     for _ in range(bench.effort.rounds):
-        sent: dict[int, int] = {}
-        plain.append(memcpy.measure(bench.effort.latency, _LATENCY_RATE))
+        plain.append(memcpy.measure(bench.effort.latency, LATENCY_RATE))
         with (
             Viewer(bench.directory, program="scopecast_viewers.timing") as viewer,
             Publisher("headless", linger=5.0) as publisher,
         ):
             publisher.open((side, side), "uint16", wait=10.0)
             viewer.wait_until_attached(publisher)
-            begin = time.monotonic_ns()
-            for i in range(bench.effort.latency):
-                time.sleep(max(0.0, (begin - time.monotonic_ns()) / 1e9 + i / _LATENCY_RATE))
-                now = time.monotonic_ns()
-                sent[publisher.publish(memcpy.frames[i % len(memcpy.frames)])] = now
-            publisher.flush(10.0)
-            arrived = msgspec.json.decode(viewer.finish(), type=list[tuple[int, int]])
-        timings.append(spread([time_ns - sent[number] for number, time_ns in arrived]))
+            timings.append(times_to_arrive(publisher, viewer, memcpy, bench.effort.latency))
     timing, base = median(timings), median(plain)
     limit = 3 * base.p50 + 0.2
     return Row(
         figure="latency",
         frame=name_of(side),
-        mode=f"{_LATENCY_RATE:g}/s, publish() to the viewer's array",
+        mode=f"{LATENCY_RATE:g}/s, publish() to the viewer's array",
         p50_ms=timing.p50,
         p99_ms=timing.p99,
         memcpy_p50_ms=base.p50,
@@ -140,3 +133,26 @@ def _latency(bench: Bench, memcpy: Memcpy, side: int) -> Row:
         target="p50 ≤ 3 memcpy + 0.2 ms",
         met=timing.p50 <= limit,
     )
+
+
+def times_to_arrive(publisher: Publisher, viewer: Viewer, memcpy: Memcpy, count: int) -> Timing:
+    """Publish frames one by one to a timing viewer; return how long they took, by the clock that processes share.
+
+    Parameters
+    ----------
+    publisher, viewer
+        Attached to each other; the viewer runs ``timing``, and is ended.
+    memcpy
+        Has the frames.
+    count
+        How many frames, at `LATENCY_RATE`.
+    """
+    sent: dict[int, int] = {}
+    begin = time.monotonic_ns()
+    for i in range(count):
+        time.sleep(max(0.0, (begin - time.monotonic_ns()) / 1e9 + i / LATENCY_RATE))
+        now = time.monotonic_ns()
+        sent[publisher.publish(memcpy.frames[i % len(memcpy.frames)])] = now
+    publisher.flush(10.0)
+    arrived = msgspec.json.decode(viewer.finish(), type=list[tuple[int, int]])
+    return spread([time_ns - sent[number] for number, time_ns in arrived])
