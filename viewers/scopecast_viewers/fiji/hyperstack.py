@@ -150,8 +150,10 @@ class Hyperstack:
     def update(self) -> None:
         """Grow, go to the newest frame if the sliders follow, and show what has come where they stand."""
         imp = self.imp
-        if imp.isLocked():
-            return  # a command works on the plane that is shown: it must not get another one meanwhile
+        # A command works on the plane that is shown, and must not get another one meanwhile; or it goes through all of
+        # them, as Save As does, which writes a file that contradicts itself if the image has grown in between.
+        if imp.isLocked() or java("ij.IJ").macroRunning():
+            return
         self._version = self.stack.version
         if not self.stack.layout.planes:
             return
