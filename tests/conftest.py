@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ _THREAD_START = threading.Thread.start
 _PRIVATE = Path(tempfile.mkdtemp(prefix="sc-tests-"))
 _NO_SCREEN = pytest.StashKey[str]()
 
+# A shell starts what runs in the background with Ctrl-C ignored, and every program of the tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before anything imports Qt or napari: both read these once.
 os.environ.setdefault("QT_API", "pyqt6")
 # pymmcore-plus would tell of frames by Qt's signals, through an event loop, once any test has made a QApplication.

@@ -6,6 +6,7 @@ With a user's number it is that user's process. It is given the publisher's publ
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import zmq
@@ -30,14 +31,14 @@ def knock(socket, messages):
     events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | FAILED
     monitor = socket.get_monitor_socket(events)
     socket.connect(endpoint)
-    for message in messages:
-        socket.send(message)
-    if not monitor.poll(20_000):
-        return "no answer"
-    event = parse_monitor_message(monitor.recv_multipart())["event"]
+    with suppress(zmq.Again):  # refused by now: there is nobody to send to, and there won't be
+        for message in messages:
+            socket.send(message, zmq.NOBLOCK)
+    heard = monitor.poll(20_000)
+    event = parse_monitor_message(monitor.recv_multipart())["event"] if heard else None
     socket.disable_monitor()
     monitor.close(0)
-    return event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+    return event == zmq.EVENT_HANDSHAKE_SUCCEEDED if heard else "no answer"
 
 
 answers = {}
