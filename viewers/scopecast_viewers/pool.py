@@ -17,6 +17,8 @@ Only the pool's own thread adds spares, divides the room among the sizes in use 
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
 import warnings
 import weakref
@@ -27,6 +29,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from scopecast_viewers import memory
+from scopecast_viewers.memory import PAGE
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -34,10 +39,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MiB: Final = 1 << 20
-PAGE: Final = 4096  # bytes; touching one byte of each page is what makes the kernel back it
 MOST_SIZES: Final = 4  # sizes of planes that are kept ready at a time; more streams than this share fresh memory
 MOST_SPARES: Final = 64  # buffers of one size; small planes would otherwise be prepared by the thousands
 STALE_AFTER: Final = 512  # planes taken without one of this size: its buffers are freed
+#: How far the pool's thread stands behind (a "nice" value): where fresh memory is slow, as in a virtual machine that
+#: has to ask its host for it, this thread would otherwise take a processor from the window for seconds. Further behind,
+#: the window would at times wait for it to let go of the interpreter.
+BEHIND: Final = 5
 LOOK_EVERY: Final = 128  # planes taken between two looks at which sizes are stale
 
 
@@ -67,6 +75,8 @@ class Shelf:
 
 
 def _serve(work: weakref.WeakMethod[Any], wake: SimpleQueue[bool]) -> None:
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
     # Holds the pool only while working for it, so that a pool that was never closed can still be collected and warn.
     while wake.get():
         step = work()
@@ -201,12 +211,10 @@ class PlanePool(BufferPool):
     """Copies of frames in numpy's memory; see `BufferPool`."""
 
     def _fresh(self, form: str, nbytes: int) -> npt.NDArray[np.uint8]:
-        raw = self._allocate(form, nbytes)
-        np.copyto(raw[::PAGE], 0)  # lets go of the GIL, unlike indexing
-        return raw
+        return memory.touched(nbytes)
 
     def _allocate(self, form: str, nbytes: int) -> npt.NDArray[np.uint8]:
-        return np.empty(nbytes, np.uint8)
+        return memory.untouched(nbytes)
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool = False) -> npt.NDArray[Any]:
         """Copy an array into pooled memory.

@@ -28,6 +28,8 @@ _LARGE_FACTOR = 1.25
 _LOOP_EXTRA, _PACED_EXTRA = 0.060, 0.250
 _TAIL_EXTRA = 1.0
 _RESERVE_LIMIT = 0.060
+#: Copies and frames take turns in smaller portions than rounds, so that the machine's ups and downs strike both.
+_PORTIONS = 3
 
 
 def measure(bench: Bench) -> Iterator[Row]:
@@ -48,12 +50,13 @@ def _pace(rate: float | None) -> str:
 
 def _publish(bench: Bench, memcpy: Memcpy, side: int, rate: float | None, mode: Mode) -> Row:
     effort = bench.effort
-    count = effort.paced if rate else effort.loop
+    portions = min(_PORTIONS, effort.rounds)
+    count = (effort.paced if rate else effort.loop) // portions
     ours, plain, beside = [], [], []
     with Publisher("headless", policy="latest", linger=5.0) as publisher, ExitStack() as viewers:
         publisher.open((side, side), "uint16", wait=10.0)
         viewer = None if mode == "absent" else viewers.enter_context(Viewer(bench.directory))
-        for _ in range(effort.rounds):
+        for _ in range(effort.rounds * portions):
             if mode == "killed" and viewer is not None and viewer.process.poll() is not None:
                 viewer = viewers.enter_context(Viewer(bench.directory))
             with ExitStack() as stack:
@@ -72,10 +75,16 @@ def _publish(bench: Bench, memcpy: Memcpy, side: int, rate: float | None, mode: 
     row = Row(figure="publish()", frame=name_of(side), mode=f"{_pace(rate)}, viewer {mode}")
     if mode == "busy":
         row.mode = f"{_pace(rate)}, producer's Python busy"
-    fill(row, timing, base)
-    if beside:
+    if beside and rate is None:
+        # As fast as they can, both processes copy all the time, and share the memory's bandwidth.
+        alone, base = base, median(beside)
+        row.note = (
+            f"memcpy beside another process that copies as much; alone it takes {alone.p50:.3f} / {alone.p99:.3f} ms"
+        )
+    elif beside:
         contended = median(beside)
         row.note = f"a memcpy beside another process that copies as much: {contended.p50:.3f} / {contended.p99:.3f} ms"
+    fill(row, timing, base)
     if mode != "busy":
         if side == LARGE:
             limit, text = _LARGE_FACTOR * base.p50, f"p50 ≤ {_LARGE_FACTOR} memcpy"
@@ -93,13 +102,16 @@ def _round(
     if viewer is not None and mode == "stopped":
         viewer.suspend()
     killer: threading.Thread | None = None
+    now = threading.Event()
 
     def publish(i: int) -> None:
+        if i == count // 3:
+            now.set()
         publisher.publish(memcpy.frames[i % len(memcpy.frames)])
 
     if viewer is not None and mode == "killed":
         # From another thread, as the call is the kernel's work and none of publish()'s.
-        killer = threading.Timer(count / (rate or 2000.0) / 3, viewer.kill)
+        killer = threading.Thread(target=_kill, args=(viewer, now))
         killer.start()
     try:
         return timed(publish, count, rate)
@@ -108,6 +120,11 @@ def _round(
             killer.join()
         if viewer is not None and mode == "stopped":
             viewer.resume()
+
+
+def _kill(viewer: Viewer, now: threading.Event) -> None:
+    if now.wait(60.0):
+        viewer.kill()
 
 
 def fill(row: Row, timing: Timing, base: Timing) -> None:
