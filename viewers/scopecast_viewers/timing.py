@@ -1,7 +1,7 @@
 """A viewer that notes when each frame had arrived, for the benchmark.
 
 ``python -m scopecast_viewers.timing headless --token …`` writes, when it is ended, a line of JSON: for each frame its
-sequence number, and the time (CLOCK_MONOTONIC, nanoseconds) at which its pixels were in the stack.
+sequence number, and the time (CLOCK_MONOTONIC, nanoseconds) at which its pixels were in the viewer's array.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import json
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.headless import HeadlessDisplay
 from scopecast_viewers.process import SWITCH_INTERVAL_S, Receiver
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from scopecast_viewers.display import Display
     from scopecast_viewers.live import Tag
 
@@ -34,15 +36,19 @@ class Arrivals:
     def __init__(self) -> None:
         self.times: list[tuple[int, int]] = []
         self._seen: Tag | None = None
+        self._copied_at = 0
+
+    def copied(self) -> None:
+        """Hear that the pixels of a frame have just been copied."""
+        self._copied_at = time.monotonic_ns()
 
     def note(self, receiver: Receiver | None) -> None:
         """Note the frame that came last, if it is new."""
-        now = time.monotonic_ns()
         streams = receiver.streams if receiver is not None else ()
         newest = streams[-1].newest if streams else None
         if newest is not None and newest[2] is not self._seen:
             self._seen = newest[2]
-            self.times.append((newest[2].sequence, now))
+            self.times.append((newest[2].sequence, self._copied_at))
 
 
 class TimedDisplay(HeadlessDisplay):
@@ -57,6 +63,12 @@ class TimedDisplay(HeadlessDisplay):
         """Receive until `quit` is called."""
         self._receiver = receiver
         super().run(receiver)
+
+    def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> npt.NDArray[Any]:
+        """Copy a frame, and note when that was done."""
+        plane = super().take(view, magnitude=magnitude)
+        self.arrivals.copied()
+        return plane
 
     def changed(self) -> None:
         """Note the frame that came last."""

@@ -5,8 +5,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from scopecast_viewers.fiji.display import FijiDisplay
 from scopecast_viewers.timing import Arrivals, measure
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from scopecast_viewers.plane import Plane
 
 __all__ = ["TimedFiji"]
 
@@ -17,6 +24,12 @@ class TimedFiji(FijiDisplay):
     def __init__(self) -> None:
         super().__init__()
         self.arrivals = Arrivals()
+
+    def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> Plane:
+        """Copy a frame into its Java array, and note when that was done."""
+        plane = super().take(view, magnitude=magnitude)
+        self.arrivals.copied()
+        return plane
 
     def changed(self) -> None:
         """Note the frame that came last, then show it."""
