@@ -7,12 +7,10 @@ keeper thread, which in between drains acknowledgements, sends heartbeats and bu
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
 import math
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -22,20 +20,22 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from scopecast import transport, wire
-from scopecast.accounting import Account, ReceiverStats
+from scopecast.accounting import Account
+from scopecast.attached import News, Receiver
 from scopecast.crashpoints import crash_point
+from scopecast.door import Door
 from scopecast.errors import ProtocolError
 from scopecast.wakeup import WakeUp, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
+    from scopecast.accounting import ReceiverStats
     from scopecast.leases import Leases
     from scopecast.ring import Ring
     from scopecast.runs import Member
 
-__all__ = ["Hub", "Receiver"]
+__all__ = ["Hub"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,6 @@ MAX_RECEIVERS: Final = 16
 DRAIN_LIMIT: Final = 64
 #: Streams that a receiver which joins late is told of; as many as it keeps.
 KEPT_STREAMS: Final = 3
-#: With fewer descriptors left than this, no new receiver is let in: libzmq ends the whole process where accept() gets
-#: none (ipc_listener.cpp takes ENFILE, and not EMFILE).
-_SPARE_DESCRIPTORS: Final = 16
 #: While frames are published faster than this, publish() drains the acknowledgements itself, and the keeper keeps out
 #: of its way: each of its turns would cost the producer a hand-over of the interpreter lock.
 _QUIET_NS: Final = 3_000_000
@@ -62,63 +59,6 @@ _MORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _RCVMORE: Final = int(zmq.RCVMORE)
-
-
-class News:
-    """Tells those who wait that something has changed.
-
-    A Condition would have to take the lock again after the wait, and Ctrl-C can keep it from that: the lock would then
-    be let go of twice, or stay held. Here a ticket is drawn under the lock, and waited for without it.
-    """
-
-    def __init__(self) -> None:
-        self._tickets: deque[threading.Lock] = deque(maxlen=64)  # those that timed out are among them
-
-    def ticket(self) -> threading.Lock:
-        """Return what is released at the next change: wait with ``acquire(timeout=…)``. Under the lock."""
-        ticket = threading.Lock()
-        ticket.acquire()
-        self._tickets.append(ticket)
-        return ticket
-
-    def tell(self) -> None:
-        """Wake everyone who waits. Under the lock."""
-        while self._tickets:
-            self._tickets.popleft().release()
-
-
-class Receiver:
-    """A receiver that is attached, or was."""
-
-    def __init__(self, number: int, address: bytes, hello: wire.Hello, account: Account) -> None:
-        self.number = number
-        self.address = address
-        self.token, self.kind, self.title, self.pid = hello.token, hello.kind, hello.title, hello.pid
-        self.account = account
-        self.unanswered = 0
-        self.attached = True
-        self.pong = wire.Pong(0)
-
-    def __str__(self) -> str:
-        return f"{self.title or self.kind} (process {self.pid})"
-
-    def stats(self) -> ReceiverStats:
-        """Return this receiver's row of the accounts."""
-        pong = self.pong
-        return ReceiverStats(
-            token=self.token,
-            kind=self.kind,
-            title=self.title,
-            pid=self.pid,
-            attached=self.attached,
-            frames=self.account.counts,
-            painted=pong.painted,
-            age_ms=(pong.age_p50_ms, pong.age_p99_ms),
-            drain_ms=(pong.drain_p50_ms, pong.drain_p99_ms),
-            paint_ms=pong.paint_p50_ms,
-            first_ms=pong.first_ms,
-            forgotten=pong.forgotten,
-        )
 
 
 class Hub:
@@ -163,11 +103,11 @@ class Hub:
         self.protocol_errors = self.keeper_errors = 0
         self.last_publish_ns = 0
         self.when_removed: Callable[[], None] = lambda: None
-        self._shut = False  # nobody is let in
         self._leases: list[Leases] = []  # the current ring's first, then those that wind down
         self._rings: dict[int, Ring] = {}
         self._ring: Ring | None = None
         self._member = member
+        self._door = Door(member)
         self._pid = os.getpid()
         self._numbers = itertools.count(1)
         self._pings = itertools.count(1)
@@ -225,40 +165,26 @@ class Hub:
 
     def bind_anew(self) -> None:
         """Make the socket's file again if another has removed it; who is connected stays so. Under the lock."""
-        if self._closing or not self._socket_is_lost():
+        if self._closing or not self._door.lost:
             return
         # The first listener stays, unseen: to unbind it would end the connections that came through it.
         self._socket.bind(self._member.entry.endpoint)
 
-    def _socket_is_lost(self) -> bool:
-        if not self._member.entry.endpoint.startswith("ipc:"):
-            return False
-        path, shut = self._doors()
-        return not (shut if self._shut else path).exists()
-
-    def _doors(self) -> tuple[Path, Path]:
-        """Return the path of the socket's file, and where it lies while nobody is let in."""
-        path = self._member.directory.socket_path(self._member.token)
-        return path, path.with_suffix(".shut")
-
     def _mind_the_door(self) -> None:
-        """Put the socket's file away while few descriptors are left, and back: who is connected stays so."""
-        if not self._member.entry.endpoint.startswith("ipc:") or self._shut == _descriptors_are_scarce():
+        """Keep new receivers out while few descriptors are left."""
+        if self._door.is_right:
             return
-        path, shut = self._doors()
         with self.lock:
             if not self._closing:
-                with suppress(FileNotFoundError):  # removed by another; made anew once there are descriptors
-                    (shut if self._shut else path).rename(path if self._shut else shut)
-                self._shut = not self._shut
+                self._door.turn()
                 logger.info(
-                    "scopecast: new viewers are %s", "kept out: no file descriptors" if self._shut else "let in"
+                    "scopecast: new viewers are %s", "kept out: no file descriptors" if self._door.shut else "let in"
                 )
 
     def _is_removed(self) -> bool:
         """Whether another has removed what new receivers find this publisher by (logind does, at logout)."""
         ring = self._ring
-        return self._member.removed or self._socket_is_lost() or (ring is not None and not ring.named)
+        return self._member.removed or self._door.lost or (ring is not None and not ring.named)
 
     def announce(self, stream: wire.Stream) -> None:
         """Tell the receivers what is fixed about a stream's frames. Under the lock, before its first frame."""
@@ -512,7 +438,7 @@ class Hub:
                     gate.answer()  # not under the lock: it reads files
                 if time.monotonic() >= beat:
                     self._mind_the_door()
-                    if not self._shut and self._is_removed():
+                    if not self._door.shut and self._is_removed():
                         self.when_removed()
                 with self.lock:
                     if self._closing:
@@ -598,18 +524,3 @@ class Hub:
     def segment_bytes(self) -> int:
         """Bytes of shared memory that are mapped now."""
         return sum(ring.layout.total for ring in self._rings.values())
-
-
-def _descriptors_are_scarce() -> bool:
-    """Whether this process may open only a few more files: the lowest free descriptor is close to the limit."""
-    if sys.platform == "win32":
-        return False
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        return error.errno in (errno.EMFILE, errno.ENFILE)
-    os.close(lowest)
-    return limit != resource.RLIM_INFINITY and lowest >= limit - _SPARE_DESCRIPTORS
