@@ -2,6 +2,7 @@
 
 __all__ = [
     "ClosedError",
+    "DemoError",
     "FileError",
     "ForkedError",
     "IncompleteFileError",
@@ -72,3 +73,7 @@ class RuntimeDirectoryError(ScopecastError, OSError):
 
 class ScreenError(ScopecastError, RuntimeError):
     """There is no screen, and a virtual one could not be started."""
+
+
+class DemoError(ScopecastError, ValueError):
+    """The demo can't be run as it was asked for; the text says what to change."""

@@ -18,6 +18,7 @@ pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
 pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
 
 from scopecast import demo
+from scopecast.demo_microscope import demo_microscope, demo_sequence
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 
@@ -61,14 +62,14 @@ def test_napari_shows_the_demo_on_a_screen_of_its_own(tmp_path: Path):
 
 def test_the_simulated_images_differ_in_time_channel_and_focus():
     options = demo.Options(viewer="headless", width=96, height=80, timepoints=2, channels=("FITC", "Cy5"), z=3)
-    with demo._microscope(options) as core:
+    with demo_microscope(options) as core:
         images: dict[tuple[int, int, int], np.ndarray] = {}
 
         class Keep:
             def frameReady(self, image: np.ndarray, event: object) -> None:
                 images[tuple(event.index[axis] for axis in "tcz")] = image.copy()
 
-        core.mda.run(demo._sequence(options), output=Keep())
+        core.mda.run(demo_sequence(options), output=Keep())
         assert core.getPixelSizeUm() == 1.0
     assert len(images) == options.frames == 12
     assert {image.shape for image in images.values()} == {(80, 96)}
@@ -81,7 +82,7 @@ def test_the_simulated_images_differ_in_time_channel_and_focus():
 @pytest.mark.parametrize("step", [0.1, 1 / 3, 2.0])
 def test_a_sequence_has_the_frames_that_were_asked_for(z: int, step: float):
     options = demo.Options(timepoints=3, channels=("DAPI", "Cy5"), z=z, z_step=step)
-    sequence = demo._sequence(options)
+    sequence = demo_sequence(options)
     assert len(list(sequence)) == options.frames == 6 * z
     assert [event.index["t"] for event in sequence] == sorted(event.index["t"] for event in sequence)
 
