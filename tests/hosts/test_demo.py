@@ -18,6 +18,7 @@ pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
 pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
 
 from scopecast import demo
+from scopecast import demo_microscope as demo_microscope_module
 from scopecast.demo_microscope import demo_microscope, demo_sequence
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
@@ -89,7 +90,9 @@ def test_a_sequence_has_the_frames_that_were_asked_for(z: int, step: float):
 
 def test_a_failed_acquisition_is_raised(monkeypatch: pytest.MonkeyPatch):
     options = demo.Options(viewer="headless", width=64, height=64, timepoints=1, channels=("DAPI",), z=1)
-    monkeypatch.setattr(demo, "_move", lambda core, event: core.getProperty("Camera", "nothing of the kind"))
+    monkeypatch.setattr(
+        demo_microscope_module, "_move", lambda core, event: core.getProperty("Camera", "nothing of the kind")
+    )
     with (
         viewer_process(),
         demo.prepare(options, Silent()) as ready,
