@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import os
@@ -13,9 +12,7 @@ import threading
 import time
 import weakref
 from array import array as number_array
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,30 +22,20 @@ from scopecast.accounting import Account, Stats
 from scopecast.arrays import as_array, check_dtype, native, split_planes
 from scopecast.crashpoints import crash_point
 from scopecast.documents import DOCUMENTS
-from scopecast.errors import ClosedError, ForkedError, ScopecastError, ViewerLagging
 from scopecast.opening import Connection, remember
-from scopecast.streams import FrameStream
+from scopecast.writing import EMPTY, IMAGE, NO_VIEWER, NOTHING, About, Policy, Reservation, What, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scopecast.axes import AxisValue
-    from scopecast.leases import Leases
-    from scopecast.ring import Ring
+    from scopecast.streams import FrameStream
 
 __all__ = ["Outcome", "Policy", "Publisher", "Reservation"]
 
 logger = logging.getLogger(__name__)
 
-Policy = Literal["latest", "every"]
-_About = tuple[str, list[float], Any]  # path, translation, encoded metadata
-_NOTHING: _About = ("", [], wire.encode_metadata(None))
 _COSTS = 4096
-_What = tuple[str, str]  # kind and name of what a frame is
-_IMAGE: _What = ("image", "")
-NO_VIEWER = "no viewer"
-EMPTY = "empty"
-NO_ROOM = "no room"
 
 
 class Outcome(NamedTuple):
@@ -123,21 +110,12 @@ class Publisher:
         if policy not in ("latest", "every"):
             msg = f"policy {policy!r} is not known; use 'latest' (never waits) or 'every' (loses nothing)"
             raise ValueError(msg)
-        self.kind, self.policy, self.timeout, self.linger = kind, policy, timeout, linger
-        self._pid = os.getpid()
+        self.kind, self.policy, self.linger = kind, policy, linger
         self._lock = threading.Lock()
         self._total = Account()
-        self._skipped: dict[str, int] = {}
         self._costs = number_array("d", bytes(8 * _COSTS))
         self._calls = 0
-        self._last_ns = 0
         self._metadata_cut = 0
-        self._sequence = itertools.count()
-        self._numbers = itertools.count()
-        self._stream: FrameStream | None = None
-        self._forgotten: deque[_Slot] = deque()  # those of reservations that nobody ended
-        self._in_hand: dict[int, _Slot] = {}  # the last one of each thread, in case that Ctrl-C made it lose it
-        self._closed = False
         self._connection = Connection(
             kind,
             prefix=f"{kind}_" if prefix is None else prefix,
@@ -149,6 +127,7 @@ class Publisher:
             lock=self._lock,
             total=self._total,
         )
+        self._writer = Writer(self._connection, self._lock, self._total, timeout)
         remember(self._connection)
         self._finalizer = weakref.finalize(self, self._connection.abandon)
         self._finalizer.atexit = False  # at exit the connection closes in good order, see scopecast.opening
@@ -268,10 +247,10 @@ class Publisher:
     ) -> Outcome:
         """Publish an array as `publish` does, and say what came of it."""
         began = time.perf_counter_ns()
-        self._check_usable()
+        self._writer.check_usable()
         if channel is not None:
             axes = {**axes, "c": str(channel)}
-        what = _IMAGE
+        what = IMAGE
         if kind != "image" or more:
             from scopecast.annotations import prepare
 
@@ -286,7 +265,7 @@ class Publisher:
         if (array.ndim == 2 and dims is None and array.size) or what[0] in DOCUMENTS:
             outcome = self._place(stream, axes, array, about, how, what)
         elif not array.size:
-            outcome = Outcome(-1, 0, self._skip(EMPTY))
+            outcome = Outcome(-1, 0, self._writer.skip(EMPTY))
         else:
             frames = 0
             for where, plane in split_planes(array, dims=dims, axes=axes, rgb=rgb):
@@ -298,10 +277,10 @@ class Publisher:
         self._calls += 1
         return outcome
 
-    def _about(self, path: str, translate: Sequence[float], metadata: Any) -> _About:
+    def _about(self, path: str, translate: Sequence[float], metadata: Any) -> About:
         """Check and encode what goes with a frame, before it has a slot."""
         if metadata is None and not path and not len(translate):
-            return _NOTHING
+            return NOTHING
         position = [float(value) for value in translate]
         if len(position) not in (0, 2) or not all(map(math.isfinite, position)):
             msg = f"translate is the position (y, x) of the frame's first pixel, not {tuple(translate)}"
@@ -318,21 +297,21 @@ class Publisher:
         stream: FrameStream | None,
         axes: Mapping[str, AxisValue],
         plane: npt.NDArray[Any],
-        about: _About,
+        about: About,
         policy: Policy,
-        what: _What,
+        what: What,
     ) -> Outcome:
         """Copy one plane (or document) into a slot and announce it."""
-        writing = self._reserve(stream, axes, plane.shape, native(plane.dtype), policy, what)
+        writing = self._writer.claim(stream, axes, plane.shape, native(plane.dtype), policy, what)
         if isinstance(writing, str):
             return Outcome(-1, 1, self._with_cause(writing))
         try:
             np.copyto(writing.array, plane, casting="equiv")
         except BaseException:
-            self._cancel(writing.slot)
+            self._writer.cancel(writing.slot)
             raise
         crash_point("slot-copied")
-        sequence = self._commit(writing, about)
+        sequence = self._writer.commit(writing, about)
         return Outcome(sequence, 1, "" if self._connection.hub.accounts else self._with_cause(NO_VIEWER))
 
     def reserve(
@@ -369,7 +348,7 @@ class Publisher:
         UnsupportedDtypeError, ValueError, ViewerLagging, ClosedError
             As `publish` does.
         """
-        self._check_usable()
+        self._writer.check_usable()
         check_dtype(dtype)
         made = native(dtype)
         size = tuple(int(extent) for extent in shape)
@@ -377,214 +356,13 @@ class Publisher:
             msg = f"a slot holds one plane, (y, x) or (y, x, 3 or 4); the shape {size} is not one"
             raise ValueError(msg)
         about = self._about(path, translate, metadata)
-        writing = self._reserve(stream, axes, size, made, policy or self.policy)
+        writing = self._writer.claim(stream, axes, size, made, policy or self.policy)
         if isinstance(writing, str):
             # The camera writes somewhere in any case; the frame is accounted for already.
-            return Reservation(self, None, np.empty(size, made), about)
-        reservation = Reservation(self, writing, writing.array, about)
-        self._in_hand.pop(threading.get_ident(), None)  # from here on the reservation gives it back
+            return Reservation(self._writer, None, np.empty(size, made), about)
+        reservation = Reservation(self._writer, writing, writing.array, about)
+        self._writer.handed_over()
         return reservation
-
-    def _reserve(
-        self,
-        stream: FrameStream | None,
-        axes: Mapping[str, AxisValue],
-        shape: Sequence[int],
-        dtype: np.dtype[Any],
-        policy: Policy,
-        what: _What = _IMAGE,
-    ) -> _Writing | str:
-        """Claim a slot, and wait for one under ``"every"``; or return why there is none, which is counted."""
-        nbytes = dtype.itemsize
-        for extent in shape:
-            nbytes *= extent
-        connection = self._connection
-        deadline = 0.0
-        while True:
-            if nbytes > connection.slot_bytes or not connection.met:
-                room = nbytes
-                if nbytes > connection.slot_bytes and what[0] in DOCUMENTS:
-                    room = connection.with_room(nbytes)
-                reason = connection.ensure(room, wait=self.timeout if policy == "every" else 0.0)
-                if reason:
-                    return self._skip(reason)
-            with self._lock:
-                try:
-                    writing = self._claim(stream, axes, shape, dtype, policy, what)
-                except (ScopecastError, ValueError, TypeError):
-                    raise  # the caller's mistake, found before anything was changed
-                except BaseException:
-                    self._recover()
-                    raise
-                if writing is None and not connection.slot_bytes:
-                    continue
-                if writing is None:
-                    ticket = connection.hub.news.ticket()
-                    laggards = connection.hub.laggards()
-            if writing is not None:
-                crash_point("slot-odd")
-                return writing
-            now = time.monotonic()
-            deadline = deadline or now + self.timeout
-            if now >= deadline:
-                msg = f"no room for a frame after {self.timeout:g} s: {laggards}"
-                raise ViewerLagging(msg)
-            ticket.acquire(timeout=min(0.05, deadline - now))
-
-    def _claim(
-        self,
-        stream: FrameStream | None,
-        axes: Mapping[str, AxisValue],
-        shape: Sequence[int],
-        dtype: np.dtype[Any],
-        policy: Policy,
-        what: _What,
-    ) -> _Writing | str | None:
-        """Claim a slot; or return why the frame is dropped, or None where it is to wait, or for a new ring.
-
-        Under the lock.
-        """
-        self._check_usable()  # another thread may have closed it meanwhile
-        connection = self._connection
-        hub = connection.hub
-        if not connection.ring.whole:  # another program has truncated it: to write there would kill this process
-            connection.slot_bytes = 0
-            return None
-        if stream is None:
-            stream = self._stream or self._new_stream("")
-        index = stream.place(axes)
-        if not (stream.announced and stream.number in hub.known):
-            hub.announce(stream.message())
-            stream.announced = True
-        channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0, what)
-        if lost := self._in_hand.get(threading.get_ident()):
-            self._give_back(lost)
-        while self._forgotten:
-            self._give_back(self._forgotten[0])
-            self._forgotten.popleft()
-        ring, leases = connection.ring, connection.leases
-        number = leases.claim(channel, supersede=policy == "latest")
-        if number is None and policy == "every":
-            hub.drain_if_any()
-            number = leases.claim(channel, supersede=False)
-            if number is None:
-                return None
-        if number is None:
-            for account in (self._total, *hub.accounts.values()):
-                account.drop()
-            return NO_ROOM
-        if ring.generation(number) % 2:  # an interrupted publish() left it so
-            ring.abort(number)
-        ring.begin(number)
-        slot = self._in_hand[threading.get_ident()] = _Slot(ring, leases, number, ring.generation(number))
-        leases.claimed = None  # from here on whoever has it in hand gives it back
-        return _Writing(slot, ring.array(number, shape, dtype), stream, index, axes, policy, what)
-
-    def _commit(self, writing: _Writing, about: _About) -> int:
-        """Announce a written slot."""
-        while True:
-            slot = writing.slot
-            with self._lock:
-                if self._closed:
-                    msg = "this publisher was closed before the frame was published"
-                    raise ClosedError(msg)
-                if self._connection.leases is slot.leases:
-                    try:
-                        sequence = self._announce(writing, about)
-                    except BaseException:
-                        self._recover()
-                        slot.ring.abort(slot.number)
-                        slot.leases.cancel(slot.number)
-                        raise
-                    break
-            # The ring was made anew meanwhile, and this slot leads nowhere any more.
-            moved = self._move(writing)
-            if moved is None:
-                return -1
-            writing = moved
-        crash_point("frame-committed")
-        return sequence
-
-    def _move(self, writing: _Writing) -> _Writing | None:
-        """Copy a written frame into a slot of the new ring; None if there is none, which is counted."""
-        array = writing.array
-        where = writing.stream, writing.axes
-        moved = self._reserve(*where, array.shape, array.dtype, writing.policy, writing.what)
-        if not isinstance(moved, str):
-            np.copyto(moved.array, array)
-        self._cancel(writing.slot)
-        return None if isinstance(moved, str) else moved
-
-    def _announce(self, writing: _Writing, about: _About) -> int:
-        ring, leases, number, _ = writing.slot
-        array, stream = writing.array, writing.stream
-        path, translate, metadata = about
-        connection = self._connection
-        hub = connection.hub
-        if len(writing.index) != len(stream.axes):  # another thread's frame brought a new axis meanwhile
-            writing.index = stream.place(writing.axes)
-        sequence = next(self._sequence)
-        generation = ring.commit(number, sequence, array.nbytes)
-        now = time.monotonic_ns()
-        frame = wire.Frame(
-            stream.number,
-            sequence,
-            ring.epoch,
-            number,
-            generation,
-            writing.what[0],
-            array.dtype.str,
-            list(array.shape),
-            writing.index,
-            now,
-            path,
-            translate,
-            metadata,
-            writing.what[1],
-        )
-        if not hub.accounts:
-            self._skipped[NO_VIEWER] = self._skipped.get(NO_VIEWER, 0) + 1
-        leases.commit(number, sequence, generation, wire.encode(frame), keep=writing.policy == "every")
-        hub.last_publish_ns = self._last_ns = now
-        if hub.receivers:  # else the socket was not used, and the keeper sees to whoever comes
-            hub.dispatch()
-            hub.drain_if_any()
-        return sequence
-
-    def _cancel(self, slot: _Slot) -> None:
-        with self._lock:
-            try:
-                self._give_back(slot)
-            except BaseException:
-                self._recover()
-                self._give_back(slot)
-                raise
-
-    def _give_back(self, slot: _Slot) -> None:
-        """Give back a slot that was not published; nothing happens if it was, or was given back. Under the lock."""
-        # Once closed, the slots are gone all together.
-        if not self._connection.closed and slot.ring.generation(slot.number) == slot.generation:
-            slot.leases.cancel(slot.number)
-            slot.ring.abort(slot.number)
-
-    def _recover(self) -> None:
-        """Put the slots in order after an exception that nobody expects: Ctrl-C strikes between any two lines."""
-        connection = self._connection
-        if connection.closed or connection.hub_or_none is None:
-            return
-        ring, leases = connection.ring, connection.leases
-        if leases.claimed is not None:
-            ring.abort(leases.claimed)
-            leases.cancel(leases.claimed)
-            leases.claimed = None
-        connection.hub.recover()
-
-    def _skip(self, reason: str) -> str:
-        with self._lock:
-            self._skipped[reason] = self._skipped.get(reason, 0) + 1
-            for account in (self._total, *self._connection.accounts()):
-                account.skip()
-        return reason
 
     # ---- streams -------------------------------------------------------------------------------------------------
 
@@ -598,18 +376,13 @@ class Publisher:
         **about
             `sizes`, `channels`, `colors`, `scale`, `steps`, `units`: see `FrameStream`.
         """
-        self._check_usable()
+        self._writer.check_usable()
         with self._lock:
-            return self._new_stream(title, **about)
-
-    def _new_stream(self, title: str, **about: Any) -> FrameStream:
-        number = next(self._numbers)
-        self._stream = FrameStream(number, title or (f"run {number + 1}" if number else "live"), **about)
-        return self._stream
+            return self._writer.new_stream(title, **about)
 
     def end_stream(self, stream: FrameStream) -> None:
         """Say that no more frames will come in a stream; what it has stays."""
-        self._check_usable()
+        self._writer.check_usable()
         with self._lock:
             if not stream.ended and stream.announced:
                 self._connection.hub.broadcast(wire.End(stream.number))
@@ -630,7 +403,7 @@ class Publisher:
             Seconds to wait for a viewer to be attached; 0 does the work in the background. If there is none in the
             end, `problem` says why.
         """
-        self._check_usable()
+        self._writer.check_usable()
         nbytes = int(np.dtype(dtype).itemsize)
         for extent in shape:
             nbytes *= int(extent)
@@ -638,7 +411,7 @@ class Publisher:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until no frame is in flight. Return whether that came about within `timeout` seconds."""
-        self._check_usable()
+        self._writer.check_usable()
         return self._connection.flush(time.monotonic() + (self.linger if timeout is None else timeout))
 
     def capture(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
@@ -656,12 +429,17 @@ class Publisher:
         RuntimeError
             If no viewer is attached, or the picture could not be made; the text says why.
         """
-        self._check_usable()
+        self._writer.check_usable()
         self._connection.capture(os.path.abspath(path), timeout)  # noqa: PTH100 - the viewer has another directory
 
     def _with_cause(self, reason: str) -> str:
         problem = self.problem
         return f"{reason}: {problem}" if problem else reason
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that `publish` waits under ``"every"``."""
+        return self._writer.timeout
 
     @property
     def problem(self) -> str:
@@ -673,7 +451,7 @@ class Publisher:
 
     def stats(self) -> Stats:
         """Return what became of every frame, the cost of `publish`, and the age of the newest frame."""
-        self._check_process()
+        self._writer.check_process()
         costs = np.frombuffer(self._costs, float, min(self._calls, _COSTS)) / 1e6
         p50, p99 = np.percentile(costs, (50, 99)) if len(costs) else (0.0, 0.0)
         with self._lock:
@@ -681,9 +459,9 @@ class Publisher:
             return Stats(
                 frames=self._total.counts,
                 receivers=hub.rows() if hub else (),
-                skipped=dict(self._skipped),
+                skipped=dict(self._writer.skipped),
                 publish_ms=(float(p50), float(p99)),
-                newest_age_s=(time.monotonic_ns() - self._last_ns) / 1e9 if self._last_ns else None,
+                newest_age_s=(time.monotonic_ns() - self._writer.last_ns) / 1e9 if self._writer.last_ns else None,
                 segment_bytes=hub.segment_bytes if hub else 0,
                 metadata_cut=self._metadata_cut,
             )
@@ -691,7 +469,7 @@ class Publisher:
     @property
     def opened_by(self) -> int:
         """The process that this publisher belongs to; in any other it is inert."""
-        return self._pid
+        return self._writer.pid
 
     def close(self, linger: float | None = None) -> None:
         """Wait for what is in flight, say goodbye to the viewers, and remove all that was made. Idempotent.
@@ -701,100 +479,15 @@ class Publisher:
         linger
             Seconds to wait for frames in flight, and for a viewer that is being started; by default as constructed.
         """
-        if self._closed:
+        if self._writer.closed:
             return
-        self._closed = True
+        self._writer.closed = True
         self._finalizer.detach()
-        if os.getpid() == self._pid:
+        if os.getpid() == self._writer.pid:
             self._connection.close(self.linger if linger is None else linger)
-
-    def _check_process(self) -> None:
-        # Before any lock: after a fork it may be held by a thread that does not exist here.
-        if os.getpid() != self._pid:
-            msg = "this publisher was opened by another process, which this one was forked from; make one of your own"
-            raise ForkedError(msg)
-
-    def _check_usable(self) -> None:
-        self._check_process()
-        if self._closed:
-            msg = "this publisher is closed; make a new one"
-            raise ClosedError(msg)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Slot(NamedTuple):
-    """A slot that is being written; the odd generation tells it from all later uses of the same slot."""
-
-    ring: Ring
-    leases: Leases
-    number: int
-    generation: int
-
-
-@dataclass(slots=True)
-class _Writing:
-    """A frame that is being written into its slot, and where it belongs."""
-
-    slot: _Slot
-    array: npt.NDArray[Any]
-    stream: FrameStream
-    index: list[int]
-    axes: Mapping[str, AxisValue]
-    policy: Policy
-    what: _What
-
-
-class Reservation:
-    """A slot that is written in place; made by `Publisher.reserve`.
-
-    Attributes
-    ----------
-    array : numpy.ndarray
-        The slot's memory, writable until the frame is published.
-    """
-
-    def __init__(self, publisher: Publisher, writing: _Writing | None, array: npt.NDArray[Any], about: _About) -> None:
-        self.array = array
-        self._writing, self._about, self._publisher = writing, about, publisher
-        self._open = True
-
-    def commit(self) -> int:
-        """Publish the frame, and revoke the array. Return its sequence number; -1 if it had no slot."""
-        if not self._open:
-            msg = "this reservation was committed or aborted already; reserve another slot"
-            raise ClosedError(msg)
-        self._publisher._check_process()  # noqa: SLF001 - two classes of one idea
-        self.array.flags.writeable = False
-        crash_point("slot-copied")
-        sequence = -1 if self._writing is None else self._publisher._commit(self._writing, self._about)  # noqa: SLF001
-        self._open = False  # not before: whatever interrupts this, the slot is given back
-        return sequence
-
-    def abort(self) -> None:
-        """Give the slot back; nothing is published or counted. Idempotent."""
-        if self._open:
-            self.array.flags.writeable = False
-            if self._writing is not None and self._publisher.opened_by == os.getpid():
-                self._publisher._cancel(self._writing.slot)  # noqa: SLF001
-            self._open = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.abort()
-        elif self._open:
-            self.commit()
-
-    def __del__(self) -> None:
-        # Forgotten: the slot would be lost to the ring. Not by abort(): the garbage collector may run this in the
-        # middle of a thread that holds the publisher's lock.
-        if getattr(self, "_open", False) and self._writing is not None:
-            self._open = False
-            self._publisher._forgotten.append(self._writing.slot)  # noqa: SLF001

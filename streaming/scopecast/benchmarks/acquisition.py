@@ -24,8 +24,6 @@ Mode = Literal["healthy", "stopped", "killed"]
 SIDE = 512
 #: How much longer a run with a live view may take.
 _LIMIT = 1.02
-#: Pairs of runs for each round of the benchmark: a single run varies by a tenth, and two hundredths are looked for.
-_PAIRS = 6
 
 
 def measure(bench: Bench) -> Iterator[Row]:
@@ -71,7 +69,7 @@ def _row(bench: Bench, core: Any, mode: Mode, frame: str) -> Row:
         viewer = viewers.enter_context(Viewer(bench.directory))
         _run(core, count // 4 or 1)  # the first one is slower
         # Runs in pairs, by turns first: the machine's own ups and downs are larger than what is looked for.
-        for number in range(_PAIRS * bench.effort.rounds):
+        for number in range(bench.effort.pairs):
             if mode == "killed" and viewer.process.poll() is not None:
                 viewer = viewers.enter_context(Viewer(bench.directory))
             alone = _run(core, count) if number % 2 else 0.0

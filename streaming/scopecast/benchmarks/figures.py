@@ -101,6 +101,9 @@ class Effort:
         Frames in a round of a library that manages a few frames per second.
     latency
         Frames in a round of the latency.
+    pairs
+        Pairs of acquisitions, with and without a live view: one alone varies by a tenth, and two hundredths are looked
+        for.
     window_s, series_s
         Seconds of 200 frames/s into a real window, as a live view and as a growing series.
     first
@@ -116,14 +119,15 @@ class Effort:
     small: int
     slow: int
     latency: int
+    pairs: int
     window_s: float
     series_s: float
     first: int
     growth: int
 
 
-FULL = Effort(5, 400, 400, 600, 3000, 20, 200, 10.0, 4.0, 7, 100_000)
-QUICK = Effort(1, 20, 10, 20, 40, 2, 10, 0.3, 0.2, 1, 5_000)
+FULL = Effort(5, 400, 400, 600, 3000, 20, 200, 30, 10.0, 4.0, 7, 100_000)
+QUICK = Effort(1, 20, 10, 20, 40, 2, 10, 2, 0.3, 0.2, 1, 5_000)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,396 @@
+"""A frame's way into shared memory: a slot is claimed, written to, and announced to the receivers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
+
+import numpy as np
+
+from scopecast import wire
+from scopecast.crashpoints import crash_point
+from scopecast.documents import DOCUMENTS
+from scopecast.errors import ClosedError, ForkedError, ScopecastError, ViewerLagging
+from scopecast.streams import FrameStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from scopecast.accounting import Account
+    from scopecast.axes import AxisValue
+    from scopecast.leases import Leases
+    from scopecast.opening import Connection
+    from scopecast.ring import Ring
+
+__all__ = ["EMPTY", "IMAGE", "NOTHING", "NO_VIEWER", "About", "Policy", "Reservation", "What", "Writer", "Writing"]
+
+Policy = Literal["latest", "every"]
+About = tuple[str, list[float], Any]  # what goes with a frame: path, translation, encoded metadata
+NOTHING: Final[About] = ("", [], wire.encode_metadata(None))
+What = tuple[str, str]  # kind and name of what a frame is
+IMAGE: Final[What] = ("image", "")
+#: Why a frame is not shown.
+NO_VIEWER: Final = "no viewer"
+EMPTY: Final = "empty"
+NO_ROOM: Final = "no room"
+
+
+class Slot(NamedTuple):
+    """A slot that is being written; the odd generation tells it from all later uses of the same slot."""
+
+    ring: Ring
+    leases: Leases
+    number: int
+    generation: int
+
+
+@dataclass(slots=True)
+class Writing:
+    """A frame that is being written into its slot, and where it belongs."""
+
+    slot: Slot
+    array: npt.NDArray[Any]
+    stream: FrameStream
+    index: list[int]
+    axes: Mapping[str, AxisValue]
+    policy: Policy
+    what: What
+
+
+class Writer:
+    """Writes frames into the slots of a publisher's ring, from any thread.
+
+    Parameters
+    ----------
+    connection
+        Where the ring and the receivers are.
+    lock
+        Guards the ring's slots; shared with the connection.
+    total
+        The account of all receivers together.
+    timeout
+        Seconds to wait for a slot under ``"every"``.
+
+    Attributes
+    ----------
+    pid : int
+        The process that it belongs to; in any other it is inert.
+    closed : bool
+        Whether nothing may be written any more.
+    skipped : dict
+        How many frames were skipped for which reason.
+    last_ns : int
+        When the last frame was announced (CLOCK_MONOTONIC); 0 before.
+    forgotten : deque
+        Slots of reservations that nobody ended: they are given back before the next frame.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        lock: threading.Lock,
+        total: Account,
+        timeout: float,
+    ) -> None:
+        self.pid = os.getpid()
+        self.closed = False
+        self.skipped: dict[str, int] = {}
+        self.last_ns = 0
+        self.forgotten: deque[Slot] = deque()
+        self.timeout = timeout
+        self._connection, self._lock, self._total = connection, lock, total
+        self._sequence = itertools.count()
+        self._numbers = itertools.count()
+        self._stream: FrameStream | None = None  # of frames that name none
+        self._in_hand: dict[int, Slot] = {}  # the last one of each thread, in case that Ctrl-C made it lose it
+
+    def check_process(self) -> None:
+        """Raise ForkedError in a process that was forked from the one that this belongs to."""
+        # Before any lock: after a fork it may be held by a thread that does not exist here.
+        if os.getpid() != self.pid:
+            msg = "this publisher was opened by another process, which this one was forked from; make one of your own"
+            raise ForkedError(msg)
+
+    def check_usable(self) -> None:
+        """Raise ForkedError in a forked process, and ClosedError once closed."""
+        self.check_process()
+        if self.closed:
+            msg = "this publisher is closed; make a new one"
+            raise ClosedError(msg)
+
+    def handed_over(self) -> None:
+        """Hear that someone else gives this thread's slot back from here on: a reservation."""
+        self._in_hand.pop(threading.get_ident(), None)
+
+    def new_stream(self, title: str, **about: Any) -> FrameStream:
+        """Begin a stream, of which frames that name none are from now on. Under the lock."""
+        number = next(self._numbers)
+        self._stream = FrameStream(number, title or (f"run {number + 1}" if number else "live"), **about)
+        return self._stream
+
+    def claim(
+        self,
+        stream: FrameStream | None,
+        axes: Mapping[str, AxisValue],
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        policy: Policy,
+        what: What = IMAGE,
+    ) -> Writing | str:
+        """Claim a slot, and wait for one under ``"every"``; or return why there is none, which is counted."""
+        nbytes = dtype.itemsize
+        for extent in shape:
+            nbytes *= extent
+        connection = self._connection
+        deadline = 0.0
+        while True:
+            if nbytes > connection.slot_bytes or not connection.met:
+                room = nbytes
+                if nbytes > connection.slot_bytes and what[0] in DOCUMENTS:
+                    room = connection.with_room(nbytes)
+                reason = connection.ensure(room, wait=self.timeout if policy == "every" else 0.0)
+                if reason:
+                    return self.skip(reason)
+            with self._lock:
+                try:
+                    writing = self._claim(stream, axes, shape, dtype, policy, what)
+                except (ScopecastError, ValueError, TypeError):
+                    raise  # the caller's mistake, found before anything was changed
+                except BaseException:
+                    self._recover()
+                    raise
+                if writing is None and not connection.slot_bytes:
+                    continue
+                if writing is None:
+                    ticket = connection.hub.news.ticket()
+                    laggards = connection.hub.laggards()
+            if writing is not None:
+                crash_point("slot-odd")
+                return writing
+            now = time.monotonic()
+            deadline = deadline or now + self.timeout
+            if now >= deadline:
+                msg = f"no room for a frame after {self.timeout:g} s: {laggards}"
+                raise ViewerLagging(msg)
+            ticket.acquire(timeout=min(0.05, deadline - now))
+
+    def _claim(
+        self,
+        stream: FrameStream | None,
+        axes: Mapping[str, AxisValue],
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        policy: Policy,
+        what: What,
+    ) -> Writing | str | None:
+        """Claim a slot; or return why the frame is dropped, or None where it is to wait, or for a new ring.
+
+        Under the lock.
+        """
+        self.check_usable()  # another thread may have closed it meanwhile
+        connection = self._connection
+        hub = connection.hub
+        if not connection.ring.whole:  # another program has truncated it: to write there would kill this process
+            connection.slot_bytes = 0
+            return None
+        if stream is None:
+            stream = self._stream or self.new_stream("")
+        index = stream.place(axes)
+        if not (stream.announced and stream.number in hub.known):
+            hub.announce(stream.message())
+            stream.announced = True
+        channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0, what)
+        if lost := self._in_hand.get(threading.get_ident()):
+            self._give_back(lost)
+        while self.forgotten:
+            self._give_back(self.forgotten[0])
+            self.forgotten.popleft()
+        ring, leases = connection.ring, connection.leases
+        number = leases.claim(channel, supersede=policy == "latest")
+        if number is None and policy == "every":
+            hub.drain_if_any()
+            number = leases.claim(channel, supersede=False)
+            if number is None:
+                return None
+        if number is None:
+            for account in (self._total, *hub.accounts.values()):
+                account.drop()
+            return NO_ROOM
+        if ring.generation(number) % 2:  # an interrupted publish() left it so
+            ring.abort(number)
+        ring.begin(number)
+        slot = self._in_hand[threading.get_ident()] = Slot(ring, leases, number, ring.generation(number))
+        leases.claimed = None  # from here on whoever has it in hand gives it back
+        return Writing(slot, ring.array(number, shape, dtype), stream, index, axes, policy, what)
+
+    def commit(self, writing: Writing, about: About) -> int:
+        """Announce a written slot. Return its sequence number; -1 if there is no room for it any more.
+
+        Raises
+        ------
+        ClosedError
+            If the publisher was closed meanwhile.
+        """
+        while True:
+            slot = writing.slot
+            with self._lock:
+                if self.closed:
+                    msg = "this publisher was closed before the frame was published"
+                    raise ClosedError(msg)
+                if self._connection.leases is slot.leases:
+                    try:
+                        sequence = self._announce(writing, about)
+                    except BaseException:
+                        self._recover()
+                        slot.ring.abort(slot.number)
+                        slot.leases.cancel(slot.number)
+                        raise
+                    break
+            # The ring was made anew meanwhile, and this slot leads nowhere any more.
+            moved = self._move(writing)
+            if moved is None:
+                return -1
+            writing = moved
+        crash_point("frame-committed")
+        return sequence
+
+    def _move(self, writing: Writing) -> Writing | None:
+        """Copy a written frame into a slot of the new ring; None if there is none, which is counted."""
+        array = writing.array
+        where = writing.stream, writing.axes
+        moved = self.claim(*where, array.shape, array.dtype, writing.policy, writing.what)
+        if not isinstance(moved, str):
+            np.copyto(moved.array, array)
+        self.cancel(writing.slot)
+        return None if isinstance(moved, str) else moved
+
+    def _announce(self, writing: Writing, about: About) -> int:
+        ring, leases, number, _ = writing.slot
+        array, stream = writing.array, writing.stream
+        path, translate, metadata = about
+        connection = self._connection
+        hub = connection.hub
+        if len(writing.index) != len(stream.axes):  # another thread's frame brought a new axis meanwhile
+            writing.index = stream.place(writing.axes)
+        sequence = next(self._sequence)
+        generation = ring.commit(number, sequence, array.nbytes)
+        now = time.monotonic_ns()
+        frame = wire.Frame(
+            stream.number,
+            sequence,
+            ring.epoch,
+            number,
+            generation,
+            writing.what[0],
+            array.dtype.str,
+            list(array.shape),
+            writing.index,
+            now,
+            path,
+            translate,
+            metadata,
+            writing.what[1],
+        )
+        if not hub.accounts:
+            self.skipped[NO_VIEWER] = self.skipped.get(NO_VIEWER, 0) + 1
+        leases.commit(number, sequence, generation, wire.encode(frame), keep=writing.policy == "every")
+        hub.last_publish_ns = self.last_ns = now
+        if hub.receivers:  # else the socket was not used, and the keeper sees to whoever comes
+            hub.dispatch()
+            hub.drain_if_any()
+        return sequence
+
+    def cancel(self, slot: Slot) -> None:
+        """Give back a slot that was not published; nothing happens if it was, or was given back."""
+        with self._lock:
+            try:
+                self._give_back(slot)
+            except BaseException:
+                self._recover()
+                self._give_back(slot)
+                raise
+
+    def _give_back(self, slot: Slot) -> None:
+        """Give back a slot that was not published; nothing happens if it was, or was given back. Under the lock."""
+        # Once closed, the slots are gone all together.
+        if not self._connection.closed and slot.ring.generation(slot.number) == slot.generation:
+            slot.leases.cancel(slot.number)
+            slot.ring.abort(slot.number)
+
+    def _recover(self) -> None:
+        """Put the slots in order after an exception that nobody expects: Ctrl-C strikes between any two lines."""
+        connection = self._connection
+        if connection.closed or connection.hub_or_none is None:
+            return
+        ring, leases = connection.ring, connection.leases
+        if leases.claimed is not None:
+            ring.abort(leases.claimed)
+            leases.cancel(leases.claimed)
+            leases.claimed = None
+        connection.hub.recover()
+
+    def skip(self, reason: str) -> str:
+        """Count a frame that is not shown, and return why."""
+        with self._lock:
+            self.skipped[reason] = self.skipped.get(reason, 0) + 1
+            for account in (self._total, *self._connection.accounts()):
+                account.skip()
+        return reason
+
+
+class Reservation:
+    """A slot that is written in place; made by `Publisher.reserve`.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        The slot's memory, writable until the frame is published.
+    """
+
+    def __init__(self, writer: Writer, writing: Writing | None, array: npt.NDArray[Any], about: About) -> None:
+        self.array = array
+        self._writing, self._about, self._writer = writing, about, writer
+        self._open = True
+
+    def commit(self) -> int:
+        """Publish the frame, and revoke the array. Return its sequence number; -1 if it had no slot."""
+        if not self._open:
+            msg = "this reservation was committed or aborted already; reserve another slot"
+            raise ClosedError(msg)
+        self._writer.check_process()
+        self.array.flags.writeable = False
+        crash_point("slot-copied")
+        sequence = -1 if self._writing is None else self._writer.commit(self._writing, self._about)
+        self._open = False  # not before: whatever interrupts this, the slot is given back
+        return sequence
+
+    def abort(self) -> None:
+        """Give the slot back; nothing is published or counted. Idempotent."""
+        if self._open:
+            self.array.flags.writeable = False
+            if self._writing is not None and self._writer.pid == os.getpid():
+                self._writer.cancel(self._writing.slot)
+            self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.abort()
+        elif self._open:
+            self.commit()
+
+    def __del__(self) -> None:
+        # Forgotten: the slot would be lost to the ring. Not by abort(): the garbage collector may run this in the
+        # middle of a thread that holds the publisher's lock.
+        if getattr(self, "_open", False) and self._writing is not None:
+            self._open = False
+            self._writer.forgotten.append(self._writing.slot)
