@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.timeout(300)
 def test_the_manual_is_built_without_a_warning(tmp_path: Path):
     done = subprocess.run(
         [
@@ -31,7 +34,7 @@ def test_the_manual_is_built_without_a_warning(tmp_path: Path):
         env={**os.environ, "SCOPECAST_DOCS_PICTURES": "none"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tutorial.html").exists()

@@ -25,7 +25,7 @@ PROGRAMS = Path(__file__).parent.parent / "faults" / "programs"
 _POLL = 0.01  # seconds between two looks at what can't be waited for
 
 
-def wait_until(predicate: Callable[[], Any], what: str = "", timeout: float = 20.0) -> Any:
+def wait_until(predicate: Callable[[], Any], what: str = "", timeout: float = 60.0) -> Any:
     """Return what `predicate` returns as soon as that is true; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (found := predicate()):
@@ -88,7 +88,7 @@ class Child:
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 
-    def line(self, timeout: float = 30.0) -> Any:
+    def line(self, timeout: float = 60.0) -> Any:
         """Return the next value that it prints."""
         try:
             line = self._lines.get(timeout=timeout)
@@ -104,12 +104,12 @@ class Child:
         self.process.stdin.write(text + "\n")
         self.process.stdin.flush()
 
-    def ask(self, text: str = "", timeout: float = 30.0) -> Any:
+    def ask(self, text: str = "", timeout: float = 60.0) -> Any:
         """Send it a line, and return its answer."""
         self.tell(text)
         return self.line(timeout)
 
-    def wait(self, timeout: float = 40.0) -> int:
+    def wait(self, timeout: float = 80.0) -> int:
         """Wait for its end, and return its exit code."""
         try:
             return self.process.wait(timeout)

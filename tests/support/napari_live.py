@@ -29,7 +29,7 @@ class Live:
         self.view: LiveView = self.display.show_in(viewer, self.receiver)
         self.receiver.start()
 
-    def until(self, condition: Any, timeout: float = 20.0) -> None:
+    def until(self, condition: Any, timeout: float = 60.0) -> None:
         self.qtbot.waitUntil(lambda: bool(condition()), timeout=int(timeout * 1000))
 
     def publisher(self, shape: tuple[int, ...] = (64, 48), dtype: str = "uint16", **arguments: Any) -> Publisher:

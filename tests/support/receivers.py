@@ -165,7 +165,7 @@ class Viewer:
         """Whether it is attached to any publisher now."""
         return any(source.state == "attached" for source in self.sources)
 
-    def wait_for(self, predicate: Callable[[], Any], timeout: float = 10.0) -> Any:
+    def wait_for(self, predicate: Callable[[], Any], timeout: float = 40.0) -> Any:
         """Return what `predicate` returns, as soon as that is true; AssertionError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
