@@ -224,7 +224,7 @@ def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None
         if file.is_dir():
             raise FileError("it is a folder")
         if extension in (".roi", ".roi.zip"):
-            raise FileError("regions of interest can't be shown from files yet")
+            raise FileError("regions of interest lie on images: show it together with its image")
         if extension not in EXTENSIONS:
             raise FileError(f"extension {extension!r}" if extension else "it has no extension")
         if not size:

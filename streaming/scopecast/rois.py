@@ -71,7 +71,7 @@ def _regions(data: Any) -> Iterator[tuple[str, bytes]]:
     if isinstance(data, str | os.PathLike):
         yield from read_rois(data)
     elif isinstance(data, bytes | bytearray | memoryview):
-        yield "", _checked(bytes(data), "these bytes")
+        yield "", _checked(bytes(data), "what was given")
     elif callable(tobytes := getattr(data, "tobytes", None)) and hasattr(data, "roitype"):
         name = wire.printable(str(getattr(data, "name", "") or ""))[:_MAX_NAME]
         yield name, _checked(tobytes(), f"the region {name!r}")
@@ -92,17 +92,19 @@ def _checked(data: bytes, what: str) -> bytes:
             f"Edit > Selection > Interpolate"
         )
     if len(data) < _MIN_BYTES or data[:4] != _MAGIC:
-        raise ValueError(f"no region of interest of ImageJ: {what}, {len(data)} bytes that begin with {data[:4]!r}")
+        raise ValueError(f"no region of interest of ImageJ: {what} has {len(data)} bytes that begin with {data[:4]!r}")
     return data
 
 
-def read_rois(path: str | os.PathLike[str]) -> list[tuple[str, bytes]]:
+def read_rois(path: str | os.PathLike[str], called: str | None = None) -> list[tuple[str, bytes]]:
     """Read the regions of interest of a file, each as its name and its bytes.
 
     Parameters
     ----------
     path
         A ``.roi`` file, or a ``.zip`` archive of them.
+    called
+        What errors call it; by default the path.
 
     Raises
     ------
@@ -111,16 +113,17 @@ def read_rois(path: str | os.PathLike[str]) -> list[tuple[str, bytes]]:
     OSError
         If it can't be read.
     """
-    name = os.fspath(path)
-    if not name.lower().endswith(".zip"):
-        with Path(name).open("rb") as file:
-            return [(_plain(name), _checked(file.read(MAX_ROI_BYTES + 1), name))]
-    if (size := Path(name).stat().st_size) > _MAX_ARCHIVE:
+    file_name = os.fspath(path)
+    name = file_name if called is None else called
+    if not file_name.lower().endswith(".zip"):
+        with Path(file_name).open("rb") as file:
+            return [(_plain(file_name), _checked(file.read(MAX_ROI_BYTES + 1), name))]
+    if (size := Path(file_name).stat().st_size) > _MAX_ARCHIVE:
         raise ValueError(
             f"{name} has {size / 2**20:.0f} MiB: archives of at most {_MAX_ARCHIVE / 2**20:.0f} MiB are read"
         )
     try:
-        with zipfile.ZipFile(name) as archive:
+        with zipfile.ZipFile(file_name) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MAX_ROIS:
                 raise ValueError(f"{name} has {len(entries)} entries: at most {MAX_ROIS} regions of interest are read")

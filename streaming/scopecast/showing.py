@@ -7,6 +7,7 @@ A `Showing` decides for each file which stream it joins:
 - Files whose names say nothing lie side by side along an axis ``file``, as long as they have the same axes, channels
   and pixel size.
 - A file whose own axes are also in its name has a stream of its own: nobody can tell which of the two is meant.
+- Regions of interest lie on the image of the same name, else on the last one; see `scopecast.belonging`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from scopecast.axes import MAX_LABEL, axes_from_path
+from scopecast.belonging import ShownImages, has_regions
 from scopecast.errors import FileError, IncompleteFileError, ScopecastError
 from scopecast.files import Sight, open_image
 from scopecast.hub import KEPT_STREAMS
 from scopecast.publisher import Publisher
+from scopecast.rois import read_rois
 from scopecast.wire import printable
 
 if TYPE_CHECKING:
@@ -62,6 +65,13 @@ class Showing:
         Whether only one file comes, which then needs no axis ``file``.
     policy
         ``"every"`` loses nothing; ``"latest"`` never waits.
+
+    Attributes
+    ----------
+    notes : dict of str to list of str
+        What the user should know, and the names of the files that it is about.
+    regions : int
+        Regions of interest that were shown.
     """
 
     def __init__(
@@ -86,7 +96,10 @@ class Showing:
         self._streams: dict[object, FrameStream] = {}
         self._labels: dict[str, Path] = {}
         self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
+        self._images = ShownImages()
+        self._waiting: dict[Path, None] = {}  # regions whose image is not shown yet
         self.notes: dict[str, list[str]] = {}
+        self.regions = 0
 
     def file(
         self,
@@ -95,7 +108,7 @@ class Showing:
         *,
         settled: bool = True,
     ) -> int:
-        """Show a file.
+        """Show a file: an image, or regions of interest on an image that is shown.
 
         Parameters
         ----------
@@ -105,12 +118,12 @@ class Showing:
             Called with the planes done and the planes in all, before the first and after each.
         settled
             False for a file that another program may be writing: its last plane is read first, and nothing is shown
-            that was read while the file changed.
+            that was read while the file changed. Regions wait for their image.
 
         Returns
         -------
         int
-            How many frames it had.
+            How many planes it had; 0 for regions.
 
         Raises
         ------
@@ -123,6 +136,9 @@ class Showing:
         ViewerLagging
             If an attached viewer made no room within the timeout.
         """
+        if has_regions(path):
+            self._show_regions(path, settled=settled)
+            return 0
         frames = 0
         before = Sight.of(path)
         with open_image(path, dims=self.dims) as image:
@@ -137,7 +153,38 @@ class Showing:
                 if plane is not None:
                     frames += self.plane(image, plane)
                 progress(number + 1, total)
+        self._show_waiting()
         return frames
+
+    def _show_regions(self, path: Path, *, settled: bool) -> None:
+        before = Sight.of(path)
+        try:
+            found = read_rois(path, called="it")
+        except OSError as error:
+            raise FileError(error.strerror or str(error)) from error
+        except ValueError as error:
+            raise (FileError if before.size else IncompleteFileError)(str(error)) from error
+        if not settled and Sight.of(path) != before:
+            raise IncompleteFileError("it changed while it was read")
+        home = None if not settled and self._images.awaits(path) else self._images.home_of(path, self.pattern)
+        if home is None and settled:
+            raise FileError("regions of interest lie on an image, and none is shown: name their image, too")
+        if home is None:
+            self._waiting[path] = None
+            self.notes.setdefault("shown as soon as there is the image that they lie on", []).append(path.name)
+            return
+        names, items = [name for name, _ in found], [item for _, item in found]
+        self._offer(items, home.axes, home.stream, None, str(path), kind="rois", name=home.name, names=names)
+        self.regions += len(items)
+
+    def _show_waiting(self) -> None:
+        """Show the regions whose image is there now."""
+        for path in [path for path in self._waiting if not self._images.awaits(path)]:
+            del self._waiting[path]
+            try:
+                self._show_regions(path, settled=False)
+            except FileError as error:  # no fault of the image
+                self.notes.setdefault(f"not shown: {error}", []).append(path.name)
 
     def plane(self, image: ImageFile, plane: Plane) -> int:
         """Show what was read of a file that is open; return how many frames it had. Raises as `file` does."""
@@ -145,6 +192,7 @@ class Showing:
             for note in image.about.notes:
                 self.notes.setdefault(note, []).append(image.path.name)
             self._placed = (image, *self._place(image.path, image))
+            self._images.note(image.path, *self._placed[1:])
         _, axes, stream = self._placed
         return self._offer(plane.array, {**axes, **plane.axes}, stream, plane.dims, str(image.path))
 
@@ -156,7 +204,7 @@ class Showing:
             if stream is None:
                 stream = self._stream(object(), title, {})
             try:
-                frames += self._offer(plane, axes, stream, None, "", colour=plane.ndim == 3)
+                frames += self._offer(plane, axes, stream, None, "", rgb=plane.ndim == 3)
             except FileError as error:
                 return frames, str(error)
         return frames, "" if frames else "empty"
@@ -168,23 +216,24 @@ class Showing:
         stream: FrameStream,
         dims: tuple[str, ...] | None,
         path: str,
-        colour: bool | None = None,
+        **more: Any,
     ) -> int:
         assert self._publisher is not None
         if self._policy == "latest" and not self._opened:  # else the first frames would be skipped, until it is open
             self._publisher.open(array.shape, array.dtype, wait=self._timeout)
             self._opened = True
         try:
-            outcome = self._publisher.offer(
-                array, axes={**self._where, **axes}, dims=dims, stream=stream, path=path, rgb=colour
-            )
+            where = {**self._where, **axes}
+            outcome = self._publisher.offer(array, axes=where, dims=dims, stream=stream, path=path, **more)
         except (ValueError, TypeError) as error:
             raise FileError(str(error)) from error
         reason = outcome.reason.partition(": ")[0]  # without the cause
         if reason == _NO_VIEWER:
             raise ScopecastError(f"no {self.viewer} viewer is left to show it: its window was closed")
         if reason == "larger than the budget":
-            raise FileError(f"its planes of {array.nbytes / 2**20:.0f} MiB are too large for the shared memory")
+            nbytes = array.nbytes if hasattr(array, "nbytes") else sum(map(len, array))
+            what = "planes" if hasattr(array, "nbytes") else "regions"
+            raise FileError(f"its {what} of {nbytes / 2**20:.0f} MiB are too large for the shared memory")
         if reason and reason not in self._accepted:
             raise FileError(outcome.reason)
         return outcome.frames
@@ -239,6 +288,7 @@ class Showing:
             self._publisher.close()
         self._streams.clear()
         self._opened, self._placed = False, None
+        self._images.forget()
         self._publisher = Publisher(
             self.viewer,
             title=self.title or title,

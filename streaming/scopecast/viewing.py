@@ -52,7 +52,8 @@ def show(
     what
         An array of any library, (…, y, x) or (…, y, x, 3 or 4) for colour; dask, zarr and h5py arrays are read plane by
         plane. Or a path of a TIFF, PNG, JPEG or NPY file, of a folder, a pattern such as ``"run*/*.tif"``, or a list of
-        these.
+        these; regions of interest of ImageJ (``.roi``, ``.roi.zip``) lie on the image of the same name, or on the one
+        before.
     viewer
         The kind of viewer.
     title
@@ -98,7 +99,8 @@ def show(
     >>> print(scopecast.show("run7/", axes=r"t(?P<t>\d+)"))  # doctest: +SKIP
     120 sent (120 frames)
     """
-    from scopecast.files import common_folder, find_files
+    from scopecast.belonging import REGIONS, has_regions, pair_up
+    from scopecast.files import EXTENSIONS, common_folder, find_files
     from scopecast.showing import Showing
 
     about = _given(scale, units, steps, channels, colors)
@@ -113,7 +115,8 @@ def show(
         # Before anything is started: what is wrong with the array is the caller's to know at once.
         planes = _planes_of(what, dims, where, rgb)
     else:
-        files = find_files(paths)[0]
+        files = pair_up(find_files(paths, extensions=(*EXTENSIONS, *REGIONS))[0])
+    images = [file for file in files if not has_regions(file)]
     with (
         opened_viewer(viewer),
         Showing(
@@ -124,8 +127,8 @@ def show(
             where=where,
             about=about,
             timeout=timeout,
-            root=common_folder(files),
-            lone=len(files) == 1,
+            root=common_folder(images),
+            lone=len(images) == 1,
         ) as showing,
     ):
         if paths is None:

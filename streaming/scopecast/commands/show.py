@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from scopecast.belonging import REGIONS, has_regions, pair_up
 from scopecast.commands.terminal import (
     AxesOption,
     PixelSizeOption,
@@ -22,7 +23,7 @@ from scopecast.commands.terminal import (
     shorten,
 )
 from scopecast.errors import FileError
-from scopecast.files import common_folder, find_files
+from scopecast.files import EXTENSIONS, common_folder, find_files
 from scopecast.showing import Showing
 from scopecast.viewing import opened_viewer, split_axes_option
 
@@ -32,7 +33,10 @@ __all__ = ["show"]
 def show(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILES…", help="Images (TIFF, PNG, JPEG, NPY), folders of them, patterns ('*.tif')."),
+        typer.Argument(
+            metavar="FILES…",
+            help="Images (TIFF, PNG, JPEG, NPY), ImageJ's .roi and .roi.zip, folders of them, patterns ('*.tif').",
+        ),
     ],
     axes: AxesOption = None,
     viewer: ViewerOption = "napari",
@@ -45,11 +49,14 @@ def show(
 
     Stacks keep their axes, channels, colours and pixel size (ImageJ, OME-TIFF, Micro-Manager). Files whose names tell
     where they belong (img_t003_c1.tif) become one stack, those whose names say nothing lie side by side on a slider
-    "file". Large files are read plane by plane. The window stays until you close it.
+    "file". Regions of interest of ImageJ lie on the image of the same name, or on the one before. Large files are read
+    plane by plane. The window stays until you close it.
     """
     dims, pattern, _ = split_axes_option(axes)
     about = check_calibration(pixel_size, z_step)
-    found, others = find_files(files)
+    found, others = find_files(files, extensions=(*EXTENSIONS, *REGIONS))
+    found = pair_up(found)
+    images = [file for file in found if not has_regions(file)]
     failed = 0
     shown = frames = 0
     with Progress(
@@ -65,8 +72,8 @@ def show(
                 dims=dims,
                 about=about,
                 timeout=timeout,
-                root=common_folder(found),
-                lone=len(found) == 1,
+                root=common_folder(images),
+                lone=len(images) == 1,
             ) as showing,
         ):
             bar.remove_task(starting)
@@ -89,6 +96,7 @@ def show(
             say_notes(showing.notes, bar.console)
     left_out = f"; {count(others, 'other file')} left out, as not images" if others else ""
     not_shown = f"; {count(failed, 'file')} not shown" if failed else ""
-    out.print(f"Shown in {viewer}: {count(shown, 'file')}, {count(frames, 'plane')}{not_shown}{left_out}.")
+    regions = f", {count(showing.regions, 'region')} of interest" if showing.regions else ""
+    out.print(f"Shown in {viewer}: {count(shown, 'file')}, {count(frames, 'plane')}{regions}{not_shown}{left_out}.")
     if failed:
         raise typer.Exit(1)

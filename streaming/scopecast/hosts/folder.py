@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from scopecast.belonging import REGIONS
 from scopecast.errors import FileError
 from scopecast.files import EXTENSIONS, Sight, extension_of, natural_key
 
@@ -198,7 +199,7 @@ class FolderWatch:
     def _wanted(self, path: Path) -> bool:
         return (
             path.name[0] != "."
-            and extension_of(path) in EXTENSIONS
+            and extension_of(path) in (*EXTENSIONS, *REGIONS)
             and fnmatch.fnmatch(path.name, self.pattern)
             and (self.recursive or path.parent == self.folder)
         )

@@ -10,9 +10,11 @@ import jpype
 import numpy as np
 import pytest
 import roifile
+import tifffile
 
 from fiji_live import pixels_of
 from receivers import check_stamp, stamped
+from scopecast.showing import Showing
 from scopecast_viewers.fiji.awt import invoke_later, java
 from scopecast_viewers.history import History
 from scopecast_viewers.scratch import Scratch
@@ -487,3 +489,18 @@ def test_regions_of_interest_are_what_imagej_reads_itself_and_lie_where_they_bel
         publisher.publish(sent[:1], kind="rois", axes={"t": 2, "z": 1}, name="cells")  # in the place of the others
         live.until(lambda: imp.getOverlay().size() == 2)
         live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)
+
+
+def test_files_of_regions_lie_on_the_image_file_of_their_name(live, tmp_path):
+    for name in ("left", "right"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", stamped(0))
+    roifile.roiwrite(tmp_path / "right.roi.zip", [roifile.ImagejRoi.frompoints([[1, 1], [10, 2], [8, 12]], name="it")])
+    with Showing("fiji", root=tmp_path) as showing:
+        for name in ("left.tif", "right.tif", "right.roi.zip"):
+            showing.file(tmp_path / name)
+        live.settled(showing.publisher)
+        overlay = live.until(lambda: live.images and live.image().imp.getOverlay())
+        roi = overlay.get(0)
+        assert (overlay.size(), str(roi.getName()), live.image().imp.getStackSize()) == (1, "it", 2)
+        assert 2 in (int(roi.getPosition()), int(roi.getZPosition()), int(roi.getTPosition()))
+    live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import roifile
 
+from imagefiles import write_imagej
 from napari_live import Live
 from receivers import check_stamp, stamped
 from scopecast import NapariStreamingBackend, Publisher
+from scopecast.belonging import pair_up
+from scopecast.showing import Showing
 
 SHAPE = (64, 48)
 
@@ -257,6 +260,21 @@ def test_regions_that_cannot_be_read_are_named_in_the_status(live):
         live.view._write_status()
         assert "1 of 2 regions of interest can't be read" in live.view.status.text
         assert len(live.layer("rois · live").data) == 1
+
+
+def test_files_of_regions_lie_on_the_image_file_of_their_name(live, tmp_path):
+    write_imagej(tmp_path / "cells.tif", t=1, c=1)
+    box = region(roifile.ROI_TYPE.POLYGON, [[4, 10], [12, 10], [12, 20]], z_position=2)
+    roifile.roiwrite(tmp_path / "cells.roi.zip", [box])
+    with Showing("napari", lone=True) as showing:
+        for path in pair_up([tmp_path / "cells.roi.zip", tmp_path / "cells.tif"]):
+            showing.file(path)
+        live.settled(showing.publisher)
+        assert [layer.name for layer in live.viewer.layers] == ["cells.tif", "rois · cells.tif"]
+        assert tuple(live.layer("rois · cells.tif").scale) == tuple(live.layer("cells.tif").scale)[-2:]
+        for z, shapes in ((1, 1), (0, 0)):
+            live.viewer.dims.set_point(live.viewer.dims.axis_labels.index("z"), z * 2.0)
+            live.until(lambda shapes=shapes: len(live.layer("rois · cells.tif").data) == shapes)
 
 
 def test_annotations_without_any_image_have_sliders_and_are_followed(live):
