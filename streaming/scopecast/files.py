@@ -23,7 +23,7 @@ from scopecast.axes import axis_name
 from scopecast.errors import FileError, IncompleteFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -59,14 +59,14 @@ class Plane(NamedTuple):
     ----------
     array : numpy.ndarray
         (y, x), (y, x, 3 or 4), or what `dims` says.
-    axes : dict of str to int
+    axes : dict of str to int or str
         Where it belongs among the file's planes.
     dims : tuple of str or None
         The names of the array's dimensions, where they are not the usual ones.
     """
 
     array: npt.NDArray[Any]
-    axes: dict[str, int]
+    axes: Mapping[str, int | str]
     dims: tuple[str, ...] | None = None
 
 
@@ -198,7 +198,7 @@ class ImageFile(ABC):
 
 
 def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None = None) -> ImageFile:
-    """Open an image file: TIFF (ImageJ, OME, plain, and their kin), PNG, JPEG, BMP, NPY.
+    """Open an image file: TIFF (ImageJ, OME, plain, and their kin), PNG, JPEG, BMP, NPY; or the folder of an NDTiff.
 
     Nothing but the file's headers is read.
 
@@ -222,6 +222,10 @@ def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None
     try:
         size = file.stat().st_size
         if file.is_dir():
+            from scopecast.ndtiff import NdtiffDataset, is_dataset
+
+            if is_dataset(file):
+                return NdtiffDataset(file)
             raise FileError("it is a folder")
         if extension in (".roi", ".roi.zip"):
             raise FileError("regions of interest lie on images: show it together with its image")
@@ -277,7 +281,7 @@ def find_files(
     ----------
     arguments
         Files, folders (not those below them), and patterns such as ``"run*/*.tif"``, which shells on Windows leave as
-        they are.
+        they are. A folder that is one dataset (NDTiff) counts as a file.
     extensions
         What counts as an image in a folder.
 
@@ -288,11 +292,15 @@ def find_files(
     others : int
         How many files of the folders are left out, as they are no images.
     """
+    from scopecast.ndtiff import is_dataset
+
     found: dict[Path, None] = {}
     others = 0
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if path.is_dir() and is_dataset(path):
+            found[path] = None
+        elif path.is_dir():
             inside = sorted((entry for entry in path.iterdir() if entry.is_file()), key=natural_key)
             images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
             others += len(inside) - len(images)

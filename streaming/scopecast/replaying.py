@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scopecast.errors import FileError
 from scopecast.files import Sight, find_files, natural_key, open_image
+from scopecast.micromanager import METADATA, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,6 @@ __all__ = ["Moment", "Played", "Recording", "parse_speed", "play"]
 #: Frames per second where nothing tells when a frame was recorded.
 DEFAULT_FPS: Final = 10.0
 _OPEN_FILES: Final = 8
-_METADATA: Final = "metadata.txt"
 
 
 class Moment(NamedTuple):
@@ -49,9 +47,9 @@ class Moment(NamedTuple):
 class Recording:
     """What was recorded, in order of time.
 
-    The times are, in this order: those that `fps` makes; those of the files' metadata (OME's DeltaT, Micro-Manager's
-    ElapsedTime, ImageJ's frame interval; Micro-Manager's ``metadata.txt`` beside them); the dates of several files;
-    10 frames per second.
+    The times are, in this order: those that `fps` makes; those of the files' metadata (OME's DeltaT, the ElapsedTime of
+    Micro-Manager and NDTiff, ImageJ's frame interval; Micro-Manager's ``metadata.txt`` beside them); the dates of
+    several files; 10 frames per second.
 
     Parameters
     ----------
@@ -70,8 +68,6 @@ class Recording:
     files : list of Path
     unreadable : list of (Path, FileError)
         Those that can't be opened.
-    scale_um : float
-        Size of a pixel in µm, if ``metadata.txt`` tells it; else 0.
 
     Raises
     ------
@@ -88,7 +84,6 @@ class Recording:
         if not self.files:
             raise FileError(f"there are no images in {path}")
         self.unreadable: list[tuple[Path, FileError]] = []
-        self.scale_um = 0.0
         self._dims = dims
         self.moments, self.source = self._times(path, fps)
 
@@ -98,10 +93,10 @@ class Recording:
         return self.moments[-1].time_s - self.moments[0].time_s
 
     def _times(self, path: Path, fps: float | None) -> tuple[list[Moment], str]:
-        listed, self.scale_um = _read_metadata(path / _METADATA) if path.is_dir() else ({}, 0.0)
+        listed = read_metadata(path).times if path.is_dir() else {}
         known = [Moment(listed[file.name], file, None) for file in self.files if file.name in listed]
         if fps is None and len(known) == len(self.files):
-            return _in_order(known), f"recorded times, from {_METADATA}"
+            return _in_order(known), f"recorded times, from {METADATA}"
         moments: list[tuple[float | None, Path, int | None]] = []
         offset = last = interval = 0.0
         for position, file in enumerate(tuple(self.files)):
@@ -144,37 +139,6 @@ def _in_order(moments: list[Moment]) -> list[Moment]:
     """Return moments in order of time, from 0 s; those of one time in the order that they have."""
     first = min(moment.time_s for moment in moments)
     return sorted((moment._replace(time_s=moment.time_s - first) for moment in moments), key=lambda it: it.time_s)
-
-
-def _read_metadata(path: Path) -> tuple[dict[str, float], float]:
-    """Read Micro-Manager's ``metadata.txt``: the time of each file in seconds, and the size of a pixel in µm.
-
-    In version 2 each image has a key ``Metadata-<folder>/<file>``, in 1.4 ``FrameKey-<t>-<c>-<z>`` with a ``FileName``.
-    """
-    try:
-        text = path.read_text("utf-8", errors="replace")
-    except OSError:
-        return {}, 0.0
-    about: Any = None
-    for ending in ("", "}", "}}"):  # what an acquisition that was broken off did not write any more
-        with contextlib.suppress(ValueError, RecursionError):
-            about = json.loads(text.rstrip().rstrip(",") + ending)
-            break
-    if not isinstance(about, dict):
-        return {}, 0.0
-    times: dict[str, float] = {}
-    scale = 0.0
-    for key, frame in about.items():
-        if not isinstance(frame, dict) or not key.startswith(("Metadata-", "FrameKey-")):
-            continue
-        name = frame.get("FileName") or key.partition("-")[2]
-        elapsed = frame.get("ElapsedTime-ms")
-        if isinstance(name, str) and isinstance(elapsed, int | float) and math.isfinite(elapsed):
-            times[name.replace("\\", "/").rpartition("/")[2]] = elapsed / 1e3
-        size = frame.get("PixelSizeUm")
-        if isinstance(size, int | float) and 0 < size < 1e6:
-            scale = float(size)
-    return times, scale
 
 
 def parse_speed(text: str) -> float:

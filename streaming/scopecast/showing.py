@@ -19,6 +19,7 @@ from scopecast.belonging import ShownImages, has_regions
 from scopecast.errors import FileError, IncompleteFileError, ScopecastError
 from scopecast.files import Sight, open_image
 from scopecast.hub import KEPT_STREAMS
+from scopecast.micromanager import Beside, read_metadata
 from scopecast.publisher import Publisher
 from scopecast.rois import read_rois
 from scopecast.wire import printable
@@ -97,6 +98,7 @@ class Showing:
         self._labels: dict[str, Path] = {}
         self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
         self._images = ShownImages()
+        self._beside: dict[Path, Beside] = {}
         self._waiting: dict[Path, None] = {}  # regions whose image is not shown yet
         self.notes: dict[str, list[str]] = {}
         self.regions = 0
@@ -241,8 +243,11 @@ class Showing:
     def _place(self, path: Path, image: ImageFile) -> tuple[dict[str, AxisValue], FrameStream]:
         """Return where a file's planes belong besides their own axes, and in which stream."""
         about, own = image.about, set(image.about.sizes)
-        described = about.stream()
         folder = path.absolute().parent
+        beside = self._beside.get(folder)
+        if beside is None:
+            beside = self._beside[folder] = read_metadata(folder)
+        described = beside.complete(about.stream())
         named = {} if self._lone and self.pattern is None else axes_from_path(printable(path.name), self.pattern)
         if (self._lone and not named) or own & set(named):
             return {}, self._stream(("alone", path.absolute(), tuple(about.sizes)), path.name, described)
@@ -253,6 +258,8 @@ class Showing:
         if "c" in named:  # the channels of one file are not those of the stack
             described = {**described, "channels": (), "colors": ()}
         axes: dict[str, AxisValue] = dict(named)
+        if "c" in axes:
+            axes["c"] = beside.channel(path.name, str(axes["c"]))
         if folder != root and "folder" not in axes:
             axes["folder"] = self._label(folder)
         key = ("named", root, tuple(sorted(own)), repr(described))

@@ -16,6 +16,7 @@ import tifffile
 from imagefiles import hyperstack, write_imagej, write_ome
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import FileError
+from scopecast.micromanager import read_metadata
 from scopecast.replaying import Recording, parse_speed, play
 from scopecast.runs import RunDirectory
 
@@ -83,7 +84,7 @@ def test_micromanagers_metadata_beside_the_images(tmp_path: Path, version: str, 
     recording = Recording(tmp_path)
     assert recording.source == "recorded times, from metadata.txt"
     assert times(recording) == pytest.approx([0.0, 0.25, 0.5])
-    assert recording.scale_um == 0.325
+    assert read_metadata(tmp_path).scale_um == 0.325
 
 
 def test_files_whose_clocks_begin_anew_follow_each_other(tmp_path: Path):

@@ -42,7 +42,6 @@ def replay(
     pace = parse_speed(speed)
     dims, pattern, _ = split_axes_option(axes)
     recording = Recording(path, dims=dims, fps=fps)
-    about = {"scale": (recording.scale_um,) * 2, "units": "um"} if recording.scale_um else {}
     failed = [file for file, _ in recording.unreadable]
     for file, error in recording.unreadable:
         report(file, error, err)
@@ -56,7 +55,6 @@ def replay(
             title=title,
             pattern=pattern,
             dims=dims,
-            about=about,
             root=recording.files[0].absolute().parent,
             lone=len(recording.files) == 1,
             policy="latest",
