@@ -1,18 +1,21 @@
 """Errors of the command line: one line with the cause and the fix, and the exit code."""
 
-import json
+import functools
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from scopecast import cli
+from scopecast.doctor import Finding, diagnose
+from scopecast.doctor.finding import run_bounded
 
 COMMAND = [sys.executable, "-P", "-m", "scopecast"]
 HEADLESS = ["demo", "--viewer", "headless", "--size", "64"]
@@ -143,23 +146,58 @@ def test_closed_streams():
 # ---- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", [0.3, 0.7])
-def test_ctrl_c_at_any_moment_is_no_traceback(after: float):
-    """Moments between the start of the interpreter and the end of the checks; which of them is not to be foreseen."""
-    process = subprocess.Popen(
-        [*COMMAND, "doctor", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with process:
-        try:
-            process.wait(after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-    # Python itself and `import scopecast` are not ours to guard: nothing of ours has begun then.
-    ours = "scopecast/cli.py" in errors or "scopecast/doctor" in errors or "scopecast/commands" in errors
-    assert not ours, errors
-    if process.returncode in (0, 1) and not errors:
-        json.loads(output)
+def interrupt() -> None:
+    """Press Ctrl-C; on Linux the handler has run when this returns."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_ends_the_doctor_in_the_middle_of_its_checks(monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+
+    def first() -> Iterator[Finding]:
+        yield Finding("first", "ok", "done before")
+        done.append("first")
+
+    def interrupted() -> Iterator[Finding]:
+        yield Finding("interrupted", "ok", "begun")
+        interrupt()
+        done.append("what came after Ctrl-C")
+
+    def last() -> Iterator[Finding]:
+        done.append("last")
+        yield Finding("last", "ok", "not to be done")
+
+    checks = (first, interrupted, last)
+    monkeypatch.setattr("scopecast.commands.doctor.diagnose", functools.partial(diagnose, checks))
+    before = signal.getsignal(signal.SIGINT)
+    result = CliRunner().invoke(cli.app, ["doctor", "--json"])
+    assert (result.exit_code, done) == (130, ["first"])
+    assert (result.stdout, result.stderr.splitlines()[-1]) == ("", "interrupted")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_while_the_doctor_starts_a_program_leaves_none(monkeypatch: pytest.MonkeyPatch):
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        """Is interrupted when its process exists, and before anyone has got hold of it."""
+
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[call-overload]
+            started.append(self)
+            interrupt()
+
+    def probe() -> Iterator[Finding]:
+        run_bounded([sys.executable, "-c", "import time; time.sleep(600)"], 300)
+        yield Finding("probe", "ok", "not to be told")
+
+    monkeypatch.setattr("scopecast.commands.doctor.diagnose", functools.partial(diagnose, (probe,)))
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Interrupted)
+        result = CliRunner().invoke(cli.app, ["doctor"])
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL, "it was ended, and waited for"
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "interrupted")
 
 
 def test_an_interrupted_check_ends_at_once_and_leaves_no_process(runtime_dir: Path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from children import wait_until
 from imagefiles import hyperstack, write_imagej, write_ome
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import FileError
@@ -190,3 +193,32 @@ def test_the_command_plays_a_recording_into_the_viewer(tmp_path: Path):
             index: index for index in np.ndindex(2, 2, 3)
         }
     assert RunDirectory().living() == []
+
+
+@pytest.mark.parametrize("when", ["while the viewer starts", "while frames come", "between two frames"])
+def test_an_interrupted_replay_leaves_nothing_behind(when: str, tmp_path: Path, runtime_dir: Path):
+    write_imagej(tmp_path / "a.tif", finterval=0.001 if when == "while frames come" else 3600.0)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "scopecast", "replay", str(tmp_path / "a.tif"), "--viewer", "headless", "--loop"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process, Viewer() if when != "while the viewer starts" else contextlib.nullcontext() as viewer:
+        try:
+            if viewer is None:
+                wait_until(lambda: list(runtime_dir.glob("launch-*")), timeout=60)
+            else:  # those of the first time point; then the next is due in an hour, or the second round begins
+                frames = 6 if when == "between two frames" else 13
+                viewer.wait_for(lambda: sum(stream.received for stream in viewer.streams) >= frames, timeout=60)
+            process.send_signal(signal.SIGINT)
+            printed, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+    began = when != "while the viewer starts"
+    assert [line.split(":")[0] for line in printed.splitlines()][1:] == (["Replayed in headless"] if began else [])
+    assert not list(runtime_dir.glob("*.json"))
+    assert not list(runtime_dir.glob("*.sock"))

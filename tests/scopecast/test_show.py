@@ -270,6 +270,7 @@ def test_an_interrupted_show_leaves_nothing_behind(when: str, tmp_path: Path, ru
             process.kill()
     assert process.returncode == 130, printed
     assert "Traceback" not in printed
+    assert printed.splitlines()[-1] == "interrupted"
     assert not list(runtime_dir.glob("*.json"))
     assert not list(runtime_dir.glob("*.sock"))
 
