@@ -51,6 +51,13 @@ class Moment:
         Of the stack.
     history
         Reads the planes that are on disk.
+
+    Attributes
+    ----------
+    extent : dict of str to int
+        Of each free axis, in order.
+    shape : tuple of int
+        Of the copy: the free axes, then the plane's.
     """
 
     def __init__(
@@ -74,8 +81,10 @@ class Moment:
                 plane = held.plane
                 self._planes[index] = held if plane is None else plane
         self._planes |= instead
-        free = (len(numbers) for name, numbers in zip(layout.axes, self._ranges, strict=True) if name not in fixed)
-        self.shape = (*free, *plane_shape)
+        self.extent = {
+            name: len(numbers) for name, numbers in zip(layout.axes, self._ranges, strict=True) if name not in fixed
+        }
+        self.shape = (*self.extent.values(), *plane_shape)
 
     @property
     def nbytes(self) -> int:

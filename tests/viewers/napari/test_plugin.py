@@ -204,6 +204,25 @@ def test_a_snapshot_is_an_exact_copy_that_no_frame_touches(opened, monkeypatch):
         assert len(opened.viewer.layers) == 3
 
 
+def test_a_snapshot_of_a_run_that_has_just_begun_has_what_is_there(opened):
+    with opened.publisher() as publisher:
+        publisher.new_stream("run", sizes={"t": 5000, "z": 40}, steps={"z": 2.0})
+        for t, z in ((0, 0), (2, 1)):
+            publisher.publish(stamped(t, 0, z, SHAPE), axes={"t": t, "z": z})
+        opened.shown(publisher)
+        live = opened.viewer.layers["run"]
+        assert live.data.shape == (5000, 40, *SHAPE), "the sliders reach to the end that is announced"
+        opened.panel.take_snapshot()
+        opened.until(lambda: "run (snapshot)" in opened.viewer.layers)
+        copy = opened.viewer.layers["run (snapshot)"]
+        assert copy.data.shape == (3, 2, *SHAPE)
+        assert {index for index in np.ndindex(3, 2) if copy.data[index].any()} == {(0, 0), (2, 1)}
+        assert check_stamp(copy.data[2, 1]) == (2, 0, 1)
+        np.testing.assert_array_equal(copy.scale, live.scale)
+        np.testing.assert_array_equal(copy.translate, live.translate)
+        assert live.data.shape == (5000, 40, *SHAPE)
+
+
 def test_a_snapshot_while_frames_come_is_of_one_moment(opened):
     with opened.publisher(policy="latest") as publisher:
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})

@@ -45,7 +45,8 @@ class LayerData(StackView):
         super().__init__(stack, fixed)
         self.axes = axes
         self._sizes = {name: size for name, size in sizes.items() if 0 < size <= _LARGEST_SIZE}
-        self._frozen = self._announced(stack.layout)
+        self._came = stack.layout
+        self._frozen = self._announced(self._came)
         self._kept: dict[tuple[int, ...], Plane | None] = {}
 
     @property
@@ -57,7 +58,7 @@ class LayerData(StackView):
         """Take over how far the stack has grown, as of `layout`. Return whether the extent has changed."""
         if not set(layout.axes) - set(self._fixed) <= set(self.axes):
             return False  # an axis joined a moment ago: the layer is made anew for it at the next update
-        old, self._frozen = self._frozen, self._announced(layout)
+        old, self._came, self._frozen = self._frozen, layout, self._announced(layout)
         return (old.origin, old.shape) != (self._frozen.origin, self._frozen.shape)
 
     def _announced(self, layout: Layout) -> Layout:
@@ -84,9 +85,18 @@ class LayerData(StackView):
         return dict(self._kept)
 
     def moment(self) -> Moment:
-        """Return what it shows now, to be copied; its axes are those of the stack, without what is fixed."""
-        stack = self._stack
-        return Moment(self._frozen, self._fixed, self._kept, stack.plane_shape, stack.dtype, stack.history)
+        """Return what it shows now, to be copied; its axes are those of the stack, without what is fixed.
+
+        It begins where the layer does and ends where frames have come to, not where the run is announced to end: of a
+        run that has just begun, that would be hundreds of times what there is.
+        """
+        stack, frozen, came = self._stack, self._frozen, self._came
+        ends = (low + size for low, size in zip(came.origin, came.shape, strict=True))
+        shape = tuple(
+            max(1, min(size, end - low)) for low, size, end in zip(frozen.origin, frozen.shape, ends, strict=True)
+        )
+        layout = frozen._replace(shape=shape)
+        return Moment(layout, self._fixed, self._kept, stack.plane_shape, stack.dtype, stack.history)
 
     def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
         return self._kept[index] if index in self._kept else super()._read(layout, index)

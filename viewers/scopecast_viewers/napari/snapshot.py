@@ -55,9 +55,9 @@ class Snapshot:
             look["metadata"] = copy.deepcopy({**look["metadata"]})
             # Over the live picture it would hide it, or add to its brightness.
             look["visible"] = False
-            self._parts.append(
-                (data.moment(), data.shape, look, kind, getattr(live.layer, "contrast_limits_range", None))
-            )
+            moment = data.moment()
+            shape = (*(moment.extent.get(name, 1) for name in data.axes), *data.shape[len(data.axes) :])
+            self._parts.append((moment, shape, look, kind, getattr(live.layer, "contrast_limits_range", None)))
 
     @property
     def names(self) -> list[str]:
