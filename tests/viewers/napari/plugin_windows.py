@@ -61,6 +61,12 @@ def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(m
         opened.until(lambda: not opened.panel.visibleRegion().isEmpty() or other.isVisible())
         assert opened.panel.session.receiver.running
         assert rows_of(publisher)
+        # What the user does with it must not keep the window alive: `make_napari_viewer` looks for it at the end.
+        viewer.theme = "light"
+        for _ in range(2):
+            opened.click(opened.panel.pause)
+        opened.panel.take_snapshot()
+        opened.until(lambda: "live (snapshot)" in viewer.layers and opened.panel._copying is None)
         # And napari itself is closed while frames come.
         ended = threading.Event()
 

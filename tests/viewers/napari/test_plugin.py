@@ -197,7 +197,7 @@ def test_a_snapshot_is_an_exact_copy_that_no_frame_touches(opened, monkeypatch):
             return QMessageBox.StandardButton.No
 
         monkeypatch.setattr(QMessageBox, "question", answer)
-        opened.until(lambda: not opened.panel._workers)
+        opened.until(lambda: opened.panel._copying is None)
         opened.panel.take_snapshot()
         assert len(asked) == 1
         assert "The copy takes 0.0 MiB of memory" in asked[0]

@@ -63,7 +63,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         self._listing: Listing | None = None
         self._rows: dict[str, StreamRow] = {}
         self._expected: set[int] = set()  # processes whose streams are attached whatever the user has chosen
-        self._workers: set[Any] = set()
+        self._copying: tuple[Snapshot, Any] | None = None  # what is copied now, and its worker
         self._build()
         self._restyle()
         napari_viewer.events.theme.connect(self._restyle)
@@ -226,7 +226,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         if stats.forgotten:
             parts.append(f"{stats.forgotten} frames forgotten")
         self._memory.setText(", ".join(parts))
-        self.snapshot.setEnabled(bool(chosen_layers(session.view)) and not self._workers)
+        self.snapshot.setEnabled(bool(chosen_layers(session.view)) and self._copying is None)
         note = "; ".join(part for part in (session.view.hint(), *session.view.problems) if part)
         self._note.setText(note)
         self._note.setVisible(bool(note))
@@ -271,23 +271,32 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         if self.session is None or not (layers := chosen_layers(self.session.view)):
             return
         made = Snapshot(layers)
-        if made.question and not self._agreed(made.question):
+        if self._copying is not None or (made.question and not self._agreed(made.question)):
             return
-
-        def add(copies: list[Any]) -> None:
-            made.add(self.viewer, copies)
-            lost = sum(copied.lost for copied in copies)
-            text = f"{', '.join(made.names)}: {size_text(made.nbytes)}, hidden until you show it"
-            if lost:
-                show_warning(f"{text}; {lost} planes were forgotten before they could be copied")
-            else:
-                show_info(text)
-
-        worker = create_worker(made.copy, _connect={"returned": add}, _start_thread=False)
-        worker.finished.connect(lambda: self._workers.discard(worker))
-        self._workers.add(worker)
+        # napari keeps a worker that has ended, with all that its slots hold; those of a widget's methods hold nothing.
+        worker = create_worker(made.copy, _start_thread=False)
+        worker.returned.connect(self._add_copies)
+        worker.finished.connect(self._end_copying)
+        self._copying = (made, worker)
         self.snapshot.setEnabled(False)
         worker.start()
+
+    def _add_copies(self, copies: list[Any]) -> None:
+        if self._copying is None:
+            return
+        made, _ = self._copying
+        text = f"{', '.join(made.names)}: {size_text(made.nbytes)}, hidden until you show it"
+        made.add(self.viewer, copies)
+        lost = sum(copied.lost for copied in copies)
+        if lost:
+            show_warning(f"{text}; {lost} planes were forgotten before they could be copied")
+        else:
+            show_info(text)
+
+    def _end_copying(self) -> None:
+        if self._copying is not None:
+            self._copying[0].forget()
+            self._copying = None
 
     def _agreed(self, question: str) -> bool:
         answer = QMessageBox.question(self, "Snapshot", question)

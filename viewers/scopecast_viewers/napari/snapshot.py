@@ -95,3 +95,7 @@ class Snapshot:
         if active is not None:
             viewer.layers.selection = selected
         return added
+
+    def forget(self) -> None:
+        """Let go of the planes, and of all else."""
+        self._parts.clear()
