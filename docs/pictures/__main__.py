@@ -19,7 +19,20 @@ TARGET = HERE.parent / "_pictures"
 PYTHON = sys.executable
 #: Name of the picture → the command that takes it.
 PICTURES: dict[str, list[str]] = {
-    "demo": [PYTHON, "-m", "scopecast", "demo", "--size", "1024", "--timepoints", "8", "--no-keep", "--screenshot"],
+    "demo": [
+        PYTHON,
+        "-m",
+        "scopecast",
+        "demo",
+        "--size",
+        "1360x1024",
+        "--z-step",
+        "1",
+        "--timepoints",
+        "8",
+        "--no-keep",
+        "--screenshot",
+    ],
     **{path.stem: [PYTHON, str(path)] for path in sorted(HERE.glob("*.py")) if not path.stem.startswith("_")},
 }
 

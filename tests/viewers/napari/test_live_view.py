@@ -626,3 +626,35 @@ def test_a_problem_with_one_frame_is_over_with_the_next(live, monkeypatch):
         assert publisher.flush(10)
         assert source.problem == ""
         assert source.errors == 1
+
+
+def test_the_picture_fits_a_window_that_gets_its_size_later_until_the_user_looks_elsewhere(live):
+    viewer = live.viewer
+
+    def filled():
+        """Return how much of the canvas the picture takes, along the side that it takes more of."""
+        (height, width), (y, x) = viewer.canvas.size, (200 * 0.5, 300 * 0.5)
+        return viewer.scene.camera.zoom * max(y / height, x / width)
+
+    def resize(width, height):
+        before = viewer.canvas.size
+        viewer.window.resize(width, height)
+        live.until(lambda: viewer.canvas.size != before)
+
+    try:
+        resize(700, 560)
+        with live.publisher(shape=(200, 300)) as publisher:
+            publisher.new_stream("run", scale=(0.5, 0.5), units="um")
+            publisher.publish(stamped(0, 0, 0, (200, 300)), axes={"t": 0})
+            live.settled(publisher)
+            assert filled() == pytest.approx(0.95, abs=0.05)
+            resize(1200, 900)
+            live.until(lambda: filled() == pytest.approx(0.95, abs=0.05))
+            viewer.scene.camera.zoom *= 2  # the user's
+            center, zoom = viewer.scene.camera.center, viewer.scene.camera.zoom
+            resize(800, 600)
+            publisher.publish(stamped(1, 0, 0, (200, 300)), axes={"t": 1})
+            live.settled(publisher)
+            assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == (center, zoom)
+    finally:
+        viewer.window.resize(900, 700)

@@ -98,6 +98,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._canvas = CanvasWatch(viewer, window, self._about_to_paint, self._swapped)
         for event in (viewer.dims.events.point, viewer.dims.events.ndisplay, viewer.dims.events.order):
             event.connect(self._look_again)
+        viewer.canvas.events.size.connect(self._fit_again)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
@@ -226,6 +227,15 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.viewer.canvas.overlays.scale_bar.visible = True
         self.viewer.reset_view()
         self._looks_at = _look(self.viewer)
+
+    def _fit_again(self, _event: Any = None) -> None:
+        """Fit the picture to a canvas of another size, unless the user looks at something of their own.
+
+        A window gets its size after it is shown: a run that begins by then is fitted to a canvas that nobody ever sees.
+        """
+        if self._looks_at == _look(self.viewer):
+            self.viewer.reset_view(reset_camera_angle=False)
+            self._looks_at = _look(self.viewer)
 
     @property
     def followed(self) -> LiveStream | None:
@@ -369,4 +379,5 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         dims = self.viewer.dims
         for event in (dims.events.point, dims.events.ndisplay, dims.events.order):
             event.disconnect(self._look_again)
+        self.viewer.canvas.events.size.disconnect(self._fit_again)
         self._canvas.stop()
