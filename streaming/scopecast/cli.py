@@ -1,4 +1,4 @@
-"""The command line: ``scopecast demo``, ``viewers``, ``doctor``, ``clean`` and ``bench``."""
+"""The command line: what all commands share, and those without a module of their own."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="The live view of microscopes and imaging pipelines.",
+    epilog="New here? `scopecast demo` shows what it does. Something is wrong? `scopecast doctor` says what.",
 )
 
 

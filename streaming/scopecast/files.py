@@ -39,8 +39,10 @@ __all__ = [
     "name_axes",
     "natural_key",
     "need",
+    "nothing_in",
     "open_image",
     "read_exactly",
+    "which_open",
 ]
 
 _TIFF: Final = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".tf8", ".btf", ".lsm", ".stk")
@@ -242,8 +244,38 @@ def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None
         from scopecast.tiffs import TiffImage
 
         return TiffImage(file, dims)
+    except FileNotFoundError as error:
+        pattern = glob.has_magic(os.fspath(path))
+        raise FileError("no file is called so" if pattern else "there is no such file") from error
     except OSError as error:
         raise FileError(error.strerror or str(error)) from error
+
+
+def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[Path, FileError]:
+    """Look whether any of some images can be opened, before a viewer is.
+
+    Returns
+    -------
+    dict of Path to FileError
+        Why not, if none of them can; empty as soon as one can.
+    """
+    failed: dict[Path, FileError] = {}
+    for file in files:
+        try:
+            open_image(file, dims=dims).close()
+        except FileError as error:
+            failed[file] = error
+        else:
+            return {}
+    return failed
+
+
+def nothing_in(arguments: Iterable[str | os.PathLike[str]]) -> str:
+    """Say that there are no images in what a user names."""
+    named = [Path(argument) for argument in arguments]
+    below = any(entry.is_dir() for folder in named if folder.is_dir() for entry in folder.iterdir())
+    text = f"there are no images in {', '.join(map(str, named))}"
+    return f"{text}; name the folders below it, which are not looked into" if below else text
 
 
 def need(package: str, what: str) -> None:
@@ -372,7 +404,9 @@ def name_axes(
     wanted = [name for name in _GUESSES.get(unnamed, ()) if name in free]
     names = tuple(wanted) if len(wanted) == unnamed else tuple(free[-unnamed:]) if unnamed <= len(free) else ()
     if not names:
-        raise FileError(f"it has {unnamed} axes without names besides y and x; name them, such as --axes ptczyx")
+        raise FileError(
+            f"it has {unnamed} axes without names besides y and x; name them, such as --axes {'abdeptcz'[-unnamed:]}yx"
+        )
     axes, have, are, them = ("axis", "has", "is", "it") if unnamed == 1 else ("axes", "have", "are", "them")
     no_name = "no name" if unnamed == 1 else "no names"
     other = "tyx" if names == ("z",) else "ztyx" if unnamed == 2 else "ptczyx"[6 - unnamed - 2 :]

@@ -62,7 +62,7 @@ def _why_not(kind: str) -> str | None:
         and sys.platform.startswith("linux")
         and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     ):
-        return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+        return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set); log in with ssh -X, or use xvfb-run"
     return None
 
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scopecast.errors import FileError
-from scopecast.files import Sight, find_files, natural_key, open_image
+from scopecast.files import Sight, find_files, natural_key, nothing_in, open_image
 from scopecast.micromanager import METADATA, read_metadata
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Recording:
             raise FileError(f"--fps is a number of frames per second, such as 20; not {fps:g}")
         self.files = sorted(find_files([path])[0], key=natural_key)
         if not self.files:
-            raise FileError(f"there are no images in {path}")
+            raise FileError(nothing_in([path]))
         self.unreadable: list[tuple[Path, FileError]] = []
         self._dims = dims
         self.moments, self.source = self._times(path, fps)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from scopecast.axes import AxisValue
 
-__all__ = ["opened_viewer", "show", "split_axes_option"]
+__all__ = ["check_viewer", "opened_viewer", "show", "split_axes_option"]
 
 #: Seconds that a viewer may take to open.
 START_S: Final = 90.0
@@ -100,7 +100,7 @@ def show(
     120 sent (120 frames)
     """
     from scopecast.belonging import REGIONS, has_regions, pair_up
-    from scopecast.files import EXTENSIONS, common_folder, find_files
+    from scopecast.files import EXTENSIONS, common_folder, find_files, which_open
     from scopecast.showing import Showing
 
     about = _given(scale, units, steps, channels, colors)
@@ -117,6 +117,10 @@ def show(
     else:
         files = pair_up(find_files(paths, extensions=(*EXTENSIONS, *REGIONS))[0])
     images = [file for file in files if not has_regions(file)]
+    if paths is not None and (not images or (failed := which_open(images, dims))):
+        reasons = failed if images else {}
+        none = "regions of interest lie on an image, and none is named"
+        return Receipt((), tuple(Skipped(str(file), str(reasons.get(file, none))) for file in files), 0)
     with (
         opened_viewer(viewer),
         Showing(
@@ -239,6 +243,17 @@ def _read_planes(
         yield axes, np.asarray(data[tuple(int(at) for at in index)])
 
 
+def check_viewer(kind: str) -> None:
+    """Raise ViewerStartError if there is no viewer of a kind."""
+    from scopecast.launch import known_viewers
+
+    usable = sorted(known_viewers(), key=lambda name: (name != "napari", name in _WITHOUT_WINDOW, name))
+    if kind not in usable:
+        there = " or ".join(part for part in (", ".join(usable[:-1]), *usable[-1:]) if part)
+        msg = f"there is no viewer {kind!r} here; use {there or 'another installation'}"
+        raise ViewerStartError(msg)
+
+
 @contextlib.contextmanager
 def opened_viewer(kind: str) -> Iterator[None]:
     """Find the viewer of a kind that runs, or start one.
@@ -251,12 +266,10 @@ def opened_viewer(kind: str) -> Iterator[None]:
     ViewerStartError
         If there is none, and none could be started.
     """
-    from scopecast.launch import end_viewers, find_or_start_viewer, known_viewers, viewers_started_here
+    from scopecast.launch import end_viewers, find_or_start_viewer, viewers_started_here
     from scopecast.runs import RunDirectory
 
-    if kind not in known_viewers():
-        msg = f"there is no viewer {kind!r} here; use {' or '.join(sorted(known_viewers(), reverse=True)) or 'none'}"
-        raise ViewerStartError(msg)
+    check_viewer(kind)
     directory = RunDirectory()
     before = viewers_started_here()
     try:

@@ -225,7 +225,7 @@ def test_without_a_screen_no_viewer_is_started(monkeypatch, caplog):
         for t in range(20):
             assert publisher.publish(stamped(t), axes={"t": t}) == t
         assert publisher.stats().skipped == {"no viewer": 20}
-        assert publisher.problem == "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+        assert publisher.problem.startswith("there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set); ")
         assert publisher._connection._launch.attempts == 1, "looked for once, and not tried again"
     (text,) = warnings_of(caplog)
     assert "no screen" in text

@@ -246,7 +246,7 @@ def test_jpeg_nearly_as_it_was_written(tmp_path: Path):
         ("text.tif", b"this is no image", "no TIFF file"),
         ("text.png", b"this is no image, however it is called" * 4, "can't be decoded"),
         ("text.npy", b"this is no image", "no NPY file"),
-        ("missing.tif", None, "No such file"),
+        ("missing.tif", None, "there is no such file"),
     ],
 )
 def test_what_is_no_image_says_why(tmp_path: Path, name: str, content: bytes | None, text: str):

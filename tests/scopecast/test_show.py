@@ -288,3 +288,32 @@ def test_a_mistake_of_the_users_is_a_line(arguments: list[str], text: str):
     result = CliRunner().invoke(cli.app, ["show", *arguments])
     assert result.exit_code == 1
     assert text in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["missing.tif"], "not shown: missing.tif: there is no such file"),
+        (["*.png"], "not shown: *.png: no file is called so"),
+        (["a.roi"], "regions of interest lie on an image: name their image, too"),
+        (["folder"], "there are no images in folder; name the folders below it, which are not looked into"),
+        (
+            ["cut.tif", "empty.tif"],
+            "not shown: cut.tif: it is no TIFF file, or not yet not shown: empty.tif: it is empty",
+        ),
+    ],
+)
+def test_no_viewer_is_opened_where_nothing_can_be_shown(
+    names: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "cut.tif").write_bytes(b"II*\0")
+    (tmp_path / "empty.tif").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("scopecast.launch.find_or_start_viewer", lambda *_, **__: pytest.fail("a viewer was opened"))
+    result = CliRunner().invoke(cli.app, ["show", *names])
+    assert result.exit_code == 1
+    assert text in " ".join(result.stderr.split())
+    receipt = scopecast.show(names)
+    assert (receipt.sent, receipt.frames) == ((), 0)
+    assert len(receipt.skipped) == (0 if names == ["folder"] else len(names))

@@ -10,9 +10,20 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from scopecast.commands.terminal import AxesOption, TitleOption, ViewerOption, count, err, out, report, say_notes
+from scopecast.commands.terminal import (
+    AxesOption,
+    PixelSizeOption,
+    TitleOption,
+    ViewerOption,
+    ZStepOption,
+    count,
+    err,
+    out,
+    report,
+    say_notes,
+    showing_for,
+)
 from scopecast.replaying import Recording, parse_speed, play
-from scopecast.showing import Showing
 from scopecast.viewing import opened_viewer, split_axes_option
 
 __all__ = ["replay"]
@@ -21,7 +32,9 @@ _BEHIND_S = 0.2
 
 
 def replay(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A recorded stack, or a folder of images.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A recorded stack, a folder of images, or an NDTiff dataset.")
+    ],
     speed: Annotated[
         str, typer.Option(metavar="1|N|max", help="1 is as recorded, 10 ten times as fast, max as fast as can be.")
     ] = "1",
@@ -32,16 +45,19 @@ def replay(
     axes: AxesOption = None,
     viewer: ViewerOption = "napari",
     title: TitleOption = "",
+    pixel_size: PixelSizeOption = None,
+    z_step: ZStepOption = None,
 ) -> None:
     """Show a recording as if it were acquired now, each frame at its time. Ctrl-C ends it.
 
-    The times are those that were recorded: OME-TIFF's, Micro-Manager's (also its metadata.txt), ImageJ's frame
-    interval; of a series of single images without times, the files' dates. As in an acquisition, nothing waits for the
+    The times are those that were recorded: OME-TIFF's, Micro-Manager's (also its metadata.txt), NDTiff's, ImageJ's
+    frame interval; of single images without times, the files' dates. As in an acquisition, nothing waits for the
     viewer: a frame for which it has no time is superseded by the next.
     """
     pace = parse_speed(speed)
-    dims, pattern, _ = split_axes_option(axes)
-    recording = Recording(path, dims=dims, fps=fps)
+    recording = Recording(path, dims=split_axes_option(axes)[0], fps=fps)
+    root, lone = recording.files[0].absolute().parent, len(recording.files) == 1
+    showing = showing_for(viewer, axes, title, pixel_size, z_step, root=root, lone=lone, policy="latest")
     failed = [file for file, _ in recording.unreadable]
     for file, error in recording.unreadable:
         report(file, error, err)
@@ -50,15 +66,7 @@ def replay(
     with (
         Live(Text(f"opening {viewer} …"), console=err, refresh_per_second=4, transient=True) as live,
         opened_viewer(viewer),
-        Showing(
-            viewer,
-            title=title,
-            pattern=pattern,
-            dims=dims,
-            root=recording.files[0].absolute().parent,
-            lone=len(recording.files) == 1,
-            policy="latest",
-        ) as showing,
+        showing,
     ):
         pace_text = "as fast as can be" if math.isinf(pace) else f"at {pace:g} times the speed" if pace != 1 else ""
         length = f", {_duration(recording.seconds / pace)}" if math.isfinite(pace) else ""

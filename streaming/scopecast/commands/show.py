@@ -14,18 +14,17 @@ from scopecast.commands.terminal import (
     TitleOption,
     ViewerOption,
     ZStepOption,
-    check_calibration,
     count,
     err,
     out,
     report,
     say_notes,
     shorten,
+    showing_for,
 )
 from scopecast.errors import FileError
-from scopecast.files import EXTENSIONS, common_folder, find_files
-from scopecast.showing import Showing
-from scopecast.viewing import opened_viewer, split_axes_option
+from scopecast.files import EXTENSIONS, common_folder, find_files, nothing_in, which_open
+from scopecast.viewing import opened_viewer
 
 __all__ = ["show"]
 
@@ -43,7 +42,9 @@ def show(
     title: TitleOption = "",
     pixel_size: PixelSizeOption = None,
     z_step: ZStepOption = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a viewer that takes nothing more.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for a viewer that takes nothing more.")
+    ] = 30.0,
 ) -> None:
     """Show image files in the viewer that runs, or in a new one.
 
@@ -52,30 +53,32 @@ def show(
     "file". Regions of interest of ImageJ lie on the image of the same name, or on the one before. Large files are read
     plane by plane. The window stays until you close it.
     """
-    dims, pattern, _ = split_axes_option(axes)
-    about = check_calibration(pixel_size, z_step)
     found, others = find_files(files, extensions=(*EXTENSIONS, *REGIONS))
     found = pair_up(found)
     images = [file for file in found if not has_regions(file)]
+    showing = showing_for(
+        viewer, axes, title, pixel_size, z_step, timeout=timeout, root=common_folder(images), lone=len(images) == 1
+    )
+    if not found:
+        raise FileError(nothing_in(files))
+    if not images:
+        raise FileError("regions of interest lie on an image: name their image, too")
+    if unreadable := which_open(images, showing.dims):  # no viewer is opened for nothing
+        for file, problem in unreadable.items():
+            report(file, problem, err)
+        raise typer.Exit(1)
     failed = 0
     shown = frames = 0
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
     ) as bar:
         starting = bar.add_task(f"opening {viewer} …", total=None)
-        with (
-            opened_viewer(viewer),
-            Showing(
-                viewer,
-                title=title,
-                pattern=pattern,
-                dims=dims,
-                about=about,
-                timeout=timeout,
-                root=common_folder(images),
-                lone=len(images) == 1,
-            ) as showing,
-        ):
+        with opened_viewer(viewer), showing:
             bar.remove_task(starting)
             everything = bar.add_task("files", total=len(found), visible=len(found) > 1)
             planes = bar.add_task("planes", visible=False)

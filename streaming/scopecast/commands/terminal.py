@@ -9,8 +9,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from scopecast.viewing import check_viewer, split_axes_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from scopecast.showing import Showing
 
 __all__ = [
     "AxesOption",
@@ -18,7 +22,6 @@ __all__ = [
     "TitleOption",
     "ViewerOption",
     "ZStepOption",
-    "check_calibration",
     "count",
     "err",
     "help_of",
@@ -26,6 +29,7 @@ __all__ = [
     "report",
     "say_notes",
     "shorten",
+    "showing_for",
 ]
 
 out = Console(highlight=False, soft_wrap=True)
@@ -41,9 +45,7 @@ AxesOption = Annotated[
 ]
 ViewerOption = Annotated[
     str,
-    typer.Option(
-        metavar="KIND", help="What shows them: napari, or another viewer that is installed; headless has no window."
-    ),
+    typer.Option(metavar="KIND", help="What shows them: napari, fiji (ImageJ), or headless, which has no window."),
 ]
 TitleOption = Annotated[str, typer.Option(help="What the layers are called; by default the file or the folder.")]
 PixelSizeOption = Annotated[
@@ -92,14 +94,26 @@ def shorten(name: str, most: int = 40) -> str:
     return name if len(name) <= most else f"…{name[-most + 1 :]}"
 
 
-def check_calibration(pixel_size: float | None, z_step: float | None) -> dict[str, Any]:
-    """Return what the options say of sizes, as arguments of a stream.
+def showing_for(
+    viewer: str, axes: str | None, title: str, pixel_size: float | None, z_step: float | None, **more: Any
+) -> Showing:
+    """Return a `Showing` as the options that the commands share want it; `more` are its other arguments.
 
     Raises
     ------
-    ValueError
-        If one is not positive.
+    ValueError, ViewerStartError
+        If one of them can't be.
     """
+    from scopecast.showing import Showing
+
+    check_viewer(viewer)
+    dims, pattern, _ = split_axes_option(axes)
+    about = _calibration(pixel_size, z_step)
+    return Showing(viewer, title=title, pattern=pattern, dims=dims, about=about, **more)
+
+
+def _calibration(pixel_size: float | None, z_step: float | None) -> dict[str, Any]:
+    """Return what the options say of sizes, as arguments of a stream."""
     about: dict[str, Any] = {}
     for name, value in (("--pixel-size", pixel_size), ("--z-step", z_step)):
         if value is not None and not 0 < value < 1e9:

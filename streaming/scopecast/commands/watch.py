@@ -15,18 +15,17 @@ from scopecast.commands.terminal import (
     TitleOption,
     ViewerOption,
     ZStepOption,
-    check_calibration,
     count,
     err,
     out,
     report,
     say_notes,
     shorten,
+    showing_for,
 )
 from scopecast.errors import FileError, ScopecastError
 from scopecast.hosts.folder import FolderWatch
-from scopecast.showing import Showing
-from scopecast.viewing import opened_viewer, split_axes_option
+from scopecast.viewing import opened_viewer
 
 __all__ = ["watch"]
 
@@ -51,15 +50,14 @@ def watch(
     its end; never a half one. Files that are written again are shown again. Those whose names tell where they belong
     (img_t003_c1.tif) become one stack, the others lie side by side on a slider "file". The window stays when this ends.
     """
-    dims, names, _ = split_axes_option(axes)
-    about = check_calibration(pixel_size, z_step)
     watched = FolderWatch(folder, pattern=pattern, recursive=recursive, existing=existing, poll=poll)
+    showing = showing_for(viewer, axes, title, pixel_size, z_step, root=watched.folder)
     shown = given_up = 0
     problem = ""
     with (
         Live(Text(f"opening {viewer} …"), console=err, refresh_per_second=4, transient=True) as live,
         opened_viewer(viewer),
-        Showing(viewer, title=title, pattern=names, dims=dims, about=about, root=watched.folder) as showing,
+        showing,
     ):
 
         def show(path: Path) -> None:
