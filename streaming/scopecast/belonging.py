@@ -21,6 +21,7 @@ __all__ = ["REGIONS", "Home", "ShownImages", "has_regions", "pair_up"]
 REGIONS: Final = (".roi", ".roi.zip")
 """What files with regions of interest of ImageJ end with, in lower case; those that are named may be a plain .zip."""
 _MAX_NAME: Final = 64
+_MOST_NAMES: Final = 100_000
 
 
 def has_regions(path: Path) -> bool:
@@ -105,9 +106,18 @@ class ShownImages:
     def note(self, path: Path, axes: Mapping[str, AxisValue], stream: FrameStream) -> None:
         """Take note of an image file that is shown at some axes of a stream."""
         self._last = shown = _Shown(path, dict(axes), stream)
-        self._by_name.update(dict.fromkeys(_keys(path), shown))
+        self._remember(shown)
         if "folder" in axes:
             self._folders[path.absolute().parent, id(stream)] = axes["folder"]
+
+    def miss(self, path: Path) -> None:
+        """Take note of an image file that can't be shown: its regions belong to no other."""
+        self._remember(_Shown(path, {}, None))
+
+    def _remember(self, shown: _Shown) -> None:
+        self._by_name.update(dict.fromkeys(_keys(shown.path), shown))
+        while len(self._by_name) > _MOST_NAMES:  # a folder is watched for weeks
+            del self._by_name[next(iter(self._by_name))]
 
     def forget(self) -> None:
         """Take note that nothing more can be added to the streams so far."""
@@ -133,12 +143,12 @@ class ShownImages:
         Raises
         ------
         FileError
-            If nothing more can be added to their image.
+            If their image is not shown, or nothing more can be added to it.
         """
         folder, stem = path.absolute().parent, _stem(path)
         shown = self._by_name.get((folder, stem))
         if shown is not None and shown.stream is None:
-            raise FileError(f"nothing more can be added to {shown.path.name}; show both together")
+            raise FileError(f"its image, {shown.path.name}, is not shown, or too long ago: show both together")
         if shown is not None and shown.stream is not None:
             axes = dict(shown.axes)
             place = (id(shown.stream), tuple(sorted(axes.items())))
@@ -152,9 +162,8 @@ class ShownImages:
             axes = dict(last.axes)
         else:
             named = axes_from_path(printable(path.name), pattern)
-            known = (
-                set(last.stream.axes) if "c" in last.axes else set(last.stream.axes) - {"c"}
-            )  # as a file's name has it
+            # A name tells a channel as other names do, which a file's own channels are not called by.
+            known = set(last.stream.axes) - (set() if "c" in last.axes else {"c"})
             axes = named if set(named) <= known else {}
             if (at := self._folders.get((folder, id(last.stream)))) is not None:
                 axes["folder"] = at

@@ -141,6 +141,16 @@ class Showing:
         if has_regions(path):
             self._show_regions(path, settled=settled)
             return 0
+        try:
+            frames = self._show_image(path, progress, settled=settled)
+        except FileError:
+            if settled:
+                self._images.miss(path)
+            raise
+        self._show_waiting()
+        return frames
+
+    def _show_image(self, path: Path, progress: Callable[[int, int], None], *, settled: bool) -> int:
         frames = 0
         before = Sight.of(path)
         with open_image(path, dims=self.dims) as image:
@@ -155,7 +165,6 @@ class Showing:
                 if plane is not None:
                     frames += self.plane(image, plane)
                 progress(number + 1, total)
-        self._show_waiting()
         return frames
 
     def _show_regions(self, path: Path, *, settled: bool) -> None:

@@ -153,6 +153,16 @@ def test_while_files_come_regions_wait_for_their_image(viewer: Viewer, tmp_path:
     assert [(name, where) for _, name, where, _ in regions_of(viewer)] == [("", {"file": "a.tif"})], "replaced"
 
 
+def test_regions_of_an_image_that_cannot_be_shown_lie_on_no_other(viewer: Viewer, tmp_path: Path):
+    write_images(tmp_path, "a.tif")
+    (tmp_path / "b.tif").write_bytes(b"II*\0")
+    write_roi(tmp_path / "b.roi")
+    receipt = show(tmp_path)
+    assert receipt.sent == (str(tmp_path / "a.tif"),)
+    assert receipt.skipped[-1].reason == "its image, b.tif, is not shown, or too long ago: show both together"
+    assert regions_of(viewer) == []
+
+
 def test_what_is_no_region_of_interest_is_told_in_a_line(viewer: Viewer, tmp_path: Path):
     write_images(tmp_path, "a.tif")
     (tmp_path / "a.roi").write_bytes(b"GIF89a" + bytes(100))
