@@ -25,7 +25,7 @@ def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
         parts.append("ended")
     elif stream.rate:
         parts.append(f"{stream.rate:.1f} frames/s")
-    parts.append(f"{stream.received} frames")
+    parts.append(f"{stream.received} frame{'' if stream.received == 1 else 's'}")
     if (age := stream.age_s) is not None and state in ("live", "idle"):
         parts.append(f"newest {format_age(age)} old")
     if source is not None:
