@@ -16,6 +16,7 @@ from leftovers import Leftovers
 from scopecast.errors import ScreenError
 from scopecast.screen import ensure_screen
 
+collect_ignore = ["guides"]  # test_guides.py runs these
 _THREAD_START = threading.Thread.start
 _PRIVATE = Path(tempfile.mkdtemp(prefix="sc-tests-"))
 _NO_SCREEN = pytest.StashKey[str]()

@@ -87,7 +87,10 @@ class _Readable(ABC):
 
     def is_dir(self, path: str | os.PathLike[str]) -> bool:
         """Whether there is a directory of this name."""
-        return bool(self.list_files(path, recursive=True))
+        try:
+            return bool(self.list_files(path, recursive=True))
+        except (FileNotFoundError, NotADirectoryError):  # as a store may say what is no directory
+            return False
 
     def list_dir(self, path: str | os.PathLike[str]) -> list[str]:
         """Return the names of what is in a directory, files and directories."""

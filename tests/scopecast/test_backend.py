@@ -19,7 +19,6 @@ from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import (
     BackendRegistry,
     ClosedError,
-    NapariStreamingBackend,
     Receipt,
     Skipped,
     StreamingBackend,
@@ -67,81 +66,7 @@ def stamps(viewer: Viewer, stream: int = 0) -> dict[tuple[int, ...], tuple[int, 
     return {index: check_stamp(plane) for index, plane in planes_of(viewer.streams[stream]).items()}
 
 
-# ---- the example that users start from ---------------------------------------------------------------------------
-
-CUSTOM_BACKEND = """
-from scopecast import StreamingBackend
-
-class MyStreamingBackend(StreamingBackend):
-    \"\"\"Custom streaming backend with extension filtering.\"\"\"
-
-    _backend_type = 'my_stream'
-    VIEWER_TYPE = 'myviewer'
-    SHM_PREFIX = 'myviewer_'
-
-    # Declare which extensions this backend can stream
-    SUPPORTED_EXTENSIONS = {
-        '.tif', '.tiff', '.png', '.jpg', '.jpeg',
-        '.roi.zip',  # Compound extensions work too
-    }
-
-    def save_batch(self, data_list, file_paths, **kwargs):
-        \"\"\"Stream data, automatically filtering unsupported files.\"\"\"
-        # Filter to only supported file types
-        data_list, file_paths, skipped = self._filter_streamable_files(
-            data_list, file_paths
-        )
-
-        if not data_list:
-            return
-
-        # Now stream only the supported files...
-        for data, path in zip(data_list, file_paths):
-            self._stream_data(data, path, **kwargs)
-"""
-
-RESTRICTED_BACKEND = """
-from scopecast import NapariStreamingBackend
-
-class RestrictedNapariBackend(NapariStreamingBackend):
-    \"\"\"Napari backend that only supports TIFF files.\"\"\"
-    SUPPORTED_EXTENSIONS = {'.tif', '.tiff'}
-"""
-
-
-def define(source: str, name: str) -> Any:
-    namespace: dict[str, Any] = {"__name__": __name__}
-    exec(source, namespace)
-    return namespace[name]
-
-
-def test_a_backend_for_a_viewer_that_is_not_installed_warns_once(caplog: pytest.LogCaptureFixture):
-    backend = define(CUSTOM_BACKEND, "MyStreamingBackend")()
-    with backend, caplog.at_level(logging.INFO):
-        image = np.zeros((8, 8), "uint8")
-        backend.save_batch([image, "a,b", image], ["one.tif", "table.csv", "two.PNG"])
-        backend.save_batch([image], ["three.jpg"])
-        assert backend.stats().skipped == {"no viewer": 3}
-        assert backend.stats().balanced
-    messages = {level: [r.getMessage() for r in caplog.records if r.levelno == level] for level in (20, 30, 40)}
-    (warning,) = messages[logging.WARNING]
-    assert "there is no viewer of the kind 'myviewer' (installed: " in warning
-    assert [message for message in messages[logging.INFO] if "table.csv" in message]
-    assert messages[logging.ERROR] == []
-    assert isinstance(BackendRegistry()["my_stream"], type(backend))
-
-
-def test_a_backend_that_is_restricted_keeps_to_it():
-    backend_type = define(RESTRICTED_BACKEND, "RestrictedNapariBackend")
-    image = np.zeros((8, 8), "uint8")
-    with Viewer("napari") as viewer, backend_type(launch=False) as backend:
-        receipt = backend.save_batch([image] * 4, ["a.tif", "b.png", "c.TIFF", "d.tif.bak"])
-        assert receipt.sent == ("a.tif", "c.TIFF")
-        assert [skipped.path for skipped in receipt.skipped] == ["b.png", "d.tif.bak"]
-        assert backend.flush(10)
-        assert backend.stats().frames.delivered == 2
-        assert len(viewer.streams) == 1
-    assert BackendRegistry()["napari_stream"].__class__ is NapariStreamingBackend, "an inherited name registers nothing"
+# ---- construction -------------------------------------------------------------------------------------------------
 
 
 def test_constructing_one_makes_nothing(runtime_dir: Path):

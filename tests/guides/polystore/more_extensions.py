@@ -1,0 +1,5 @@
+SUPPORTED_EXTENSIONS = {
+    '.tif', '.tiff', '.png', '.jpg', '.jpeg',
+    '.roi.zip',
+    '.myformat',  # Add your format
+}
