@@ -21,6 +21,7 @@ from scopecast.runs import RunDirectory, new_token
 from scopecast.transport import KeyPair
 from scopecast.wakeup import WakeUp
 from scopecast_viewers.history import History, history_from_environment
+from scopecast_viewers.mistakes import with_mistakes
 from scopecast_viewers.source import Source
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Receiver:
         The publishers that it is or was attached to.
     publishers : tuple of scopecast.runs.Entry
         The publishers of its kind that are alive, whether it is attached to them or not; looked for every 0.2 s.
+    errors : int
+        How often the display failed when it was told that something is new.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Receiver:
         self.directory = directory or RunDirectory()
         self.history = history or History()
         self.sources: tuple[Source, ...] = ()
+        self.errors = 0
         self._keys = KeyPair.if_possible()
         self.publishers: tuple[Entry, ...] = ()
         self.token = token or new_token()
@@ -223,7 +227,7 @@ class Receiver:
             if source.entry.token == token:
                 source.wanted = False
                 source.leave(reason)
-        self.display.changed()
+        self._tell_display()
 
     def _receive(self) -> None:
         poller = zmq.Poller()
@@ -253,7 +257,7 @@ class Receiver:
                 self._scan()
                 next_scan = time.monotonic() + SCAN_S
             if received:
-                self.display.changed()
+                self._tell_display()
 
     def _attend(self, source: Source, ready: Collection[object]) -> bool:
         """Read what a publisher sent. Return whether there may be more."""
@@ -266,6 +270,15 @@ class Receiver:
         except Exception as error:  # noqa: BLE001 - the other publishers' frames go on; counted
             source.failed("what it sent", error)
         return more
+
+    def _tell_display(self) -> None:
+        """Say that something is new; a display that fails at that ends neither the receiving nor the accounts."""
+        try:
+            self.display.changed()
+        except Exception:
+            self.errors += 1
+            if self.errors == 1:
+                logger.exception("the %s display failed when it was told of new frames", self.display.kind)
 
     def _open(self) -> list[Source]:
         return [source for source in self.sources if source.connected]
@@ -286,7 +299,7 @@ class Receiver:
         for source in gone[:-KEPT_SOURCES]:
             source.remove()
             self.sources = tuple(kept for kept in self.sources if kept is not source)
-        self.display.changed()
+        self._tell_display()
 
     def _greet(self, entries: list[Entry]) -> None:
         """Attach to publishers that we do not know yet."""
@@ -347,7 +360,7 @@ def main(arguments: list[str] | None = None) -> int:
         history = history_from_environment()
     except ValueError as error:
         parser.error(str(error))
-    display: Display = entries[options.kind].load()()
+    display: Display = with_mistakes(entries[options.kind].load())()
     with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: display.quit())

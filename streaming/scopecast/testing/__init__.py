@@ -1,6 +1,6 @@
-"""What every backend must do, as tests to inherit; and a viewer without a window to see what one sends.
+"""What every backend and every viewer must do, as tests to inherit; and a viewer to see what a backend sends.
 
-For whoever writes a backend, ours included. Needs pytest, which ``import scopecast`` does not::
+For whoever writes one, ours included. Needs pytest, which ``import scopecast`` does not::
 
     from scopecast.testing import StreamingBackendContract
 
@@ -8,8 +8,9 @@ For whoever writes a backend, ours included. Needs pytest, which ``import scopec
         backend_type = MyBackend
 """
 
+from scopecast.testing.display import DisplayContract, OpenViewer
 from scopecast.testing.observer import Observer, Seen
 from scopecast.testing.storage import StorageBackendContract
 from scopecast.testing.streaming import StreamingBackendContract
 
-__all__ = ["Observer", "Seen", "StorageBackendContract", "StreamingBackendContract"]
+__all__ = ["DisplayContract", "Observer", "OpenViewer", "Seen", "StorageBackendContract", "StreamingBackendContract"]

@@ -236,6 +236,25 @@ def test_a_second_run_gets_layers_of_its_own_and_the_fourth_ends_the_first(live)
         assert [layer.visible for layer in live.viewer.layers] == [False, False, True]
 
 
+def test_axes_join_while_a_former_run_is_hidden(live):
+    with live.publisher() as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            publisher.publish(stamped(3, run, 0, SHAPE), axes={"t": 3})
+            live.settled(publisher)
+        assert not live.layer("run 0").visible
+        publisher.publish(stamped(4, 1, 2, SHAPE), axes={"m": 1, "t": 4, "z": 2})
+        live.settled(publisher)
+        assert live.view.problems == ()
+        assert check_stamp(live.shown("run 1")) == (4, 1, 2)
+        live.layer("run 0").visible = True
+        live.view.set_following(False)
+        labels = tuple(live.viewer.dims.axis_labels)
+        live.viewer.dims.set_point([labels.index(name) for name in "mtz"], [0, 3, 0])
+        assert check_stamp(live.shown("run 0")) == (3, 0, 0)
+        assert live.layer("run 0").extent.world.shape == (2, 5)
+
+
 def test_a_layer_that_the_user_deleted_does_not_come_back(live):
     with live.publisher() as publisher:
         for c in range(2):

@@ -238,8 +238,12 @@ class LiveLayer:
         after = (*axes, "y", "x")
         geometry = self.geometry()
         self._translate = geometry["translate"]
-        layer.data = self.data
+        # Of a hidden layer napari keeps the extent that it had, with too few axes, until its scale is set; whoever is
+        # told of the data before that fails, and so does every repaint from then on.
+        with layer.events.data.blocker():
+            layer.data = self.data
         layer.scale = [scale.get(name, ours) for name, ours in zip(after, geometry["scale"], strict=True)]
+        layer.events.data(value=layer.data)
         layer.translate = [ours + moved.get(name, 0.0) for name, ours in zip(after, self._translate, strict=True)]
         layer.axis_labels = [labels.get(name, name) for name in after]
         layer.units = units
