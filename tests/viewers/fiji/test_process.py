@@ -30,33 +30,6 @@ def preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={tmp_path}")
 
 
-def test_a_batch_starts_imagej_shows_its_frames_and_imagej_is_quit(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    frames = [stamped(t, c, 0, SHAPE) for t in range(3) for c in range(2)]
-    paths = [f"run/img_t{t:03}_c{c}.tif" for t in range(3) for c in range(2)]
-    with FijiStreamingBackend(title="batch", timeout=120) as live:
-        receipt = live.save_batch(frames, paths)
-        assert receipt.sent == tuple(paths)
-        assert live.flush(60)
-        (row,) = live.stats().receivers
-        assert row.frames.delivered == 6
-        wait_until(lambda: live.stats().receivers[0].painted >= 2, "painted", 60)
-        live.publisher.capture(tmp_path / "window.png", timeout=60)
-        assert (tmp_path / "window.png").read_bytes().startswith(b"\x89PNG")
-
-        # V5: the viewer ends while frames come: the producer goes on, and opens no other.
-        caplog.clear()
-        with caplog.at_level("INFO", "scopecast"):
-            os.kill(row.pid, signal.SIGTERM)
-            wait_until(lambda: not live.stats().receivers[0].attached, "it has left", 60)
-        assert [record.message for record in caplog.records if "has left" in record.message] == [
-            f"scopecast: fiji (process {row.pid}) has left: the viewer was closed"
-        ]
-        again = live.save_batch(frames, paths)
-        assert {item.reason for item in again.skipped} == {"no viewer"}
-        assert live.stats().balanced
-    wait_until(lambda: not RunDirectory().living("receiver"), "the process has ended", 60)
-
-
 def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
     """V1, V2 with a real JVM: noticed, their leases freed; one that comes back is served again."""
     with (

@@ -134,45 +134,6 @@ def test_each_channel_has_a_colour_and_contrast_of_its_own_and_the_scale_is_in_u
         assert live.point()[0] == 6.0
 
 
-def test_the_canvas_shows_the_newest_frame(live, qtbot):
-    bright_right = np.zeros(SHAPE, "uint16")
-    bright_right[:, 24:] = 1000
-    with live.publisher() as publisher:
-        for t, picture in enumerate([bright_right[:, ::-1], bright_right]):
-            publisher.publish(picture, axes={"t": t})
-        live.settled(publisher)
-        live.until(lambda: live.point()[0] == 1)
-        live.until(lambda: live.view.layers and all(each.painted >= 1 for each in live.view.layers))
-        picture = live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].mean(axis=-1)
-        half = picture.shape[1] // 2
-        assert picture[:, half + 20 : half + 60].max() > 200
-        assert picture[picture.shape[0] // 3 : picture.shape[0] // 2, half - 60 : half - 20].max() < 50
-
-
-def test_a_steady_stream_is_painted_while_it_runs(live):
-    ended = threading.Event()
-    with live.publisher(policy="latest") as publisher:
-
-        def feed():
-            for t in itertools.count():
-                publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t % 500})
-                if ended.wait(0.002):
-                    return
-
-        feeder = threading.Thread(target=feed)
-        feeder.start()
-        try:
-            # Never a pause in which a debounce could catch up: what is painted must grow while frames come.
-            for wanted in (1, 5, 15):
-                live.until(lambda wanted=wanted: sum(s.log.painted for s in live.receiver.streams) >= wanted)
-                assert feeder.is_alive()
-        finally:
-            ended.set()
-            feeder.join()
-        live.settled(publisher)
-        assert publisher.stats().balanced
-
-
 def test_a_viewer_opened_in_the_middle_of_a_run_shows_the_newest_of_every_channel_at_once(window, qtbot):
     with Publisher("napari", policy="latest") as publisher:
         publisher.open(SHAPE, "uint16")
@@ -626,25 +587,6 @@ def test_what_is_counted_as_painted_is_what_was_on_its_way_to_the_screen(live):
         layer.shown = layer.shown._replace(sequence=1)
         live.view._swapped()
         assert layer.painted == 0
-
-
-def test_a_problem_with_one_frame_is_over_with_the_next(live, monkeypatch):
-    with live.publisher() as publisher:
-        take = live.display.take
-
-        def fail(_view, *, magnitude):
-            raise MemoryError("no memory")
-
-        monkeypatch.setattr(live.display, "take", fail)
-        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
-        assert publisher.flush(10)
-        (source,) = live.receiver.sources
-        assert "a frame could not be shown: MemoryError: no memory" in source.problem
-        monkeypatch.setattr(live.display, "take", take)
-        publisher.publish(stamped(1, 0, 0, SHAPE), axes={"t": 1})
-        assert publisher.flush(10)
-        assert source.problem == ""
-        assert source.errors == 1
 
 
 def test_the_picture_fits_a_window_that_gets_its_size_later_until_the_user_looks_elsewhere(live):

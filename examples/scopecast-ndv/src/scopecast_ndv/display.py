@@ -121,6 +121,9 @@ class NdvDisplay(Display):
         self._version = stack.version
         if self._shown is None or self._shown.stack is not stack or self._shown.dims[:-2] != stack.axes:
             self._shown = StackData(stream, stack)
+            # What the window showed before may have had channels, and this may have none.
+            self._viewer.display_model.channel_axis = None
+            self._viewer.display_model.channel_mode = "grayscale"
             self._viewer.data = self._shown
             if "c" in stack.axes:
                 self._viewer.display_model.channel_axis = stack.axes.index("c")
