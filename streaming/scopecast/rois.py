@@ -102,7 +102,7 @@ def read_rois(path: str | os.PathLike[str], called: str | None = None) -> list[t
     Parameters
     ----------
     path
-        A ``.roi`` file, or a ``.zip`` archive of them.
+        A ``.roi`` file, or a ``.zip`` archive of them; what else is in that is passed over.
     called
         What errors call it; by default the path.
 
@@ -124,7 +124,11 @@ def read_rois(path: str | os.PathLike[str], called: str | None = None) -> list[t
         )
     try:
         with zipfile.ZipFile(file_name) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            files = [entry for entry in archive.infolist() if not entry.is_dir()]
+            # Like ImageJ, which passes over what others put beside the regions: polystore its metadata, for example.
+            entries = [entry for entry in files if Path(entry.filename).suffix.lower() in (".roi", "")]
+            if files and not entries:
+                raise ValueError(f"no region of interest of ImageJ: {files[0].filename[:80]!r} in {name}")
             if len(entries) > MAX_ROIS:
                 raise ValueError(f"{name} has {len(entries)} entries: at most {MAX_ROIS} regions of interest are read")
             if (total := sum(entry.file_size for entry in entries)) > MAX_DOCUMENT_BYTES:

@@ -28,6 +28,7 @@ from polystore.backend_registry import (
     get_backend_instance,
 )
 from polystore.exceptions import StorageResolutionError
+from polystore.roi import ROI, EllipseShape, MaskShape, PointShape, PolygonShape, PolylineShape
 
 from scopecast.hosts.polystore import PolystoreFiji, PolystoreNapari
 from scopecast.runs import RunDirectory
@@ -149,6 +150,43 @@ def test_a_mixed_batch_shows_what_it_can_and_tells_the_rest(
     assert "run/cells.csv" in caplog.text
     assert sink.live.flush(10)
     assert times(viewer) == {0: 0, 1: 1, 2: 2}
+
+
+def test_regions_of_interest_lie_on_the_image_of_their_name(viewer: Viewer, sink: PolystoreNapari, tmp_path: Path):
+    square = np.array([[10.0, 20.0], [10, 30], [25, 30], [25, 20]])  # (y, x), of pixels' centres
+    rois = [
+        ROI([PolygonShape(square)], {"label": 7}),
+        ROI([PointShape(5, 6), EllipseShape(12, 14, 4, 3)]),
+        ROI([PolylineShape(square[:2]), MaskShape(np.ones((4, 4), bool), (0, 0, 4, 4))]),
+    ]
+    masks = [ROI([MaskShape(np.ones((4, 4), bool), (0, 0, 4, 4))])]
+    batch = {"w/t3.tif": stamped(3), "w/t3.roi.zip": rois, "w/t4.roi.zip": masks, "w/t5.roi.zip": [], "w/t6.csv": "a"}
+    FileManager({"scopecast_napari": sink}).save_batch(list(batch.values()), list(batch), "scopecast_napari")
+    assert sink.last_receipt is not None
+    assert sink.last_receipt.sent == ("w/t3.tif", "w/t3.roi.zip")
+    reasons = {skipped.path: skipped.reason for skipped in sink.last_receipt.skipped}
+    assert reasons["w/t5.roi.zip"] == "empty"
+    assert "MaskShape of region 1" in reasons["w/t4.roi.zip"]
+    assert sink.live.errors == 3, "two masks, and the file that had nothing else"
+    assert sink.live.flush(10)
+    (stream,) = viewer.streams
+    (regions,) = [item for each in stream.annotations for item in each]
+    assert regions.where == {"t": 3}
+    roifile = pytest.importorskip("roifile")
+    shown = [roifile.ImagejRoi.frombytes(data) for data in regions.document.items]
+    assert regions.document.names == ["7", "ROI_2_1", "ROI_2_2", "ROI_3_1"]
+    np.testing.assert_allclose(shown[0].coordinates(), square[:, ::-1] + 0.5)
+    np.testing.assert_allclose(shown[1].coordinates(), [[6.5, 5.5]])
+    assert (shown[2].xd, shown[2].yd, shown[2].widthd, shown[2].heightd) == (11.5, 8.5, 6, 8)
+
+
+def test_an_archive_that_polystore_wrote_can_be_shown(viewer: Viewer, sink: PolystoreNapari, tmp_path: Path):
+    path = tmp_path / "w_t3.roi.zip"
+    square = np.array([[10.0, 20.0], [10, 30], [25, 30], [25, 20]])
+    FileManager({"disk": get_backend_instance("disk")}).save([ROI([PolygonShape(square)], {"label": 7})], path, "disk")
+    FileManager({"scopecast_napari": sink}).save(None, path, "scopecast_napari")
+    assert sink.last_receipt is not None
+    assert sink.last_receipt.sent == (str(path),)
 
 
 def test_without_a_viewer_a_batch_is_skipped_and_says_so(sink: PolystoreNapari):

@@ -9,13 +9,18 @@ streams for itself. Contracts: polystore 0.6.3, ``backend_registry.py`` (made wi
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from polystore import StreamingBackend as PolystoreBackend
 from polystore.base import PicklableBackend
+from polystore.roi import ROI, EllipseShape, PointShape, PolygonShape, PolylineShape
+from polystore.roi_converters import ImageJROIShapeConverter
 
 from scopecast.accounting import Receipt, Stats
 from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
+from scopecast.rois import is_roi_path
 
 if TYPE_CHECKING:
     import os
@@ -29,10 +34,49 @@ class _Tolerant(StreamingBackend):
 
     def _stream(self, data: Any, path: str, **where: Any) -> tuple[int, str]:
         try:
+            if is_roi_path(path) and (given := [data] if isinstance(data, ROI) else data) is not None:
+                if isinstance(given, list | tuple) and not given:
+                    return 0, "empty"  # and no request to read the file of that name
+                if isinstance(given, list | tuple) and all(isinstance(item, ROI) for item in given):
+                    data = self._imagej_rois(given, path)
             return super()._stream(data, path, **where)
         except Exception as error:  # noqa: BLE001 - counted, and in the receipt
             self._failed(path, error)
             return 0, f"{type(error).__name__}: {error}"
+
+    def _imagej_rois(self, rois: Sequence[ROI], path: str) -> list[Any]:
+        """Return polystore's regions as ImageJ's; those that ImageJ has no form for are counted.
+
+        Raises
+        ------
+        ValueError
+            If there is none that ImageJ has.
+        """
+        found: list[Any] = []
+        wrong = ""
+        for number, roi in enumerate(rois, 1):
+            label = roi.metadata.get("label")
+            for part, shape in enumerate(roi.shapes, 1):
+                name = f"ROI_{number}_{part}" if label is None else f"{label}"  # as polystore calls them
+                try:
+                    found.append(ImageJROIShapeConverter.for_shape(shape).imagej_roi(_from_corner(shape), name))
+                except ValueError as error:  # polystore's UnsupportedImageJROIShapeError is one
+                    wrong = f"{type(shape).__name__} of region {number}: {error}"
+                    self._failed(f"{path}: a shape", error)
+        if not found:
+            raise ValueError(f"none of its shapes can be shown; {wrong}")
+        return found
+
+
+def _from_corner(shape: Any) -> Any:
+    """Return a shape of polystore's, whose coordinates are those of pixels' centres, as ImageJ counts: from corners."""
+    if isinstance(shape, PointShape):
+        return replace(shape, y=shape.y + 0.5, x=shape.x + 0.5)
+    if isinstance(shape, EllipseShape):
+        return replace(shape, center_y=shape.center_y + 0.5, center_x=shape.center_x + 0.5)
+    if isinstance(shape, PolygonShape | PolylineShape):
+        return replace(shape, coordinates=np.asarray(shape.coordinates, float) + 0.5)
+    return shape
 
 
 class _NapariLive(_Tolerant, NapariStreamingBackend):
@@ -54,8 +98,10 @@ class Parameters(dict[str, Any]):
 class PolystoreSink(PolystoreBackend, PicklableBackend):  # type: ignore[misc]  # polystore has no types
     """Shows what polystore's `FileManager` saves to it; a subclass names the viewer.
 
-    What cannot be shown (a table, text, an unknown dtype) is skipped, logged and counted; only lists of different
-    lengths are an error. By default nothing is lost: saving waits while an attached viewer has no room.
+    polystore's regions (lists of ``ROI`` under a path such as ``cells.roi.zip``) are shown on the image of that name.
+    What cannot be shown (a table, text, an unknown dtype, a mask as a region) is skipped, logged and counted; only
+    lists of different lengths are an error. By default nothing is lost: saving waits while an attached viewer has no
+    room.
 
     Parameters
     ----------
