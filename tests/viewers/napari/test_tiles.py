@@ -97,6 +97,35 @@ def test_too_many_fields_are_a_slider_along_which_the_picture_moves(live, monkey
         assert camera.center[-1] == pytest.approx(before - 3 * 24.0), "the picture stays in sight"
 
 
+@pytest.mark.parametrize("placed", [True, False], ids=["with a place of their own", "without"])
+def test_what_is_found_on_an_image_lies_on_the_image_of_its_position(live, placed):
+    square = np.array([[10, 10], [10, 20], [20, 20]])
+    with live.publisher() as publisher:
+        publisher.new_stream("run", scale=(0.5, 0.5), units="um")
+        for p in range(3):
+            corner = (32.0 * p, 1000.0 + 24.0 * p)
+            publisher.publish(stamped(0, 0, p, SHAPE), axes={"t": 0, "p": p}, translate=corner)
+        for p in (2, 0):
+            more = {"axes": {"t": 0, "p": p}, "translate": (32.0 * p, 1000.0 + 24.0 * p) if placed else ()}
+            publisher.publish(np.full(SHAPE, p + 1), kind="labels", name="cells", **more)
+            publisher.publish([[3.0, 4.0]], kind="points", name="spots", **more)
+            publisher.publish([square], kind="shapes", name="outlines", **more)
+        publisher.publish([[1.0, 2.0]], kind="points", name="everywhere", axes={"t": 0})
+        live.settled(publisher)
+        for p in (0, 2):
+            layer = live.layer(f"cells · p{p} · run")
+            assert tuple(layer.translate[-2:]) == (32.0 * p, 1000.0 + 24.0 * p)
+            assert set(np.unique(live.shown(layer.name))) == {p + 1}
+        spots = live.layer("spots · run")
+        world = sorted(tuple(spots.data_to_world(point)) for point in spots.data)
+        assert world == [(1.5, 1002.0), (65.5, 1050.0)]
+        outlines = live.layer("outlines · run")
+        corners = sorted(tuple(outlines.data_to_world(shape[0])) for shape in outlines.data)
+        assert corners == [(5.0, 1005.0), (69.0, 1053.0)]
+        assert len(live.layer("everywhere · run").data) == 1
+        assert live.view.problems == ()
+
+
 def test_positions_that_the_stage_says_nothing_of_are_a_slider(live):
     with live.publisher() as publisher:
         for p in range(3):

@@ -15,6 +15,7 @@ from scopecast_viewers.napari.contents import (
     tracks_content,
 )
 from scopecast_viewers.napari.overlays import Overlay, PointsOverlay, ShapesOverlay, TracksOverlay
+from scopecast_viewers.napari.tiles import corner_of_image
 from scopecast_viewers.regions import Regions, read_regions
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class LiveAnnotation:
         self._seen: Any = None  # what is on the layer
         self._made: Any = None  # axes, scale, translation and units that the layer was made with
         self._items: Sequence[Annotation] = ()
+        self._corners: dict[tuple[int | None, ...], tuple[float, ...]] = {}  # of the images of each position
 
     @property
     def layer(self) -> Any:
@@ -158,7 +160,8 @@ class LiveAnnotation:
         made = (leading, *geometry.values(), units)
         items = self.annotations.at(look.where)
         moving = tuple(look.where.get(axis) for axis in leading)
-        seen = (made, tuple(map(id, items)), moving, self._choosing(items, look))
+        look = look._replace(offset=self._offsets(items, geometry))
+        seen = (made, tuple(map(id, items)), moving, self._choosing(items, look), look.offset)
         self.version = version
         if seen == self._seen:
             return False
@@ -181,7 +184,7 @@ class LiveAnnotation:
     def _geometry(self, leading: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
         about = self.stream.about
         step = dict(zip(about.axes, about.steps, strict=True))
-        corner = next((item.tag.translate for item in self.annotations if item.tag.translate), ())
+        corner: tuple[float, ...] = next(filter(None, map(self._corner_of, self.annotations)), ())
         if len(corner) != 2 and self.stream.newest is not None:
             corner = self.stream.newest[2].translate
         corner = corner if len(corner) == 2 else (0.0, 0.0)
@@ -189,6 +192,27 @@ class LiveAnnotation:
             "scale": (*(step.get(name) or 1.0 for name in leading), *(*about.scale, 1.0, 1.0)[:2]),
             "translate": (*(0.0 for _ in leading), *corner),
         }
+
+    def _offsets(
+        self, items: Sequence[Annotation], geometry: Mapping[str, tuple[float, ...]]
+    ) -> dict[int, tuple[float, float]]:
+        """Return how far from the layer's corner documents lie, by their numbers, (y, x) in pixels."""
+        offsets: dict[int, tuple[float, float]] = {}
+        (y, x), (by_y, by_x) = geometry["translate"][-2:], geometry["scale"][-2:]
+        for item in items:
+            corner = self._corner_of(item)
+            if corner and (corner[0], corner[1]) != (y, x):
+                offsets[item.tag.sequence] = ((corner[0] - y) / by_y, (corner[1] - x) / by_x)
+        return offsets
+
+    def _corner_of(self, item: Annotation) -> tuple[float, ...]:
+        """Return where a document lies: where it says, else with the images of its position; () if neither is known."""
+        if len(item.tag.translate) == 2:
+            return item.tag.translate
+        place = tuple(item.where.get(name) for name in "pg")
+        if place not in self._corners and (corner := corner_of_image(self.stream, item.where)):
+            self._corners[place] = corner
+        return self._corners.get(place, ())
 
 
 class _RegionsOf:

@@ -31,10 +31,14 @@ class Look(NamedTuple):
         The leading axes that the layer is to have; mostly none.
     where
         The sliders' absolute index along each axis that is not on the canvas.
+    offset
+        How far from the layer's corner the documents lie, each by its number, (y, x) in pixels: each position of a run
+        has a place of its own on the canvas, and one layer has them all.
     """
 
     axes: tuple[str, ...]
     where: Mapping[str, int]
+    offset: Mapping[int, tuple[float, float]] = {}
 
 
 class Content(NamedTuple):
@@ -75,7 +79,7 @@ def points_content(items: Sequence[Annotation], look: Look) -> Content:
         points = item.document
         assert isinstance(points, Points)
         chosen = _under(points.coordinates, points.dims, look)
-        tables.append(_placed(points.coordinates[chosen], points.dims, item.where, look))
+        tables.append(_placed(points.coordinates[chosen], points.dims, item, look))
         columns.append((int(chosen.sum()), {column.name: column.values[chosen] for column in points.properties}))
     return Content(_joined(tables, look), _features(columns), _style(items))
 
@@ -91,7 +95,7 @@ def shapes_content(items: Sequence[Annotation], look: Look) -> Content:
         each = shapes.vertices
         # A shape lies in one plane: that of its first vertex.
         chosen = np.array([_under(one[:1], shapes.dims, look)[0] for one in each], bool)
-        vertices += [_placed(each[at], shapes.dims, item.where, look) for at in np.flatnonzero(chosen)]
+        vertices += [_placed(each[at], shapes.dims, item, look) for at in np.flatnonzero(chosen)]
         types += [shapes.types[at] for at in np.flatnonzero(chosen)]
         features = {column.name: column.values[chosen] for column in shapes.properties}
         if shapes.names:
@@ -109,7 +113,7 @@ def tracks_content(items: Sequence[Annotation], look: Look) -> Content:
     for item in items:
         tracks = item.document
         assert isinstance(tracks, Tracks)
-        tables.append(_placed(tracks.coordinates, tracks.dims, item.where, look))
+        tables.append(_placed(tracks.coordinates, tracks.dims, item, look))
         ids.append(tracks.ids)
         columns.append((len(tracks), {column.name: column.values for column in tracks.properties}))
         graph.update(tracks.graph)
@@ -143,9 +147,9 @@ def regions_content(
         where = {axis: at for axis, at in look.where.items() if axis not in item.where}
         for region in read(item.document).regions:
             if (region.type == "points") == (kind == "points") and region.is_at(where, stack_axis):
-                place = {**region.place(stack_axis), **item.where}
+                placed = item._replace(where={**region.place(stack_axis), **item.where})
                 found.append(region)
-                vertices.append(_placed(region.vertices, ("y", "x"), place, look))
+                vertices.append(_placed(region.vertices, ("y", "x"), placed, look))
     repeat = [len(each) if kind == "points" else 1 for each in vertices]
     features: _Features = {
         "name": np.repeat(np.array([region.name for region in found], object), repeat),
@@ -177,9 +181,9 @@ def _under(table: npt.NDArray[np.float64], dims: Sequence[str], look: Look) -> n
 
 
 def _placed(
-    table: npt.NDArray[np.float64], dims: Sequence[str], fixed: Mapping[str, int], look: Look
+    table: npt.NDArray[np.float64], dims: Sequence[str], item: Annotation, look: Look
 ) -> npt.NDArray[np.float64]:
-    """Return rows with the leading columns of the layer: the sliders' places, else where the rows belong."""
+    """Return rows where they lie on the layer, with its leading columns: the sliders' places, else where they belong."""
     leading: list[npt.NDArray[np.float64]] = []
     for axis in look.axes:
         if axis in look.where:
@@ -187,8 +191,11 @@ def _placed(
         elif axis in dims:
             leading.append(table[:, dims.index(axis)])
         else:
-            leading.append(np.full(len(table), float(fixed.get(axis, 0))))
-    return np.column_stack([*leading, table[:, len(dims) - 2 :]])
+            leading.append(np.full(len(table), float(item.where.get(axis, 0))))
+    plane = table[:, len(dims) - 2 :]
+    if offset := look.offset.get(item.tag.sequence):
+        plane = plane + offset
+    return np.column_stack([*leading, plane])
 
 
 def _joined(tables: Sequence[npt.NDArray[np.float64]], look: Look) -> npt.NDArray[np.float64]:

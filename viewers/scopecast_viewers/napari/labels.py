@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from scopecast_viewers.live import Tag
 from scopecast_viewers.napari.layers import LiveLayer
+from scopecast_viewers.napari.tiles import corner_of_image
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -24,6 +26,7 @@ class LiveLabels(LiveLayer):
     """A layer that shows labels: their place, growth and sliders are those of images; contrast they have none."""
 
     rank: ClassVar[int] = 1
+    _beside: tuple[float, ...] = ()  # the images of the same position, once they are there
 
     @property
     def name(self) -> str:
@@ -32,7 +35,18 @@ class LiveLabels(LiveLayer):
         channels = {channel for stack, channel in self.stream.parts if stack is self.stack}
         if len(channels) > 1 or channels != {0}:
             called += f" ({self.stream.label('c', self.channel)})"
-        return f"{called} · {self.stream.about.title}"
+        return f"{called} · {self._title}"
+
+    def _corner(self) -> tuple[float, float]:
+        """Return where the labels lie: where they say, else with the images of their position."""
+        tag: object = self.shown
+        if tag is None and (newest := self._newest_index()) is not None:
+            tag = self.stack.tag(newest)
+        if isinstance(tag, Tag) and len(tag.translate) != 2 and self.place:
+            self._beside = self._beside or corner_of_image(self.stream, self.place)
+            if self._beside:
+                return self._beside[0], self._beside[1]
+        return super()._corner()
 
     def add(self, viewer: Viewer, units: tuple[str, ...]) -> None:
         """Make the layer."""

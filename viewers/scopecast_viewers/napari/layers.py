@@ -105,24 +105,26 @@ class LiveLayer:
     @property
     def name(self) -> str:
         """What the layer is called: the channel, the place, and the run."""
-        title = self.stream.about.title
-        sizes = dict(zip(self.stream.about.axes, self.stream.about.sizes, strict=True))
-        label = self.stream.label
-        where = [
-            name if (name := label(axis, index)) != str(index) else f"{axis}{index}"
-            for axis, index in self.place.items()
-            if sizes.get(axis) != 1
-        ]
-        if where:
-            title = f"{' '.join(where)} · {title}"
+        title = self._title
         if "c" in self.stack.axes:
-            title = f"{label('c', self.channel)} · {title}"
+            title = f"{self.stream.label('c', self.channel)} · {title}"
         labelled = self.stream.labelled
         shapes = [s for s, c in self.stream.parts if c == self.channel and id(s) not in labelled]
         if len(shapes) > 1:
             size = "x".join(str(extent) for extent in self.stack.plane_shape[::-1][-2:])
             title += f" ({size} {self.stack.dtype})"
         return f"|{title}|" if id(self.stack) in self.stream.magnitudes else title
+
+    @property
+    def _title(self) -> str:
+        """The place, where there are several, and the run."""
+        sizes = dict(zip(self.stream.about.axes, self.stream.about.sizes, strict=True))
+        where = [
+            name if (name := self.stream.label(axis, index)) != str(index) else f"{axis}{index}"
+            for axis, index in self.place.items()
+            if sizes.get(axis) != 1
+        ]
+        return " · ".join([" ".join(where), self.stream.about.title] if where else [self.stream.about.title])
 
     def add(self, viewer: Viewer, units: tuple[str, ...]) -> None:
         """Make the layer, with contrast and colour from its newest frame."""

@@ -10,19 +10,50 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from scopecast_viewers.live import Tag
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from scopecast_viewers.live import LiveStream
     from scopecast_viewers.stack import Stack
 
-__all__ = ["MOST_LAYERS", "Place", "Tiling"]
+__all__ = ["MOST_LAYERS", "Place", "Tiling", "corner_of_image"]
 
 MOST_LAYERS: Final = 64
 _POSITIONS: Final = ("p", "g")
 
 Place = tuple[tuple[str, int], ...]
 """The index along each axis that is no slider, such as ``(("p", 0), ("g", 3))``."""
+
+
+def corner_of_image(stream: LiveStream, where: Mapping[str, int]) -> tuple[float, ...]:
+    """Return where the images of a position or field lie: what is published for them lies there too.
+
+    Parameters
+    ----------
+    stream
+        The run.
+    where
+        Index along each axis; only positions and fields count.
+
+    Returns
+    -------
+    tuple of float
+        (y, x) of the first pixel in the stream's unit; () if no position is named, or no image of it has come that says
+        where it lies.
+    """
+    position = {name: where[name] for name in _POSITIONS if name in where}
+    for stack in stream.stacks if position else ():
+        axes = stack.layout.axes
+        if id(stack) in stream.labelled or not position.keys() <= set(axes):
+            continue
+        at = [(axes.index(name), index) for name, index in position.items()]
+        for index in reversed(list(stack.layout.planes)):
+            tag = stack.tag(index) if all(index[axis] == here for axis, here in at) else None
+            if isinstance(tag, Tag) and len(tag.translate) == 2:
+                return tag.translate
+    return ()
 
 
 @dataclass
