@@ -329,7 +329,7 @@ class StreamingBackend:
 
     def _stream_of(self, publisher: Publisher, event: Any, axes: dict[str, AxisValue], metadata: Any) -> FrameStream:
         """Return the stream that a frame belongs to; a new one for a new sequence."""
-        if not axes:
+        if not axes or (len(axes) == 1 and "cam" in axes):
             if self._preview is None:
                 self._preview = publisher.new_stream("live", **describe_sequence(None, pixel_size(metadata)))
             return self._preview

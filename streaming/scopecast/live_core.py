@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scopecast.backend import StreamingBackend
 
@@ -23,7 +23,8 @@ def live(core: Any, viewer: str = "napari", **arguments: Any) -> Iterator[Stream
 
     Sequences (``core.run_mda``, ``core.mda.run``) get layers of their own. Live mode
     (``startContinuousSequenceAcquisition``) is shown at the pace of a screen, and snaps when they are taken, both in
-    the layer of the preview. Nothing is ever raised into the acquisition, and it never waits for a viewer.
+    the layer of the preview; of several cameras (Micro-Manager's "Multi Camera"), each has one. Nothing is ever raised
+    into the acquisition, and it never waits for a viewer.
 
     Parameters
     ----------
@@ -88,6 +89,12 @@ def _of_kind(viewer: str) -> type[StreamingBackend]:
     return Live
 
 
+class _OfCamera:
+    """As much of an event as says that there are several cameras; which one it was is in the metadata."""
+
+    index: ClassVar[dict[str, int]] = {"cam": 0}
+
+
 class _Preview:
     """Shows the newest frame of the live mode at the display's pace, on a thread of its own, and snaps.
 
@@ -119,20 +126,37 @@ class _Preview:
             thread.join(5.0)
 
     def _run(self, stopping: threading.Event) -> None:
-        newest: object = None
+        newest: dict[str, object] = {}
         while not stopping.wait(PACE_S):
             if not self.core.isSequenceRunning():
                 return
-            newest = self.backend.attempt("the live mode", self._show_newest, newest)
+            self.backend.attempt("the live mode", self._show_newest, newest)
 
-    def _show_newest(self, before: object) -> object:
-        if not self.core.getRemainingImageCount():
-            return before  # the camera has made none yet
-        image, tags = self.core.getLastImageAndMD()
-        number = tags.get("ImageNumber") if hasattr(tags, "get") else None
-        if number is None or number != before:
-            self.backend.frame_ready(image, None, {"pixel_size_um": self.core.getPixelSizeUm() or None})
-        return number
+    def _show_newest(self, shown: dict[str, object]) -> None:
+        """Show the newest frame of each camera; `shown` has the numbers of those that were shown last."""
+        if not (waiting := self.core.getRemainingImageCount()):
+            return  # the camera has made none yet
+        cameras = self.core.getNumberOfCameraChannels()
+        if cameras == 1:
+            image, tags = self.core.getLastImageAndMD()
+            self._show(image, tags, shown, "")
+            return
+        seen: set[str] = set()
+        for back in range(min(waiting, 2 * cameras)):  # their frames come one after the other, more or less in turn
+            image, tags = self.core.getNBeforeLastImageAndMD(back)
+            if (camera := str(tags.get("Camera", ""))) not in seen:
+                seen.add(camera)
+                self._show(image, tags, shown, camera)
+
+    def _show(self, image: Any, tags: Any, shown: dict[str, object], camera: str) -> None:
+        number = tags.get("ImageNumber", None)
+        if number is None or number != shown.get(camera):
+            shown[camera] = number
+            self._publish(image, camera)
+
+    def _publish(self, image: Any, camera: str) -> None:
+        metadata = {"pixel_size_um": self.core.getPixelSizeUm() or None, "camera_device": camera}
+        self.backend.frame_ready(image, _OfCamera() if camera else None, metadata)
 
     def snapped(self, *_: object) -> None:
         """Show the image that was just snapped."""
@@ -140,4 +164,7 @@ class _Preview:
 
     def _show_snap(self) -> None:
         if not self.core.mda.is_running():  # else it is the engine's, and comes as a frame
-            self.backend.frame_ready(self.core.getImage(), None, {"pixel_size_um": self.core.getPixelSizeUm() or None})
+            cameras = self.core.getNumberOfCameraChannels()
+            for number in range(cameras):
+                name = self.core.getPhysicalCameraDevice(number) if cameras > 1 else ""
+                self._publish(self.core.getImage(number) if cameras > 1 else self.core.getImage(), name)

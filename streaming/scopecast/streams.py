@@ -134,7 +134,7 @@ class FrameStream:
             scale=self.scale,
             steps=[float(self.steps.get(name, 1.0)) for name in self.axes],
             units=self.units,
-            preview=not any(name != "c" for name in self.axes),
+            preview=not any(name not in ("c", "cam") for name in self.axes),
             colors=self.colors,
         )
 

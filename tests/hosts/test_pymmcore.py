@@ -22,6 +22,7 @@ pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
 
 import mm_test_adapters
 from pymmcore_plus import CMMCorePlus
+from pymmcore_plus.mda import MDAEngine, SkipEvent
 from useq import MDAEvent, MDASequence
 
 if TYPE_CHECKING:
@@ -233,6 +234,86 @@ def test_several_cameras_are_told_apart_by_name(core: CMMCorePlus, observer: Obs
         seen = observer.wait_for(lambda: len(observer.seen) == 4 and observer.seen)
         assert backend.errors == 0
     assert [each.axes for each in seen] == [{"cam": cam, "t": t} for t in range(2) for cam in ("Left", "Right")]
+
+
+@pytest.fixture
+def two_cameras(core: CMMCorePlus) -> Iterator[CMMCorePlus]:
+    """Micro-Manager's own device for several cameras, with two real (simulated) ones."""
+    before = core.getCameraDevice()
+    for name in ("Left", "Right"):
+        core.loadDevice(name, "DemoCamera", "DCam")
+        core.setParentLabel(name, "DHub")
+        core.initializeDevice(name)
+        for item, value in {"PixelType": "16bit", "OnCameraCCDXSize": SIDE, "OnCameraCCDYSize": SIDE}.items():
+            core.setProperty(name, item, value)
+    core.loadDevice("Both", "Utilities", "Multi Camera")
+    core.initializeDevice("Both")
+    core.setProperty("Both", "Physical Camera 1", "Left")
+    core.setProperty("Both", "Physical Camera 2", "Right")
+    core.setCameraDevice("Both")
+    core.setExposure(1)
+    yield core
+    core.setCameraDevice(before)
+    for name in ("Both", "Right", "Left"):
+        core.unloadDevice(name)
+
+
+@pytest.mark.parametrize("sequenced", [False, True], ids=["one by one", "by the hardware"])
+def test_two_real_cameras_come_side_by_side(two_cameras: CMMCorePlus, observer: Observer, sequenced: bool):
+    engine = two_cameras.mda.engine
+    assert engine is not None
+    before, engine.use_hardware_sequencing = engine.use_hardware_sequencing, sequenced
+    try:
+        with by_live(two_cameras, observer, [MDASequence(time_plan={"interval": 0, "loops": 3})]) as backend:
+            seen = observer.wait_for(lambda: len(observer.seen) == 6 and observer.seen)
+            assert backend.errors == 0
+    finally:
+        engine.use_hardware_sequencing = before
+    assert {(each.axes["t"], each.axes["cam"]) for each in seen} == {
+        (t, c) for t in range(3) for c in ("Left", "Right")
+    }
+    assert seen[-1].stream.labels == {"cam": ["Left", "Right"]}
+    assert len({each.stream.id for each in seen}) == 1
+
+
+def test_the_preview_of_two_cameras_has_both(two_cameras: CMMCorePlus, observer: Observer):
+    def of(camera: str) -> int:
+        return sum(each.axes == {"cam": camera} for each in observer.seen)
+
+    with all_live(two_cameras, observer) as backend:
+        two_cameras.snap()
+        observer.wait_for(lambda: of("Left") == of("Right") == 1)
+        two_cameras.startContinuousSequenceAcquisition(0)
+        observer.wait_for(lambda: min(of("Left"), of("Right")) >= 4)
+        two_cameras.stopSequenceAcquisition()
+        assert backend.errors == 0
+    assert len({each.stream.id for each in observer.seen}) == 1
+    assert observer.seen[-1].stream.preview
+
+
+class Skipping(MDAEngine):
+    """An engine that skips every other event, as pymmcore-plus offers it to engines."""
+
+    def setup_event(self, event: MDAEvent) -> None:
+        if event.index["t"] % 2:
+            raise SkipEvent(reason="the stage says no")
+        super().setup_event(event)
+
+
+def test_events_that_the_engine_skips_are_gaps(core: CMMCorePlus, observer: Observer):
+    engine = core.mda.engine
+    skipping = Skipping(core)
+    skipping.use_hardware_sequencing = False
+    core.mda.set_engine(skipping)
+    try:
+        with by_live(core, observer, [MDASequence(time_plan={"interval": 0, "loops": 5})]) as backend:
+            observer.wait_for(lambda: len(observer.ended) == 1)
+            assert backend.flush(10)
+            assert (backend.errors, backend.stats().frames.published) == (0, 3)
+    finally:
+        core.mda.set_engine(engine)
+    assert [each.axes["t"] for each in observer.seen] == [0, 2, 4]
+    assert observer.seen[0].stream.sizes == [5], "the slider reaches the end all the same"
 
 
 def test_a_run_that_is_paused_goes_on_and_one_that_is_cancelled_ends_its_stream(core: CMMCorePlus, observer: Observer):

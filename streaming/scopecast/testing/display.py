@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import tempfile
@@ -261,7 +262,7 @@ class DisplayContract:
                 return publisher.stats().receivers[0].painted >= wanted if self.has_window else t >= 30 * wanted
 
             for wanted in (1, 3):
-                self.wait_until(lambda wanted=wanted: another(wanted), f"painted {wanted} times while frames come")
+                self.wait_until(functools.partial(another, wanted), f"painted {wanted} times while frames come")
             row = self.settled(publisher)
         assert row.frames.published == t
         assert row.frames.delivered + row.frames.superseded + row.frames.dropped + row.frames.skipped == t
@@ -319,7 +320,8 @@ class DisplayContract:
         with self.publisher(viewer) as publisher:
             for t, shape in enumerate([SHAPE, (1, 1), (16, 300), SHAPE, (300, 5)]):
                 publisher.publish(self.frames(1, shape)[0], axes={"t": t})
-            for more in ({"z": 2}, {"z": 1, "c": "late"}, {"p": 3, "c": "later", "z": 0}, {}):
+            joining: list[dict[str, int | str]] = [{"z": 2}, {"z": 1, "c": "late"}, {"p": 3, "c": "later", "z": 0}, {}]
+            for more in joining:
                 publisher.publish(self.frames(1)[0], axes={"t": 9, **more})
             publisher.publish(np.eye(*SHAPE, dtype="uint16"), kind="labels", axes={"t": 0}, name="cells")
             publisher.publish(np.array([[3.0, 4.0]]), kind="points", axes={"t": 0}, name="spots")

@@ -183,7 +183,7 @@ def _under(table: npt.NDArray[np.float64], dims: Sequence[str], look: Look) -> n
 def _placed(
     table: npt.NDArray[np.float64], dims: Sequence[str], item: Annotation, look: Look
 ) -> npt.NDArray[np.float64]:
-    """Return rows where they lie on the layer, with its leading columns: the sliders' places, else where they belong."""
+    """Return rows where they lie on the layer, with its leading columns: the sliders' places, else their own."""
     leading: list[npt.NDArray[np.float64]] = []
     for axis in look.axes:
         if axis in look.where:
