@@ -143,6 +143,8 @@ class Hub:
             self._socket_fd, self._monitor_fd = self._socket.fileno(), self._monitor.fileno()
             self._keeper = threading.Thread(target=self._keep, name=f"scopecast-keeper-{member.token}", daemon=True)
             self._keeper.start()
+            if self._keeper.ident is None:  # exengine replaces start() by one that prints an error, and goes on
+                raise RuntimeError("no thread could be started for the connection to the viewers")
             self._resources = undo.pop_all()
 
     # ---- under the lock ------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +27,6 @@ from scopecast.hosts.exengine import LiveViewStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # ndstorage leaves the file of a finished dataset to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*NDTiffStack:ResourceWarning")
@@ -114,6 +116,27 @@ def test_put_and_get_data(any_storage: LiveViewStorage):
     loaded = any_storage.get_metadata(coordinates)
     assert loaded | metadata == loaded, "an inner storage may add keys of its own"
     assert coordinates == {"time": 0, "channel": "DAPI"}, "the caller's dict is the caller's"
+
+
+def exengines_own_tests() -> dict[str, Any]:
+    """The tests that ExEngine has for its own storages, from the installed package."""
+    package = importlib.util.find_spec("exengine.storage_backends.ndtiff_and_ndram")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / "test" / "test_ndtiff_and_ram.py"
+    if importlib.util.find_spec("ndstorage") is None or not file.exists():
+        return {}
+    spec = importlib.util.spec_from_file_location("exengines_storage_tests", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {name: test for name, test in vars(module).items() if name.startswith("test_")}
+
+
+@pytest.mark.parametrize("test", [pytest.param(test, id=name) for name, test in exengines_own_tests().items()])
+def test_it_passes_exengines_own_tests_of_storages(storage: LiveViewStorage, test: Any):
+    test(storage)
 
 
 def test_what_is_not_there_is_a_key_error(storage: LiveViewStorage):
@@ -268,6 +291,29 @@ def test_an_acquisition_of_the_engine_is_stored_and_shown(
     assert (19,) in planes_of(viewer.streams[0]), "the newest is always delivered"
     assert viewer.streams[0].about.scale == [0.65, 0.65]
     assert storage.errors == 0
+
+
+def test_a_thread_that_could_not_start_unseen_costs_the_live_view_only(
+    storage: LiveViewStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """exengine's hook prints why a thread could not start, and lets whoever started it believe that it runs."""
+
+    def refuse(thread: threading.Thread) -> None:
+        if "keeper" not in thread.name:  # as a system does that has no threads left
+            HOOKED_START(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    storage.put({"time": 0}, stamped(0), {})
+    deadline = time.monotonic() + 20
+    while "no thread could be started" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    storage.put({"time": 1}, stamped(1), {})
+    storage.finish()
+    storage.close()
+    assert check_stamp(storage.get_data({"time": 1}))[0] == 1
+    assert storage.stats().balanced
+    assert sum(storage.stats().skipped.values()) == 2
 
 
 def test_the_handler_goes_on_without_any_viewer(storage: LiveViewStorage, engine: ExecutionEngine):
