@@ -7,6 +7,7 @@ Only attributes and keys are read; nothing of pymmcore-plus or useq is imported.
 from __future__ import annotations
 
 import math
+from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["announced_plane", "corner_on_stage", "describe_sequence", "pixel_affine", "pixel_size", "place_event"]
 
+_MOST_NAMES = 64
 
 # ---- frames ----------------------------------------------------------------------------------------------------------
 
@@ -38,16 +40,27 @@ def place_event(event: Any, metadata: Any = None) -> dict[str, AxisValue]:
     dict
         E.g. ``{"t": 3, "c": "DAPI", "z": 7}``; {} for an event without an index.
     """
-    axes: dict[str, AxisValue] = {
-        str(getattr(name, "value", name)): int(value)
-        for name, value in dict(getattr(event, "index", None) or {}).items()
-    }
-    channel = getattr(getattr(event, "channel", None), "config", None)
-    if channel:
+    axes: dict[str, AxisValue] = {}
+    # This runs for each frame. useq's index is a UserDict, whose own items() take longer than all that is done here.
+    index = getattr(event, "index", None)
+    for name, value in (index.data if isinstance(index, UserDict) else index or {}).items():
+        axes[_plain_names.get(name) or _plain_name(name)] = int(value)
+    if channel := getattr(getattr(event, "channel", None), "config", None):
         axes["c"] = str(channel)[:64]
     if "cam" in axes and isinstance(metadata, dict) and metadata.get("camera_device"):
         axes["cam"] = str(metadata["camera_device"])[:64]
     return axes
+
+
+_plain_names: dict[Any, str] = {}
+
+
+def _plain_name(axis: Any) -> str:
+    """Return the name of an axis as a mere str, and remember it; the names of useq are an enumeration's."""
+    name = str(getattr(axis, "value", axis))
+    if len(_plain_names) < _MOST_NAMES:
+        _plain_names[axis] = name
+    return name
 
 
 def corner_on_stage(
@@ -98,6 +111,9 @@ def corner_on_stage(
 
 def _stage_position(event: Any, metadata: Any) -> tuple[float, float] | None:
     """Return the stage's x and y in µm."""
+    x, y = getattr(event, "x_pos", None), getattr(event, "y_pos", None)
+    if type(x) is type(y) is float and math.isfinite(x + y):  # nearly every event's
+        return x, y
     read = metadata.get("position") if isinstance(metadata, dict) else None
     places = [getattr(event, f"{axis}_pos", None) for axis in "xy"]
     x, y = (read.get(axis) for axis in "xy") if None in places and isinstance(read, dict) else places
