@@ -6,14 +6,15 @@ import contextlib
 import inspect
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from receivers import Viewer, planes_of, stamped
-from scopecast import MemoryBackend, Publisher, StreamingBackend
-from scopecast.testing import Observer, StorageBackendContract, StreamingBackendContract
+from receivers import Viewer, planes_of, stamped, viewer_process
+from scopecast import MemoryBackend, Publisher, Receipt, StreamingBackend
+from scopecast.testing import DisplayContract, Observer, OpenViewer, StorageBackendContract, StreamingBackendContract
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,6 +147,39 @@ def test_a_streaming_backend_with_a_mistake_fails(backend: type[StreamingBackend
             method(**given)
         for each in made:
             each.__exit__()
+
+
+def test_a_viewer_that_shows_nothing_fails(tmp_path: Path):
+    class Contract(DisplayContract):
+        kind = "headless"  # which has no window, and paints nothing
+        patience = 2.0
+
+    with viewer_process(), Publisher("headless", launch=False) as publisher:
+        publisher.open((8, 8), wait=20)
+        deadline = time.monotonic() + 20
+        while not (rows := publisher.stats().receivers):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        viewer = OpenViewer(Receipt(), rows[0], tmp_path)
+        with pytest.raises(AssertionError, match="not so after 2 s: the newest frame is painted"):
+            Contract().test_the_first_frame_is_shown(viewer, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [
+        pytest.param((0, 0), (1, 1), True, id="down and right"),
+        pytest.param((0, 0), (0, 1), False, id="right: y and x are exchanged, or one of them is missing"),
+        pytest.param((1, 1), (0, 0), False, id="upside down"),
+        pytest.param((0, 0), (0, 0), False, id="nothing new"),
+    ],
+)
+def test_two_pictures_tell_where_the_bright_quarter_went(before: Any, after: Any, moved: bool):
+    window = np.full((200, 220), 30.0)  # whatever else there is to see
+    pictures = [window.copy(), window.copy()]
+    for picture, quarter in zip(pictures, (before, after), strict=True):
+        picture[40:168, 20:180] = DisplayContract.bright_in(*quarter) / 4000 * 255
+    assert DisplayContract._moved_down_right(*pictures) == moved
 
 
 def test_the_observer_sees_what_a_viewer_sees():

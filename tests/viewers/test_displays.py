@@ -19,11 +19,17 @@ class TestHeadless(DisplayContract):
     has_window = False
 
 
+@pytest.mark.fault("V5")
 class TestNapari(DisplayContract):
+    """A napari window, by the contract of every viewer: at its end it says goodbye."""
+
     kind = "napari"
 
 
+@pytest.mark.fault("V5")
 class TestFiji(DisplayContract):
+    """An ImageJ, by the contract of every viewer: at its end it says goodbye."""
+
     kind = "fiji"
 
     @pytest.fixture(scope="class", autouse=True)
