@@ -152,8 +152,9 @@ class Hyperstack:
         self._documents = self.stream.annotations.received
         if not self.is_labels or len(self.stream.labelled) == len(self.stream.stacks):
             self.overlay.update(imp, folding)
-        tags = self._tags(self._target())
-        if self._go(self._target()):
+        target = self._target()
+        tags = self._tags(target)
+        if self._go(target):
             self._shown = tags  # ImageJ has read all channels there
         else:
             changed |= self._show(tags)
@@ -245,6 +246,10 @@ class Hyperstack:
         """Return the slice to show: the newest frame's if the sliders follow."""
         newest = self.stack.newest
         if not self.following or newest is None or len(newest) != len(self._folding.axes):
+            return self._number
+        if java("ij.macro.Interpreter").getInstance() is not None:
+            # It may be putting the sliders somewhere at this moment, one after the other.
+            self._version, self.waits_for = -1, "a macro"
             return self._number
         channels = self._folding.dimensions[0]
         number = self._folding.number(newest)
