@@ -9,12 +9,9 @@ import time
 import jpype
 import numpy as np
 import pytest
-import roifile
-import tifffile
 
 from fiji_live import pixels_of
 from receivers import check_stamp, stamped
-from scopecast.showing import Showing
 from scopecast_viewers.fiji.awt import invoke_later, java
 from scopecast_viewers.history import History
 from scopecast_viewers.scratch import Scratch
@@ -455,52 +452,3 @@ def test_a_new_frame_in_a_stack_of_a_thousand_planes_touches_no_other_plane(live
         live.until(lambda: live.position(image.imp)[2] == 1001)
         assert image._slices is slices, "growing at the end must not make the stack anew"
         assert set(asked) <= {(1000,)}
-
-
-def test_regions_of_interest_are_what_imagej_reads_itself_and_lie_where_they_belong(live):
-    ellipse = roifile.ImagejRoi.frompoints([[5, 6], [20, 30]], name="cell")
-    ellipse.roitype = roifile.ROI_TYPE.OVAL
-    polygon = roifile.ImagejRoi.frompoints([[1, 1], [10, 2], [8, 12]], name="outline")
-    points = roifile.ImagejRoi.frompoints([[3.5, 4.5], [7.5, 8.5]], name="spots")
-    points.roitype = roifile.ROI_TYPE.POINT
-    sent = [polygon, points, ellipse]
-    with live.publisher() as publisher:
-        imp = streaming(live, publisher)
-        publisher.publish(sent, kind="rois", axes={"t": 2, "z": 1}, name="cells")
-        live.until(lambda: publisher.flush(0))
-        overlay = live.until(lambda: imp.getOverlay())
-        shown_rois = [overlay.get(n) for n in range(overlay.size())]
-        for roi, original in zip(shown_rois, sent, strict=True):
-            read = java("ij.io.RoiDecoder")(jpype.JArray(jpype.JByte)(original.tobytes()), original.name).getRoi()
-            assert str(roi.getName()) == original.name
-            assert int(roi.getType()) == int(read.getType())
-            assert str(roi.getBounds()) == str(read.getBounds())
-            assert list(roi.getFloatPolygon().xpoints) == list(read.getFloatPolygon().xpoints)
-            assert (int(roi.getZPosition()), int(roi.getTPosition())) == (2, 3)
-            # The round trip: what ImageJ writes is what was sent, as far as the format tells.
-            back = roifile.ImagejRoi.frombytes(bytes(memoryview(java("ij.io.RoiEncoder").saveAsByteArray(roi))))
-            if original is not ellipse:
-                np.testing.assert_array_equal(back.coordinates(), original.coordinates())
-        manager = java("ij.plugin.frame.RoiManager").getInstance()
-        assert [str(roi.getName()) for roi in manager.getRoisAsArray()] == ["outline", "spots", "cell"]
-        live.on_awt(manager.close)
-        imp.setRoi(1, 1, 3, 3)
-        live.on_awt(lambda: imp.getOverlay().add(imp.getRoi()))
-        publisher.publish(sent[:1], kind="rois", axes={"t": 2, "z": 1}, name="cells")  # in the place of the others
-        live.until(lambda: imp.getOverlay().size() == 2)
-        live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)
-
-
-def test_files_of_regions_lie_on_the_image_file_of_their_name(live, tmp_path):
-    for name in ("left", "right"):
-        tifffile.imwrite(tmp_path / f"{name}.tif", stamped(0))
-    roifile.roiwrite(tmp_path / "right.roi.zip", [roifile.ImagejRoi.frompoints([[1, 1], [10, 2], [8, 12]], name="it")])
-    with Showing("fiji", root=tmp_path) as showing:
-        for name in ("left.tif", "right.tif", "right.roi.zip"):
-            showing.file(tmp_path / name)
-        live.settled(showing.publisher)
-        overlay = live.until(lambda: live.images and live.image().imp.getOverlay())
-        roi = overlay.get(0)
-        assert (overlay.size(), str(roi.getName()), live.image().imp.getStackSize()) == (1, "it", 2)
-        assert 2 in (int(roi.getPosition()), int(roi.getZPosition()), int(roi.getTPosition()))
-    live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)

@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 MOST_MANAGED: Final = 2000
 
 
+_HEADER: Final = 64  # bytes of a region before its coordinates
+_WITHOUT_COORDINATES: Final = (1, 2, 3)  # types of regions: rectangle, oval, line
+
+
 class _Drawn(NamedTuple):
     """What is on the overlay of one document, or of all documents of a set of tracks.
 
@@ -131,6 +135,8 @@ def _decode(document: Rois) -> tuple[list[Mark], int]:
     names = document.names or [""] * len(document.items)
     marks = []
     for data, name in zip(document.items, names, strict=True):
+        if _claims_more_than_it_has(data):
+            continue
         # Only a name that is given replaces the one in the bytes.
         array = jpype.JArray(jpype.JByte)(data)
         decoder = java("ij.io.RoiDecoder")
@@ -142,6 +148,28 @@ def _decode(document: Rois) -> tuple[list[Mark], int]:
         if roi is not None:
             marks.append(Mark(roi, {}))
     return marks, len(document.items) - len(marks)
+
+
+def _claims_more_than_it_has(data: bytes) -> bool:
+    """Whether a region says that it has more than its bytes can hold: the decoder makes arrays as large as it says.
+
+    Offsets: ``ij.io.RoiDecoder`` of ImageJ 1.54p.
+    """
+
+    def number(at: int) -> int:
+        return int.from_bytes(data[at : at + 4], "big", signed=True)
+
+    if len(data) < _HEADER:
+        return True
+    header2 = number(60)
+    claims = [4 * number(36)]  # of composite regions
+    if data[6] not in _WITHOUT_COORDINATES:
+        claims.append(4 * (int.from_bytes(data[16:18], "big") or number(18)))
+    if data[48:50] == b"\0\1":  # a text
+        claims += [2 * number(_HEADER + 8), 2 * number(_HEADER + 12)]
+    if 0 < header2 < len(data):
+        claims += [2 * number(header2 + 20), number(header2 + 32), 2 * number(header2 + 44)]  # name, image, properties
+    return max(claims) > len(data)
 
 
 def _plain(folding: Folding) -> bool:
