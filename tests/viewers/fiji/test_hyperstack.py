@@ -452,3 +452,65 @@ def test_a_new_frame_in_a_stack_of_a_thousand_planes_touches_no_other_plane(live
         live.until(lambda: live.position(image.imp)[2] == 1001)
         assert image._slices is slices, "growing at the end must not make the stack anew"
         assert set(asked) <= {(1000,)}
+
+
+def test_channels_that_join_make_a_composite_image_in_the_same_window(live):
+    with live.publisher() as publisher:
+        for t in range(3):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        live.settled(publisher)
+        image = live.image()
+        window, old = image.imp.getWindow(), image.imp
+        assert not old.isComposite()
+
+        def set_by_user():
+            old.getProcessor().setMinAndMax(11, 222)
+            old.updateAndDraw()
+            old.setRoi(3, 4, 5, 6)
+            old.getCanvas().zoomIn(10, 10)
+
+        live.on_awt(set_by_user)
+        zoom = float(old.getCanvas().getMagnification())
+        live.move(old, 1, 1, 2)
+        live.until(lambda: not image.following)
+        for t in range(3):
+            publisher.publish(stamped(t, 1, 0, SHAPE), axes={"t": t, "c": 1})
+        live.settled(publisher)
+        imp = image.imp
+        assert imp.isComposite()
+        assert list(imp.getDimensions()) == [48, 64, 2, 1, 3]
+        assert live.position(imp)[2] == 2
+        assert window.isShowing()
+        assert imp.getWindow() == window
+        assert window.getImagePlus() == imp
+        assert java("ij.WindowManager").getImageCount() == 1
+        for t, c in itertools.product(range(3), range(2)):
+            assert check_stamp(live.pixels(imp, c + 1, 1, t + 1)) == (t, c, 0)
+        lut = imp.getChannelLut(1)
+        assert (float(lut.min), float(lut.max)) == (11, 222)
+        colors = [brightest(imp.getChannelLut(channel)) & 0xFFFFFF for channel in (1, 2)]
+        assert colors == [0x00FF00, 0xFF00FF]
+        assert str(imp.getRoi().getBounds()) == "java.awt.Rectangle[x=3,y=4,width=5,height=6]"
+        assert float(imp.getCanvas().getMagnification()) == zoom
+        live.on_awt(live.display.gallery.follow)
+        publisher.publish(stamped(3, 1, 0, SHAPE), axes={"t": 3, "c": 1})
+        live.settled(publisher)
+        live.until(lambda: live.position(imp)[2] == 4)
+        live.on_awt(old.close)  # whoever has kept it
+        assert window.isShowing()
+        live.on_awt(lambda: imp.getWindow().close())
+        live.until(lambda: len(live.images) == 0)
+
+
+def test_a_preview_whose_channels_join_is_a_composite_image(live):
+    with live.publisher(policy="every") as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE))
+        live.settled(publisher)
+        for t in range(1, 4):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"c": 0})
+            publisher.publish(stamped(t, 1, 0, SHAPE), axes={"c": 1})
+            live.settled(publisher)
+        imp = live.image().imp
+        assert imp.isComposite()
+        assert [check_stamp(live.pixels(imp, c + 1)) for c in range(2)] == [(3, 0, 0), (3, 1, 0)]
+        live.until(lambda: [check_stamp(pixels_of(imp.getProcessor(c))) for c in (1, 2)] == [(3, 0, 0), (3, 1, 0)])

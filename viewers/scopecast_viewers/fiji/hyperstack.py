@@ -225,12 +225,18 @@ class Hyperstack:
         """Put an image with colours in the place of the one in the window: channels have joined."""
         old = self.imp
         ip = old.getProcessor()
-        first = java("ij.process.LUT")(ip.getLut().getBytes(), ip.getMin(), ip.getMax())
+        first = java("ij.process.LUT")(ip.getLut(), ip.getMin(), ip.getMax())
         self.imp = java("ij.CompositeImage")(old, _COMPOSITE)
         self.imp.setOpenAsHyperStack(True)
         self.imp.setChannelLut(first, 1)
+        canvas = self._canvas
+        seen, size = canvas.getSrcRect().clone(), canvas.getSize()
+        zoom = canvas.getMagnification()
         old.setWindow(None)  # whoever still has the old one must not close the window with it
-        window.setImage(self.imp)
+        window.setImage(self.imp)  # which shows all of it, at 100 %
+        canvas.setSize(size)
+        canvas.setSourceRect(seen)
+        canvas.setMagnification(zoom)
         if self.imp.getRoi() is not None:
             self.imp.getRoi().setImage(self.imp)
 
