@@ -212,7 +212,12 @@ def test_colour_frames_are_colour(live, samples):
 def test_calibration_title_and_labels_are_those_of_the_stream(live):
     with live.publisher() as publisher:
         stream = publisher.new_stream(
-            "cells", channels=["DAPI", "FITC"], scale=(0.5, 0.25), units="um", steps={"z": 2.0}, sizes={"z": 3, "c": 2}
+            "cells",
+            channels=["DAPI", "FITC"],
+            scale=(0.5, 0.25),
+            units="um",
+            steps={"z": 2.0, "t": 1.0},
+            sizes={"z": 3, "c": 2},
         )
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0, "c": "DAPI", "z": 0}, stream=stream)
         live.settled(publisher)
@@ -221,6 +226,7 @@ def test_calibration_title_and_labels_are_those_of_the_stream(live):
         assert str(imp.getTitle()) == "cells"
         assert str(calibration.getUnit()) == "µm"
         assert (calibration.pixelHeight, calibration.pixelWidth, calibration.pixelDepth) == (0.5, 0.25, 2.0)
+        assert (calibration.frameInterval, str(calibration.getTimeUnit())) == (1.0, "sec")
         assert list(imp.getDimensions()) == [48, 64, 2, 3, 1]
         assert str(imp.getStack().getSliceLabel(1)) == "DAPI, t 0, z 0"
         assert brightest(imp.getChannelLut(2)) & 0xFFFFFF == 0x00FF00

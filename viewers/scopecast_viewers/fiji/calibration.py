@@ -39,8 +39,7 @@ def calibration_of(stream: LiveStream, form: PixelForm) -> Any:
         calibration.setUnit("µm" if about.units in _MICROMETERS else about.units)
         calibration.pixelWidth, calibration.pixelHeight = float(x), float(y)
         calibration.pixelDepth = float(steps.get("z") or 1.0)
-    interval = steps.get("t") or 1.0
-    if interval != 1.0:
+    if interval := steps.get("t"):
         calibration.frameInterval = float(interval)
         calibration.setTimeUnit("sec")
     if form.signed:
