@@ -86,7 +86,7 @@ def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
     ("environment", "said"),
     [
         pytest.param({"JAVA_HOME": "/nowhere/java"}, "JAVA_HOME=/nowhere/java is not a Java", id="no Java"),
-        pytest.param({"SCOPECAST_FIJI": "/nowhere/Fiji.app"}, "is neither a folder nor a Maven endpoint", id="no Fiji"),
+        pytest.param({"fiji": "/nowhere/Fiji.app"}, "is neither a folder nor a Maven endpoint", id="no Fiji"),
         pytest.param({"FIJI_HOME": "/usr"}, "there is no ImageJ in this folder", id="not a Fiji"),
         pytest.param(
             {"SCOPECAST_MAVEN": "http://127.0.0.1:9", "XDG_CACHE_HOME": "{tmp}"},
@@ -98,9 +98,11 @@ def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
 )
 def test_what_is_missing_is_said_once_and_the_producer_goes_on(environment, said, tmp_path, monkeypatch, caplog):
     """V6: no Java, no Fiji where one was named, no network for the jar."""
-    for name, value in environment.items():
+    variables = dict(environment)
+    fiji = variables.pop("fiji", None)  # what the backend is told
+    for name, value in variables.items():
         monkeypatch.setenv(name, value.format(tmp=tmp_path))
-    with FijiStreamingBackend(title="alone", timeout=60) as live:
+    with FijiStreamingBackend(title="alone", timeout=60, fiji=fiji) as live:
         receipt = live.save_batch([np.zeros(SHAPE, "uint16")] * 3, [f"a_t{t}.tif" for t in range(3)])
         assert len(receipt.skipped) == 3
         assert live.stats().balanced
@@ -113,8 +115,8 @@ def test_what_is_missing_is_said_once_and_the_producer_goes_on(environment, said
 def test_a_fiji_folder_is_started_by_pyimagej(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """PyImageJ's own code for a local folder, with a folder that holds the classes which it asks for."""
     folder = make_fiji(tmp_path / "Fiji.app")
-    monkeypatch.setenv("SCOPECAST_FIJI", str(folder))
-    with FijiStreamingBackend(title="own", timeout=120) as live:
+    monkeypatch.setenv("SCOPECAST_FIJI", "/nowhere/Fiji.app")  # what the backend is told comes first
+    with FijiStreamingBackend(title="own", timeout=120, fiji=folder) as live:
         live.save_batch([stamped(t, 0, 0, SHAPE) for t in range(3)], [f"img_t{t}.tif" for t in range(3)])
         assert live.flush(60)
         (row,) = live.stats().receivers
