@@ -385,6 +385,7 @@ def rows_of(live):
     return list(live.display.menu._rows.values())
 
 
+@pytest.mark.fault("V3")
 def test_a_hung_window_is_not_evicted_and_catches_up_with_the_newest(live):
     """V3: Java's window thread hangs for longer than the heartbeat allows a dead receiver."""
     with live.publisher(policy="latest") as publisher:

@@ -30,6 +30,7 @@ def preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={tmp_path}")
 
 
+@pytest.mark.fault("V5")
 def test_a_batch_starts_imagej_shows_its_frames_and_imagej_is_quit(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     frames = [stamped(t, c, 0, SHAPE) for t in range(3) for c in range(2)]
     paths = [f"run/img_t{t:03}_c{c}.tif" for t in range(3) for c in range(2)]
@@ -57,6 +58,7 @@ def test_a_batch_starts_imagej_shows_its_frames_and_imagej_is_quit(tmp_path: Pat
     wait_until(lambda: not RunDirectory().living("receiver"), "the process has ended", 60)
 
 
+@pytest.mark.fault("V1", "V2")
 def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
     """V1, V2 with a real JVM: noticed, their leases freed; one that comes back is served again."""
     with (
@@ -82,6 +84,7 @@ def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
         assert publisher.stats().balanced
 
 
+@pytest.mark.fault("V6")
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -166,3 +169,25 @@ def test_quitting_imagej_says_goodbye(tmp_path: Path):
         process.wait(10)
         process.stdin.close()
         process.stdout.close()
+
+
+def test_a_python_that_ends_is_left_alone_by_the_threads_of_java():
+    """The window thread still ticks, and Java's collector has just found thousands of Python's objects."""
+    program = (
+        "import os, threading\n"
+        "from scopecast_viewers.fiji.jvm import Choice, start\n"
+        "start(Choice('plain'), 64 << 20)\n"
+        "from scopecast_viewers.fiji.awt import java, listener\n"
+        "ticked = threading.Event()\n"
+        "tick = listener('java.awt.event.ActionListener', actionPerformed=lambda _: ticked.set())\n"
+        "java('javax.swing.Timer')(1, tick).start()\n"
+        "assert ticked.wait(30)\n"
+        "known = java('java.util.ArrayList')()\n"
+        "for _ in range(5000):\n"
+        "    known.add(listener('java.lang.Runnable', run=lambda: None))\n"
+        "known.clear()\n"
+        "java('java.lang.System').gc()\n"
+        "print('ends', flush=True)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ends\n", "")
