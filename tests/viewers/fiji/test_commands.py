@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from fiji_live import pixels_of
 from receivers import check_stamp, stamped
 from scopecast_viewers.fiji.awt import invoke_later, java
 
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 SHAPE = (64, 48)
 
 
+def place(t: int, c: int, z: int) -> dict[str, int | str]:
+    return {"t": t, "c": f"ch{c}", "z": z}
+
+
 @contextlib.contextmanager
 def growing(live: LiveFiji, publisher: Publisher, channels: int = 2, slices: int = 3) -> Iterator[Any]:
     """A run of some frames that goes on while the block lasts; yields its image."""
 
     def publish(t: int) -> None:
         for c, z in itertools.product(range(channels), range(slices)):
-            publisher.publish(stamped(t, c, z, SHAPE), axes={"t": t, "c": f"ch{c}", "z": z})
+            publisher.publish(stamped(t, c, z, SHAPE), axes=place(t, c, z))
 
     for t in range(4):
         publish(t)
@@ -160,8 +165,7 @@ def test_frames_go_on_below_a_modal_dialog_that_holds_the_window_thread(live: Li
         live.until(lambda: live.position(live.image().imp)[2] == 43, what="the newest frame, below the dialog")
         live.until(lambda: stream.log.painted > painted)
         # Three heartbeats without an answer would have ended it.
-        deadline = time.monotonic() + 30
-        live.until(lambda: peer.pong.number >= first + 5, timeout=deadline - time.monotonic())
+        live.until(lambda: peer.pong.number >= first + 5)
         assert not answered.is_set()
         (row,) = publisher.stats().receivers
         assert row.attached
@@ -208,3 +212,106 @@ def test_sliders_stay_while_a_macro_is_interpreted_and_follow_again_after_it(liv
         assert not macro.is_alive()
         live.until(lambda: live.position(image.imp)[2] > at[2], what="sliders that follow again")
         assert image.following
+
+
+# ---- commands of scripts and macros, and a window thread that hangs --------------------------------------------------
+
+
+def streaming(live, publisher, channels=2, slices=3, frames=4):
+    """Publish a small run, and return its image."""
+    for t, c, z in itertools.product(range(frames), range(channels), range(slices)):
+        publisher.publish(stamped(t, c, z, SHAPE), axes=place(t, c, z))
+    live.settled(publisher)
+    return live.image().imp
+
+
+def test_duplicate_project_save_and_macro_work_on_the_live_image_during_a_run(live, tmp_path):
+    run = java("ij.IJ").run
+    with live.publisher() as publisher:
+        imp = streaming(live, publisher)
+        stop = threading.Event()
+
+        def feed():
+            for t in itertools.count(4):
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes=place(t, 0, 0))
+                if stop.wait(0.01):
+                    return
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            run(imp, "Duplicate...", "title=copy duplicate channels=1-2 slices=1-3 frames=1-4")
+            copy = java("ij.WindowManager").getImage("copy")
+            assert list(copy.getDimensions()) == [48, 64, 2, 3, 4]
+            for t, c, z in itertools.product(range(4), range(2), range(3)):
+                assert check_stamp(live.pixels(copy, c + 1, z + 1, t + 1)) == (t, c, z)
+
+            run(imp, "Z Project...", "projection=[Max Intensity] all")
+            projected = java("ij.WindowManager").getImage("MAX_" + str(imp.getTitle()))
+            expected = np.max([stamped(2, 1, z, SHAPE) for z in range(3)], axis=0)
+            np.testing.assert_array_equal(live.pixels(projected, 2, 1, 3), expected)
+
+            path = tmp_path / "live.tif"
+            java("ij.IJ").saveAs(imp, "Tiff", str(path))
+            saved = java("ij.IJ").openImage(str(path))
+            assert list(saved.getDimensions())[:4] == [48, 64, 2, 3]
+            assert check_stamp(live.pixels(saved, 2, 3, 4)) == (3, 1, 2)
+
+            macro = f'selectImage({int(imp.getID())}); Stack.setPosition(2, 3, 2); return "" + getPixel(3, 0);'
+            assert float(str(java("ij.IJ").runMacro(macro))) == stamped(1, 1, 2, SHAPE)[0, 3]
+        finally:
+            stop.set()
+            feeder.join()
+        live.settled(publisher)
+        live.until(lambda: not live.image().following)
+        assert live.position(imp) == (2, 3, 2), "the macro has moved the sliders, so they stay"
+        assert publisher.stats().receivers[0].attached
+
+
+def test_a_locked_image_keeps_its_plane_until_the_command_has_ended(live):
+    with live.publisher() as publisher:
+        imp = streaming(live, publisher, frames=2)
+        before = live.position(imp)
+        assert imp.lock()
+        publisher.publish(stamped(5, 0, 0, SHAPE), axes=place(5, 0, 0))
+        live.until(lambda: publisher.flush(0))
+        stream = live.receiver.streams[0]
+        live.until(lambda: stream.received == 13)
+        for _ in range(5):
+            live.on_awt(live.display._tick)
+        assert live.position(imp) == before
+        imp.unlock()
+        live.until(lambda: live.position(imp)[2] == 6)
+
+
+@pytest.mark.fault("V3")
+def test_a_hung_window_is_not_evicted_and_catches_up_with_the_newest(live):
+    """V3: Java's window thread hangs for longer than the heartbeat allows a dead receiver."""
+    with live.publisher(policy="latest") as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        live.settled(publisher)
+        (stream,) = live.receiver.streams
+        release, hung = threading.Event(), threading.Event()
+
+        def hang():
+            hung.set()
+            release.wait(60)
+
+        invoke_later(hang)
+        assert hung.wait(10)
+        painted, before, began = stream.log.painted, stream.received, time.monotonic()
+        for t in itertools.count(1):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            time.sleep(0.01)  # a camera's pace
+            if time.monotonic() - began > 3.0 and stream.received > before + 50:
+                break
+            assert time.monotonic() - began < 60, "the receiver's thread must go on beside a hung window"
+        row = publisher.stats().receivers[0]
+        assert row.attached
+        assert row.frames.dropped == 0
+        assert stream.log.painted == painted
+        release.set()
+        live.settled(publisher)
+        assert live.position(live.image().imp)[2] == t + 1
+        assert check_stamp(pixels_of(live.image().imp.getProcessor())) == (t, 0, 0)
+        live.until(lambda: stream.log.painted > painted)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
-import time
 
 import jpype
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 
 from fiji_live import pixels_of
 from receivers import check_stamp, stamped
-from scopecast_viewers.fiji.awt import invoke_later, java
+from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.history import History
 from scopecast_viewers.scratch import Scratch
 
@@ -253,77 +251,6 @@ def test_a_stack_beyond_its_budget_can_be_scrolled_through_and_projected(live_wi
 # ---- what the user does ----------------------------------------------------------------------------------------------
 
 
-def streaming(live, publisher, channels=2, slices=3, frames=4):
-    """Publish a small run, and return its image."""
-    for t, c, z in itertools.product(range(frames), range(channels), range(slices)):
-        publisher.publish(stamped(t, c, z, SHAPE), axes=place(t, c, z))
-    live.settled(publisher)
-    return live.image().imp
-
-
-def current_image():
-    return java("ij.WindowManager").getCurrentImage()
-
-
-def test_duplicate_project_save_and_macro_work_on_the_live_image_during_a_run(live, tmp_path):
-    run = java("ij.IJ").run
-    with live.publisher() as publisher:
-        imp = streaming(live, publisher)
-        stop = threading.Event()
-
-        def feed():
-            for t in itertools.count(4):
-                publisher.publish(stamped(t, 0, 0, SHAPE), axes=place(t, 0, 0))
-                if stop.wait(0.01):
-                    return
-
-        feeder = threading.Thread(target=feed)
-        feeder.start()
-        try:
-            run(imp, "Duplicate...", "title=copy duplicate channels=1-2 slices=1-3 frames=1-4")
-            copy = java("ij.WindowManager").getImage("copy")
-            assert list(copy.getDimensions()) == [48, 64, 2, 3, 4]
-            for t, c, z in itertools.product(range(4), range(2), range(3)):
-                assert check_stamp(live.pixels(copy, c + 1, z + 1, t + 1)) == (t, c, z)
-
-            run(imp, "Z Project...", "projection=[Max Intensity] all")
-            projected = java("ij.WindowManager").getImage("MAX_" + str(imp.getTitle()))
-            expected = np.max([stamped(2, 1, z, SHAPE) for z in range(3)], axis=0)
-            np.testing.assert_array_equal(live.pixels(projected, 2, 1, 3), expected)
-
-            path = tmp_path / "live.tif"
-            java("ij.IJ").saveAs(imp, "Tiff", str(path))
-            saved = java("ij.IJ").openImage(str(path))
-            assert list(saved.getDimensions())[:4] == [48, 64, 2, 3]
-            assert check_stamp(live.pixels(saved, 2, 3, 4)) == (3, 1, 2)
-
-            macro = f'selectImage({int(imp.getID())}); Stack.setPosition(2, 3, 2); return "" + getPixel(3, 0);'
-            assert float(str(java("ij.IJ").runMacro(macro))) == stamped(1, 1, 2, SHAPE)[0, 3]
-        finally:
-            stop.set()
-            feeder.join()
-        live.settled(publisher)
-        live.until(lambda: not live.image().following)
-        assert live.position(imp) == (2, 3, 2), "the macro has moved the sliders, so they stay"
-        assert publisher.stats().receivers[0].attached
-
-
-def test_a_locked_image_keeps_its_plane_until_the_command_has_ended(live):
-    with live.publisher() as publisher:
-        imp = streaming(live, publisher, frames=2)
-        before = live.position(imp)
-        assert imp.lock()
-        publisher.publish(stamped(5, 0, 0, SHAPE), axes=place(5, 0, 0))
-        live.until(lambda: publisher.flush(0))
-        stream = live.receiver.streams[0]
-        live.until(lambda: stream.received == 13)
-        for _ in range(5):
-            live.on_awt(live.display._tick)
-        assert live.position(imp) == before
-        imp.unlock()
-        live.until(lambda: live.position(imp)[2] == 6)
-
-
 def test_a_closed_image_stays_closed_the_others_go_on_and_the_list_opens_it_again(live):
     with live.publisher(title="one") as one, live.publisher(title="two") as two:
         one.new_stream("one")
@@ -383,39 +310,6 @@ def click(item):
 
 def rows_of(live):
     return list(live.display.menu._rows.values())
-
-
-@pytest.mark.fault("V3")
-def test_a_hung_window_is_not_evicted_and_catches_up_with_the_newest(live):
-    """V3: Java's window thread hangs for longer than the heartbeat allows a dead receiver."""
-    with live.publisher(policy="latest") as publisher:
-        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
-        live.settled(publisher)
-        (stream,) = live.receiver.streams
-        release, hung = threading.Event(), threading.Event()
-
-        def hang():
-            hung.set()
-            release.wait(60)
-
-        invoke_later(hang)
-        assert hung.wait(10)
-        painted, before, began = stream.log.painted, stream.received, time.monotonic()
-        for t in itertools.count(1):
-            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
-            time.sleep(0.01)  # a camera's pace
-            if time.monotonic() - began > 3.0 and stream.received > before + 50:
-                break
-            assert time.monotonic() - began < 60, "the receiver's thread must go on beside a hung window"
-        row = publisher.stats().receivers[0]
-        assert row.attached
-        assert row.frames.dropped == 0
-        assert stream.log.painted == painted
-        release.set()
-        live.settled(publisher)
-        assert live.position(live.image().imp)[2] == t + 1
-        assert check_stamp(shown(live)) == (t, 0, 0)
-        live.until(lambda: stream.log.painted > painted)
 
 
 def test_frames_of_two_shapes_and_of_two_dtypes_get_an_image_each(live):

@@ -62,7 +62,8 @@ class Hyperstack:
             form_of_labels(sent, stack.dtype) if self.is_labels else form_of(sent, rgb=len(stack.plane_shape) == 3)
         )
         self._look: Look | LabelLook = LabelLook(stack) if self.is_labels else Look(stream, stack)
-        self.overlay = LiveOverlay(stream)
+        images = [each for each in stream.stacks if id(each) not in stream.labelled] or [stack]
+        self.overlay = LiveOverlay(stream, managed=images[0] is stack)
         self._documents = -1
         self.waits_for = ""
         self._folding = self._fold()
@@ -204,7 +205,7 @@ class Hyperstack:
         if luts is not None:
             self._add_channels(luts, channels)
         window = self.imp.getWindow()
-        if self._has_colors and not self.imp.isComposite():
+        if self._has_colors and not self.imp.isComposite() and window is not None:
             self._become_composite(window)
         if changed and window is not None:
             window.add(self.strip.panel)  # below the new sliders

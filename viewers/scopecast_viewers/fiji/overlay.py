@@ -56,10 +56,17 @@ class LiveOverlay:
     """The annotations of a stream on one of its images. Used on the window thread only.
 
     A document that has come is drawn once; those that were there before are not touched.
+
+    Parameters
+    ----------
+    stream
+        What is to be drawn.
+    managed
+        Whether regions of interest go into the ROI Manager, too: it has one list for all images.
     """
 
-    def __init__(self, stream: LiveStream) -> None:
-        self._stream = stream
+    def __init__(self, stream: LiveStream, *, managed: bool = True) -> None:
+        self._stream, self._is_managed = stream, managed
         self._versions: tuple[object, ...] = ()
         self._folding: Folding | None = None
         self._drawn: dict[object, _Drawn] = {}
@@ -111,11 +118,11 @@ class LiveOverlay:
                 where = {**channel, **annotation.where}
                 yield (id(each), *sorted(annotation.where.items())), annotation.document, 0, where
 
-    @staticmethod
-    def _draw(of: Any, version: int) -> _Drawn:
+    def _draw(self, of: Any, version: int) -> _Drawn:
         if isinstance(of, Rois):
             marks, unread = _decode(of)
-            _manage(marks)
+            if self._is_managed:
+                _manage(marks)
             return _Drawn(of, version, marks, f"{unread} regions can't be read" if unread else "")
         marks, left_out = draw(of) if isinstance(of, Points | Shapes) else draw_tracks(of)
         return _Drawn(of, version, marks, f"{left_out} marks too many to be drawn" if left_out else "")
