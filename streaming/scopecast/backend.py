@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, TypeVar
 from scopecast.accounting import Receipt, Skipped, Stats
 from scopecast.annotations import keywords_of
 from scopecast.axes import axes_from_path, check_axes
+from scopecast.environment import imagej_variables
 from scopecast.errors import ClosedError, FileError
 from scopecast.hosts.pymmcore import (
     announced_plane,
@@ -471,12 +472,26 @@ class NapariStreamingBackend(StreamingBackend):
 
 
 class FijiStreamingBackend(StreamingBackend):
-    """Streams to Fiji or ImageJ: a hyperstack for each stream. See `StreamingBackend`."""
+    """Streams to Fiji or ImageJ: a hyperstack for each stream.
+
+    Parameters
+    ----------
+    fiji
+        Which ImageJ the viewer is that this backend starts: the folder of a Fiji, or a Maven endpoint such as
+        ``"sc.fiji:fiji"``, or ``"imagej"`` for plain ImageJ. By default what ``SCOPECAST_FIJI`` or ``FIJI_HOME`` name,
+        or plain ImageJ. An ImageJ viewer that runs already is used as it is: quit it first to get another one.
+    **arguments
+        See `StreamingBackend`.
+    """
 
     _backend_type = "fiji_stream"
     VIEWER_TYPE = "fiji"
     SHM_PREFIX = "fiji_"
     SUPPORTED_EXTENSIONS = _IMAGES | _ROIS
+
+    def __init__(self, *, fiji: str | os.PathLike[str] | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._arguments["environment"] = imagej_variables(fiji)
 
 
 def _extension(path: str) -> str:

@@ -23,7 +23,7 @@ from scopecast.errors import ViewerStartError, ViewerUnavailable
 from scopecast.runs import new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from scopecast.runs import Entry, RunDirectory
 
@@ -73,6 +73,7 @@ def find_or_start_viewer(
     timeout: float,
     cancelled: Callable[[], bool] = lambda: False,
     arguments: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
 ) -> Entry:
     """Return the viewer of a kind that runs, or start one and wait until it is ready.
 
@@ -89,6 +90,8 @@ def find_or_start_viewer(
         itself. If it raises, that viewer is ended.
     arguments
         More arguments for the viewer's command line.
+    environment
+        Variables for the viewer, beside this process's own.
 
     Raises
     ------
@@ -116,7 +119,7 @@ def find_or_start_viewer(
     try:
         if running := _ready(directory, kind):
             return running
-        return _start(directory, kind, deadline, cancelled, arguments)
+        return _start(directory, kind, deadline, cancelled, arguments, environment)
     finally:
         lock.release()
 
@@ -126,13 +129,18 @@ def _ready(directory: RunDirectory, kind: str) -> Entry | None:
 
 
 def _start(
-    directory: RunDirectory, kind: str, deadline: float, cancelled: Callable[[], bool], arguments: Sequence[str]
+    directory: RunDirectory,
+    kind: str,
+    deadline: float,
+    cancelled: Callable[[], bool],
+    arguments: Sequence[str],
+    variables: Mapping[str, str],
 ) -> Entry:
     token = new_token()
     log = directory.file(token, "log")
     # -P: a file of the user's that is named like a module must not come before the real one.
     command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
-    environment = dict(os.environ, SCOPECAST_RUNTIME_DIR=str(directory.path))
+    environment = {**os.environ, **variables, "SCOPECAST_RUNTIME_DIR": str(directory.path)}
     crash_point("launch-locked")
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -262,6 +270,8 @@ class Launch:
         The run directory, where viewers are found.
     kind
         The kind of viewer.
+    environment
+        Variables for a viewer that is started.
 
     Attributes
     ----------
@@ -271,8 +281,9 @@ class Launch:
         How often one was looked for, and started if none was found.
     """
 
-    def __init__(self, directory: RunDirectory, kind: str) -> None:
+    def __init__(self, directory: RunDirectory, kind: str, environment: Mapping[str, str] = {}) -> None:
         self.kind = kind
+        self._environment = environment
         self.problem = ""
         self.attempts = 0
         self._directory = directory
@@ -331,7 +342,13 @@ class Launch:
         """Find a viewer, or start one. Return whether no other attempt is to be made."""
         self.attempts += 1
         try:
-            find_or_start_viewer(self._directory, self.kind, timeout=START_TIMEOUT_S, cancelled=self._given_up)
+            find_or_start_viewer(
+                self._directory,
+                self.kind,
+                timeout=START_TIMEOUT_S,
+                cancelled=self._given_up,
+                environment=self._environment,
+            )
         except _Interrupted:
             self.problem = "its start was interrupted"
             return True

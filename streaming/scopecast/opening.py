@@ -24,7 +24,7 @@ from scopecast.crashpoints import crash_point
 from scopecast.errors import ScopecastError, SharedMemoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from scopecast.accounting import Account
     from scopecast.hub import Hub
@@ -51,7 +51,7 @@ class Connection:
 
     Parameters
     ----------
-    kind, prefix, title, host, launch, linger, budget
+    kind, prefix, title, host, launch, linger, budget, environment
         As for `scopecast.publisher.Publisher`.
     lock
         The publisher's one lock.
@@ -78,12 +78,14 @@ class Connection:
         launch: bool,
         linger: float,
         budget: int | None,
+        environment: Mapping[str, str],
         lock: threading.Lock,
         total: Account,
     ) -> None:
         self.kind, self.prefix = kind, prefix
         self.title = title or Path(sys.argv[0] or "python").stem or "python"
         self.host, self.launch, self.linger, self.budget = host, launch, linger, budget
+        self.environment = environment
         self.slot_bytes = 0
         self.met = self.closed = False
         self.hub_or_none: Hub | None = None
@@ -354,7 +356,7 @@ class Connection:
         directory = self._member.directory
         with self._launching:
             if self.launch and self._launch is None and not self.hub.receivers:
-                self._launch = Launch(directory, self.kind)
+                self._launch = Launch(directory, self.kind, self.environment)
         if self._launch is not None:
             self._launch.wait(min(deadline, time.monotonic() + threading.TIMEOUT_MAX / 2))
         expected = {entry.token for entry in directory.living("receiver", self.kind) if entry.state == "ready"}

@@ -83,6 +83,8 @@ class Publisher:
         Seconds that `close` waits for frames that are in flight, and for a viewer that is being started.
     budget
         The most bytes of shared memory; by default 512 MiB, or a quarter of what is free if that is less.
+    environment
+        Variables for a viewer that is started, beside this process's own.
 
     Examples
     --------
@@ -106,6 +108,7 @@ class Publisher:
         timeout: float = 30.0,
         linger: float = 30.0,
         budget: int | None = None,
+        environment: Mapping[str, str] = {},
     ) -> None:
         if policy not in ("latest", "every"):
             msg = f"policy {policy!r} is not known; use 'latest' (never waits) or 'every' (loses nothing)"
@@ -124,6 +127,7 @@ class Publisher:
             launch=launch,
             linger=linger,
             budget=budget,
+            environment=environment,
             lock=self._lock,
             total=self._total,
         )

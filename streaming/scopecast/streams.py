@@ -41,7 +41,7 @@ class FrameStream:
     scale
         Size of a pixel (y, x) in `units`.
     steps
-        Distance between positions along an axis in `units`, e.g. ``{"z": 0.5}``.
+        Distance between positions along an axis in `units`, e.g. ``{"z": 0.5}``; of ``"t"`` in seconds.
     units
         Unit of `scale` and `steps`, such as ``"um"``; ``"pixel"`` where it is not known.
 
@@ -132,7 +132,7 @@ class FrameStream:
             labels={axis: list(labels) for axis, labels in self._listed.items()},
             sizes=[self.sizes.get(name, 0) for name in self.axes],
             scale=self.scale,
-            steps=[float(self.steps.get(name, 1.0)) for name in self.axes],
+            steps=[float(self.steps.get(name, 0.0)) for name in self.axes],
             units=self.units,
             preview=not any(name not in ("c", "cam") for name in self.axes),
             colors=self.colors,

@@ -255,11 +255,18 @@ def check_viewer(kind: str) -> None:
 
 
 @contextlib.contextmanager
-def opened_viewer(kind: str) -> Iterator[None]:
+def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[None]:
     """Find the viewer of a kind that runs, or start one.
 
     A window that is started stays, as it is the user's now; a viewer without a window ends with the context. If the
     start is interrupted, nothing of it stays.
+
+    Parameters
+    ----------
+    kind
+        The kind of viewer.
+    environment
+        Variables for a viewer that is started, beside this process's own.
 
     Raises
     ------
@@ -273,7 +280,7 @@ def opened_viewer(kind: str) -> Iterator[None]:
     directory = RunDirectory()
     before = viewers_started_here()
     try:
-        find_or_start_viewer(directory, kind, timeout=START_S)
+        find_or_start_viewer(directory, kind, timeout=START_S, environment=environment)
     except BaseException:
         end_viewers(viewers_started_here() - before, directory, _BREAK_OFF_S)
         raise

@@ -120,8 +120,8 @@ class Stream(_Message, tag="STREAM"):
 
     `labels` names the positions along an axis in order (channels); `colors` are those of the channels, as ``#rrggbb``
     or a colormap's name, or ``""``; `sizes` are the final extents where they are known, else 0. `scale` is the size
-    of a pixel (y, x) in `units`, `steps` the distance between positions along each of `axes` in the same unit (1 where
-    it has none).
+    of a pixel (y, x) in `units`, `steps` the distance between positions along each of `axes` in the same unit, along
+    ``"t"`` in seconds (0 where it is not known).
     """
 
     id: U32

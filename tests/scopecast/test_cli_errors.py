@@ -47,6 +47,7 @@ def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProce
         pytest.param(
             ["demo", "--viewer", "imagej"], FAILED, r"no viewer 'imagej' here; use napari or headless", id="viewer"
         ),
+        pytest.param(["show", "a.tif", "--fiji", "F.app"], FAILED, r"--fiji .* add --viewer fiji", id="fiji"),
         pytest.param(
             [*HEADLESS, "--size", "9x9x9"], FAILED, r"'9x9x9' is not a size; write 2048, or 640x480", id="size"
         ),

@@ -59,8 +59,9 @@ def test_the_viewers_that_are_installed_are_known():
 
 
 def test_one_is_started_and_then_found(directory: RunDirectory):
-    entry = find_or_start_viewer(directory, "headless", timeout=30)
+    entry = find_or_start_viewer(directory, "headless", timeout=30, environment={"SCOPECAST_FIJI": "one of ours"})
     assert (entry.kind, entry.role, entry.state) == ("headless", "receiver", "ready")
+    assert psutil.Process(entry.pid).environ()["SCOPECAST_FIJI"] == "one of ours"
     assert directory.alive(entry.token)
     assert entry.pid != os.getpid()
     assert find_or_start_viewer(directory, "headless", timeout=0) == entry

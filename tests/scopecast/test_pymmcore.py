@@ -78,7 +78,7 @@ def test_a_sequence_tells_what_is_fixed():
         "units": "um",
         "sizes": {"t": 20, "c": 3, "z": 9},
         "channels": ["DAPI", "FITC", "my own"],
-        "steps": {"z": 0.5},
+        "steps": {"t": 1.0, "z": 0.5},
     }
 
 
@@ -110,6 +110,23 @@ Z_PLANS = {
 def test_the_step_of_z_is_that_of_its_plan(plan: dict[str, Any], step: float | None):
     about = describe_sequence(useq.MDASequence(z_plan=plan), 0.5)
     assert about.get("steps") == (None if step is None else {"z": step})
+    FrameStream(0, "run", **about)
+
+
+TIME_PLANS = {
+    "interval and loops": ({"interval": 2.5, "loops": 5}, 2.5),
+    "duration and loops": ({"duration": 10, "loops": 5}, 2.5),
+    "interval and duration": ({"interval": 0.5, "duration": 10}, 0.5),
+    "one phase": ([{"interval": 2, "loops": 3}], 2.0),
+    "two phases": ([{"interval": 1, "loops": 3}, {"interval": 2, "loops": 3}], None),
+    "as fast as it goes": ({"interval": 0, "loops": 5}, None),
+}
+
+
+@pytest.mark.parametrize(("plan", "interval"), TIME_PLANS.values(), ids=TIME_PLANS)
+def test_the_interval_is_that_of_the_time_plan(plan: Any, interval: float | None):
+    about = describe_sequence(useq.MDASequence(time_plan=plan))
+    assert about.get("steps") == (None if interval is None else {"t": interval})
     FrameStream(0, "run", **about)
 
 

@@ -55,7 +55,7 @@ def test_an_array_is_shown_where_its_axes_say(viewer: Viewer):
     (stream,) = viewer.streams
     assert (stream.about.title, stream.axes, stream.about.units) == ("beads", ("t", "z"), "um")
     assert list(stream.about.scale) == [0.65, 0.65]
-    assert dict(zip(stream.axes, stream.about.steps, strict=True)) == {"t": 1.0, "z": 2.0}
+    assert dict(zip(stream.axes, stream.about.steps, strict=True)) == {"t": 0.0, "z": 2.0}
     assert stamps(stream) == {(t, z): (t, 0, z) for t in range(2) for z in range(3)}
 
 

@@ -108,7 +108,7 @@ def test_what_is_fixed_about_a_run_is_announced():
         5, "run", sizes={"z": 9, "t": 3}, scale=(0.5, 0.25), steps={"z": 2.0}, units="um", channels=["DAPI"]
     )
     assert announced(stream) == wire.Stream(
-        5, "run", ["t", "z"], {"c": ["DAPI"]}, [3, 9], [0.5, 0.25], [1.0, 2.0], "um", False, []
+        5, "run", ["t", "z"], {"c": ["DAPI"]}, [3, 9], [0.5, 0.25], [0.0, 2.0], "um", False, []
     )
 
 

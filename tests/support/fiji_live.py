@@ -15,6 +15,7 @@ import pytest
 
 from scopecast import Publisher
 from scopecast.screen import VirtualScreen
+from scopecast.xauthority import remove_authority
 from scopecast_viewers.fiji.awt import invoke_later, java
 from scopecast_viewers.fiji.display import FijiDisplay
 from scopecast_viewers.process import Receiver
@@ -171,4 +172,4 @@ def _screen_for_good() -> None:
         kept = screen._finalizer.detach()
         assert kept is not None
         _kept.append(kept)
-        atexit.register(kept[2][3].unlink, missing_ok=True)
+        atexit.register(remove_authority, kept[2][3])

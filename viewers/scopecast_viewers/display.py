@@ -49,6 +49,16 @@ class Display(ABC):
             A plane of the display's own, which the stack keeps: a numpy array, or anything that can become one.
         """
 
+    def take_labels(self, view: npt.NDArray[Any]) -> Plane:
+        """Copy a frame of labels out of shared memory, see `take`; by default as any other frame.
+
+        Parameters
+        ----------
+        view
+            The slot, read-only; (y, x), integers.
+        """
+        return self.take(view, magnitude=False)
+
     def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
         """Whether frames of this dtype and kind can be shown; the others are acknowledged as skipped.
 

@@ -143,6 +143,17 @@ class LiveStream:
         return tuple(self.about.axes)
 
     @property
+    def spacing(self) -> dict[str, float]:
+        """Distance of the planes along each axis on a canvas, in the unit of the pixels; 1 where there is none.
+
+        Time has none: its steps are seconds, and a slider over time counts time points.
+        """
+        return {
+            name: step if step and name != "t" else 1.0
+            for name, step in zip(self.about.axes, self.about.steps, strict=True)
+        }
+
+    @property
     def rate(self) -> float:
         """Frames per second over the last of them; 0 when none came for two seconds."""
         arrivals = list(self._arrivals)

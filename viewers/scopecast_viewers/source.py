@@ -267,7 +267,10 @@ class Source:
         if frame.kind == "labels" and dtype.kind == "b":
             view = view.view(np.uint8)  # what viewers take for labels
         magnitude = dtype.kind == "c"
-        plane = self._display.take(view, magnitude=magnitude)
+        if frame.kind == "labels":
+            plane = self._display.take_labels(view)
+        else:
+            plane = self._display.take(view, magnitude=magnitude)
         # A lease that was taken back (this process was stopped for too long) lets the slot be overwritten any time.
         if reader.generation(frame.slot) != frame.generation:
             self.rejected += 1

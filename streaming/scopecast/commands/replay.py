@@ -12,6 +12,7 @@ from rich.text import Text
 
 from scopecast.commands.terminal import (
     AxesOption,
+    FijiOption,
     PixelSizeOption,
     TitleOption,
     ViewerOption,
@@ -22,6 +23,7 @@ from scopecast.commands.terminal import (
     report,
     say_notes,
     showing_for,
+    variables_of,
 )
 from scopecast.replaying import Recording, parse_speed, play
 from scopecast.viewing import opened_viewer, split_axes_option
@@ -44,6 +46,7 @@ def replay(
     loop: Annotated[bool, typer.Option("--loop", help="Begin anew at the end, until Ctrl-C.")] = False,
     axes: AxesOption = None,
     viewer: ViewerOption = "napari",
+    fiji: FijiOption = None,
     title: TitleOption = "",
     pixel_size: PixelSizeOption = None,
     z_step: ZStepOption = None,
@@ -54,6 +57,7 @@ def replay(
     frame interval; of single images without times, the files' dates. As in an acquisition, nothing waits for the
     viewer: a frame for which it has no time is superseded by the next.
     """
+    variables = variables_of(viewer, fiji)
     pace = parse_speed(speed)
     recording = Recording(path, dims=split_axes_option(axes)[0], fps=fps)
     root, lone = recording.files[0].absolute().parent, len(recording.files) == 1
@@ -65,7 +69,7 @@ def replay(
     behind = 0.0
     with (
         Live(Text(f"opening {viewer} …"), console=err, refresh_per_second=4, transient=True) as live,
-        opened_viewer(viewer),
+        opened_viewer(viewer, variables),
         showing,
     ):
         pace_text = "as fast as can be" if math.isinf(pace) else f"at {pace:g} times the speed" if pace != 1 else ""

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scopecast.belonging import REGIONS, has_regions, pair_up
 from scopecast.commands.terminal import (
     AxesOption,
+    FijiOption,
     PixelSizeOption,
     TitleOption,
     ViewerOption,
@@ -21,6 +22,7 @@ from scopecast.commands.terminal import (
     say_notes,
     shorten,
     showing_for,
+    variables_of,
 )
 from scopecast.errors import FileError
 from scopecast.files import EXTENSIONS, common_folder, find_files, nothing_in, which_open
@@ -39,6 +41,7 @@ def show(
     ],
     axes: AxesOption = None,
     viewer: ViewerOption = "napari",
+    fiji: FijiOption = None,
     title: TitleOption = "",
     pixel_size: PixelSizeOption = None,
     z_step: ZStepOption = None,
@@ -53,6 +56,7 @@ def show(
     "file". Regions of interest of ImageJ lie on the image of the same name, or on the one before. Large files are read
     plane by plane. The window stays until you close it.
     """
+    variables = variables_of(viewer, fiji)
     found, others = find_files(files, extensions=(*EXTENSIONS, *REGIONS))
     found = pair_up(found)
     images = [file for file in found if not has_regions(file)]
@@ -78,7 +82,7 @@ def show(
         transient=True,
     ) as bar:
         starting = bar.add_task(f"opening {viewer} …", total=None)
-        with opened_viewer(viewer), showing:
+        with opened_viewer(viewer, variables), showing:
             bar.remove_task(starting)
             everything = bar.add_task("files", total=len(found), visible=len(found) > 1)
             planes = bar.add_task("planes", visible=False)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from scopecast.environment import imagej_variables
 from scopecast.viewing import check_viewer, split_axes_option
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AxesOption",
+    "FijiOption",
     "PixelSizeOption",
     "TitleOption",
     "ViewerOption",
@@ -30,6 +32,7 @@ __all__ = [
     "say_notes",
     "shorten",
     "showing_for",
+    "variables_of",
 ]
 
 out = Console(highlight=False, soft_wrap=True)
@@ -46,6 +49,13 @@ AxesOption = Annotated[
 ViewerOption = Annotated[
     str,
     typer.Option(metavar="KIND", help="What shows them: napari, fiji (ImageJ), or headless, which has no window."),
+]
+FijiOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|ENDPOINT",
+        help="With --viewer fiji: your Fiji.app, or an endpoint such as sc.fiji:fiji; default: ImageJ.",
+    ),
 ]
 TitleOption = Annotated[str, typer.Option(help="What the layers are called; by default the file or the folder.")]
 PixelSizeOption = Annotated[
@@ -124,3 +134,17 @@ def _calibration(pixel_size: float | None, z_step: float | None) -> dict[str, An
     if z_step is not None:
         about["steps"] = {"z": z_step}
     return about
+
+
+def variables_of(viewer: str, fiji: str | None) -> dict[str, str]:
+    """Return the variables for a viewer that is started, from the options.
+
+    Raises
+    ------
+    ValueError
+        If there is a Fiji for another viewer.
+    """
+    if fiji and viewer != "fiji":
+        msg = f"--fiji is the ImageJ of --viewer fiji, and the viewer is {viewer}; add --viewer fiji, or leave it out"
+        raise ValueError(msg)
+    return imagej_variables(fiji)

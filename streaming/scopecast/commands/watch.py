@@ -11,6 +11,7 @@ from rich.text import Text
 
 from scopecast.commands.terminal import (
     AxesOption,
+    FijiOption,
     PixelSizeOption,
     TitleOption,
     ViewerOption,
@@ -22,6 +23,7 @@ from scopecast.commands.terminal import (
     say_notes,
     shorten,
     showing_for,
+    variables_of,
 )
 from scopecast.errors import FileError, ScopecastError
 from scopecast.hosts.folder import FolderWatch
@@ -37,6 +39,7 @@ def watch(
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="The folders below it, too.")] = False,
     existing: Annotated[bool, typer.Option("--existing", help="Also show what is there already.")] = False,
     viewer: ViewerOption = "napari",
+    fiji: FijiOption = None,
     title: TitleOption = "",
     pixel_size: PixelSizeOption = None,
     z_step: ZStepOption = None,
@@ -50,13 +53,14 @@ def watch(
     its end; never a half one. Files that are written again are shown again. Those whose names tell where they belong
     (img_t003_c1.tif) become one stack, the others lie side by side on a slider "file". The window stays when this ends.
     """
+    variables = variables_of(viewer, fiji)
     watched = FolderWatch(folder, pattern=pattern, recursive=recursive, existing=existing, poll=poll)
     showing = showing_for(viewer, axes, title, pixel_size, z_step, root=watched.folder)
     shown = given_up = 0
     problem = ""
     with (
         Live(Text(f"opening {viewer} …"), console=err, refresh_per_second=4, transient=True) as live,
-        opened_viewer(viewer),
+        opened_viewer(viewer, variables),
         showing,
     ):
 

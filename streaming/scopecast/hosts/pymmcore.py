@@ -186,10 +186,21 @@ def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict
     channels = list(dict.fromkeys(str(channel.config)[:64] or str(at) for at, channel in enumerate(listed)))
     if channels:
         about["channels"] = channels
-    step = _z_step(sequence)
-    if step and pixel_size_um:
-        about["steps"] = {"z": step}
+    steps = {"t": _interval(sequence), "z": _z_step(sequence) if pixel_size_um else None}
+    if any(steps.values()):
+        about["steps"] = {axis: step for axis, step in steps.items() if step}
     return about
+
+
+def _interval(sequence: Any) -> float | None:
+    """Return the seconds between the time points of a sequence; None where they differ, or are not planned."""
+    plan = getattr(sequence, "time_plan", None)
+    phases = getattr(plan, "phases", None) or (plan,)
+    if len(phases) != 1:
+        return None
+    interval = getattr(phases[0], "interval", None)
+    seconds: Any = interval.total_seconds() if interval is not None and hasattr(interval, "total_seconds") else interval
+    return float(seconds) if isinstance(seconds, int | float) and 0 < seconds < math.inf else None
 
 
 def _z_step(sequence: Any) -> float | None:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import threading
-import time
 
 import jpype
 import numpy as np
 import pytest
-import roifile
-import tifffile
 
 from fiji_live import pixels_of
 from receivers import check_stamp, stamped
-from scopecast.showing import Showing
-from scopecast_viewers.fiji.awt import invoke_later, java
+from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.history import History
 from scopecast_viewers.scratch import Scratch
 
@@ -215,7 +210,12 @@ def test_colour_frames_are_colour(live, samples):
 def test_calibration_title_and_labels_are_those_of_the_stream(live):
     with live.publisher() as publisher:
         stream = publisher.new_stream(
-            "cells", channels=["DAPI", "FITC"], scale=(0.5, 0.25), units="um", steps={"z": 2.0}, sizes={"z": 3, "c": 2}
+            "cells",
+            channels=["DAPI", "FITC"],
+            scale=(0.5, 0.25),
+            units="um",
+            steps={"z": 2.0, "t": 1.0},
+            sizes={"z": 3, "c": 2},
         )
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0, "c": "DAPI", "z": 0}, stream=stream)
         live.settled(publisher)
@@ -224,6 +224,7 @@ def test_calibration_title_and_labels_are_those_of_the_stream(live):
         assert str(imp.getTitle()) == "cells"
         assert str(calibration.getUnit()) == "µm"
         assert (calibration.pixelHeight, calibration.pixelWidth, calibration.pixelDepth) == (0.5, 0.25, 2.0)
+        assert (calibration.frameInterval, str(calibration.getTimeUnit())) == (1.0, "sec")
         assert list(imp.getDimensions()) == [48, 64, 2, 3, 1]
         assert str(imp.getStack().getSliceLabel(1)) == "DAPI, t 0, z 0"
         assert brightest(imp.getChannelLut(2)) & 0xFFFFFF == 0x00FF00
@@ -248,77 +249,6 @@ def test_a_stack_beyond_its_budget_can_be_scrolled_through_and_projected(live_wi
 
 
 # ---- what the user does ----------------------------------------------------------------------------------------------
-
-
-def streaming(live, publisher, channels=2, slices=3, frames=4):
-    """Publish a small run, and return its image."""
-    for t, c, z in itertools.product(range(frames), range(channels), range(slices)):
-        publisher.publish(stamped(t, c, z, SHAPE), axes=place(t, c, z))
-    live.settled(publisher)
-    return live.image().imp
-
-
-def current_image():
-    return java("ij.WindowManager").getCurrentImage()
-
-
-def test_duplicate_project_save_and_macro_work_on_the_live_image_during_a_run(live, tmp_path):
-    run = java("ij.IJ").run
-    with live.publisher() as publisher:
-        imp = streaming(live, publisher)
-        stop = threading.Event()
-
-        def feed():
-            for t in itertools.count(4):
-                publisher.publish(stamped(t, 0, 0, SHAPE), axes=place(t, 0, 0))
-                if stop.wait(0.01):
-                    return
-
-        feeder = threading.Thread(target=feed)
-        feeder.start()
-        try:
-            run(imp, "Duplicate...", "title=copy duplicate channels=1-2 slices=1-3 frames=1-4")
-            copy = java("ij.WindowManager").getImage("copy")
-            assert list(copy.getDimensions()) == [48, 64, 2, 3, 4]
-            for t, c, z in itertools.product(range(4), range(2), range(3)):
-                assert check_stamp(live.pixels(copy, c + 1, z + 1, t + 1)) == (t, c, z)
-
-            run(imp, "Z Project...", "projection=[Max Intensity] all")
-            projected = java("ij.WindowManager").getImage("MAX_" + str(imp.getTitle()))
-            expected = np.max([stamped(2, 1, z, SHAPE) for z in range(3)], axis=0)
-            np.testing.assert_array_equal(live.pixels(projected, 2, 1, 3), expected)
-
-            path = tmp_path / "live.tif"
-            java("ij.IJ").saveAs(imp, "Tiff", str(path))
-            saved = java("ij.IJ").openImage(str(path))
-            assert list(saved.getDimensions())[:4] == [48, 64, 2, 3]
-            assert check_stamp(live.pixels(saved, 2, 3, 4)) == (3, 1, 2)
-
-            macro = f'selectImage({int(imp.getID())}); Stack.setPosition(2, 3, 2); return "" + getPixel(3, 0);'
-            assert float(str(java("ij.IJ").runMacro(macro))) == stamped(1, 1, 2, SHAPE)[0, 3]
-        finally:
-            stop.set()
-            feeder.join()
-        live.settled(publisher)
-        live.until(lambda: not live.image().following)
-        assert live.position(imp) == (2, 3, 2), "the macro has moved the sliders, so they stay"
-        assert publisher.stats().receivers[0].attached
-
-
-def test_a_locked_image_keeps_its_plane_until_the_command_has_ended(live):
-    with live.publisher() as publisher:
-        imp = streaming(live, publisher, frames=2)
-        before = live.position(imp)
-        assert imp.lock()
-        publisher.publish(stamped(5, 0, 0, SHAPE), axes=place(5, 0, 0))
-        live.until(lambda: publisher.flush(0))
-        stream = live.receiver.streams[0]
-        live.until(lambda: stream.received == 13)
-        for _ in range(5):
-            live.on_awt(live.display._tick)
-        assert live.position(imp) == before
-        imp.unlock()
-        live.until(lambda: live.position(imp)[2] == 6)
 
 
 def test_a_closed_image_stays_closed_the_others_go_on_and_the_list_opens_it_again(live):
@@ -382,38 +312,6 @@ def rows_of(live):
     return list(live.display.menu._rows.values())
 
 
-def test_a_hung_window_is_not_evicted_and_catches_up_with_the_newest(live):
-    """V3: Java's window thread hangs for longer than the heartbeat allows a dead receiver."""
-    with live.publisher(policy="latest") as publisher:
-        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
-        live.settled(publisher)
-        (stream,) = live.receiver.streams
-        release, hung = threading.Event(), threading.Event()
-
-        def hang():
-            hung.set()
-            release.wait(60)
-
-        invoke_later(hang)
-        assert hung.wait(10)
-        painted, before, began = stream.log.painted, stream.received, time.monotonic()
-        for t in itertools.count(1):
-            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
-            time.sleep(0.01)  # a camera's pace
-            if time.monotonic() - began > 3.0 and stream.received > before + 50:
-                break
-            assert time.monotonic() - began < 60, "the receiver's thread must go on beside a hung window"
-        row = publisher.stats().receivers[0]
-        assert row.attached
-        assert row.frames.dropped == 0
-        assert stream.log.painted == painted
-        release.set()
-        live.settled(publisher)
-        assert live.position(live.image().imp)[2] == t + 1
-        assert check_stamp(shown(live)) == (t, 0, 0)
-        live.until(lambda: stream.log.painted > painted)
-
-
 def test_frames_of_two_shapes_and_of_two_dtypes_get_an_image_each(live):
     with live.publisher((64, 64), "float64") as publisher:
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
@@ -457,50 +355,63 @@ def test_a_new_frame_in_a_stack_of_a_thousand_planes_touches_no_other_plane(live
         assert set(asked) <= {(1000,)}
 
 
-def test_regions_of_interest_are_what_imagej_reads_itself_and_lie_where_they_belong(live):
-    ellipse = roifile.ImagejRoi.frompoints([[5, 6], [20, 30]], name="cell")
-    ellipse.roitype = roifile.ROI_TYPE.OVAL
-    polygon = roifile.ImagejRoi.frompoints([[1, 1], [10, 2], [8, 12]], name="outline")
-    points = roifile.ImagejRoi.frompoints([[3.5, 4.5], [7.5, 8.5]], name="spots")
-    points.roitype = roifile.ROI_TYPE.POINT
-    sent = [polygon, points, ellipse]
+def test_channels_that_join_make_a_composite_image_in_the_same_window(live):
     with live.publisher() as publisher:
-        imp = streaming(live, publisher)
-        publisher.publish(sent, kind="rois", axes={"t": 2, "z": 1}, name="cells")
-        live.until(lambda: publisher.flush(0))
-        overlay = live.until(lambda: imp.getOverlay())
-        shown_rois = [overlay.get(n) for n in range(overlay.size())]
-        for roi, original in zip(shown_rois, sent, strict=True):
-            read = java("ij.io.RoiDecoder")(jpype.JArray(jpype.JByte)(original.tobytes()), original.name).getRoi()
-            assert str(roi.getName()) == original.name
-            assert int(roi.getType()) == int(read.getType())
-            assert str(roi.getBounds()) == str(read.getBounds())
-            assert list(roi.getFloatPolygon().xpoints) == list(read.getFloatPolygon().xpoints)
-            assert (int(roi.getZPosition()), int(roi.getTPosition())) == (2, 3)
-            # The round trip: what ImageJ writes is what was sent, as far as the format tells.
-            back = roifile.ImagejRoi.frombytes(bytes(memoryview(java("ij.io.RoiEncoder").saveAsByteArray(roi))))
-            if original is not ellipse:
-                np.testing.assert_array_equal(back.coordinates(), original.coordinates())
-        manager = java("ij.plugin.frame.RoiManager").getInstance()
-        assert [str(roi.getName()) for roi in manager.getRoisAsArray()] == ["outline", "spots", "cell"]
-        live.on_awt(manager.close)
-        imp.setRoi(1, 1, 3, 3)
-        live.on_awt(lambda: imp.getOverlay().add(imp.getRoi()))
-        publisher.publish(sent[:1], kind="rois", axes={"t": 2, "z": 1}, name="cells")  # in the place of the others
-        live.until(lambda: imp.getOverlay().size() == 2)
-        live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)
+        for t in range(3):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        live.settled(publisher)
+        image = live.image()
+        window, old = image.imp.getWindow(), image.imp
+        assert not old.isComposite()
+
+        def set_by_user():
+            old.getProcessor().setMinAndMax(11, 222)
+            old.updateAndDraw()
+            old.setRoi(3, 4, 5, 6)
+            old.getCanvas().zoomIn(10, 10)
+
+        live.on_awt(set_by_user)
+        zoom = float(old.getCanvas().getMagnification())
+        live.move(old, 1, 1, 2)
+        live.until(lambda: not image.following)
+        for t in range(3):
+            publisher.publish(stamped(t, 1, 0, SHAPE), axes={"t": t, "c": 1})
+        live.settled(publisher)
+        imp = image.imp
+        assert imp.isComposite()
+        assert list(imp.getDimensions()) == [48, 64, 2, 1, 3]
+        assert live.position(imp)[2] == 2
+        assert window.isShowing()
+        assert imp.getWindow() == window
+        assert window.getImagePlus() == imp
+        assert java("ij.WindowManager").getImageCount() == 1
+        for t, c in itertools.product(range(3), range(2)):
+            assert check_stamp(live.pixels(imp, c + 1, 1, t + 1)) == (t, c, 0)
+        lut = imp.getChannelLut(1)
+        assert (float(lut.min), float(lut.max)) == (11, 222)
+        colors = [brightest(imp.getChannelLut(channel)) & 0xFFFFFF for channel in (1, 2)]
+        assert colors == [0x00FF00, 0xFF00FF]
+        assert str(imp.getRoi().getBounds()) == "java.awt.Rectangle[x=3,y=4,width=5,height=6]"
+        assert float(imp.getCanvas().getMagnification()) == zoom
+        live.on_awt(live.display.gallery.follow)
+        publisher.publish(stamped(3, 1, 0, SHAPE), axes={"t": 3, "c": 1})
+        live.settled(publisher)
+        live.until(lambda: live.position(imp)[2] == 4)
+        live.on_awt(old.close)  # whoever has kept it
+        assert window.isShowing()
+        live.on_awt(lambda: imp.getWindow().close())
+        live.until(lambda: len(live.images) == 0)
 
 
-def test_files_of_regions_lie_on_the_image_file_of_their_name(live, tmp_path):
-    for name in ("left", "right"):
-        tifffile.imwrite(tmp_path / f"{name}.tif", stamped(0))
-    roifile.roiwrite(tmp_path / "right.roi.zip", [roifile.ImagejRoi.frompoints([[1, 1], [10, 2], [8, 12]], name="it")])
-    with Showing("fiji", root=tmp_path) as showing:
-        for name in ("left.tif", "right.tif", "right.roi.zip"):
-            showing.file(tmp_path / name)
-        live.settled(showing.publisher)
-        overlay = live.until(lambda: live.images and live.image().imp.getOverlay())
-        roi = overlay.get(0)
-        assert (overlay.size(), str(roi.getName()), live.image().imp.getStackSize()) == (1, "it", 2)
-        assert 2 in (int(roi.getPosition()), int(roi.getZPosition()), int(roi.getTPosition()))
-    live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)
+def test_a_preview_whose_channels_join_is_a_composite_image(live):
+    with live.publisher(policy="every") as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE))
+        live.settled(publisher)
+        for t in range(1, 4):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"c": 0})
+            publisher.publish(stamped(t, 1, 0, SHAPE), axes={"c": 1})
+            live.settled(publisher)
+        imp = live.image().imp
+        assert imp.isComposite()
+        assert [check_stamp(live.pixels(imp, c + 1)) for c in range(2)] == [(3, 0, 0), (3, 1, 0)]
+        live.until(lambda: [check_stamp(pixels_of(imp.getProcessor(c))) for c in (1, 2)] == [(3, 0, 0), (3, 1, 0)])

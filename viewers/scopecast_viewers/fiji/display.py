@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
+from scopecast.documents import DOCUMENTS
 from scopecast.errors import ViewerStartError
 from scopecast_viewers.display import Display
+from scopecast_viewers.fiji.pixels import narrow_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +101,7 @@ class FijiDisplay(Display):
         from scopecast_viewers.fiji.menu import StreamMenu
 
         try:
+            java("scopecast.Commands").watch()
             self.gallery = Gallery()
             self.menu = StreamMenu(self.gallery, receiver)
             tick = listener("java.awt.event.ActionListener", actionPerformed=lambda _: self._tick())
@@ -154,13 +157,18 @@ class FijiDisplay(Display):
             self.pool.close()
 
     def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
-        """Images, and regions of interest."""
-        return kind in ("image", "rois")
+        """Images and labels, and what lies on them."""
+        return kind in ("image", "labels", *DOCUMENTS)
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool) -> Plane:
         """Copy a frame into a Java array."""
         assert self.pool is not None
         return self.pool.take(view)
+
+    def take_labels(self, view: npt.NDArray[Any]) -> Plane:
+        """Copy labels into a Java array of as few bytes as hold them."""
+        assert self.pool is not None
+        return self.pool.take(narrow_labels(view))
 
     def changed(self) -> None:
         """Have the images brought up to date at the next tick."""

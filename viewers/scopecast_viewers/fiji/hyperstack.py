@@ -10,10 +10,12 @@ import jpype
 import numpy as np
 
 from scopecast_viewers.fiji.awt import java, listener
+from scopecast_viewers.fiji.calibration import calibration_of, info_of, title_of
 from scopecast_viewers.fiji.folding import Folding
+from scopecast_viewers.fiji.labels import LabelLook
 from scopecast_viewers.fiji.look import Look
-from scopecast_viewers.fiji.pixels import form_of
-from scopecast_viewers.fiji.rois import RoiOverlay
+from scopecast_viewers.fiji.overlay import LiveOverlay
+from scopecast_viewers.fiji.pixels import form_of, form_of_labels
 from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
 
@@ -47,15 +49,23 @@ class Hyperstack:
         The image.
     following : bool
         Whether its sliders follow the newest frame.
+    waits_for : str
+        The command that keeps it from growing, or ``""``.
     """
 
     def __init__(self, stream: LiveStream, stack: Stack) -> None:
         self.stream, self.stack = stream, stack
         self.following = True
-        self.form = form_of(np.dtype(stream.sent_as[id(stack)]), rgb=len(stack.plane_shape) == 3)
-        self._look = Look(stream, stack)
-        self.rois = RoiOverlay(stream)
+        self.is_labels = id(stack) in stream.labelled
+        sent = np.dtype(stream.sent_as[id(stack)])
+        self.form = (
+            form_of_labels(sent, stack.dtype) if self.is_labels else form_of(sent, rgb=len(stack.plane_shape) == 3)
+        )
+        self._look: Look | LabelLook = LabelLook(stack) if self.is_labels else Look(stream, stack)
+        images = [each for each in stream.stacks if id(each) not in stream.labelled] or [stack]
+        self.overlay = LiveOverlay(stream, managed=images[0] is stack)
         self._documents = -1
+        self.waits_for = ""
         self._folding = self._fold()
         self._slices = Slices(stream, stack, self.form, self._folding)
         self._version = -1
@@ -76,30 +86,32 @@ class Hyperstack:
     def _fold(self) -> Folding:
         about = self.stream.about
         announced: dict[str, int] = dict(zip(about.axes, about.sizes, strict=False))
-        if "c" in about.labels:
+        if self.is_labels:
+            announced.pop("c", None)  # there are seldom labels of all channels
+        elif "c" in about.labels:
             announced["c"] = max(announced.get("c", 0), len(about.labels["c"]))
         return Folding.of(self.stack.layout, announced)
 
     @property
     def title(self) -> str:
-        """What the image is called: the run, and what sets this stack apart from its others."""
-        about = self.stream.about
-        title = about.title or self.stream.title
-        if len(self.stream.stacks) > 1 and self.stream.stacks[0] is not self.stack:
-            height, width = self.stack.plane_shape[:2]
-            title += f" ({width}x{height} {self.stream.sent_as[id(self.stack)]})"
-        return f"|{title}|" if id(self.stack) in self.stream.magnitudes else title
+        """What the image is called."""
+        return title_of(self.stream, self.stack)
 
     def _make(self) -> Any:
         channels, slices, frames = self._folding.dimensions
         imp = java("ij.ImagePlus")(_unused(self.title), self._slices.live)
         imp.setDimensions(channels, slices, frames)
-        imp.setCalibration(self._calibration())
-        imp.setProperty("Info", self._info())
-        if "c" in self.stack.axes and self.form.bits != 24:
+        imp.setCalibration(calibration_of(self.stream, self.form))
+        imp.setProperty("Info", info_of(self.stream, self.stack, self.form))
+        if self._has_colors:
             imp = java("ij.CompositeImage")(imp, _COMPOSITE)
         imp.setOpenAsHyperStack(True)
         return imp
+
+    @property
+    def _has_colors(self) -> bool:
+        """Whether its channels have a colour each."""
+        return "c" in self.stack.axes and self.form.bits != 24 and not self.is_labels
 
     def _open(self) -> None:
         self._look.settle(self.imp, self._folding.dimensions[0])
@@ -107,33 +119,6 @@ class Hyperstack:
         window.add(self.strip.panel)
         window.pack()
         self.update()
-
-    def _calibration(self) -> Any:
-        about = self.stream.about
-        calibration = java("ij.measure.Calibration")()
-        y, x = (*about.scale, 1.0, 1.0)[:2]
-        steps = dict(zip(about.axes, about.steps, strict=False))
-        if about.units and about.units != "pixel":
-            calibration.setUnit("µm" if about.units in ("um", "µm", "micron", "micrometer") else about.units)
-            calibration.pixelWidth, calibration.pixelHeight = float(x), float(y)
-            calibration.pixelDepth = float(steps.get("z") or 1.0)
-        interval = steps.get("t") or 1.0
-        if interval != 1.0:
-            calibration.frameInterval = float(interval)
-            calibration.setTimeUnit("sec")
-        if self.form.signed:
-            calibration.setSigned16BitCalibration()
-        return calibration
-
-    def _info(self) -> str:
-        about = self.stream.about
-        lines = [
-            f"Live stream: {about.title}",
-            f"Source: {self.stream.title}",
-            f"Pixels: {self.form.note or self.stream.sent_as[id(self.stack)] + ', as they were sent'}",
-            f"Axes: {', '.join((*self.stack.axes, 'y', 'x'))}",
-        ]
-        return "\n".join(lines) + "\n"
 
     # ---- keeping up ----------------------------------------------------------------------------------------------
 
@@ -149,23 +134,28 @@ class Hyperstack:
 
     def update(self) -> None:
         """Grow, go to the newest frame if the sliders follow, and show what has come where they stand."""
-        imp = self.imp
+        version = self.stack.version
+        if not self.stack.layout.planes:
+            self._version = version
+            return
+        folding = self._fold()
         # A command works on the plane that is shown, and must not get another one meanwhile; or it goes through all of
         # them, as Save As does, which writes a file that contradicts itself if the image has grown in between.
-        if imp.isLocked() or java("ij.IJ").macroRunning():
-            return
-        self._version = self.stack.version
-        if not self.stack.layout.planes:
-            return
-        self._notice_user()
-        folding = self._fold()
-        if folding != self._folding:
-            self._grow(folding)
+        with jpype.synchronized(java("scopecast.Commands").class_):  # none starts in the middle of this
+            if self._must_wait(folding):
+                return
+            self._version = version
+            self._notice_user()
+            if folding != self._folding:
+                self._grow(folding)
+        imp = self.imp
         changed = self._look.settle(imp, folding.dimensions[0])
         self._documents = self.stream.annotations.received
-        self.rois.update(imp, folding)
-        tags = self._tags(self._target())
-        if self._go(self._target()):
+        if not self.is_labels or len(self.stream.labelled) == len(self.stream.stacks):
+            self.overlay.update(imp, folding)
+        target = self._target()
+        tags = self._tags(target)
+        if self._go(target):
             self._shown = tags  # ImageJ has read all channels there
         else:
             changed |= self._show(tags)
@@ -174,6 +164,16 @@ class Hyperstack:
         self._painting = {c: tag for c, tag in tags.items() if tag and tag.sequence > self._painted.get(c, -1)}
         self._waiting_for_paint = bool(self._painting)
         self._updated_at = time.monotonic()
+
+    def _must_wait(self, folding: Folding) -> bool:
+        """Whether a command is at work that must not see the image change, or, if it does not lock it, grow."""
+        command = java("scopecast.Commands").on(self.imp)
+        locked = self.imp.isLocked() or java("ij.IJ").macroRunning()
+        if not (locked or (command is not None and folding != self._folding)):
+            self.waits_for = ""
+            return False
+        self.waits_for = str(command or "a command").strip(". ")
+        return True
 
     def _notice_user(self) -> None:
         """End following if the user has moved a slider; the channel's does not count where all channels are shown."""
@@ -205,6 +205,8 @@ class Hyperstack:
         if luts is not None:
             self._add_channels(luts, channels)
         window = self.imp.getWindow()
+        if self._has_colors and not self.imp.isComposite() and window is not None:
+            self._become_composite(window)
         if changed and window is not None:
             window.add(self.strip.panel)  # below the new sliders
             window.pack()
@@ -220,6 +222,25 @@ class Hyperstack:
         channels, slices, frames = self._folding.dimensions
         return channels * slices * frames
 
+    def _become_composite(self, window: Any) -> None:
+        """Put an image with colours in the place of the one in the window: channels have joined."""
+        old = self.imp
+        ip = old.getProcessor()
+        first = java("ij.process.LUT")(ip.getLut(), ip.getMin(), ip.getMax())
+        self.imp = java("ij.CompositeImage")(old, _COMPOSITE)
+        self.imp.setOpenAsHyperStack(True)
+        self.imp.setChannelLut(first, 1)
+        canvas = self._canvas
+        seen, size = canvas.getSrcRect().clone(), canvas.getSize()
+        zoom = canvas.getMagnification()
+        old.setWindow(None)  # whoever still has the old one must not close the window with it
+        window.setImage(self.imp)  # which shows all of it, at 100 %
+        canvas.setSize(size)
+        canvas.setSourceRect(seen)
+        canvas.setMagnification(zoom)
+        if self.imp.getRoi() is not None:
+            self.imp.getRoi().setImage(self.imp)
+
     def _add_channels(self, luts: Any, before: int) -> None:
         """Give the image room for more channels, whose look is chosen next; those that it had keep theirs."""
         self.imp.completeReset()
@@ -232,6 +253,10 @@ class Hyperstack:
         """Return the slice to show: the newest frame's if the sliders follow."""
         newest = self.stack.newest
         if not self.following or newest is None or len(newest) != len(self._folding.axes):
+            return self._number
+        if java("ij.macro.Interpreter").getInstance() is not None:
+            # It may be putting the sliders somewhere at this moment, one after the other.
+            self._version, self.waits_for = -1, "a macro"
             return self._number
         channels = self._folding.dimensions[0]
         number = self._folding.number(newest)
@@ -308,8 +333,12 @@ class Hyperstack:
         """Write the figures of the stream below its image."""
         number = int(self.imp.getCurrentSlice())
         state = self.stack.state(self._slices.place(min(number, self._size)))
-        hint = {"missing": "no frame here yet", "forgotten": "the frame here is forgotten"}.get(state, "")
-        self.strip.write(self.stream, source, hint)
+        hints = [
+            {"missing": "no frame here yet", "forgotten": "the frame here is forgotten"}.get(state, ""),
+            f"waits for {self.waits_for}" if self.waits_for else "",
+            self.overlay.problem,
+        ]
+        self.strip.write(self.stream, source, "   ".join(filter(None, hints)))
 
     def close(self) -> None:
         """Close the window, without a question."""

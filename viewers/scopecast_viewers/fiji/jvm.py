@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 CLASSES: Final = Path(__file__).parent / "java"
 _MIB: Final = 1 << 20
 _WINDOW_S: Final = 60.0
+_FAREWELL_MS: Final = 2000
 
 
 class Choice(NamedTuple):
@@ -226,3 +227,14 @@ def _let_go_at_exit() -> None:
 
     # With `destroy_jvm` alone, JPype would halt the process in the middle of Python's own end.
     jpype.config.onexit = False
+    atexit.register(_keep_java_out)
+
+
+def _keep_java_out() -> None:
+    """Let no thread of Java's come into Python any more: that would abort the process, now that Python ends."""
+    import jpype
+
+    try:
+        jpype.JClass("scopecast.Farewell").say(_FAREWELL_MS)
+    except jpype.JException as error:
+        logger.warning("this process may end with an error, as Java can't be kept out of it: %s", error)

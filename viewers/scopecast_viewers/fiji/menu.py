@@ -31,6 +31,7 @@ class StreamMenu:
         self._rows: dict[Key, Any] = {}  # the checkbox of each stream
         self.window: Any = None
         self._note: Any = None
+        self._told = ""
         self._menu: Any = None
         plugins = _menu_named("Plugins")
         if plugins is None:
@@ -61,7 +62,11 @@ class StreamMenu:
         self.window.toFront()
 
     def update(self) -> None:
-        """Bring the list up to date, if it is open."""
+        """Bring the list up to date, if it is open, and say in ImageJ's status bar why frames can't be shown."""
+        problems = "; ".join(f"{each.entry.title}: {each.problem}" for each in self._receiver.sources if each.problem)
+        if problems != self._told:
+            self._told = problems
+            java("ij.IJ").showStatus(f"scopecast: {problems}" if problems else "")
         if self.window is None:
             return
         streams = [stream for stream in self._receiver.streams if stream.stacks]
@@ -88,7 +93,11 @@ class StreamMenu:
             if text != str(box.getLabel()):
                 box.setLabel(text)
             box.setState(stream.key not in self._gallery.closed)
-        self._note.setText("Streams that are ticked are shown." if streams else "Nothing streams to this ImageJ yet.")
+        note = "Streams that are ticked are shown." if streams else "Nothing streams to this ImageJ yet."
+        note = problems or note
+        if note != str(self._note.getText()):
+            self._note.setText(note)
+            size = -1
         if size != len(self._rows):
             self.window.pack()
 

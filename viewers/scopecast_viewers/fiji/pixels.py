@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["SIGN", "PixelForm", "form_of"]
+__all__ = ["SIGN", "PixelForm", "form_of", "form_of_labels", "narrow_labels"]
 
 #: What ImageJ's signed calibration takes off the pixels of a 16-bit image.
 SIGN: Final = 32768
@@ -94,6 +94,40 @@ def form_of(dtype: np.dtype[Any], *, rgb: bool = False) -> PixelForm:
         return PixelForm(32, single, convert=_as_float, note=note)
     note = f"{name} shown as 32-bit float: exact up to 16777216, rounded to 24 bits beyond"
     return PixelForm(32, single, convert=_as_float, note=note)
+
+
+def narrow_labels(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return labels as an array of uint8, uint16 or float32, whichever ImageJ has that holds them.
+
+    The first two hold all that is sent as 8 bits, or as more with values up to 65535. What is beyond, or negative, is
+    float32, which is exact up to 16777216.
+
+    Parameters
+    ----------
+    labels
+        (y, x), of an integer dtype or bool.
+
+    Examples
+    --------
+    >>> narrow_labels(np.array([[0, 70000]])).dtype, narrow_labels(np.array([[0, 300]])).dtype
+    (dtype('float32'), dtype('uint16'))
+    """
+    if labels.dtype.kind == "b":
+        return labels.view(np.uint8)
+    wanted = np.dtype("uint8" if labels.dtype.itemsize == 1 else "uint16")
+    if labels.dtype == wanted:
+        return labels
+    fits = not labels.size or (labels.min() >= 0 and labels.max() <= np.iinfo(wanted).max)
+    return labels.astype(wanted if fits else np.float32)
+
+
+def form_of_labels(sent: np.dtype[Any], held: np.dtype[Any]) -> PixelForm:
+    """Return how labels lie in ImageJ that were sent as one dtype, and are held as `narrow_labels` has made them."""
+    if held.kind == "f":
+        note = f"{sent.name} labels as 32-bit float: exact up to 16777216, rounded to 24 bits beyond"
+    else:
+        note = "" if held == sent else f"{sent.name} labels as {held.name}, values unchanged"
+    return PixelForm(held.itemsize * 8, held, note=note)
 
 
 def _from_bool(frame: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:

@@ -182,14 +182,13 @@ class LiveAnnotation:
         return True
 
     def _geometry(self, leading: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-        about = self.stream.about
-        step = dict(zip(about.axes, about.steps, strict=True))
+        about, spacing = self.stream.about, self.stream.spacing
         corner: tuple[float, ...] = next(filter(None, map(self._corner_of, self.annotations)), ())
         if len(corner) != 2 and self.stream.newest is not None:
             corner = self.stream.newest[2].translate
         corner = corner if len(corner) == 2 else (0.0, 0.0)
         return {
-            "scale": (*(step.get(name) or 1.0 for name in leading), *(*about.scale, 1.0, 1.0)[:2]),
+            "scale": (*(spacing.get(name, 1.0) for name in leading), *(*about.scale, 1.0, 1.0)[:2]),
             "translate": (*(0.0 for _ in leading), *corner),
         }
 
@@ -290,10 +289,9 @@ class LiveAnnotations:
         )
         reach: dict[str, tuple[float, float]] = {}
         for part in parts.values():
-            about = part.stream.about
-            step = dict(zip(about.axes, about.steps, strict=True))
+            spacing = part.stream.spacing
             for axis, ends in part.annotations.reach.items():
-                low, high = (end * (step.get(axis) or 1.0) for end in ends)
+                low, high = (end * spacing.get(axis, 1.0) for end in ends)
                 known = reach.get(axis, (low, high))
                 reach[axis] = (min(low, known[0]), max(high, known[1]))
         self._layers.reach = reach

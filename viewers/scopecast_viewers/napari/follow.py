@@ -76,7 +76,7 @@ class Follower:
         dims = self.viewer.dims
         first = dims.ndim - len(axes) - 2
         moves = {
-            first + at: where.get(name, 0) * (steps.get(name) or 1.0) for at, name in enumerate(axes) if first + at >= 0
+            first + at: where.get(name, 0) * steps.get(name, 1.0) for at, name in enumerate(axes) if first + at >= 0
         }
         before = tuple(dims.point)
         # An axis that the user has put on the canvas (a volume in 3-D) has no slider.

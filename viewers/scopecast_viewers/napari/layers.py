@@ -153,8 +153,8 @@ class LiveLayer:
     def geometry(self) -> dict[str, Any]:
         """Return scale, translation and axis labels, as `add_image` takes them."""
         about = self.stream.about
-        step = dict(zip(about.axes, about.steps, strict=True))
-        steps = [step.get(name) or 1.0 for name in self.data.axes]
+        spacing = self.stream.spacing
+        steps = [spacing.get(name, 1.0) for name in self.data.axes]
         y, x = (*about.scale, 1.0, 1.0)[:2]
         return {
             "scale": (*steps, y, x),
@@ -474,7 +474,7 @@ class LiveLayers:
             unit = stream.about.units or "pixel"
             said.setdefault("yx", set()).add(unit)
             for name, step in zip(stream.about.axes, stream.about.steps, strict=True):
-                said.setdefault(name, set()).add(unit if name == "z" and step != 1.0 else "pixel")
+                said.setdefault(name, set()).add(unit if name == "z" and step else "pixel")
         agreed = [next(iter(said.get(name, ()))) if len(said.get(name, ())) == 1 else "pixel" for name in axes]
         plane = next(iter(said["yx"])) if len(said.get("yx", ())) == 1 else "pixel"
         return (*agreed, plane, plane)

@@ -41,10 +41,6 @@ STATUS_S = 0.25
 _MOST_LAYERS = 64
 
 
-def _steps(stream: LiveStream) -> dict[str, float]:
-    return dict(zip(stream.about.axes, stream.about.steps, strict=False))
-
-
 def _look(viewer: Viewer) -> tuple[float, ...]:
     """Return where on the canvas a viewer looks, and how closely."""
     return (*map(float, viewer.scene.camera.center), float(viewer.scene.camera.zoom))
@@ -167,7 +163,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         moved = False
         if self.follower.following and target is not None and newest is not None:
             where = dict(zip(target.axes, newest[1], strict=False))
-            moved = self.follower.go(self.layers.axes, where, _steps(target))
+            moved = self.follower.go(self.layers.axes, where, target.spacing)
         volume = self._shows_volume()
         moves: set[tuple[float, float]] = set()
         for live in self.layers:
@@ -247,11 +243,11 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def where(self, stream: LiveStream) -> dict[str, int]:
         """Return the absolute positions along the viewer's axes at which the sliders stand for a stream."""
-        axes, steps, dims = self.layers.axes, _steps(stream), self.viewer.dims
+        axes, steps, dims = self.layers.axes, stream.spacing, self.viewer.dims
         first = dims.ndim - len(axes) - 2
         points = dims.point
         return {
-            name: int(np.round(points[first + at] / (steps.get(name) or 1.0)))
+            name: int(np.round(points[first + at] / steps.get(name, 1.0)))
             for at, name in enumerate(axes)
             if first + at >= 0
         }

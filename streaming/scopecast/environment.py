@@ -1,0 +1,28 @@
+"""Variables that choose what a viewer is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["imagej_variables"]
+
+
+def imagej_variables(fiji: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Return the variables by which a viewer that is started is a certain ImageJ.
+
+    Parameters
+    ----------
+    fiji
+        The folder of a Fiji, a Maven endpoint, or ``"imagej"`` for plain ImageJ. None leaves it to what the variables
+        are now. The viewer says what is wrong with it.
+
+    Examples
+    --------
+    >>> imagej_variables("sc.fiji:fiji"), imagej_variables(None)
+    ({'SCOPECAST_FIJI': 'sc.fiji:fiji'}, {})
+    """
+    if fiji is None or not os.fspath(fiji):
+        return {}
+    folder = Path(fiji).expanduser()
+    return {"SCOPECAST_FIJI": str(folder.absolute()) if folder.is_dir() else os.fspath(fiji)}

@@ -1,0 +1,58 @@
+"""What an image of a live stream says of itself: its title, its calibration, and its Info."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from scopecast_viewers.fiji.awt import java
+
+if TYPE_CHECKING:
+    from scopecast_viewers.fiji.pixels import PixelForm
+    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.stack import Stack
+
+__all__ = ["calibration_of", "info_of", "title_of"]
+
+_MICROMETERS: Final = ("um", "µm", "micron", "micrometer")
+
+
+def title_of(stream: LiveStream, stack: Stack) -> str:
+    """Return what an image is called: the run, and what sets this stack apart from its others."""
+    title = stream.about.title or stream.title
+    labels = stream.labelled.get(id(stack))
+    if labels is not None:
+        title += f" {labels or 'labels'}"
+    alike = [each for each in stream.stacks if stream.labelled.get(id(each)) == labels]
+    if len(alike) > 1 and alike[0] is not stack:
+        height, width = stack.plane_shape[:2]
+        title += f" ({width}x{height} {stream.sent_as[id(stack)]})"
+    return f"|{title}|" if id(stack) in stream.magnitudes else title
+
+
+def calibration_of(stream: LiveStream, form: PixelForm) -> Any:
+    """Return the ``ij.measure.Calibration`` of the images of a stream: pixel size, distance of planes, interval."""
+    about = stream.about
+    calibration = java("ij.measure.Calibration")()
+    y, x = (*about.scale, 1.0, 1.0)[:2]
+    steps = dict(zip(about.axes, about.steps, strict=False))
+    if about.units and about.units != "pixel":
+        calibration.setUnit("µm" if about.units in _MICROMETERS else about.units)
+        calibration.pixelWidth, calibration.pixelHeight = float(x), float(y)
+        calibration.pixelDepth = float(steps.get("z") or 1.0)
+    if interval := steps.get("t"):
+        calibration.frameInterval = float(interval)
+        calibration.setTimeUnit("sec")
+    if form.signed:
+        calibration.setSigned16BitCalibration()
+    return calibration
+
+
+def info_of(stream: LiveStream, stack: Stack, form: PixelForm) -> str:
+    """Return the text that ``Image > Show Info…`` begins with."""
+    sent = stream.sent_as[id(stack)]
+    return (
+        f"Live stream: {stream.about.title}\n"
+        f"Source: {stream.title}\n"
+        f"Pixels: {form.note or f'{sent}, as they were sent'}\n"
+        f"Axes: {', '.join((*stack.axes, 'y', 'x'))}\n"
+    )

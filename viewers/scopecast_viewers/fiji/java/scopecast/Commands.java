@@ -1,0 +1,62 @@
+package scopecast;
+
+import ij.CommandListener;
+import ij.Executer;
+import ij.ImagePlus;
+import ij.WindowManager;
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * Which commands of the menus are at work, and on which image.
+ *
+ * A command reads the extents of its image at one moment and its slices at others, while its dialog is open or the file
+ * is written. Not all commands lock their image, so a live image asks here before it grows. Whoever lets one grow holds
+ * this class's monitor meanwhile: a command that is just starting waits for it, see commandExecuting.
+ */
+public final class Commands implements CommandListener {
+	private static final Map<Thread, Commands> WORKING = new HashMap<>();
+	private static Commands listener;
+	private final String name;
+	private final ImagePlus image;
+
+	private Commands(String name, ImagePlus image) {
+		this.name = name;
+		this.image = image;
+	}
+
+	/** Begins to listen, once. */
+	public static synchronized void watch() {
+		if (listener == null)
+			Executer.addCommandListener(listener = new Commands("", null));
+	}
+
+	/** Returns the name of a command that is at work on an image, or null. */
+	public static synchronized String on(ImagePlus image) {
+		WORKING.keySet().removeIf(thread -> !thread.isAlive());
+		for (Commands each : WORKING.values())
+			if (each.image == image)
+				return each.name;
+		return null;
+	}
+
+	@Override
+	public String commandExecuting(String command) {
+		ImagePlus current = WindowManager.getCurrentImage();
+		synchronized (Commands.class) {
+			// A thread of a macro or a script, which may go on for ever after the command, is known to IJ.macroRunning.
+			if (current != null && hasOwnThread())
+				WORKING.put(Thread.currentThread(), new Commands(command, current));
+		}
+		return command;
+	}
+
+	/** Whether the command has a thread of its own, which ends with it. */
+	private static boolean hasOwnThread() {
+		StackTraceElement[] calls = Thread.currentThread().getStackTrace();
+		for (int i = 0; i + 1 < calls.length; i++)
+			if (calls[i].getClassName().equals("ij.Executer") && calls[i].getMethodName().equals("run"))
+				return calls[i + 1].getClassName().equals("java.lang.Thread");
+		return false;
+	}
+}

@@ -1,0 +1,184 @@
+"""Points, shapes and tracks as ImageJ's regions, to be put onto an image as its overlay.
+
+Documents count from the middle of the first pixel. ImageJ does so for points and lines, but counts areas from the
+corner of the first pixel (``Roi.useLineSubpixelConvention``): those are moved by half a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import jpype
+import numpy as np
+
+from scopecast.documents import Points, Shapes, Tracks
+from scopecast_viewers.fiji.awt import java
+from scopecast_viewers.fiji.labels import categorical_colors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from scopecast.documents import Document, Style
+    from scopecast_viewers.annotations import Annotation
+
+__all__ = ["MOST_POINTS", "MOST_SHAPES", "Mark", "draw", "draw_tracks"]
+
+#: Drawn of one document; ImageJ goes through all of them whenever it paints, and each takes 0.1 ms to make.
+MOST_SHAPES: Final = 2000
+MOST_POINTS: Final = 50_000
+_YELLOW: Final = "#ffff00"
+_CIRCLE: Final = 3  # PointRoi's types
+_DOT: Final = 2
+#: PointRoi's sizes in pixels of the screen, in order.
+_SIZES: Final = (1, 3, 5, 7, 11, 17, 25)
+
+
+class Mark(NamedTuple):
+    """A region of ImageJ's, and its index along the axes at which it is at one position only."""
+
+    roi: Any
+    where: Mapping[str, int]
+
+
+def draw(document: Document) -> tuple[list[Mark], int]:
+    """Return what to draw of a document of points or shapes, and how many items are left out as too many."""
+    if isinstance(document, Points):
+        return _points(document)
+    assert isinstance(document, Shapes)
+    return _shapes(document)
+
+
+def _points(document: Points) -> tuple[list[Mark], int]:
+    coordinates = document.coordinates[:MOST_POINTS]
+    marks = []
+    for where, rows in _places(coordinates, document.dims):
+        roi = java("ij.gui.PointRoi")(*_xy(rows))
+        roi.setPointType(_CIRCLE)
+        wanted = document.style.size or 7.0
+        roi.setSize(int(np.argmin(np.abs(np.array(_SIZES) - wanted))))
+        roi.setStrokeColor(_color(document.style.color or document.style.edge_color or _YELLOW))
+        roi.setName("points")
+        marks.append(Mark(roi, where))
+    return marks, len(document) - len(coordinates)
+
+
+def _shapes(document: Shapes) -> tuple[list[Mark], int]:
+    marks = []
+    names = document.names or [""] * len(document)
+    for kind, vertices, name in list(zip(document.types, document.vertices, names, strict=True))[:MOST_SHAPES]:
+        roi = _shape(kind, vertices[:, -1], vertices[:, -2])
+        _paint(roi, document.style)
+        if name:
+            roi.setName(name)
+        leading = np.rint(vertices[:, :-2].mean(axis=0)).astype(int)
+        marks.append(Mark(roi, dict(zip(document.dims[:-2], leading.tolist(), strict=True))))
+    return marks, len(document) - len(marks)
+
+
+def _paint(roi: Any, style: Style) -> None:
+    roi.setStrokeColor(_color(style.edge_color or style.color or _YELLOW))
+    if style.color and style.edge_color:
+        fill = _color(style.color)
+        roi.setFillColor(
+            java("java.awt.Color")(fill.getRed(), fill.getGreen(), fill.getBlue(), min(96, fill.getAlpha()))
+        )
+    if style.edge_width:
+        roi.setStrokeWidth(float(style.edge_width))
+
+
+def _shape(kind: str, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Any:
+    if kind == "line":
+        return java("ij.gui.Line")(float(x[0]), float(y[0]), float(x[1]), float(y[1]))
+    polygon = java("ij.gui.PolygonRoi")
+    if kind == "path":
+        return polygon(*_floats(x, y), polygon.POLYLINE)
+    x, y = x + 0.5, y + 0.5
+    if kind in ("rectangle", "ellipse"):
+        width, height = float(np.ptp(x)), float(np.ptp(y))
+        upright = np.isclose(x, x.min()) | np.isclose(x, x.max())
+        if (upright & (np.isclose(y, y.min()) | np.isclose(y, y.max()))).all():
+            roi = java("ij.gui.Roi" if kind == "rectangle" else "ij.gui.OvalRoi")
+            return roi(jpype.JDouble(x.min()), jpype.JDouble(y.min()), jpype.JDouble(width), jpype.JDouble(height))
+        if kind == "ellipse":
+            return _leaning_ellipse(x, y)
+    return polygon(*_floats(x, y), polygon.POLYGON)
+
+
+def _leaning_ellipse(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Any:
+    """Return the ellipse in a box of four corners that is not upright, by its longer axis."""
+    sides = [((x[at] + x[at - 1]) / 2, (y[at] + y[at - 1]) / 2) for at in range(4)]  # middles of the box's sides
+    axes = [(sides[0], sides[2]), (sides[1], sides[3])]
+    short, long = sorted(axes, key=lambda ends: math.dist(*ends))
+    ratio = math.dist(*short) / max(math.dist(*long), 1e-9)
+    return java("ij.gui.EllipseRoi")(*(float(value) for end in long for value in end), float(ratio))
+
+
+def draw_tracks(annotations: Iterable[Annotation]) -> tuple[list[Mark], int]:
+    """Return the paths of all tracks of a set, and a dot where each is at each time.
+
+    The paths are seen at all times, as ImageJ's overlays know one position or all of them.
+
+    Returns
+    -------
+    list of Mark
+        What to draw.
+    int
+        Tracks that are left out as too many.
+    """
+    rows: dict[int, list[tuple[float, float, float]]] = {}  # by the track: t, y, x
+    for annotation in annotations:
+        document = annotation.document
+        assert isinstance(document, Tracks)
+        columns = document.coordinates
+        fixed = float(annotation.where.get("t", 0))
+        times = columns[:, document.dims.index("t")] if "t" in document.dims else np.full(len(columns), fixed)
+        for number, t, (y, x) in zip(document.ids.tolist(), times.tolist(), columns[:, -2:].tolist(), strict=True):
+            rows.setdefault(number, []).append((t, y, x))
+    polygon, colors = java("ij.gui.PolygonRoi"), categorical_colors()
+    marks: list[Mark] = []
+    at_time: dict[int, list[tuple[float, float]]] = {}
+    for number in sorted(rows)[:MOST_SHAPES]:
+        path = np.array(sorted(rows[number]))
+        for t, y, x in path.tolist():
+            at_time.setdefault(round(t), []).append((x, y))
+        if len(path) > 1:
+            roi = polygon(*_floats(path[:, 2], path[:, 1]), polygon.POLYLINE)
+            roi.setStrokeColor(java("java.awt.Color")(*colors[number % len(colors)].tolist()))
+            roi.setName(f"track {number}")
+            marks.append(Mark(roi, {}))
+    for t, places in at_time.items():
+        roi = java("ij.gui.PointRoi")(*_xy(np.array(places)[:, ::-1]))
+        roi.setPointType(_DOT)
+        roi.setStrokeColor(_color("#ffffff"))
+        roi.setName(f"tracks at t {t}")
+        marks.append(Mark(roi, {"t": t}))
+    return marks, max(0, len(rows) - MOST_SHAPES)
+
+
+def _places(
+    coordinates: npt.NDArray[np.float64], dims: Sequence[str]
+) -> Iterable[tuple[dict[str, int], npt.NDArray[np.float64]]]:
+    """Group coordinates by what their leading columns say, rounded. Yield the place, and (y, x) of what is there."""
+    if not len(coordinates):
+        return
+    leading, which = np.unique(np.rint(coordinates[:, :-2]).astype(int), axis=0, return_inverse=True)
+    for number, place in enumerate(leading.tolist()):
+        yield dict(zip(dims[:-2], place, strict=True)), coordinates[which.reshape(-1) == number, -2:]
+
+
+def _xy(rows: npt.NDArray[np.float64]) -> tuple[Any, Any]:
+    return _floats(rows[:, 1], rows[:, 0])
+
+
+def _floats(*columns: npt.NDArray[np.float64]) -> tuple[Any, ...]:
+    return tuple(jpype.JArray(jpype.JFloat)(np.ascontiguousarray(column, np.float32)) for column in columns)
+
+
+def _color(text: str) -> Any:
+    """Return a colour, ``#rrggbb``, ``#rrggbbaa`` or a name that ImageJ knows; yellow where it knows none."""
+    if len(text) == 9 and text.startswith("#"):
+        text = f"#{text[7:]}{text[1:7]}"  # ImageJ has the opacity first
+    return java("ij.plugin.Colors").decode(text, java("java.awt.Color").yellow)
