@@ -445,6 +445,10 @@ class Publisher:
         """Seconds that `publish` waits under ``"every"``."""
         return self._writer.timeout
 
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._writer.timeout = seconds
+
     @property
     def problem(self) -> str:
         """Why frames are not shown, as a line for the user; ``""`` if nothing is wrong, or while a viewer starts.

@@ -448,6 +448,19 @@ def test_every_waits_for_a_viewer_that_does_not_acknowledge():
             assert publisher.stats().frames == (31, 31, 0, 0, 0, 0)
 
 
+def test_the_timeout_can_be_changed():
+    with every(budget=Layout(6, PAGE).total, timeout=60) as publisher:
+        publisher.publish(np.zeros((8, 8), "uint8"))
+        publisher.timeout = 0.2
+
+        def publish_until_it_lags() -> None:
+            for _ in range(20):
+                publisher.publish(np.zeros((8, 8), "uint8"))
+
+        with RawReceiver(publisher), pytest.raises(ViewerLagging, match=r"after 0\.2 s"):
+            publish_until_it_lags()
+
+
 @pytest.mark.fault("V4")
 def test_every_names_the_viewer_that_lags():
     with every(budget=Layout(6, PAGE).total, timeout=0.3) as publisher:

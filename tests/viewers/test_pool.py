@@ -1,4 +1,6 @@
 import gc
+import os
+import sys
 import threading
 import time
 import weakref
@@ -6,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from scopecast_viewers.pool import PlanePool
+from scopecast_viewers.pool import BEHIND, PlanePool
 
 DEADLINE = 20.0
 SIZE = (64, 512)  # 64 KiB of uint16
@@ -248,3 +250,11 @@ def test_a_pool_that_is_dropped_open_says_so_and_ends_its_thread():
 def test_negative_size_is_refused():
     with pytest.raises(ValueError, match="spare_bytes"):
         PlanePool(-1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_the_thread_that_prepares_stands_behind_the_others(pool):
+    here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    pool.take(np.ones((64, 64), np.uint16))  # something to prepare
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, pool._thread.native_id) == BEHIND)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == here < BEHIND

@@ -24,15 +24,14 @@ _HUGE: Final = 2 << 20
 
 
 def untouched(nbytes: int) -> npt.NDArray[np.uint8]:
-    """Return an array of bytes whose pages are made when they are first written to."""
+    """Return an array of bytes whose pages are made when they are first written to; MemoryError as `touched`."""
     mapping = _map(nbytes)
     return np.empty(nbytes, np.uint8) if mapping is None else np.frombuffer(mapping, np.uint8)
 
 
 def touched(nbytes: int) -> npt.NDArray[np.uint8]:
     """Return an array of bytes whose pages are there; MemoryError if there is no room for it."""
-    mapping = _map(nbytes)
-    array = np.empty(nbytes, np.uint8) if mapping is None else np.frombuffer(mapping, np.uint8)
+    array = untouched(nbytes)
     np.copyto(array[::PAGE], 0)  # lets go of the GIL, unlike indexing
     return array
 
