@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from scopecast import copying
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"scopecast": ROOT / "streaming" / "scopecast", "scopecast_viewers": ROOT / "viewers" / "scopecast_viewers"}
@@ -183,9 +186,26 @@ def test_the_wheel_has_every_file_of_both_packages(wheel: Path) -> None:
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    packed = files_of(wheel)
     assert packed == expected
+    compiled = [name for name in packed if name.startswith("scopecast/_copying.abi3.")]
+    assert wheel.name.split("-")[2:4] == (["cp311", "abi3"] if compiled else ["py3", "none"])
+
+
+def files_of(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def test_without_a_compiler_the_wheel_is_for_every_machine(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    missing = {**os.environ, "CC": str(tmp_path / "no-compiler")}
+    done = subprocess.run(build, cwd=ROOT, env=missing, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    if copying.is_for(platform.machine()):
+        assert "large frames will be copied by numpy" in done.stdout + done.stderr
+    (path,) = tmp_path.glob("scopecast-*-py3-none-any.whl")
+    assert not [name for name in files_of(path) if Path(name).suffix in (".so", ".pyd")]
 
 
 def test_the_source_distribution_has_all_that_make_test_needs(tmp_path: Path) -> None:
@@ -196,7 +216,9 @@ def test_the_source_distribution_has_all_that_make_test_needs(tmp_path: Path) ->
     needed = {"Makefile", "constraints.txt", "pyproject.toml", "README.md", ".ci/setup", ".ci/run", "tests/conftest.py"}
     for folder in ("streaming", "viewers", "tests", "examples"):
         needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
+        needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.c")}
     assert needed <= packed.keys()
+    assert not [name for name in packed if name.endswith(".so")], "what is compiled is made where it is installed"
     assert packed[".ci/setup"].mode & 0o100, "the set-up is to be run"
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scopecast import wire
 from scopecast.accounting import Account, Stats
 from scopecast.arrays import as_array, check_dtype, native, split_planes
+from scopecast.copying import copy_frame
 from scopecast.crashpoints import crash_point
 from scopecast.documents import DOCUMENTS
 from scopecast.opening import Connection, remember
@@ -310,7 +311,7 @@ class Publisher:
         if isinstance(writing, str):
             return Outcome(-1, 1, self._with_cause(writing))
         try:
-            np.copyto(writing.array, plane, casting="equiv")
+            copy_frame(writing.array, plane)
         except BaseException:
             self._writer.cancel(writing.slot)
             raise

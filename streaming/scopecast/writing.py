@@ -10,9 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
-import numpy as np
-
 from scopecast import wire
+from scopecast.copying import copy_frame
 from scopecast.crashpoints import crash_point
 from scopecast.documents import DOCUMENTS
 from scopecast.errors import ClosedError, ForkedError, ScopecastError, ViewerLagging
@@ -21,6 +20,7 @@ from scopecast.streams import FrameStream
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from scopecast.accounting import Account
@@ -267,7 +267,7 @@ class Writer:
         where = writing.stream, writing.axes
         moved = self.claim(*where, array.shape, array.dtype, writing.policy, writing.what)
         if not isinstance(moved, str):
-            np.copyto(moved.array, array)
+            copy_frame(moved.array, array)
         self.cancel(writing.slot)
         return None if isinstance(moved, str) else moved
 

@@ -18,7 +18,7 @@ import pytest
 
 import scopecast
 from receivers import Viewer
-from scopecast import wire
+from scopecast import copying, wire
 from scopecast.doctor import CHECKS, Finding, diagnose, graphics, java, memory, rundirectory, software, system
 from scopecast.doctor.libraries import PACKAGES, install_line, missing_libraries
 from scopecast.runs import Entry, RunDirectory, new_token
@@ -406,6 +406,24 @@ def test_the_packages_are_those_that_the_set_up_installs():
     assert install_line(["libGL.so.1", "libxyz.so.1"]) == (
         "sudo apt-get install libgl1; install the package that has libxyz.so.1 (apt-file search libxyz.so.1)"
     )
+
+
+# ---- copying ---------------------------------------------------------------------------------------------------------
+
+
+def test_frames_that_numpy_copies_where_there_is_a_faster_way(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(copying, "_stream", None)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    found = only(system.copies())
+    assert (found.check, found.state) == ("copying", "warning")
+    assert "python3-dev" in found.fix
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert only(system.copies()) == Finding("copying", "ok", "large frames are copied by numpy")
+
+
+def test_frames_that_go_past_the_caches(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(copying, "_stream", lambda target, source: None)
+    assert only(system.copies()) == Finding("copying", "ok", "large frames are copied past the caches")
 
 
 # ---- Java ------------------------------------------------------------------------------------------------------------

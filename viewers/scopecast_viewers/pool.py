@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from scopecast.copying import copy_frame
 from scopecast_viewers import memory
 from scopecast_viewers.memory import PAGE
 
@@ -257,7 +258,7 @@ class PlanePool(BufferPool):
         if absolute:
             np.abs(view, out=target)
         else:
-            np.copyto(target, view)
+            copy_frame(target, view)
         # Read-only from the memoryview on: nobody can make the plane writable again by its flag.
         flat: npt.NDArray[Any] = np.frombuffer(raw.data.toreadonly()[:nbytes], dtype)
         weakref.finalize(flat, shelf.give_back, raw).atexit = False

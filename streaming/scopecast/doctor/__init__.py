@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     software.plugin,
     system.machine,
     system.descriptors,
+    system.copies,
     memory.size,
     memory.leftovers,
     rundirectory.place,

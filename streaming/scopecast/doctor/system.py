@@ -1,19 +1,21 @@
-"""What the system allows: open files, and what is special about containers and WSL."""
+"""What the system allows: open files, how frames are copied, and what is special about containers and WSL."""
 
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scopecast import copying
 from scopecast.doctor.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["container", "descriptors", "machine"]
+__all__ = ["container", "copies", "descriptors", "machine"]
 
 #: Descriptors that a publisher or a viewer of a few publishers takes, besides those of its program.
 _NEEDED, _COMFORTABLE = 64, 256
@@ -80,3 +82,13 @@ def descriptors() -> Iterator[Finding]:
     else:
         message = f"a process may open {soft} files; a viewer of many publishers needs {_COMFORTABLE}"
         yield Finding("open files", "warning", message, fix)
+
+
+def copies() -> Iterator[Finding]:
+    """Tell whether frames are copied in the fastest way."""
+    if copying.how() == "by numpy" and copying.is_for(platform.machine()):
+        message = "large frames are copied by numpy, which takes half as long again: the compiled part is missing"
+        fix = "sudo apt-get install gcc python3-dev, and install scopecast anew"
+        yield Finding("copying", "warning", message, fix)
+    else:
+        yield Finding("copying", "ok", f"large frames are copied {copying.how()}")

@@ -1,0 +1,56 @@
+"""Compiles what copies large frames past the caches; without a C compiler, and on other processors, numpy does that."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+_PACKAGE = Path("streaming/scopecast")
+_MODULE = "scopecast._copying"
+
+
+class CopyingBuildHook(BuildHookInterface[Any]):
+    """Adds the extension module to a wheel; an editable installation has it beside its source."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile the module. A wheel that has it is for this platform, and for all Pythons from 3.11 on."""
+        if platform.machine().lower() not in ("x86_64", "amd64"):
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="scopecast-build-")
+        try:
+            module = _compile(Path(self.root) / _PACKAGE / "_copying.c", Path(self._folder.name))
+        except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and everything works without
+            self.app.display_warning(f"large frames will be copied by numpy, as _copying.c can't be compiled: {error}")
+            return
+        if version == "editable":
+            package = Path(self.root) / _PACKAGE
+            # Not written to, but replaced: running programs have the old one mapped.
+            shutil.copy(module, package / f"{module.name}.new").replace(package / module.name)
+            return
+        build_data["force_include"][str(module)] = f"scopecast/{module.name}"
+        build_data["pure_python"] = False
+        build_data["tag"] = f"cp311-abi3-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what the compiler has left."""
+        if hasattr(self, "_folder"):
+            self._folder.cleanup()
+
+
+def _compile(source: Path, folder: Path) -> Path:
+    """Compile the module into a folder, and return its path there."""
+    from setuptools import Distribution, Extension
+    from setuptools.command.build_ext import build_ext
+
+    extension = Extension(_MODULE, [str(source)], py_limited_api=True)
+    command = build_ext(Distribution({"name": "scopecast", "ext_modules": [extension]}))
+    command.build_lib = command.build_temp = str(folder)
+    command.ensure_finalized()
+    command.run()
+    return Path(command.get_ext_fullpath(_MODULE))
