@@ -446,12 +446,14 @@ class Hub:
                     if self._closing:
                         return
                     self._drain()
+                    suspects: tuple[Receiver, ...] = ()
                     if self._monitor_fd in ready or time.monotonic() >= self._look_at:
-                        self._probe()
+                        suspects = self._suspected()
                     if time.monotonic() >= beat:
                         beat = time.monotonic() + HEARTBEAT_S
-                        self._beat()
+                        suspects += self._beat()
                     more = self._readable()
+                self._bury_dead(suspects)
             except Exception as error:  # without the keeper no lease would ever end
                 self.keeper_errors += 1
                 level = logging.ERROR if self.keeper_errors == 1 else logging.DEBUG
@@ -459,24 +461,27 @@ class Hub:
                 more = False
                 time.sleep(0.05)  # it may come again at once, and would then take the whole processor
 
-    def _probe(self) -> None:
-        """Someone's connection broke: ask the locks who died. Under the lock."""
+    def _suspected(self) -> tuple[Receiver, ...]:
+        """Return whom to look at, as someone's connection broke, and set when to look again. Under the lock."""
         now = time.monotonic()
         with suppress(zmq.ZMQError):
             while True:
                 self._monitor.recv_multipart(zmq.NOBLOCK)
                 self._suspect_until = now + SUSPECT_S
-        self._bury(self.receivers.values(), "its process died")
         # The connection of a process that is killed may break some milliseconds before its lock is free.
         self._look_at = now + LOOK_S if now < self._suspect_until else math.inf
+        return tuple(self.receivers.values())
 
-    def _bury(self, receivers: Iterable[Receiver], why: str) -> None:
-        for receiver in tuple(receivers):
-            if not self._member.directory.alive(receiver.token):
-                self._part(receiver, why)
+    def _bury_dead(self, receivers: Iterable[Receiver]) -> None:
+        """Give up those whose process died. Not under the lock, which frames need: it looks at files."""
+        if dead := [receiver for receiver in receivers if not self._member.directory.alive(receiver.token)]:
+            with self.lock:
+                if not self._closing:
+                    for receiver in dead:
+                        self._part(receiver, "its process died")
 
-    def _beat(self) -> None:
-        """Send a PING to everyone, and give up who did not answer the last ones. Under the lock."""
+    def _beat(self) -> tuple[Receiver, ...]:
+        """Send a PING to everyone, give up who did not answer the last ones, return whom to look at. Under the lock."""
         number = next(self._pings)
         for receiver in tuple(self.receivers.values()):
             if receiver.unanswered >= MISSED_PINGS:
@@ -487,7 +492,7 @@ class Hub:
             ping = wire.Ping(number, fates["superseded"], fates["dropped"], receiver.account.published)
             self._send(receiver, wire.encode(ping))
         # The monitor may have missed a death (a socket that a forked child held open); the locks have not.
-        self._bury([receiver for receiver in self.receivers.values() if receiver.unanswered > 1], "its process died")
+        return tuple(receiver for receiver in self.receivers.values() if receiver.unanswered > 1)
 
     def close(self) -> None:
         """Say goodbye, end the keeper, close the socket and the rings. Idempotent; inert in a forked child."""
