@@ -155,13 +155,15 @@ class ReceiverStats:
         Age of a frame when it was painted, median and 99th percentile, in milliseconds.
     drain_ms
         Time that the receiver's own work took on the GUI thread per update, median and 99th percentile, in
-        milliseconds, without the viewer's painting.
+        milliseconds, without the viewer's painting, and without what it took to make layers.
     paint_ms
         Median time from the end of such an update to the painted window, in milliseconds.
     first_ms
         Age of the first frame of the newest stream when it was painted, in milliseconds.
     forgotten
         Planes that the viewer has let go since, because its history is full.
+    layer_ms
+        The longest that the viewer took to make a layer, in milliseconds; 0 where it makes none.
     """
 
     token: str
@@ -176,6 +178,7 @@ class ReceiverStats:
     paint_ms: float = 0.0
     first_ms: float = 0.0
     forgotten: int = 0
+    layer_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

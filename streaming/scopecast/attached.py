@@ -69,4 +69,5 @@ class Receiver:
             paint_ms=pong.paint_p50_ms,
             first_ms=pong.first_ms,
             forgotten=pong.forgotten,
+            layer_ms=pong.layer_ms,
         )

@@ -189,6 +189,7 @@ class Pong(_Message, tag="PONG"):
     paint_p50_ms: Finite = 0.0
     first_ms: Finite = 0.0
     forgotten: U63 = 0
+    layer_ms: Finite = 0.0
 
 
 class Capture(_Message, tag="CAPTURE"):

@@ -61,8 +61,10 @@ def test_all_figures_are_there(figures: list[dict[str, object]], frame: str) -> 
         (row,) = (row for mode, row in sustained.items() if mode.startswith(peer))
         assert row["per_s"] > 0
         assert row["ratio"] > 0
-    (latency,) = (row for (figure, _), row in found.items() if figure == "latency")
-    assert latency["p50_ms"] > 0
+    for pace, target in (("200/s", True), ("50/s", False)):
+        row = found["latency", f"{pace}, publish() to the viewer's array"]
+        assert row["p50_ms"] > 0
+        assert bool(row["target"]) == target
     assert found["shared memory", "one publisher"]["met"] is True
 
 

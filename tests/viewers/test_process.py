@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from receivers import Viewer, WatchedDisplay, stamped
@@ -87,3 +88,31 @@ def test_a_display_that_fails_when_it_is_told_does_not_end_the_receiving(caplog:
         viewer.wait_for(lambda: viewer.receiver.errors >= 2)
     told = [record for record in caplog.records if "the headless display failed" in record.getMessage()]
     assert len(told) == 1, "once, however often it fails"
+
+
+def test_the_window_hears_of_a_slow_burst_before_its_end(monkeypatch: pytest.MonkeyPatch):
+    """Where memory is slow, one burst of frames may take a second: the window shows what has come so far."""
+    monkeypatch.setattr("scopecast_viewers.source.DRAIN_S", 0.0)
+    story: list[str] = []
+    published = threading.Event()
+
+    class Telling(WatchedDisplay):
+        def take(self, view, *, magnitude):
+            published.wait(20)  # all other frames wait for the receiver by then
+            story.append("taken")
+            return super().take(view, magnitude=magnitude)
+
+        def changed(self):
+            story.append("told")
+            super().changed()
+
+    with Viewer(display=Telling()) as viewer, Publisher("headless", policy="every") as publisher:
+        publisher.open((64, 48), wait=20)
+        viewer.wait_for(lambda: viewer.attached)
+        for t in range(20):
+            publisher.publish(stamped(t), axes={"t": t})
+        published.set()
+        assert publisher.flush(10)
+    taken = [here for here, what in enumerate(story) if what == "taken"]
+    assert len(taken) == 20
+    assert all("told" in story[one:other] for one, other in pairwise(taken))

@@ -77,7 +77,10 @@ class Display(ABC):
         """Something is new in the receiver's streams. Called after every burst of frames."""
 
     def report(self, stream_source: str) -> dict[str, float]:
-        """Return fields of the PONG that the display knows: ``drain_p50_ms``, ``drain_p99_ms``, ``paint_p50_ms``."""
+        """Return fields of the PONG that the display knows.
+
+        They are ``drain_p50_ms``, ``drain_p99_ms``, ``paint_p50_ms`` and ``layer_ms``.
+        """
         return {}
 
     def capture(self, path: str, done: Any) -> None:

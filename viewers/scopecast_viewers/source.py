@@ -28,7 +28,10 @@ __all__ = ["Source"]
 logger = logging.getLogger(__name__)
 
 State = Literal["greeting", "attached", "refused", "detached", "ended", "lost"]
+#: Messages and seconds after which the display is told of what has come, although there may be more: where memory is
+#: slow, a frame takes long enough for the others of a burst to keep the window waiting.
 DRAIN_LIMIT = 64
+DRAIN_S = 0.01
 #: How many runs of a publisher stay in the viewer.
 KEPT_STREAMS = 3
 #: A connection that broke is tried again at most this often.
@@ -141,7 +144,8 @@ class Source:
     # ---- what comes in -------------------------------------------------------------------------------------------
 
     def drain(self) -> bool:
-        """Handle up to 64 messages. Return whether there may be more."""
+        """Handle up to 64 messages, and none after 10 ms. Return whether there may be more."""
+        until = time.monotonic() + DRAIN_S
         for _ in range(DRAIN_LIMIT):
             try:
                 data = self.socket.recv(zmq.NOBLOCK)
@@ -157,6 +161,8 @@ class Source:
                 logger.debug("ignored a message of %s: %s", self.entry.title, error)
             if not self.connected:
                 return False
+            if time.monotonic() > until:
+                break
         return True
 
     def _handle(self, message: wire.FromPublisher) -> None:

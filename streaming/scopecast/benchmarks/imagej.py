@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scopecast import Publisher
 from scopecast.benchmarks.figures import LARGE, Memcpy, Row, name_of, source_frames, spread
 from scopecast.benchmarks.processes import Viewer
-from scopecast.benchmarks.sustained import LATENCY_RATE, times_to_arrive
+from scopecast.benchmarks.sustained import times_to_arrive
 from scopecast.errors import ScreenError, ViewerStartError
 from scopecast.screen import ensure_screen
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 _FIGURE = "ImageJ window"
+_LATENCY_RATE = 50.0  # frames per second
 _FEWEST_PER_S = 300.0
 _SIDE = 256  # pixels of a plane of the long hyperstack
 _LONG, _SHORT = 1000, 10
@@ -50,18 +51,18 @@ def _latency(bench: Bench) -> Row:
     """Measure from the call of publish() to the pixels in the Java array that ImageJ shows."""
     bench.say("ImageJ, latency")
     memcpy = Memcpy(LARGE)
-    base = memcpy.measure(bench.effort.latency, LATENCY_RATE)
+    base = memcpy.measure(bench.effort.latency, _LATENCY_RATE)
     with (
         Viewer(bench.directory, "fiji", program="scopecast_viewers.fiji.timing") as viewer,
         Publisher("fiji", linger=5.0) as publisher,
     ):
         publisher.open((LARGE, LARGE), "uint16", wait=10.0)
         viewer.wait_until_attached(publisher)
-        timing = times_to_arrive(publisher, viewer, memcpy, bench.effort.latency)
+        timing = times_to_arrive(publisher, viewer, memcpy, bench.effort.latency, _LATENCY_RATE)
     return Row(
         figure=_FIGURE,
         frame=name_of(LARGE),
-        mode=f"{LATENCY_RATE:g}/s, publish() to the Java array",
+        mode=f"{_LATENCY_RATE:g}/s, publish() to the Java array",
         p50_ms=timing.p50,
         p99_ms=timing.p99,
         memcpy_p50_ms=base.p50,

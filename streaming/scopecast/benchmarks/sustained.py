@@ -12,6 +12,7 @@ from scopecast.benchmarks.figures import LARGE, SMALL, Memcpy, Row, Timing, medi
 from scopecast.benchmarks.peers import PEERS, frames_per_second
 from scopecast.benchmarks.processes import Viewer
 from scopecast.benchmarks.programs import copying_elsewhere
+from scopecast.benchmarks.publish import PACE
 from scopecast.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from scopecast.benchmarks.figures import Bench
 
-__all__ = ["LATENCY_RATE", "measure", "times_to_arrive"]
+__all__ = ["measure", "times_to_arrive"]
 
 #: How the other libraries are called in the table, and how many times as fast streaming large frames is to be.
 _TITLES = {
@@ -28,8 +29,9 @@ _TITLES = {
     "polystore": ("polystore 0.6.3 save_batch", 100.0),
     "polystore-unslept": ("polystore 0.6.3 without its sleep", 12.0),
 }
-#: Frames per second at which latencies are measured.
-LATENCY_RATE = 50.0
+#: Frames per second at which latencies are measured: that of all paced figures, which has the target, and a camera's
+#: with a longer exposure. The caches, and a virtual machine's idle processors, are colder then.
+_RATES = (PACE, 50.0)
 
 
 def measure(bench: Bench) -> Iterator[Row]:
@@ -40,7 +42,8 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield ours
         for peer in PEERS:
             yield _peer(bench, side, peer, ours.per_s or 0.0)
-        yield _latency(bench, memcpy, side)
+        for rate in _RATES:
+            yield _latency(bench, memcpy, side, rate)
 
 
 def _ours(bench: Bench, memcpy: Memcpy, side: int) -> Row:
@@ -105,37 +108,38 @@ def _peer(bench: Bench, side: int, peer: str, ours: float) -> Row:
     return row
 
 
-def _latency(bench: Bench, memcpy: Memcpy, side: int) -> Row:
+def _latency(bench: Bench, memcpy: Memcpy, side: int, rate: float) -> Row:
     """Measure from the call of publish() to the pixels in the viewer's stack, by the clock that processes share."""
-    bench.say(f"latency, {name_of(side)}")
+    bench.say(f"latency, {name_of(side)}, {rate:g}/s")
     timings: list[Timing] = []
     plain: list[Timing] = []
     for _ in range(bench.effort.rounds):
-        plain.append(memcpy.measure(bench.effort.latency, LATENCY_RATE))
+        plain.append(memcpy.measure(bench.effort.latency, rate))
         with (
             Viewer(bench.directory, program="scopecast_viewers.timing") as viewer,
             Publisher("headless", linger=5.0) as publisher,
         ):
             publisher.open((side, side), "uint16", wait=10.0)
             viewer.wait_until_attached(publisher)
-            timings.append(times_to_arrive(publisher, viewer, memcpy, bench.effort.latency))
+            timings.append(times_to_arrive(publisher, viewer, memcpy, bench.effort.latency, rate))
     timing, base = median(timings), median(plain)
     limit = 3 * base.p50 + 0.2
-    return Row(
+    row = Row(
         figure="latency",
         frame=name_of(side),
-        mode=f"{LATENCY_RATE:g}/s, publish() to the viewer's array",
+        mode=f"{rate:g}/s, publish() to the viewer's array",
         p50_ms=timing.p50,
         p99_ms=timing.p99,
         memcpy_p50_ms=base.p50,
         memcpy_p99_ms=base.p99,
         ratio=timing.p50 / base.p50,
-        target="p50 ≤ 3 memcpy + 0.2 ms",
-        met=timing.p50 <= limit,
     )
+    if rate == PACE:
+        row.target, row.met = "p50 ≤ 3 memcpy + 0.2 ms", timing.p50 <= limit
+    return row
 
 
-def times_to_arrive(publisher: Publisher, viewer: Viewer, memcpy: Memcpy, count: int) -> Timing:
+def times_to_arrive(publisher: Publisher, viewer: Viewer, memcpy: Memcpy, count: int, rate: float) -> Timing:
     """Publish frames one by one to a timing viewer; return how long they took, by the clock that processes share.
 
     Parameters
@@ -145,12 +149,14 @@ def times_to_arrive(publisher: Publisher, viewer: Viewer, memcpy: Memcpy, count:
     memcpy
         Has the frames.
     count
-        How many frames, at `LATENCY_RATE`.
+        How many frames.
+    rate
+        Frames per second.
     """
     sent: dict[int, int] = {}
     begin = time.monotonic_ns()
     for i in range(count):
-        time.sleep(max(0.0, (begin - time.monotonic_ns()) / 1e9 + i / LATENCY_RATE))
+        time.sleep(max(0.0, (begin - time.monotonic_ns()) / 1e9 + i / rate))
         now = time.monotonic_ns()
         sent[publisher.publish(memcpy.frames[i % len(memcpy.frames)])] = now
     publisher.flush(10.0)

@@ -589,6 +589,23 @@ def test_what_is_counted_as_painted_is_what_was_on_its_way_to_the_screen(live):
         assert layer.painted == 0
 
 
+def test_what_napari_takes_to_make_a_layer_is_told_apart_from_our_own_work(live, monkeypatch):
+    kind = type(live.viewer)
+    made = kind.add_image
+
+    def slowly(viewer, *arguments, **about):
+        time.sleep(1.0)
+        return made(viewer, *arguments, **about)
+
+    monkeypatch.setattr(kind, "add_image", slowly)
+    with live.publisher() as publisher:
+        publisher.publish(stamped(0), axes={"t": 0})
+        live.settled(publisher)
+        figures = live.view.report()
+        assert figures["layer_ms"] >= 1000
+        assert max(live.view.updates_ms) < 1000
+
+
 def test_the_picture_fits_a_window_that_gets_its_size_later_until_the_user_looks_elsewhere(live):
     viewer = live.viewer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -321,6 +322,8 @@ class LiveLayers:
     ----------
     reach : dict of str to (low, high)
         How far the sliders reach along each axis, in its unit, even where no layer does.
+    making_ms, longest_ms : float
+        How long napari took to make the layers, all of them together and the one that took longest, in milliseconds.
     """
 
     def __init__(
@@ -329,6 +332,7 @@ class LiveLayers:
         self.viewer = viewer
         self._kind_of = kind_of
         self.reach: dict[str, tuple[float, float]] = {}
+        self.making_ms = self.longest_ms = 0.0
         self.axes: tuple[str, ...] = ()
         self.units: tuple[str, ...] = ("pixel", "pixel")
         self.tiling = Tiling()
@@ -393,6 +397,7 @@ class LiveLayers:
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
         live = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
         self._make_room(live)
+        began = time.perf_counter_ns()
         try:
             live.add(self.viewer, self.units)
         except Exception as error:
@@ -401,6 +406,10 @@ class LiveLayers:
             self._failed[key] = f"{live.name} can't be shown: {type(error).__name__}: {error}"
             logger.exception("%s can't be shown", live.name)
             return None
+        finally:
+            took = (time.perf_counter_ns() - began) / 1e6
+            self.making_ms += took
+            self.longest_ms = max(self.longest_ms, took)
         if active is not None:
             self.viewer.layers.selection = selected  # the user goes on with the layer that they work on
         if place:

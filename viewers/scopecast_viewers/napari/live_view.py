@@ -135,7 +135,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         due = not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S
         if self._changed and due and not self._paused:
             self._changed = False
-            began = time.perf_counter_ns()
+            began, making = time.perf_counter_ns(), self.layers.making_ms
             try:
                 self.update()
             except Exception as error:
@@ -144,7 +144,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 if problem != self._problem:
                     self._problem = problem
                     logger.exception("an update of the window failed")
-            self.updates_ms.append((time.perf_counter_ns() - began) / 1e6)
+            napari_ms = self.layers.making_ms - making
+            self.updates_ms.append((time.perf_counter_ns() - began) / 1e6 - napari_ms)
             self._updated_at = time.monotonic()
         if now - self._status_at > STATUS_S:
             self._status_at = now
@@ -331,7 +332,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def report(self) -> dict[str, float]:
         """Return the figures of a PONG that this view knows."""
         updates, paints = list(self.updates_ms), list(self.paints_ms)
-        figures: dict[str, float] = {}
+        figures: dict[str, float] = {"layer_ms": self.layers.longest_ms}
         if updates:
             p50, p99 = np.percentile(updates, (50, 99))
             figures.update(drain_p50_ms=float(p50), drain_p99_ms=float(p99))
