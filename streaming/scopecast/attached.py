@@ -10,6 +10,8 @@ from scopecast import wire
 from scopecast.accounting import ReceiverStats
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scopecast.accounting import Account
 
 __all__ = ["News", "Receiver"]
@@ -20,9 +22,15 @@ class News:
 
     A Condition would have to take the lock again after the wait, and Ctrl-C can keep it from that: the lock would then
     be let go of twice, or stay held. Here a ticket is drawn under the lock, and waited for without it.
+
+    Parameters
+    ----------
+    hurry
+        Called when somebody is about to wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hurry: Callable[[], None]) -> None:
+        self._hurry = hurry
         self._tickets: deque[threading.Lock] = deque(maxlen=64)  # those that timed out are among them
 
     def ticket(self) -> threading.Lock:
@@ -30,7 +38,13 @@ class News:
         ticket = threading.Lock()
         ticket.acquire()
         self._tickets.append(ticket)
+        self._hurry()
         return ticket
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody may wait for a change."""
+        return bool(self._tickets)
 
     def tell(self) -> None:
         """Wake everyone who waits. Under the lock."""

@@ -51,8 +51,8 @@ DRAIN_LIMIT: Final = 64
 #: Streams that a receiver which joins late is told of; as many as it keeps.
 KEPT_STREAMS: Final = 3
 #: While frames are published faster than this, publish() drains the acknowledgements itself, and the keeper keeps out
-#: of its way: each of its turns would cost the producer a hand-over of the interpreter lock.
-_QUIET_NS: Final = 3_000_000
+#: of its way, unless somebody waits: each of its turns would cost the producer a hand-over of the interpreter lock.
+_QUIET_S: Final = 0.003
 #: As plain integers: pyzmq's enums cost a microsecond each time that two of them are joined.
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
@@ -91,7 +91,7 @@ class Hub:
 
     def __init__(self, member: Member, total: Account, lock: threading.Lock) -> None:
         self.lock = lock
-        self.news = News()
+        self.news = News(self._wake)
         self.total = total
         self.accounts: dict[int, Account] = {}
         self.receivers: dict[bytes, Receiver] = {}
@@ -424,17 +424,19 @@ class Hub:
 
     def _keep(self) -> None:
         gate, alarm_fd = self._gate, self._alarm.fileno()
-        watch = Watch((self._socket_fd, self._monitor_fd, alarm_fd, *((gate.fileno(),) if gate else ())))
+        others = (self._monitor_fd, alarm_fd, *((gate.fileno(),) if gate else ()))
+        watch, watch_others = Watch((self._socket_fd, *others)), Watch(others)
         beat = time.monotonic() + HEARTBEAT_S
         more = False
         while not self._closing:
-            ready = watch.ready(0.0 if more else max(0.0, min(beat, self._look_at) - time.monotonic()))
+            due = min(beat, self._look_at)
+            ready = watch.ready(0.0 if more else max(0.0, due - time.monotonic()))
+            while ready == {self._socket_fd} and self._is_busy() and time.monotonic() < due:
+                ready = watch_others.ready(_QUIET_S) or ready
             if self._closing:
                 return
             if alarm_fd in ready:
                 self._alarm.clear()
-            elif time.monotonic_ns() - self.last_publish_ns < _QUIET_NS and self._socket_fd in ready:
-                time.sleep(0.001)
             try:
                 if gate is not None:
                     gate.answer()  # not under the lock: it reads files
@@ -460,6 +462,11 @@ class Hub:
                 logger.log(level, "scopecast: a mistake in the care of the viewers", exc_info=error)
                 more = False
                 time.sleep(0.05)  # it may come again at once, and would then take the whole processor
+
+    def _is_busy(self) -> bool:
+        """Whether frames are sent one after the other, and nobody waits for what becomes of them."""
+        recent = time.monotonic_ns() - self.last_publish_ns < _QUIET_S * 1e9
+        return recent and bool(self.receivers) and not self.news.awaited
 
     def _suspected(self) -> tuple[Receiver, ...]:
         """Return whom to look at, as someone's connection broke, and set when to look again. Under the lock."""

@@ -288,6 +288,33 @@ def test_a_viewer_that_comes_late_gets_the_newest_of_each_channel():
             assert publisher.stats().balanced
 
 
+def test_viewers_come_and_go_while_frames_are_published_without_a_pause(monkeypatch: pytest.MonkeyPatch):
+    """publish() reads for the keeper thread then, which must not wait for its heartbeat to look who comes."""
+    monkeypatch.setattr("scopecast.hub.HEARTBEAT_S", 600.0)
+    done = threading.Event()
+
+    def publish() -> None:
+        while not done.is_set():
+            publisher.publish(stamped(0))
+
+    with Publisher("headless", linger=5.0) as publisher:
+        publisher.open((64, 48), wait=20)
+        thread = threading.Thread(target=publish)
+        thread.start()
+        try:
+            for _ in range(3):
+                with Viewer() as one:
+                    one.wait_for(lambda: any(stream.received for stream in one.streams))
+                    with Viewer() as other:
+                        other.wait_for(lambda: any(stream.received for stream in other.streams))
+                        assert attached(publisher) == 2
+                one.wait_for(lambda: attached(publisher) == 0)
+        finally:
+            done.set()
+            thread.join()
+        assert publisher.stats().balanced
+
+
 def test_several_viewers_get_every_frame():
     with Viewer(title="one") as one, Viewer(title="two") as two, every() as publisher:
         for t in range(20):
