@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -38,19 +38,17 @@ def measure(bench: Bench) -> Iterator[Row]:
     """Measure sustained streaming, the other libraries, and the latency."""
     for side in (LARGE, SMALL):
         memcpy = Memcpy(side)
-        ours = _ours(bench, memcpy, side)
-        yield ours
-        for peer in PEERS:
-            yield _peer(bench, side, peer, ours.per_s or 0.0)
+        yield from _sustained(bench, memcpy, side)
         for rate in _RATES:
             yield _latency(bench, memcpy, side, rate)
 
 
-def _ours(bench: Bench, memcpy: Memcpy, side: int) -> Row:
-    """Stream to a viewer that keeps a copy of every frame; the clock stops when it has the last one."""
-    bench.say(f"sustained streaming, {name_of(side)}")
+def _sustained(bench: Bench, memcpy: Memcpy, side: int) -> Iterator[Row]:
+    """Stream with scopecast and the others in turns, so that the machine's ups and downs strike all of them."""
     count = bench.effort.large if side == LARGE else bench.effort.small
-    rates, costs, lost = [], [], 0
+    rounds: list[_Round] = []
+    rates: dict[str, list[float]] = {peer: [] for peer in PEERS}
+    failed: dict[str, str] = {}
     with Viewer(bench.directory) as viewer, Publisher("headless", policy="every", linger=5.0) as publisher:
         publisher.open((side, side), "uint16", wait=10.0)
         viewer.wait_until_attached(publisher)
@@ -58,22 +56,56 @@ def _ours(bench: Bench, memcpy: Memcpy, side: int) -> Row:
             publisher.publish(memcpy.frames[i % len(memcpy.frames)])
         publisher.flush(30.0)
         for _ in range(bench.effort.rounds):
-            before = publisher.stats().frames
-            durations = []
-            begin = time.perf_counter_ns()
-            for i in range(count):
-                start = time.perf_counter_ns()
-                publisher.publish(memcpy.frames[i % len(memcpy.frames)])
-                durations.append(time.perf_counter_ns() - start)
-            publisher.flush(60.0)
-            rates.append(count / (time.perf_counter_ns() - begin) * 1e9)
-            costs.append(spread(durations))
-            lost += count - (publisher.stats().frames.delivered - before.delivered)
-    rate = statistics.median(rates)
-    plain: list[Timing] = []
+            bench.say(f"sustained streaming, {name_of(side)}")
+            rounds.append(_stream(publisher, memcpy, count))
+            for peer in (name for name in PEERS if name not in failed):
+                bench.say(f"sustained streaming, {name_of(side)}, {_TITLES[peer][0]}")
+                frames = bench.effort.slow if peer.startswith("polystore") else count
+                try:
+                    rates[peer].append(frames_per_second(peer, side, frames))
+                except (RuntimeError, TimeoutError) as error:
+                    failed[peer] = f"not measured: {error}"  # not installed, as it is no dependency of ours
+    yield _ours(bench, memcpy, side, rounds, count)
+    for peer in PEERS:
+        row = Row(figure="sustained", frame=name_of(side), mode=_TITLES[peer][0], note=failed.get(peer, ""))
+        if not row.note:
+            row.per_s = statistics.median(rates[peer])
+            row.ratio = statistics.median(own.per_s / rate for own, rate in zip(rounds, rates[peer], strict=True))
+            if side == LARGE:
+                factor = _TITLES[peer][1]
+                row.target, row.met = f"scopecast ≥ {factor:g} times as fast", row.ratio >= factor
+        yield row
+
+
+class _Round(NamedTuple):
+    """Frames per second, what publish() took, and how many frames were lost."""
+
+    per_s: float
+    cost: Timing
+    lost: int
+
+
+def _stream(publisher: Publisher, memcpy: Memcpy, count: int) -> _Round:
+    """Stream to a viewer that keeps a copy of every frame; the clock stops when it has the last one."""
+    before = publisher.stats().frames
+    durations = []
+    begin = time.perf_counter_ns()
+    for i in range(count):
+        start = time.perf_counter_ns()
+        publisher.publish(memcpy.frames[i % len(memcpy.frames)])
+        durations.append(time.perf_counter_ns() - start)
+    publisher.flush(60.0)
+    seconds = (time.perf_counter_ns() - begin) / 1e9
+    lost = count - (publisher.stats().frames.delivered - before.delivered)
+    return _Round(count / seconds, spread(durations), lost)
+
+
+def _ours(bench: Bench, memcpy: Memcpy, side: int, rounds: list[_Round], count: int) -> Row:
+    """Return the row of scopecast, beside a plain copy at its rate, while another process copies as much."""
+    rate = statistics.median(each.per_s for each in rounds)
     with copying_elsewhere(side, rate):
-        plain.extend(memcpy.measure(count, rate) for _ in range(bench.effort.rounds))
-    base, cost = median(plain), median(costs)
+        base = median([memcpy.measure(count, rate) for _ in rounds])
+    cost, lost = median(each.cost for each in rounds), sum(each.lost for each in rounds)
     return Row(
         figure="sustained",
         frame=name_of(side),
@@ -88,24 +120,6 @@ def _ours(bench: Bench, memcpy: Memcpy, side: int) -> Row:
         met=lost == 0,
         note=f"{lost} frames lost" if lost else "",
     )
-
-
-def _peer(bench: Bench, side: int, peer: str, ours: float) -> Row:
-    """Stream with another library; its target is how many times as fast scopecast is to be, for large frames."""
-    title, factor = _TITLES[peer]
-    bench.say(f"sustained streaming, {name_of(side)}, {title}")
-    effort = bench.effort
-    count = effort.slow if peer.startswith("polystore") else effort.large if side == LARGE else effort.small
-    row = Row(figure="sustained", frame=name_of(side), mode=title)
-    try:
-        rate = statistics.median(frames_per_second(peer, side, count) for _ in range(effort.rounds))
-    except (RuntimeError, TimeoutError) as error:
-        row.note = f"not measured: {error}"  # not installed, as it is no dependency of ours
-        return row
-    row.per_s, row.ratio = rate, ours / rate
-    if side == LARGE:
-        row.target, row.met = f"scopecast ≥ {factor:g} times as fast", row.ratio >= factor
-    return row
 
 
 def _latency(bench: Bench, memcpy: Memcpy, side: int, rate: float) -> Row:
