@@ -379,7 +379,7 @@ class Publisher:
         title
             Shown with its layers; numbered by default.
         **about
-            `sizes`, `channels`, `colors`, `scale`, `steps`, `units`: see `FrameStream`.
+            `sizes`, `channels`, `positions`, `colors`, `scale`, `steps`, `units`: see `FrameStream`.
         """
         self._writer.check_usable()
         with self._lock:

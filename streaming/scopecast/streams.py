@@ -36,6 +36,9 @@ class FrameStream:
         Final extent of each axis where it is known, e.g. ``{"t": 20, "c": 3}``; these axes exist from the start.
     channels
         Names of the channels in order; others are added as they appear.
+    positions
+        Names of the positions (axis ``"p"``) in order, ``""`` for one that has none; a name that comes again gets its
+        number. Frames may be placed by either, number or name.
     colors
         Their colours, as ``#rrggbb`` or a colormap's name; ``""`` leaves the choice to the viewer.
     scale
@@ -58,6 +61,7 @@ class FrameStream:
         *,
         sizes: Mapping[str, int] = {},
         channels: Sequence[str] = (),
+        positions: Sequence[str] = (),
         colors: Sequence[str] = (),
         scale: Sequence[float] = (1.0, 1.0),
         steps: Mapping[str, float] = {},
@@ -78,6 +82,10 @@ class FrameStream:
         self._listed_bytes = self._listed_count = 0
         for channel in channels:
             self._place("c", check_axes({"c": str(channel)})["c"])
+        for at, name in enumerate(positions):
+            label = check_axes({"p": str(name) or str(at)})["p"]
+            taken = label in self._labels.get("p", ())
+            self._place("p", f"{str(label)[: MAX_LABEL - 8]} ({at})" if taken else label)
         self.announced = False
         self.ended = False
 

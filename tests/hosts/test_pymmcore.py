@@ -15,12 +15,14 @@ import pytest
 
 from receivers import Viewer, viewer_process
 from scopecast import StreamingBackend, live
+from scopecast.hosts.pymmcore import describe_sequence
 from scopecast.testing import Observer
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
 pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
 
 import mm_test_adapters
+import useq
 from pymmcore_plus import CMMCorePlus
 from pymmcore_plus.mda import MDAEngine, SkipEvent
 from useq import MDAEvent, MDASequence
@@ -136,6 +138,21 @@ def test_every_axis_of_a_sequence_has_its_place_and_its_end(core: CMMCorePlus, o
     ]
     assert places == asked
     assert len(set(places)) == 48
+
+
+def test_positions_are_called_by_their_names(core: CMMCorePlus, observer: Observer):
+    positions = [(0, 0, 0), {"x": 10, "y": 0, "name": "left"}, {"x": 20, "y": 0, "name": "left"}]
+    with by_live(core, observer, [MDASequence(stage_positions=positions)]):
+        seen = observer.wait_for(lambda: len(observer.seen) == 3 and observer.seen)
+    assert seen[0].stream.labels["p"] == ["0", "left", "left (2)"]
+    assert [each.axes["p"] for each in seen] == ["0", "left", "left (2)"]
+
+
+def test_wells_are_called_by_their_names():
+    wells = useq.WellPlatePlan(plate="96-well", a1_center_xy=(0, 0), selected_wells=([0, 0, 1], [0, 1, 1]))
+    about = describe_sequence(MDASequence(stage_positions=wells, channels=["DAPI"]))
+    assert about["positions"] == ["A1", "A2", "B2"]
+    assert "positions" not in describe_sequence(MDASequence(stage_positions=[(0, 0), (1, 1)]))
 
 
 def test_fields_of_a_grid_lie_beside_each_other_as_on_the_stage(core: CMMCorePlus, observer: Observer):

@@ -34,6 +34,15 @@ def test_channels_that_are_known_come_first():
     assert announced(stream).colors == ["blue", "green"]
 
 
+def test_positions_that_have_names_are_placed_by_number_or_name():
+    stream = FrameStream(0, "run", positions=["left", "", "left", "A1"])
+    assert [stream.place({"p": where}) for where in (0, 1, 2, 3, "left", "A1", "new")] == [
+        *([0], [1], [2], [3]),
+        *([0], [3], [4]),
+    ]
+    assert announced(stream).labels == {"p": ["left", "1", "left (2)", "A1", "new"]}
+
+
 def test_the_same_label_on_two_axes_has_two_places():
     stream = FrameStream(0, "run")
     stream.place({"c": "a", "well": "b"})

@@ -6,11 +6,15 @@ Only attributes and keys are read; nothing of pymmcore-plus or useq is imported.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from scopecast.axes import MAX_LABEL
+from scopecast.streams import MAX_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -186,6 +190,11 @@ def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict
     channels = list(dict.fromkeys(str(channel.config)[:64] or str(at) for at, channel in enumerate(listed)))
     if channels:
         about["channels"] = channels
+    # A plan of many wells is made into positions as they are asked for.
+    places = itertools.islice(getattr(sequence, "stage_positions", None) or (), MAX_LABELS)
+    names = [str(getattr(place, "name", None) or "")[:MAX_LABEL] for place in places]
+    if any(names):
+        about["positions"] = names
     steps = {"t": _interval(sequence), "z": _z_step(sequence) if pixel_size_um else None}
     if any(steps.values()):
         about["steps"] = {axis: step for axis, step in steps.items() if step}

@@ -41,6 +41,17 @@ def test_a_sparse_run_out_of_order_shows_the_right_planes_and_says_where_none_is
                 assert label.endswith("no frame here yet")
 
 
+def test_slices_of_positions_are_called_by_their_names(live):
+    with live.publisher() as publisher:
+        publisher.new_stream("run", positions=("left", ""))
+        for p in range(2):
+            publisher.publish(stamped(0, 0, p, SHAPE), axes={"t": 0, "p": p})
+        live.settled(publisher)
+        (image,) = live.images
+        stack = image.imp.getStack()
+        assert {str(stack.getSliceLabel(number + 1)) for number in range(2)} == {"left, t 0", "p 1, t 0"}
+
+
 def test_the_window_grows_in_place_and_its_sliders_follow(live):
     with live.publisher() as publisher:
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})

@@ -48,6 +48,15 @@ def test_a_grid_is_seen_as_a_whole_at_its_place_on_the_stage(live):
         assert tuple(extent[1][-2:] - extent[0][-2:]) == pytest.approx((63.5, 71.5), abs=0.6)
 
 
+def test_layers_of_positions_are_called_by_their_names(live):
+    with live.publisher() as publisher:
+        publisher.new_stream("run", positions=("left", "", "right"))
+        for p in range(3):
+            publisher.publish(stamped(0, 0, p, SHAPE), axes={"p": p}, translate=(0.0, 50.0 * p))
+        live.settled(publisher)
+        assert [layer.name for layer in live.viewer.layers] == ["left · run", "p1 · run", "right · run"]
+
+
 def test_what_is_set_of_one_field_is_set_of_all_of_its_channel(live):
     with live.publisher() as publisher:
         publisher.new_stream("run", **about(1, 3, ("DAPI", "FITC")))

@@ -89,12 +89,11 @@ class Slices:
     def label(self, number: int) -> str:
         """Return the label of a slice, from 1: channel and place, and what is special about it."""
         place = self.place(int(number))
-        about = self._stream.about
         where = dict(zip(self._stack.axes, place, strict=False))
         parts = [self._stream.label("c", where.pop("c"))] if "c" in where else []
         for name, at in where.items():
-            named = about.labels.get(name)
-            parts.append(named[at] if named and at < len(named) else f"{name} {at}")
+            called = self._stream.label(name, at)
+            parts.append(called if called != str(at) else f"{name} {at}")
         state = self._stack.state(place)
         tag = self._stack.tag(place)
         if state == "missing":
