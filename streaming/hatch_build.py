@@ -20,27 +20,50 @@ class CopyingBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the module. A wheel that has it is for this platform, and for all Pythons from 3.11 on."""
-        if platform.machine().lower() not in ("x86_64", "amd64"):
-            return
+        package = Path(self.root) / _PACKAGE
         self._folder = tempfile.TemporaryDirectory(prefix="scopecast-build-")
         try:
-            module = _compile(Path(self.root) / _PACKAGE / "_copying.c", Path(self._folder.name))
+            module = _compile(package / "_copying.c", Path(self._folder.name)) if _is_possible() else None
+            if version == "editable":
+                _put(module, package)
+                return
         except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and everything works without
             self.app.display_warning(f"large frames will be copied by numpy, as _copying.c can't be compiled: {error}")
+            if version == "editable":
+                _put(None, package)
             return
-        if version == "editable":
-            package = Path(self.root) / _PACKAGE
-            # Not written to, but replaced: running programs have the old one mapped.
-            shutil.copy(module, package / f"{module.name}.new").replace(package / module.name)
-            return
-        build_data["force_include"][str(module)] = f"scopecast/{module.name}"
-        build_data["pure_python"] = False
-        build_data["tag"] = f"cp311-abi3-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        if module is not None:
+            build_data["force_include"][str(module)] = f"scopecast/{module.name}"
+            build_data["pure_python"] = False
+            build_data["tag"] = f"cp311-abi3-{_platform()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what the compiler has left."""
         if hasattr(self, "_folder"):
             self._folder.cleanup()
+
+
+def _is_possible() -> bool:
+    """Whether there is such a way for the processor, and Python has its stable ABI (none without a global lock)."""
+    return platform.machine().lower() in ("x86_64", "amd64") and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def _put(module: Path | None, package: Path) -> None:
+    """Put the module beside its source, in place of an older one, or of what can't be compiled any more."""
+    for old in package.glob("_copying.*"):
+        if old.suffix not in (".c", ".pyi") and (module is None or old.name != module.name):
+            old.unlink()
+    if module is not None:
+        # Not written to, but replaced: running programs have the old one mapped.
+        shutil.copy(module, package / f"{module.name}.new").replace(package / module.name)
+
+
+def _platform() -> str:
+    """Return the platform's part of the tag: this system, and not the oldest that a wheel for many would run on."""
+    from packaging.tags import sys_tags
+
+    platforms = (tag.platform for tag in sys_tags())
+    return next(each for each in platforms if "manylinux" not in each and "musllinux" not in each)
 
 
 def _compile(source: Path, folder: Path) -> Path:

@@ -155,7 +155,7 @@ class ReceiverStats:
         Age of a frame when it was painted, median and 99th percentile, in milliseconds.
     drain_ms
         Time that the receiver's own work took on the GUI thread per update, median and 99th percentile, in
-        milliseconds, without the viewer's painting, and without what it took to make layers.
+        milliseconds, without the viewer's painting, and without what it took to make layers of images and labels.
     paint_ms
         Median time from the end of such an update to the painted window, in milliseconds.
     first_ms
@@ -163,7 +163,7 @@ class ReceiverStats:
     forgotten
         Planes that the viewer has let go since, because its history is full.
     layer_ms
-        The longest that the viewer took to make a layer, in milliseconds; 0 where it makes none.
+        The longest that the viewer took to make such a layer, in milliseconds; 0 where it makes none.
     """
 
     token: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -11,13 +12,15 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["STREAMED_BYTES", "copy_frame", "how", "is_for"]
+__all__ = ["STREAMED_BYTES", "copy_frame", "how", "is_for", "problem"]
 
 _stream: Callable[[npt.NDArray[Any], npt.NDArray[Any]], None] | None
+#: Why there is no way past the caches here, in the words of Python; ``""`` if there is one.
+problem = ""
 try:
     from scopecast._copying import stream as _stream
-except ImportError:  # another kind of processor, or installed from source without a C compiler
-    _stream = None
+except ImportError as error:  # another kind of processor, or installed from source without a C compiler
+    _stream, problem = None, str(error)
 
 #: Frames of this many bytes and more go past the caches, straight to memory.
 STREAMED_BYTES: Final = 2**18
@@ -31,12 +34,13 @@ def copy_frame(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
     target
         Writable and C-contiguous.
     source
-        Of the same shape and dtype, in any byte order and with any strides. It does not overlap the target.
+        Of the same shape and dtype, in any byte order and with any strides. It must not overlap the target, which is
+        not always noticed.
 
     Raises
     ------
     ValueError
-        If it has another shape, which can't be broadcast to that of the target, or overlaps it.
+        If it has another shape, which can't be broadcast to that of the target.
     TypeError
         If its dtype differs from the target's in more than the byte order.
     """
@@ -58,5 +62,8 @@ def how() -> Literal["past the caches", "by numpy"]:
 
 
 def is_for(processor: str) -> bool:
-    """Return whether there is a way past the caches for a processor, named as `platform.machine` does."""
-    return processor.lower() in ("x86_64", "amd64")
+    """Return whether there is a way past the caches for a processor, named as `platform.machine` does.
+
+    It needs Python's stable ABI, which a Python without a global lock does not have.
+    """
+    return processor.lower() in ("x86_64", "amd64") and not sysconfig.get_config_var("Py_GIL_DISABLED")

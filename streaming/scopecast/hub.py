@@ -275,7 +275,9 @@ class Hub:
             self._wake()
 
     def _wake(self) -> None:
-        self._alarm.wake()
+        """Wake the keeper; once closed there is none. Under the lock."""
+        if not self._closing:
+            self._alarm.wake()
 
     def _send(self, receiver: Receiver, data: bytes) -> bool:
         try:
@@ -526,7 +528,7 @@ class Hub:
                     self._part(receiver, "the publisher was closed", level=logging.DEBUG)
                 self._closing = True
                 self.news.tell()
-            self._wake()
+            self._alarm.wake()
             if threading.current_thread() is not self._keeper:
                 self._keeper.join(timeout=5)
             self._resources.close()

@@ -61,10 +61,8 @@ def test_all_figures_are_there(figures: list[dict[str, object]], frame: str) -> 
         (row,) = (row for mode, row in sustained.items() if mode.startswith(peer))
         assert row["per_s"] > 0
         assert row["ratio"] > 0
-    for pace, target in (("200/s", True), ("50/s", False)):
-        row = found["latency", f"{pace}, publish() to the viewer's array"]
-        assert row["p50_ms"] > 0
-        assert bool(row["target"]) == target
+    for pace in ("200/s", "50/s"):
+        assert found["latency", f"{pace}, publish() to the viewer's array"]["p50_ms"] > 0
     assert found["shared memory", "one publisher"]["met"] is True
 
 

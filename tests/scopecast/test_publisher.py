@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,6 +29,7 @@ from scopecast import (
     wire,
 )
 from scopecast.arrays import SHOWABLE
+from scopecast.hub import Hub
 from scopecast.ring import Layout, RingReader
 from scopecast.runs import RunDirectory, new_token
 from scopecast.segment import PAGE, Segment
@@ -65,6 +66,14 @@ def every(**arguments: Any) -> Publisher:
 
 def attached(publisher: Publisher) -> int:
     return sum(row.attached for row in publisher.stats())
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 40.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 class RawReceiver:
@@ -473,6 +482,36 @@ def test_every_waits_for_a_viewer_that_does_not_acknowledge():
             assert seen == list(range(31))
             assert publisher.flush(10)
             assert publisher.stats().frames == (31, 31, 0, 0, 0, 0)
+
+
+def test_a_slot_that_is_given_back_is_used_before_a_frame_is_dropped(monkeypatch: pytest.MonkeyPatch):
+    """While frames follow each other closely, nobody but publish() reads what viewers acknowledge."""
+    busy = threading.Event()
+    monkeypatch.setattr(Hub, "_is_busy", lambda _: busy.is_set())
+    monkeypatch.setattr("scopecast.hub.HEARTBEAT_S", 600.0)
+    with Publisher("headless", budget=Layout(3, PAGE).total) as publisher, ExitStack() as stack:
+        publisher.publish(np.zeros((8, 8), "uint8"), policy="every")
+        hub = publisher._connection.hub
+        _, second, third = (stack.enter_context(RawReceiver(publisher)) for _ in range(3))
+
+        def publish(leases: int) -> int:
+            """Publish a frame once there are this many leases."""
+            until(lambda: sum(len(account.leased) for account in hub.accounts.values()) == leases)
+            return publisher.publish(np.zeros((8, 8), "uint8"))
+
+        for viewer in (second, third):
+            viewer.ack(viewer.receive(wire.Frame))
+        publish(1)
+        third.ack(third.receive(wire.Frame))
+        publish(2)  # each viewer holds another one of the three slots now
+        frame = third.receive(wire.Frame)
+        busy.set()
+        third.ack(frame)
+        with hub.lock:
+            until(hub._readable)
+        assert publish(3) >= 0
+        assert publisher.stats().frames.dropped == 0
+        busy.clear()
 
 
 def test_the_timeout_can_be_changed():

@@ -144,7 +144,7 @@ class Source:
     # ---- what comes in -------------------------------------------------------------------------------------------
 
     def drain(self) -> bool:
-        """Handle up to 64 messages, and none after 10 ms. Return whether there may be more."""
+        """Handle up to 64 messages, and none once 10 ms are over. Return whether there may be more."""
         until = time.monotonic() + DRAIN_S
         for _ in range(DRAIN_LIMIT):
             try:

@@ -87,8 +87,8 @@ def descriptors() -> Iterator[Finding]:
 def copies() -> Iterator[Finding]:
     """Tell whether frames are copied in the fastest way."""
     if copying.how() == "by numpy" and copying.is_for(platform.machine()):
-        message = "large frames are copied by numpy, which takes half as long again: the compiled part is missing"
-        fix = "sudo apt-get install gcc python3-dev, and install scopecast anew"
+        message = f"large frames are copied by numpy, which takes half as long again: {copying.problem}"
+        fix = "install a C compiler and Python's headers (Debian: gcc, python3-dev), then scopecast anew"
         yield Finding("copying", "warning", message, fix)
     else:
         yield Finding("copying", "ok", f"large frames are copied {copying.how()}")

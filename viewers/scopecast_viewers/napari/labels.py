@@ -54,7 +54,7 @@ class LiveLabels(LiveLayer):
         self._translate = geometry["translate"]
         about: dict[str, Any] = {"multiscale": False, "cache": False, "projection_mode": "none"}
         about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
-        self.layer = viewer.add_labels(self.data, name=self.name, **about, **geometry, units=units)
+        self._make(viewer.add_labels, name=self.name, **about, **geometry, units=units)
         self.layer.editable = False  # the planes are the publisher's
 
     def settle(self, here: bool) -> None:
