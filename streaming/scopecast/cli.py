@@ -247,7 +247,7 @@ def _figures_table(figures: Figures, wanted: Options) -> Table:
         table.add_row("painted", str(figures.painted), "shown on the screen")
     table.add_section()
     table.add_row("publish()", _milliseconds(figures.publish_ms), "p50 / p99, cost to the camera")
-    table.add_row("memcpy", _milliseconds(figures.memcpy_ms), "p50 / p99, a mere copy")
+    table.add_row("memcpy", _milliseconds(figures.memcpy_ms), "p50 / p99, a mere copy at this pace")
     if figures.painted:
         table.add_row("age when painted", _milliseconds(figures.age_ms), "p50 / p99, since publish()")
     return table

@@ -42,6 +42,9 @@ _SETTLE_S: Final = 20.0
 _DTYPE: Final = "uint16"
 _MEMCPY_FRAMES: Final = 32
 _MEMCPY_BYTES: Final = 2**30
+#: Seconds that copies are measured for, and at how many a second at least.
+_MEMCPY_S: Final = 1.5
+_SLOWEST_MEMCPY: Final = 20.0
 
 
 class HeadlessStreamingBackend(StreamingBackend):
@@ -241,7 +244,7 @@ class Demo:
         stats, row = self._settle(self._live, self._viewer)
         self._watch.progress(stats.frames.published, total, stats)
         self._watch.doing("measuring memcpy, to compare with")
-        memcpy = measure_memcpy((self.options.height, self.options.width))
+        memcpy = measure_memcpy((self.options.height, self.options.width), stats.frames.published / seconds)
         return Figures(
             **stats.frames._asdict(),
             painted=row.painted if row else 0,
@@ -372,21 +375,27 @@ def _row(stats: Stats, token: str) -> ReceiverStats | None:
     return rows[-1] if rows else None
 
 
-def measure_memcpy(shape: tuple[int, int], copies: int = 200) -> Percentiles:
-    """Measure what a copy of a uint16 frame costs here: the least that `publish` can cost.
+def measure_memcpy(shape: tuple[int, int], rate: float) -> Percentiles:
+    """Measure what a plain copy of a uint16 frame costs at the pace of the run, to compare `publish` with.
+
+    In between, as during the run, other programs have the caches: one copy after the other would be faster.
 
     Parameters
     ----------
     shape
         Of a frame, (y, x).
-    copies
-        How many to measure.
+    rate
+        Frames per second; at less than 20 it is measured at 20.
     """
+    pause = 1.0 / max(rate, _SLOWEST_MEMCPY)
+    copies = max(30, min(200, round(_MEMCPY_S / pause)))
     frame = np.ones(shape, _DTYPE)
     slots = max(2, min(_MEMCPY_FRAMES, _MEMCPY_BYTES // frame.nbytes))
     targets = np.ones((slots, *shape), _DTYPE)  # written to, so that no page is made during the measurement
     costs = np.empty(copies)
+    begin = time.perf_counter()
     for number in range(copies):
+        time.sleep(max(0.0, begin + number * pause - time.perf_counter()))
         began = time.perf_counter_ns()
         np.copyto(targets[number % slots], frame)
         costs[number] = time.perf_counter_ns() - began
