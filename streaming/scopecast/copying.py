@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sysconfig
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -66,4 +65,6 @@ def is_for(processor: str) -> bool:
 
     It needs Python's stable ABI, which a Python without a global lock does not have.
     """
+    import sysconfig  # only the doctor asks: the producer's start need not load it
+
     return processor.lower() in ("x86_64", "amd64") and not sysconfig.get_config_var("Py_GIL_DISABLED")
