@@ -43,7 +43,13 @@ docs: $(READY)  ## take the manual's pictures and build it into docs/_build/html
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html $(ARGS) docs docs/_build/html
 	@echo 'The manual: docs/_build/html/index.html'
 
-lint: $(READY)  ## check style, types and the direction of imports
+# What hosted services read of this repository, by the schema that says how it has to be. actionlint looks deeper, where it
+# is installed; its package on PyPI downloads it from elsewhere, and so it is not among the development dependencies.
+SCHEMAS = citation-file-format:CITATION.cff dependabot:.github/dependabot.yml github-workflows:.github/workflows/*.yml \
+	github-issue-config:.github/ISSUE_TEMPLATE/config.yml github-issue-forms:.github/ISSUE_TEMPLATE/[!c]*.yml \
+	readthedocs:.readthedocs.yaml
+
+lint: $(READY)  ## check style, types, the direction of imports, and what hosted services run
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/ruff format --check . || status=1; \
@@ -51,6 +57,11 @@ lint: $(READY)  ## check style, types and the direction of imports
 		$(BIN)/mypy --platform $$system --cache-dir .mypy_cache/$$system || status=1; \
 	done; \
 	$(BIN)/lint-imports || status=1; \
+	for each in $(SCHEMAS); do \
+		$(BIN)/check-jsonschema --quiet --builtin-schema vendor.$${each%%:*} $${each#*:} || status=1; \
+	done; \
+	$(BIN)/zizmor --offline --quiet . || status=1; \
+	if command -v actionlint >/dev/null; then actionlint || status=1; fi; \
 	exit $$status
 
 format: $(READY)  ## format the code and sort the imports

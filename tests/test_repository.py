@@ -7,9 +7,11 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -172,6 +174,25 @@ def test_no_file_names_a_machine() -> None:
     assert found == []
 
 
+def test_every_python_that_the_package_names_is_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = {text.rpartition(" ")[2] for text in project["classifiers"] if re.search(r":: 3\.\d+$", text)}
+    matrix = re.search(r"python: \[(.*)\]", (ROOT / ".github/workflows/test.yml").read_text("utf-8"))
+    assert matrix is not None
+    assert named <= set(re.findall(r"[\d.]+", matrix[1]))
+
+
+def test_the_manual_on_read_the_docs_gets_the_packages_of_the_setup() -> None:
+    setup = re.search(r'^debian_packages="(.*?)"', (ROOT / ".ci/setup").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    listed = re.search(r"apt_packages:.*\n((?: +- .*\n)+)", (ROOT / ".readthedocs.yaml").read_text("utf-8"))
+    assert setup is not None
+    assert listed is not None
+    names = set(re.findall(r"- (\S+)", listed[1]))
+    choices = [set(choice.split("|")) for choice in setup[1].split()]
+    assert [choice for choice in choices if not choice & names] == []
+    assert names <= set.union(*choices)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
@@ -216,6 +237,8 @@ def test_the_source_distribution_has_all_that_make_test_needs(tmp_path: Path) ->
     with tarfile.open(path) as archive:
         packed = {name.partition("/")[2]: archive.getmember(name) for name in archive.getnames()}
     needed = {"Makefile", "constraints.txt", "pyproject.toml", "README.md", ".ci/setup", ".ci/run", "tests/conftest.py"}
+    needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / ".github").rglob("*") if path.is_file()}
+    needed |= {".pre-commit-config.yaml", ".readthedocs.yaml", "CITATION.cff", "SECURITY.md"}
     for folder in ("streaming", "viewers", "tests", "examples"):
         needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
         needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.c")}
