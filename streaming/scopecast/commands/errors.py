@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-__all__ = ["Commands", "check_writable", "err", "write_text"]
+__all__ = ["Commands", "check_writable", "err", "print_line", "text_of", "write_text"]
 
 INTERRUPTED = 128 + signal.SIGINT
 #: What a mistake in the arguments exits with, as everywhere.
@@ -59,16 +59,14 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             err.print("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            raise  # of `scopecast viewers | head`, which click knows to handle
         except (ScopecastError, OSError, ValueError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
-            _fail(_in_a_line(error))
+            _fail(text_of(error))
         except Exception as error:
             if ctx.params.get("debug") or type(error).__module__.startswith(("click", "typer")):
                 raise
-            _fail(f"{type(error).__name__}: {_in_a_line(error)} (this should not happen; --debug tells where it did)")
+            _fail(f"{type(error).__name__}: {text_of(error)} (this should not happen; --debug tells where it did)")
 
 
 def _is_misuse(error: Exception) -> bool:
@@ -84,19 +82,20 @@ def _explain_misuse(error: Any) -> None:
     text = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "scopecast"
-    _print_line(f"{text[:1].lower()}{text[1:].rstrip('.')} (see {command} --help)")
+    print_line(f"{text[:1].lower()}{text[1:].rstrip('.')} (see {command} --help)")
 
 
-def _print_line(text: str) -> None:
+def print_line(text: str) -> None:
+    """Print what went wrong, on stderr."""
     err.print(Text.assemble(("scopecast: ", "bold red"), text), soft_wrap=True)
 
 
 def _fail(text: str) -> None:
-    _print_line(text)
+    print_line(text)
     raise typer.Exit(1)
 
 
-def _in_a_line(error: Exception) -> str:
+def text_of(error: Exception) -> str:
     """Return an error's text; of one that ends with a log, the log's last line, which tells the cause."""
     if isinstance(error, OSError) and error.strerror:
         # str() of these begins with "[Errno 13]", which tells a user nothing.
@@ -120,14 +119,14 @@ def _cause(log: Sequence[str]) -> str:
 def _of_the_system(error: OSError) -> str:
     if isinstance(error, ScopecastError):
         return " ".join(str(error.strerror).split())
-    what = str(error.filename) if error.filename is not None else "the output"
+    what = f"{error.filename}: " if error.filename is not None else ""
     fix = {
         errno.ENOSPC: "free some space, or write elsewhere",
         errno.EACCES: "write elsewhere, or change who may",
         errno.EROFS: "write elsewhere",
         errno.EMFILE: "raise the limit: ulimit -n 4096",
     }.get(error.errno or 0, "")
-    return f"{what}: {error.strerror}" + (f"; {fix}" if fix else "")
+    return f"{what}{error.strerror}" + (f"; {fix}" if fix else "")
 
 
 def check_writable(*paths: Path | None) -> None:
