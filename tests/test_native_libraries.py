@@ -1,4 +1,4 @@
-"""The libraries of the system that the wheels' own need: what `.ci/setup` installs, and the doctor names, is all of it."""
+"""The system's libraries that the wheels' own need: what `.ci/setup` installs is all of them."""
 
 import functools
 import re
