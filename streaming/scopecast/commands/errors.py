@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from scopecast.causes import cause_in
 from scopecast.errors import ScopecastError, ViewerStartError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ __all__ = ["Commands", "check_writable", "err", "print_line", "text_of", "write_
 INTERRUPTED = 128 + signal.SIGINT
 #: What a mistake in the arguments exits with, as everywhere.
 MISUSED = 2
-_FAILURE = re.compile(r"\b\w*(Error|Exception)\b|could not|cannot|fatal", re.IGNORECASE)
 err = Console(stderr=True, highlight=False)
 
 
@@ -96,24 +95,18 @@ def _fail(text: str) -> None:
 
 
 def text_of(error: Exception) -> str:
-    """Return an error's text; of one that ends with a log, the log's last line, which tells the cause."""
+    """Return an error's text in a line: its first line, with the cause if that is told only further below."""
     if isinstance(error, OSError) and error.strerror:
         # str() of these begins with "[Errno 13]", which tells a user nothing.
         return _of_the_system(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if isinstance(error, MemoryError):
         return f"there is not enough memory: {lines[0]}; use smaller or fewer frames"
-    text = lines[0] if len(lines) == 1 else f"{lines[0]} {_cause(lines[1:])}"
-    if isinstance(error, ViewerStartError) and len(lines) > 1:
-        text = f"{text.rstrip('.')}; `scopecast doctor` looks for what is missing"
-    return text
-
-
-def _cause(log: Sequence[str]) -> str:
-    """Return the line of a log that tells why a program ended: its last one, unless another tells of a failure."""
-    if not _FAILURE.search(log[-1]):
-        return next((line for line in log if _FAILURE.search(line)), log[-1])
-    return log[-1]
+    if len(lines) == 1:
+        return lines[0]
+    if isinstance(error, ViewerStartError):  # its first line has the cause
+        return f"{lines[0].rstrip('.')}; `scopecast doctor` looks for what is missing"
+    return f"{lines[0]} {cause_in(chr(10).join(lines[1:]))}"
 
 
 def _of_the_system(error: OSError) -> str:
