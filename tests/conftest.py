@@ -22,14 +22,15 @@ _THREAD_START = threading.Thread.start
 _PRIVATE = Path(tempfile.mkdtemp(prefix="sc-tests-"))
 _NO_SCREEN = pytest.StashKey[str]()
 
-#: Variables by which a developer's machine differs from a user's: how Python buffers and what it writes, which Java and
-#: which Qt are taken, how wide a terminal is. pytest has read its own by now; the processes of the tests get none.
+#: Variables by which a developer's machine differs from a user's: how Python writes, which Java and which Qt are taken,
+#: how wide a terminal is. No process of the tests gets them; pytest itself has read its own by now.
 _OF_DEVELOPERS = (
-    *("PYTHON", "SCOPECAST_", "NAPARI_", "QT_", "QSG_", "PYMM_", "MICROMANAGER_", "LIBGL_", "MESA_"),
+    *("PYTHON", "SCOPECAST_", "NAPARI_", "QT_", "PYMM_", "MICROMANAGER_"),
     *("JAVA_HOME", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "FIJI_HOME"),
     *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR"),
 )
-for _name in [name for name in os.environ if name.startswith(_OF_DEVELOPERS)]:
+_OF_THE_NETWORK = ("SCOPECAST_MAVEN",)  # where jars are to be had is no matter of taste
+for _name in [name for name in os.environ if name.startswith(_OF_DEVELOPERS) and name not in _OF_THE_NETWORK]:
     del os.environ[_name]
 sys.dont_write_bytecode = False
 
