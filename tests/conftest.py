@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -21,13 +22,25 @@ _THREAD_START = threading.Thread.start
 _PRIVATE = Path(tempfile.mkdtemp(prefix="sc-tests-"))
 _NO_SCREEN = pytest.StashKey[str]()
 
+#: Variables by which a developer's machine differs from a user's: how Python writes, which Java and which Qt are taken,
+#: how wide a terminal is. No process of the tests gets them; pytest itself has read its own by now.
+_OF_DEVELOPERS = (
+    *("PYTHON", "SCOPECAST_", "NAPARI_", "QT_", "PYMM_", "MICROMANAGER_"),
+    *("JAVA_HOME", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "FIJI_HOME"),
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR"),
+)
+_OF_THE_NETWORK = ("SCOPECAST_MAVEN",)  # where jars are to be had is no matter of taste
+for _name in [name for name in os.environ if name.startswith(_OF_DEVELOPERS) and name not in _OF_THE_NETWORK]:
+    del os.environ[_name]
+sys.dont_write_bytecode = False
+
 # A shell starts what runs in the background with Ctrl-C ignored, and every program of the tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before anything imports Qt or napari: both read these once.
-os.environ.setdefault("QT_API", "pyqt6")
+os.environ["QT_API"] = "pyqt6"
 # pymmcore-plus would tell of frames by Qt's signals, through an event loop, once any test has made a QApplication.
-os.environ.setdefault("PYMM_SIGNALS_BACKEND", "psygnal")
+os.environ["PYMM_SIGNALS_BACKEND"] = "psygnal"
 os.environ["NAPARI_CONFIG"] = str(_PRIVATE / "napari.yaml")
 
 hypothesis.settings.register_profile("dev", deadline=None)

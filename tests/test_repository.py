@@ -113,6 +113,15 @@ def test_importing_the_producer_brings_little_beside_its_dependencies() -> None:
     )
 
 
+def test_the_processes_of_the_tests_have_a_users_environment(tmp_path: Path) -> None:
+    code = "import sys; sys.path[:0] = ['tests', 'tests/support']; import conftest, os; print(*os.environ)"
+    leftovers = {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "JAVA_HOME", "SCOPECAST_FIJI", "QT_QPA_PLATFORM"}
+    mirror = {"SCOPECAST_MAVEN": "https://mirror.example"}
+    kept = run(sys.executable, "-c", code, TMPDIR=str(tmp_path), **dict.fromkeys(leftovers, "1"), **mirror).split()
+    assert not leftovers.intersection(kept)
+    assert {"PATH", "SCOPECAST_MAVEN"} <= set(kept)
+
+
 def unsafe(source: str) -> Iterator[str]:
     """What in a module could run code that a peer, a file or a message brings along."""
     modules = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

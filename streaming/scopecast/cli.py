@@ -22,6 +22,7 @@ from rich.text import Text
 import scopecast
 from scopecast.commands.doctor import doctor
 from scopecast.commands.errors import Commands, check_writable, err, write_text
+from scopecast.commands.output import guard_streams
 from scopecast.commands.replay import replay
 from scopecast.commands.show import show
 from scopecast.commands.terminal import help_of
@@ -53,11 +54,11 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    if sys.stdout is None:  # closed by whoever started this, as by `>&-`
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
-    if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
-    app(prog_name="scopecast")
+    guard_streams()
+    try:
+        app(prog_name="scopecast")
+    finally:
+        sys.stdout.flush()  # what fails only at Python's end, nobody can catch
 
 
 def _say_version(wanted: bool) -> None:

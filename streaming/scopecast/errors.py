@@ -48,7 +48,7 @@ class ViewerLagging(ScopecastError, TimeoutError):  # noqa: N818 - reads as the 
 
 
 class ViewerStartError(ScopecastError, RuntimeError):
-    """A viewer could not be started; the text ends with the last lines of its log."""
+    """A viewer could not be started: the first line tells why, those that follow are the last of its log."""
 
 
 class ViewerUnavailable(ViewerStartError):  # noqa: N818 - reads as the state that it is

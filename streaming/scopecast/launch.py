@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import psutil
 
+from scopecast.causes import cause_in
 from scopecast.crashpoints import crash_point
 from scopecast.errors import ViewerStartError, ViewerUnavailable
 from scopecast.runs import new_token
@@ -98,7 +99,7 @@ def find_or_start_viewer(
     ViewerUnavailable
         If it can't be started here: what is missing.
     ViewerStartError
-        If it was started, and did not become ready: the last lines that it wrote.
+        If it was started, and did not become ready: why, and below it the last lines that it wrote.
     """
     deadline = time.monotonic() + timeout
     if running := _ready(directory, kind):
@@ -174,7 +175,7 @@ def _await_ready(
     began = time.monotonic()
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            msg = f"the {kind} viewer ended at once (exit code {process.returncode}){_tail(directory, token)}"
+            msg = f"the {kind} viewer ended at once ({_how(process.returncode)}){_told(directory, token)}"
             raise ViewerStartError(msg)
         for entry in directory.entries("receiver", kind):
             if entry.token == token and entry.state == "ready":
@@ -185,7 +186,7 @@ def _await_ready(
     else:
         _end(process)
     waited = time.monotonic() - began
-    msg = f"the {kind} viewer was not ready after {waited:.0f} s{_tail(directory, token)}"
+    msg = f"the {kind} viewer was not ready after {waited:.0f} s{_told(directory, token)}"
     raise ViewerStartError(msg)
 
 
@@ -207,12 +208,27 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _tail(directory: RunDirectory, token: str) -> str:
+def _how(code: int) -> str:
+    """Say how a process ended, from its exit code.
+
+    >>> _how(3), _how(-9)
+    ('exit code 3', 'signal SIGKILL')
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):  # a number that has no name, such as one of the real-time signals
+        return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}"
+
+
+def _told(directory: RunDirectory, token: str) -> str:
+    """Return what a viewer's log tells, as the end of an error's text: the cause, and below it the last lines."""
     try:
-        lines = directory.file(token, "log").read_text(errors="replace").strip().splitlines()
+        log = directory.file(token, "log").read_text(errors="replace")
     except OSError:
         return ""
-    return ":\n    " + "\n    ".join(lines[-_LOG_LINES:]) if lines else ""
+    lines = log.strip().splitlines()
+    return "\n    ".join([f": {cause_in(log)}", *lines[-_LOG_LINES:]]) if lines else ""
 
 
 def viewers_started_here() -> set[psutil.Process]:
@@ -252,17 +268,11 @@ def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience:
         directory.clean()
 
 
-def _in_a_line(error: Exception) -> str:
-    """Return an error's text; of one that ends with a log, the log's last line, which tells the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
-
-
 class Launch:
     """A publisher's attempts to have a viewer: a few, further and further apart, on a thread of their own.
 
-    The first failure is one warning with the last lines of the viewer's log; later ones are told to those who ask.
-    What can't work (no screen, nothing installed) is not tried at all.
+    The first failure is one warning with the cause and the last lines of the viewer's log; later ones are told to those
+    who ask. What can't work (no screen, nothing installed) is not tried at all.
 
     Parameters
     ----------
@@ -363,7 +373,7 @@ class Launch:
     def _failed(self, error: Exception) -> None:
         known = isinstance(error, ViewerStartError | OSError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
-        self.problem = _in_a_line(error) if known else text
+        self.problem = text.partition("\n")[0]
         again = not isinstance(error, ViewerUnavailable)
         if again and self.attempts >= ATTEMPTS:
             self.problem += f" (tried {self.attempts} times)"

@@ -133,7 +133,7 @@ def test_an_open_run_directory_is_refused_in_a_line(runtime_dir: Path):
 
 def test_a_viewer_that_ends_at_once_is_told_with_the_cause(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: Any, **__: Any) -> Any:
-        raise scopecast.ViewerStartError("the napari viewer ended at once (exit code 1):\n    Traceback\n    no Qt")
+        raise scopecast.ViewerStartError("the napari viewer ended at once (exit code 1): no Qt\n    Traceback\n    bye")
 
     monkeypatch.setattr(cli, "prepare", fail)
     result = run("demo")

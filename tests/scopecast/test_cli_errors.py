@@ -117,31 +117,94 @@ def test_debug_shows_the_traceback_wherever_it_stands(place: str):
 # ---- where the output goes -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["viewers", "--json"]])
+# stdout or stderr, which the command has as descriptor `number`, are gone in one of these ways.
+GONE = {
+    "closed": "os.close(number)",  # >&-
+    "left": "reader, writer = os.pipe(); os.close(reader); os.dup2(writer, number)",  # | true
+    "full": "os.dup2(os.open('/dev/full', os.O_WRONLY), number)",  # > /dev/full
+}
+PRINTING = {
+    "help": ["--help"],
+    "version": ["--version"],
+    "help of a command": ["show", "--help"],
+    "table": ["viewers"],
+    "json": ["viewers", "--json"],
+    "clean": ["clean", "--json"],
+    "doctor": ["doctor"],
+    "doctor, json": ["doctor", "--json"],
+    "demo": [*HEADLESS, "-t", "1", "-c", "DAPI", "--interval", "0"],
+}
+
+
+def run_without(how: str, *numbers: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command without some of its streams."""
+    if how == "full" and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    lose = f"for number in {numbers}: {GONE[how]}"
+    code = f"import os, sys\n{lose}\nos.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", code, *COMMAND[1:], *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What is on stderr, without the bar of an acquisition."""
+    return [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("acquiring")]
+
+
+@pytest.mark.parametrize("arguments", PRINTING.values(), ids=PRINTING)
 def test_a_reader_that_leaves_is_no_error(arguments: list[str]):
-    """As in `scopecast viewers | head`."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        done = subprocess.run([*COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
-    finally:
-        os.close(writer)
-    assert "Traceback" not in done.stderr
-    assert "Error" not in done.stderr
+    """As in `scopecast viewers | head`; the exit code is that of others who are told so by SIGPIPE."""
+    done = run_without("left", 1, arguments=arguments)
+    assert (done.returncode, complaints(done)) == (128 + signal.SIGPIPE, [])
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_named():
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*COMMAND, "viewers"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert done.returncode == FAILED
-    assert done.stderr == "scopecast: the output: No space left on device; free some space, or write elsewhere\n"
+@pytest.mark.parametrize("arguments", PRINTING.values(), ids=PRINTING)
+def test_a_full_disk_is_named(arguments: list[str]):
+    done = run_without("full", 1, arguments=arguments)
+    line = "scopecast: the output can't be written: No space left on device; free some space, or write elsewhere"
+    assert (done.returncode, complaints(done)) == (FAILED, [line])
 
 
-def test_closed_streams():
-    code = "import os, sys; os.close(1); os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    done = subprocess.run([sys.executable, "-c", code, *COMMAND[1:], "viewers"], capture_output=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+@pytest.mark.parametrize("how", ["left", "full"])
+def test_what_is_printed_later_is_not_written_either(how: str):
+    """Much is written in many pieces: only the first that fails is told."""
+    code = f"""if True:
+        import os, sys
+        from scopecast.commands.output import guard_streams
+        number = 1
+        {GONE[how]}
+        guard_streams()
+        ended = []
+        for _ in range(3):
+            try:
+                print("x" * 100_000, flush=True)
+            except SystemExit as error:
+                ended.append(error.code)
+        sys.exit(ended != [{128 + signal.SIGPIPE if how == "left" else FAILED}])
+    """
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, how == "full")
+
+
+@pytest.mark.parametrize("how", GONE)
+@pytest.mark.parametrize("name", ["json", "demo", "doctor, json"])
+def test_without_stderr_a_command_does_its_work(name: str, how: str):
+    done = run_without(how, 2, arguments=PRINTING[name])
+    assert done.returncode == run(*PRINTING[name]).returncode
+    assert done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("how", "code"), [("closed", 0), ("left", 128 + signal.SIGPIPE), ("full", FAILED)])
+@pytest.mark.parametrize("name", ["json", "demo"])
+def test_neither_stdout_nor_stderr(name: str, how: str, code: int):
+    done = run_without(how, 1, 2, arguments=PRINTING[name])
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_a_mistake_keeps_its_exit_code_without_stderr(how: str):
+    assert run_without(how, 2, arguments=["viewers", "--jsno"]).returncode == MISUSED
 
 
 # ---- Ctrl-C ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from scopecast.causes import cause_in
 from scopecast.errors import ScopecastError, ViewerStartError
 
 if TYPE_CHECKING:
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-__all__ = ["Commands", "check_writable", "err", "write_text"]
+__all__ = ["Commands", "check_writable", "err", "print_line", "text_of", "write_text"]
 
 INTERRUPTED = 128 + signal.SIGINT
 #: What a mistake in the arguments exits with, as everywhere.
 MISUSED = 2
-_FAILURE = re.compile(r"\b\w*(Error|Exception)\b|could not|cannot|fatal", re.IGNORECASE)
 err = Console(stderr=True, highlight=False)
 
 
@@ -59,16 +58,14 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             err.print("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            raise  # of `scopecast viewers | head`, which click knows to handle
         except (ScopecastError, OSError, ValueError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
-            _fail(_in_a_line(error))
+            _fail(text_of(error))
         except Exception as error:
             if ctx.params.get("debug") or type(error).__module__.startswith(("click", "typer")):
                 raise
-            _fail(f"{type(error).__name__}: {_in_a_line(error)} (this should not happen; --debug tells where it did)")
+            _fail(f"{type(error).__name__}: {text_of(error)} (this should not happen; --debug tells where it did)")
 
 
 def _is_misuse(error: Exception) -> bool:
@@ -84,50 +81,45 @@ def _explain_misuse(error: Any) -> None:
     text = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "scopecast"
-    _print_line(f"{text[:1].lower()}{text[1:].rstrip('.')} (see {command} --help)")
+    print_line(f"{text[:1].lower()}{text[1:].rstrip('.')} (see {command} --help)")
 
 
-def _print_line(text: str) -> None:
+def print_line(text: str) -> None:
+    """Print what went wrong, on stderr."""
     err.print(Text.assemble(("scopecast: ", "bold red"), text), soft_wrap=True)
 
 
 def _fail(text: str) -> None:
-    _print_line(text)
+    print_line(text)
     raise typer.Exit(1)
 
 
-def _in_a_line(error: Exception) -> str:
-    """Return an error's text; of one that ends with a log, the log's last line, which tells the cause."""
+def text_of(error: Exception) -> str:
+    """Return an error's text in a line: its first line, with the cause if that is told only further below."""
     if isinstance(error, OSError) and error.strerror:
         # str() of these begins with "[Errno 13]", which tells a user nothing.
         return _of_the_system(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if isinstance(error, MemoryError):
         return f"there is not enough memory: {lines[0]}; use smaller or fewer frames"
-    text = lines[0] if len(lines) == 1 else f"{lines[0]} {_cause(lines[1:])}"
-    if isinstance(error, ViewerStartError) and len(lines) > 1:
-        text = f"{text.rstrip('.')}; `scopecast doctor` looks for what is missing"
-    return text
-
-
-def _cause(log: Sequence[str]) -> str:
-    """Return the line of a log that tells why a program ended: its last one, unless another tells of a failure."""
-    if not _FAILURE.search(log[-1]):
-        return next((line for line in log if _FAILURE.search(line)), log[-1])
-    return log[-1]
+    if len(lines) == 1:
+        return lines[0]
+    if isinstance(error, ViewerStartError):  # its first line has the cause
+        return f"{lines[0].rstrip('.')}; `scopecast doctor` looks for what is missing"
+    return f"{lines[0]} {cause_in(chr(10).join(lines[1:]))}"
 
 
 def _of_the_system(error: OSError) -> str:
     if isinstance(error, ScopecastError):
         return " ".join(str(error.strerror).split())
-    what = str(error.filename) if error.filename is not None else "the output"
+    what = f"{error.filename}: " if error.filename is not None else ""
     fix = {
         errno.ENOSPC: "free some space, or write elsewhere",
         errno.EACCES: "write elsewhere, or change who may",
         errno.EROFS: "write elsewhere",
         errno.EMFILE: "raise the limit: ulimit -n 4096",
     }.get(error.errno or 0, "")
-    return f"{what}: {error.strerror}" + (f"; {fix}" if fix else "")
+    return f"{what}{error.strerror}" + (f"; {fix}" if fix else "")
 
 
 def check_writable(*paths: Path | None) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scopecast.causes import cause_in
 from scopecast.doctor.finding import Finding, run_bounded
 from scopecast.doctor.libraries import install_line, missing_libraries, named_in
 from scopecast.screen import has_screen
@@ -183,9 +184,7 @@ def _number(version: str) -> tuple[int, ...]:
 
 def _how(ended: Ended, timeout: float) -> str:
     """Say how a process ended that should have gone on, with the last that it said."""
-    lines = [line.strip() for line in ended.errors.splitlines() if line.strip()]
-    said = next((line for line in lines if "could not" in line.lower() or "error" in line.lower()), "")
-    said = said or (lines[-1] if lines else "")
+    said = cause_in(ended.errors)
     if ended.code is None:
         text = f"hung (killed after {timeout:g} s)"
     elif ended.code < 0:

@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from scopecast.causes import cause_in
 from scopecast.simulation import PIXEL_UM
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def _attend(process: subprocess.Popen[bytes]) -> None:
     """Wait for the end of the simulation, and say why if it failed."""
     said = process.stderr.read() if process.stderr is not None else b""
     if process.wait():
-        lines = said.decode(errors="replace").strip().splitlines()
-        logger.error("the simulated stream has failed: %s", lines[-1] if lines else f"exit code {process.returncode}")
+        cause = cause_in(said.decode(errors="replace"))
+        logger.error("the simulated stream has failed: %s", cause or f"exit code {process.returncode}")
     for stream in (process.stdin, process.stderr):
         if stream is not None:
             with suppress(OSError):
