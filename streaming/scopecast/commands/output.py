@@ -34,7 +34,7 @@ class _Descriptor(io.FileIO):
         self._failed = failed
         self._lost = False
 
-    def write(self, data: ReadableBuffer, /) -> int | None:
+    def write(self, data: ReadableBuffer, /) -> int:
         """Write; the first time that this fails, tell."""
         if not self._lost:
             try:
