@@ -1,4 +1,4 @@
-"""Java things that the tests make themselves: compiled classes, a folder as poor as a stock Fiji, and what PyImageJ needs.
+"""Java things that the tests make themselves: compiled classes, a folder as poor as a stock Fiji, PyImageJ's jars.
 
 The compiler (ECJ) is a jar that runs on any Java; it and the other jars come from Maven Central, once for each user.
 """
@@ -119,7 +119,7 @@ def _pack(folder: Path, jar: Path) -> None:
 
 
 def make_fiji(folder: Path) -> Path:
-    """Make a folder that has no more of a Fiji than a stock one: ImageJ, SciJava, a gateway of a few lines, a plugin."""
+    """Make a folder with no more than a stock Fiji has: ImageJ, SciJava, a gateway of a few lines, a plugin."""
     work = folder.parent / f"{folder.name}-sources"
     for each in (folder / "jars", folder / "plugins", work / "plugin"):
         each.mkdir(parents=True)
@@ -137,7 +137,7 @@ def make_fiji(folder: Path) -> Path:
 
 
 def make_pyimagej_jars(repository: Path) -> list[Path]:
-    """Put what PyImageJ needs beside a Fiji where Maven keeps it: the classes of the SciJava repository, without content."""
+    """Put what PyImageJ needs beside a Fiji where Maven keeps it: classes by their names, with nothing in them."""
     classes = repository.parent / "imglyb-classes"
     compile_java(_stubs(repository.parent / "imglyb-sources"), classes)
     jars = []

@@ -18,8 +18,6 @@ from scopecast.screen import VirtualScreen, has_screen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scopecast.doctor.finding import State
-
 __all__ = ["imagej", "java"]
 
 #: The viewer's own choice and start, in a process of its own.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psutil
@@ -13,6 +12,7 @@ from scopecast.errors import ViewerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["find_fiji", "heap_setting", "jars_of"]
 
@@ -45,7 +45,7 @@ def find_fiji(path: Path) -> Path:
             return found.resolve()
         raise ViewerStartError(_what_it_is(path))
     except OSError as error:
-        msg = f"{error.filename} can't be read ({error.strerror}); ask for the right to read it, or unpack a Fiji of your own"
+        msg = f"{error.filename} can't be read ({error.strerror}); ask for the right to read it, or unpack your own"
         raise ViewerStartError(msg) from error
 
 
@@ -68,8 +68,8 @@ def _what_it_is(path: Path) -> str:
     entries = sorted(each.name for each in path.iterdir())
     if "ij.jar" in entries:
         return (
-            "this is an ImageJ 1 (ij.jar, and no folder 'jars'); name a Fiji, or leave it out for the plain ImageJ that "
-            "scopecast brings"
+            "this is an ImageJ 1 (ij.jar, and no folder 'jars'); name a Fiji, or leave it out for the plain ImageJ "
+            "that scopecast brings"
         )
     if not entries:
         return "there is no ImageJ in this folder: it is empty; unpack Fiji into it"

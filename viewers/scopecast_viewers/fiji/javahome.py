@@ -194,9 +194,7 @@ def _why_not_loaded(library: Path) -> str:
     It is what JPype does, so that a Java of another processor or another C library is found out, whatever the system.
     """
     try:
-        tried = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _LOAD, library], capture_output=True, timeout=_ASK_S
-        )
+        tried = subprocess.run([sys.executable, "-I", "-S", "-c", _LOAD, library], capture_output=True, timeout=_ASK_S)
     except subprocess.TimeoutExpired:
         return f"loading it takes more than {_ASK_S:.0f} s"
     if tried.returncode == 0:

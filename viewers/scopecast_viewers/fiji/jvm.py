@@ -222,8 +222,7 @@ def _start_folder(choice: Choice, java: Java, heap: int) -> Any:
 def _by_pyimagej(choice: Choice) -> Any:
     try:
         return gateway()
-    except Exception as error:
-        # What Java, JPype and PyImageJ raise has no common base.
+    except Exception as error:  # noqa: BLE001 - what Java, JPype and PyImageJ raise has no common base; said, and done without
         logger.warning("PyImageJ does not work with %s, which is opened without it: %s", choice, error)
         return None
 
@@ -256,9 +255,10 @@ def _start_java(java: Java, options: list[str], jars: list[Path]) -> None:
 
 def _window_of(choice: Choice, made: Any) -> Any:
     """Show the window of an ImageJ2 gateway, and return it."""
-    import jpype
+    from scopecast_viewers.fiji.awt import java as class_of
+    from scopecast_viewers.fiji.awt import listener
 
-    ij = jpype.JClass("ij.IJ")
+    ij = class_of("ij.IJ")
     if ij.getInstance() is None or not ij.getInstance().isVisible():
         made.ui().showUI()
     deadline = time.monotonic() + _WINDOW_S
@@ -266,7 +266,12 @@ def _window_of(choice: Choice, made: Any) -> Any:
         if time.monotonic() > deadline:
             raise ViewerStartError(f"{choice} has opened no window within {_WINDOW_S:.0f} s")
         time.sleep(0.05)  # ImageJ2 opens its window in a thread of its own, and tells nobody
-    return ij.getInstance()
+    window = ij.getInstance()
+    # ImageJ2 tells it to end the process, in the middle of a frame; this viewer ends when the window is closed. On the
+    # window thread, after what opens the window there.
+    stay = listener("java.lang.Runnable", run=lambda: window.exitWhenQuitting(False))
+    class_of("java.awt.EventQueue").invokeAndWait(stay)
+    return window
 
 
 def _let_go_at_exit() -> None:
@@ -284,5 +289,7 @@ def _keep_java_out() -> None:
 
     try:
         jpype.JClass("scopecast.Farewell").say(_FAREWELL_MS)
+    except jpype.JVMNotRunning:  # something in Java ends the process
+        return
     except jpype.JException as error:
         logger.warning("this process may end with an error, as Java can't be kept out of it: %s", error)

@@ -1,7 +1,8 @@
-"""Open the ImageJ that the viewer would open: ``python -m scopecast_viewers.fiji.probe`` prints a line of JSON after each step.
+"""Open the ImageJ that the viewer would open, step by step: a line of JSON after each.
 
-A process of its own, as Java can be started only once, and may crash or hang. Whoever runs it sees by the last line how
-far it came; see `scopecast.doctor`. Nothing is downloaded. With ``--java`` it says only which Java that would be.
+``python -m scopecast_viewers.fiji.probe``; with ``--java`` it says only which Java that would be. A process of its own,
+as Java can be started only once, and may crash or hang. Whoever runs it sees by the last line how far it came; see
+`scopecast.doctor`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The Java classes that PyImageJ needs, and no Fiji has: where they can be had without waiting for them.
 
 They are two jars, imglib2-imglyb and imglib2-unsafe, of the SciJava repository. Without them `import imagej` fails as
-soon as Java runs, so they are looked for before: in the Fiji, among what Maven or jgo has kept, and in the repository if
-that answers at once.
+soon as Java runs, so they are looked for before: in the Fiji, among what Maven or jgo has kept, and in the repository,
+if that answers at once.
 """
 
 from __future__ import annotations
@@ -70,8 +70,12 @@ def _kept(needed: list[str]) -> list[Path] | None:
         kept = [jar for jar in repository.glob(f"{name}/*/{name}-*.jar") if jar.stem == f"{name}-{jar.parent.name}"]
         if not kept:
             return None
-        newest.append(max(kept, key=lambda jar: [int(part) if part.isdigit() else -1 for part in jar.parent.name.split(".")]))
+        newest.append(max(kept, key=_version))
     return newest
+
+
+def _version(jar: Path) -> list[int]:
+    return [int(part) if part.isdigit() else -1 for part in jar.parent.name.split(".")]
 
 
 def _fetch() -> bool:
