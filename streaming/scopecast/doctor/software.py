@@ -106,7 +106,7 @@ def messaging() -> Iterator[Finding]:
 
 def viewers() -> Iterator[Finding]:
     """Look which kinds of viewers are installed, and whether what they need is."""
-    needs = {"napari": "napari", "fiji": "scyjava"}
+    needs = {"napari": "napari", "fiji": "jpype"}
     kinds = known_viewers()
     lacking = {kind: module for kind, module in needs.items() if kind in kinds and not importlib.util.find_spec(module)}
     usable = sorted(kinds - set(lacking))

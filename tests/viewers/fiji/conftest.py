@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fiji_folder import make_fiji, make_pyimagej_jars
 from fiji_live import LiveFiji, start_imagej
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from scopecast_viewers.history import History
 
@@ -38,3 +40,17 @@ def live_with(imagej: Any) -> Iterator[Any]:
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture(scope="session")
+def stock_fiji(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with as much as a stock Fiji has; not to be changed."""
+    return make_fiji(tmp_path_factory.mktemp("stock") / "Fiji")
+
+
+@pytest.fixture(scope="session")
+def maven_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Maven would have kept what PyImageJ needs beside a stock Fiji; not to be changed."""
+    repository = tmp_path_factory.mktemp("maven") / "repository"
+    make_pyimagej_jars(repository)
+    return repository

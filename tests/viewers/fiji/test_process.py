@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 from children import wait_until
-from fiji_folder import make_fiji
 from receivers import stamped, viewer_process
 from scopecast import FijiStreamingBackend, Publisher
-from scopecast.runs import RunDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,22 +83,6 @@ def test_what_is_missing_is_said_once_and_the_producer_goes_on(environment, said
     assert len(warnings) == 1
     assert said in warnings[0]
     assert "Traceback" not in warnings[0]
-
-
-def test_a_fiji_folder_is_started_by_pyimagej(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """PyImageJ's own code for a local folder, with a folder that holds the classes which it asks for."""
-    folder = make_fiji(tmp_path / "Fiji.app")
-    monkeypatch.setenv("SCOPECAST_FIJI", "/nowhere/Fiji.app")  # what the backend is told comes first
-    with FijiStreamingBackend(title="own", timeout=120, fiji=folder) as live:
-        live.save_batch([stamped(t, 0, 0, SHAPE) for t in range(3)], [f"img_t{t}.tif" for t in range(3)])
-        assert live.flush(60)
-        (row,) = live.stats().receivers
-        assert row.frames.delivered == 3
-        wait_until(lambda: live.stats().receivers[0].painted >= 1, "painted", 60)
-        log = RunDirectory().file(row.token, "log").read_text()
-        assert f"the Fiji in {folder} opened" in log
-        os.kill(row.pid, signal.SIGTERM)
-    wait_until(lambda: not RunDirectory().living("receiver"), "the process has ended", 60)
 
 
 def test_quitting_imagej_says_goodbye(tmp_path: Path):

@@ -15,13 +15,22 @@ import platformdirs
 
 from scopecast.errors import ViewerStartError
 
-__all__ = ["IMAGEJ_VERSION", "imagej_jar"]
+__all__ = ["IMAGEJ_VERSION", "imagej_jar", "kept_jar"]
 
 IMAGEJ_VERSION: Final = "1.54p"
 _SHA256: Final = "2e1a09961dfb41cee66ddc821b2577a41a072566ce45a49bae69267099741e20"
 _MAVEN: Final = "https://repo1.maven.org/maven2"
 _TIMEOUT_S: Final = 20.0
 _LIMIT: Final = 64 << 20
+
+
+def kept_jar() -> Path | None:
+    """Return the jar of plain ImageJ if it is in the user's cache; nothing is downloaded."""
+    path = _place()
+    with contextlib.suppress(OSError):
+        if _is_right(path.read_bytes()):
+            return path
+    return None
 
 
 def imagej_jar() -> Path:
@@ -34,13 +43,11 @@ def imagej_jar() -> Path:
     ViewerStartError
         If it is not there and can't be downloaded; the text says where to put it by hand.
     """
-    name = f"ij-{IMAGEJ_VERSION}.jar"
-    path = platformdirs.user_cache_path("scopecast") / name
+    if kept := kept_jar():
+        return kept
+    path = _place()
     server = os.environ.get("SCOPECAST_MAVEN", _MAVEN).rstrip("/")
-    url = f"{server}/net/imagej/ij/{IMAGEJ_VERSION}/{name}"
-    with contextlib.suppress(OSError):
-        if _is_right(path.read_bytes()):
-            return path
+    url = f"{server}/net/imagej/ij/{IMAGEJ_VERSION}/{path.name}"
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # https, unless the user named another
             data = answer.read(_LIMIT)
@@ -56,6 +63,10 @@ def imagej_jar() -> Path:
         )
         raise ViewerStartError(msg) from error
     return path
+
+
+def _place() -> Path:
+    return platformdirs.user_cache_path("scopecast") / f"ij-{IMAGEJ_VERSION}.jar"
 
 
 def _is_right(data: bytes) -> bool:

