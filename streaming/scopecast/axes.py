@@ -5,6 +5,7 @@ label, and labels are placed in their order of appearance. This module knows the
 value may be; it knows nothing of arrays.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,9 @@ __all__ = [
     "axes_from_path",
     "axis_name",
     "check_axes",
+    "short_label",
     "sort_axes",
+    "spell_axis",
 ]
 
 AxisValue: TypeAlias = int | str
@@ -121,6 +124,31 @@ def axis_name(name: object) -> str:
         )
     lowered = name.lower()
     return _ALIASES.get(lowered, lowered)
+
+
+def spell_axis(name: str) -> str:
+    """Return what an axis of another program is called here, where names have fewer letters.
+
+    Parameters
+    ----------
+    name
+        Any text.
+
+    Returns
+    -------
+    str
+        As from `axis_name`, which may be refused no more. Names that differ by nothing else than such letters become
+        one: `check_axes` tells of two in one frame.
+
+    Examples
+    --------
+    >>> spell_axis("stim phase"), spell_axis("view-angle"), spell_axis("Time"), spell_axis("2nd"), spell_axis("x")
+    ('stim_phase', 'view_angle', 't', 'axis_2nd', 'axis_x')
+    """
+    made = re.sub(r"[^A-Za-z0-9_]", "_", name.strip())[:32]
+    if not made[:1].isascii() or not made[:1].isalpha() or made.lower() in _PLANE:
+        made = f"axis_{made}"[:32]
+    return axis_name(made)
 
 
 def sort_axes(names: Iterable[str]) -> tuple[str, ...]:
@@ -221,6 +249,28 @@ def _check_value(name: str, value: object) -> int | str:
         f"axis {name!r} is {repr(value)[:80]}, of type {type(value).__name__}: a place is an index (int) or a label "
         f"(str); convert it with int() or str()"
     )
+
+
+def short_label(text: str, *, keep_end: bool = False) -> str:
+    """Return a text as a label; of one that is too long, a part and a mark that tells it from others like it.
+
+    Parameters
+    ----------
+    text
+        At least one character.
+    keep_end
+        Whether the end is kept instead of the beginning, which tells more of a path.
+
+    Examples
+    --------
+    >>> short_label("DAPI"), short_label("x" * 100), len(short_label("x" * 100))
+    ('DAPI', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx~c2d69bb8', 64)
+    """
+    if len(text) <= MAX_LABEL:
+        return text
+    mark = "~" + hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    room = MAX_LABEL - len(mark)
+    return mark[1:] + "~" + text[-room:] if keep_end else text[:room] + mark
 
 
 def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] | None = None) -> dict[str, int | str]:
