@@ -24,6 +24,7 @@ __all__ = [
     "axes_from_path",
     "axis_name",
     "check_axes",
+    "rest_of_name",
     "short_label",
     "sort_axes",
     "spell_axis",
@@ -81,6 +82,12 @@ _PLATE_TOKENS: Final = _tokens(_PLATE_WORDS)
 _EXAMPLE: Final = r"write one with a named group for each axis, such as r'_t(?P<t>\d+)_(?P<c>[^_]+)\.tif'"
 _WORD_AND_NUMBER: Final = re.compile(r"([A-Za-z]+)([0-9]+)")
 
+# MetaMorph (w1DAPI), and others that say it in words (w_DAPI, ch_GFP). Not ch1_final, whose channel is 1.
+_CHANNEL_NAME: Final = re.compile(
+    rf"(?:^|(?<={_SEPARATOR}))(?:w[0-9]+|(?:w|ch|channel|wavelength){_SEPARATOR})"
+    rf"(?!(?:{'|'.join(_PLATE_WORDS)})[0-9]+(?:{_SEPARATOR}|$))([A-Z][A-Z0-9]*)(?={_SEPARATOR}|$)",
+    re.ASCII | re.IGNORECASE,
+)
 # MetaXpress and OpenHCS: a well of a plate of up to 384, followed by its site (s) or wavelength (w). Without one of
 # these, C01 is a channel.
 _WELL: Final = re.compile(rf"(?:^|{_SEPARATOR})([A-P][0-9]{{2}})_(?=[sw][0-9]+(?:{_SEPARATOR}|$))", re.IGNORECASE)
@@ -264,7 +271,7 @@ def short_label(text: str, *, keep_end: bool = False) -> str:
     Examples
     --------
     >>> short_label("DAPI"), short_label("x" * 100), len(short_label("x" * 100))
-    ('DAPI', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx~c2d69bb8', 64)
+    ('DAPI', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx~4ee17817', 64)
     """
     if len(text) <= MAX_LABEL:
         return text
@@ -278,8 +285,9 @@ def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] 
 
     Without a pattern, a word for an axis directly followed by its number counts where it begins the name or follows
     ``_``, ``-``, ``.``, a space or another such number, in upper or lower case: t, time, timepoint · c, ch, channel ·
-    z, slice · p, pos, position, xy · grid. The names of Micro-Manager 1.4 and 2, and of MetaXpress and OpenHCS (axes
-    ``well`` and ``site``), are known as well. Where an axis comes twice, the last one counts.
+    z, slice · p, pos, position, xy · grid. Beside one of these, w_DAPI, w1DAPI and ch_GFP name a channel. The names of
+    Micro-Manager 1.4 and 2, and of MetaXpress and OpenHCS (axes ``well`` and ``site``), are known as well. Where an
+    axis comes twice, the last one counts.
 
     Parameters
     ----------
@@ -325,10 +333,40 @@ def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] 
         return _places([("t", time), ("c", channel), ("z", z)])
     name = _UUID.sub("", name)
     if (well := _WELL.search(name)) is None:
-        return _places(_pairs(_TOKENS, _WORDS, name))
+        axes = _places(_pairs(_TOKENS, _WORDS, name))
+        stem = os.path.splitext(name)[0]  # noqa: PTH122
+        if axes and "c" not in axes and (channel := _CHANNEL_NAME.search(stem)):
+            axes["c"] = short_label(channel[1])
+        return axes
     before = _pairs(_TOKENS, _WORDS, name[: well.start()])
     after = _pairs(_PLATE_TOKENS, _PLATE_WORDS, name[well.end() :])
     return {"well": well[1].upper(), **_places(before + after)}
+
+
+def rest_of_name(path: str | os.PathLike[str], pattern: str | re.Pattern[str] | None = None) -> str:
+    """Return what a file's name has besides its axes and its extension.
+
+    Parameters
+    ----------
+    path, pattern
+        As for `axes_from_path`.
+
+    Examples
+    --------
+    >>> rest_of_name("run7/mouse_t000_c1.tif"), rest_of_name("t5.tif")
+    ('mouse', '')
+    """
+    name = os.path.splitext(_last_component(path))[0]  # noqa: PTH122
+    if pattern is not None:
+        match = _compiled(pattern).search(_last_component(path))
+        spans = sorted(match.span(group) for group in match.re.groupindex) if match else []
+        for start, end in reversed(spans):
+            name = name[:start] + name[end:] if start >= 0 else name
+    else:
+        name = _UUID.sub("", name)
+        tokens = _PLATE_TOKENS if _WELL.search(name) else _TOKENS
+        name = _CHANNEL_NAME.sub("", tokens.sub("", name))
+    return re.sub(rf"{_SEPARATOR}{{2,}}", "_", name).strip("_-. ")
 
 
 def _last_component(path: str | os.PathLike[str]) -> str:
