@@ -103,7 +103,7 @@ class Places:
         yield None
         if _AXIS not in axes:
             yield from list(self._labels.values())[-_MOST_TRIED:]
-        yield from self._names(path, pattern)
+        yield from self._names(path, pattern, unnamed=_AXIS in axes)
 
     def _name_first(self, holder: str, axes: Axes, pattern: str | re.Pattern[str] | None) -> None:
         """Label what is there without the axis, which is at its beginning from now on."""
@@ -118,10 +118,12 @@ class Places:
         return f"{path[: -len(_last(path))]}{rest_of_name(path, pattern)}{os.path.splitext(path)[1]}"  # noqa: PTH122
 
     @staticmethod
-    def _names(path: str, pattern: str | re.Pattern[str] | None) -> Iterator[str]:
-        """Yield what a file may be called on the axis."""
+    def _names(path: str, pattern: str | re.Pattern[str] | None, *, unnamed: bool = False) -> Iterator[str]:
+        """Yield what a file may be called on the axis; one whose name says no place was called by its name already."""
         parts = re.split(r"[/\\]", path)
-        names = [rest_of_name(path, pattern), *("/".join(parts[-count:]) for count in range(1, len(parts) + 1))]
+        names = ["/".join(parts[-count:]) for count in range(1 + unnamed, len(parts) + 1)] or [path]
+        if not unnamed:
+            names.insert(0, rest_of_name(path, pattern))
         numbered = (f"{names[-1]} ({number})" for number in itertools.count(2))
         for name in itertools.chain(names, numbered):
             if name := printable(name):

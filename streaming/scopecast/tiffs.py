@@ -293,8 +293,9 @@ def _check_sizes(images: list[OmeImage], page: Any) -> None:
     if planes > _MOST_PAGES:
         raise ValueError(f"its OME-XML tells of {planes:.2g} planes")
     size = (int(page.imagelength), int(page.imagewidth))
-    if all(image.shape != size for image in images):
-        raise ValueError(f"its OME-XML tells of {images[0].shape[1]} x {images[0].shape[0]} pixels")
+    told = [image.shape for image in images if all(image.shape)]
+    if told and size not in told:
+        raise ValueError(f"its OME-XML tells of {told[0][1]} x {told[0][0]} pixels")
 
 
 def _per_unit(page: Any, tag: str) -> float:
