@@ -5,6 +5,7 @@ label, and labels are placed in their order of appearance. This module knows the
 value may be; it knows nothing of arrays.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,10 @@ __all__ = [
     "axes_from_path",
     "axis_name",
     "check_axes",
+    "rest_of_name",
+    "short_label",
     "sort_axes",
+    "spell_axis",
 ]
 
 AxisValue: TypeAlias = int | str
@@ -78,6 +82,12 @@ _PLATE_TOKENS: Final = _tokens(_PLATE_WORDS)
 _EXAMPLE: Final = r"write one with a named group for each axis, such as r'_t(?P<t>\d+)_(?P<c>[^_]+)\.tif'"
 _WORD_AND_NUMBER: Final = re.compile(r"([A-Za-z]+)([0-9]+)")
 
+# MetaMorph (w1DAPI), and others that say it in words (w_DAPI, ch_GFP). Not ch1_final, whose channel is 1.
+_CHANNEL_NAME: Final = re.compile(
+    rf"(?:^|(?<={_SEPARATOR}))(?:w[0-9]+|(?:w|ch|channel|wavelength){_SEPARATOR})"
+    rf"(?!(?:{'|'.join(_PLATE_WORDS)})[0-9]+(?:{_SEPARATOR}|$))([A-Z][A-Z0-9]*)(?={_SEPARATOR}|$)",
+    re.ASCII | re.IGNORECASE,
+)
 # MetaXpress and OpenHCS: a well of a plate of up to 384, followed by its site (s) or wavelength (w). Without one of
 # these, C01 is a channel.
 _WELL: Final = re.compile(rf"(?:^|{_SEPARATOR})([A-P][0-9]{{2}})_(?=[sw][0-9]+(?:{_SEPARATOR}|$))", re.IGNORECASE)
@@ -121,6 +131,31 @@ def axis_name(name: object) -> str:
         )
     lowered = name.lower()
     return _ALIASES.get(lowered, lowered)
+
+
+def spell_axis(name: str) -> str:
+    """Return what an axis of another program is called here, where names have fewer letters.
+
+    Parameters
+    ----------
+    name
+        Any text.
+
+    Returns
+    -------
+    str
+        As from `axis_name`, which may be refused no more. Names that differ by nothing else than such letters become
+        one: `check_axes` tells of two in one frame.
+
+    Examples
+    --------
+    >>> spell_axis("stim phase"), spell_axis("view-angle"), spell_axis("Time"), spell_axis("2nd"), spell_axis("x")
+    ('stim_phase', 'view_angle', 't', 'axis_2nd', 'axis_x')
+    """
+    made = re.sub(r"[^A-Za-z0-9_]", "_", name.strip())[:32]
+    if not made[:1].isascii() or not made[:1].isalpha() or made.lower() in _PLANE:
+        made = f"axis_{made}"[:32]
+    return axis_name(made)
 
 
 def sort_axes(names: Iterable[str]) -> tuple[str, ...]:
@@ -223,13 +258,36 @@ def _check_value(name: str, value: object) -> int | str:
     )
 
 
+def short_label(text: str, *, keep_end: bool = False) -> str:
+    """Return a text as a label; of one that is too long, a part and a mark that tells it from others like it.
+
+    Parameters
+    ----------
+    text
+        At least one character.
+    keep_end
+        Whether the end is kept instead of the beginning, which tells more of a path.
+
+    Examples
+    --------
+    >>> short_label("DAPI"), short_label("x" * 100), len(short_label("x" * 100))
+    ('DAPI', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx~4ee17817', 64)
+    """
+    if len(text) <= MAX_LABEL:
+        return text
+    mark = "~" + hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    room = MAX_LABEL - len(mark)
+    return mark[1:] + "~" + text[-room:] if keep_end else text[:room] + mark
+
+
 def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] | None = None) -> dict[str, int | str]:
     r"""Read a frame's place from its file's name.
 
     Without a pattern, a word for an axis directly followed by its number counts where it begins the name or follows
     ``_``, ``-``, ``.``, a space or another such number, in upper or lower case: t, time, timepoint · c, ch, channel ·
-    z, slice · p, pos, position, xy · grid. The names of Micro-Manager 1.4 and 2, and of MetaXpress and OpenHCS (axes
-    ``well`` and ``site``), are known as well. Where an axis comes twice, the last one counts.
+    z, slice · p, pos, position, xy · grid. Beside one of these, w_DAPI, w1DAPI and ch_GFP name a channel. The names of
+    Micro-Manager 1.4 and 2, and of MetaXpress and OpenHCS (axes ``well`` and ``site``), are known as well. Where an
+    axis comes twice, the last one counts.
 
     Parameters
     ----------
@@ -275,10 +333,40 @@ def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] 
         return _places([("t", time), ("c", channel), ("z", z)])
     name = _UUID.sub("", name)
     if (well := _WELL.search(name)) is None:
-        return _places(_pairs(_TOKENS, _WORDS, name))
+        axes = _places(_pairs(_TOKENS, _WORDS, name))
+        stem = os.path.splitext(name)[0]  # noqa: PTH122
+        if axes and "c" not in axes and (channel := _CHANNEL_NAME.search(stem)):
+            axes["c"] = short_label(channel[1])
+        return axes
     before = _pairs(_TOKENS, _WORDS, name[: well.start()])
     after = _pairs(_PLATE_TOKENS, _PLATE_WORDS, name[well.end() :])
     return {"well": well[1].upper(), **_places(before + after)}
+
+
+def rest_of_name(path: str | os.PathLike[str], pattern: str | re.Pattern[str] | None = None) -> str:
+    """Return what a file's name has besides its axes and its extension.
+
+    Parameters
+    ----------
+    path, pattern
+        As for `axes_from_path`.
+
+    Examples
+    --------
+    >>> rest_of_name("run7/mouse_t000_c1.tif"), rest_of_name("t5.tif")
+    ('mouse', '')
+    """
+    name = os.path.splitext(_last_component(path))[0]  # noqa: PTH122
+    if pattern is not None:
+        match = _compiled(pattern).search(_last_component(path))
+        spans = sorted(match.span(group) for group in match.re.groupindex) if match else []
+        for start, end in reversed(spans):
+            name = name[:start] + name[end:] if start >= 0 else name
+    else:
+        name = _UUID.sub("", name)
+        tokens = _PLATE_TOKENS if _WELL.search(name) else _TOKENS
+        name = _CHANNEL_NAME.sub("", tokens.sub("", name))
+    return re.sub(rf"{_SEPARATOR}{{2,}}", "_", name).strip("_-. ")
 
 
 def _last_component(path: str | os.PathLike[str]) -> str:

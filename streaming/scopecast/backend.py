@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, TypeVar
 
 from scopecast.accounting import Receipt, Skipped, Stats
 from scopecast.annotations import keywords_of
-from scopecast.axes import axes_from_path, check_axes
+from scopecast.axes import axes_from_path, check_axes, short_label
 from scopecast.environment import imagej_variables
 from scopecast.errors import ClosedError, FileError
 from scopecast.hosts.pymmcore import (
+    ChannelNames,
     announced_plane,
     corner_on_stage,
     describe_sequence,
@@ -20,6 +22,7 @@ from scopecast.hosts.pymmcore import (
     pixel_size,
     place_event,
 )
+from scopecast.places import Places
 from scopecast.publisher import Policy, Publisher
 from scopecast.rois import is_roi_path
 from scopecast.storage import register_backend
@@ -132,9 +135,11 @@ class StreamingBackend:
         self._publisher: Publisher | None = None
         self._closed = False
         self._files: FrameStream | None = None  # what save_batch shows
-        self._unplaced: dict[str, str] = {}  # of files whose names say no place: their place by their stem
+        self._places: Places | None = None
+        self._placed: dict[str, dict[str, AxisValue]] = {}  # where the images are, by their stem
         self._run: FrameStream | None = None  # the sequence that runs
         self._run_key: object = None
+        self._channels = ChannelNames()  # of the run
         self._first_index: dict[str, AxisValue] | None = None
         self._affine: tuple[float, ...] | None = None  # from pixels to the stage
         self._preview: FrameStream | None = None  # frames that belong to no sequence
@@ -267,25 +272,36 @@ class StreamingBackend:
         given, path = path, printable(path)
         if self._files is None or self._files.ended:
             self._files = publisher.new_stream(self._arguments["title"] or "files")
-            self._unplaced.clear()
+            self._places = Places(partial(publisher.place, self._files))
+            self._placed.clear()
         named: dict[str, AxisValue] = check_axes(where.get("axes") or {})
-        named.update(axes_from_path(path, where.get("pattern") or self.pattern))
+        pattern = where.get("pattern") or self.pattern
+        named.update(axes_from_path(path, pattern))
         file = os.path.basename(path)  # noqa: PTH119 - paths of any host
         kind = where.get("kind") or "image"
         more = keywords_of(kind, where)
         if kind == "image" and is_roi_path(path):
             kind, more = "rois", keywords_of("rois", where)
             # Of the image of the same name, or of all where there is none.
-            stem = file[: file.lower().rindex(".roi")]
-            if not named and stem in self._unplaced:
-                named["file"] = self._unplaced[stem]
+            stem = path[: path.lower().rindex(".roi")]
+            short = file[: file.lower().rindex(".roi")]
+            if (home := self._placed.get(stem) or self._placed.get(short)) is not None:
+                named.update(home)
             elif not named:
-                more.setdefault("name", stem[-64:])
+                more.setdefault("name", short_label(short, keep_end=True))
             if data is None or (isinstance(data, list | tuple | bytes) and not len(data)):
                 data = given
-        elif not named:
-            # Nothing tells where it belongs: a place of its own, the same whenever the file is written again.
-            named["file"] = self._unplaced[os.path.splitext(file)[0]] = file[-64:] or "unnamed"  # noqa: PTH122
+        else:
+            if not named:
+                # Nothing tells where it belongs: a place of its own, the same whenever the file is written again.
+                named["file"] = short_label(file or "unnamed", keep_end=True)
+            assert self._places is not None
+            named, note = self._places.settle(path, named, pattern, f"{kind} {more.get('name') or ''}")
+            if note:
+                logger.warning("scopecast: %s: %s", path, note)
+            if kind == "image":
+                for each in (path, file):
+                    self._placed[os.path.splitext(each)[0]] = named  # noqa: PTH122
         outcome = publisher.offer(
             data,
             axes={**named, **inner},
@@ -321,7 +337,7 @@ class StreamingBackend:
         """
         try:
             publisher = self._open_publisher()
-            axes = place_event(event, metadata) if event is not None else {}
+            axes = place_event(event, metadata, self._channels) if event is not None else {}
             stream = self._stream_of(publisher, event, axes, metadata)
             translate = corner_on_stage(axes, event, metadata, getattr(image, "shape", ()), self._affine)
             publisher.publish(image, axes=axes, stream=stream, translate=translate, policy=self.policy or "latest")
@@ -341,6 +357,7 @@ class StreamingBackend:
         again = self._run is not None and axes == self._first_index
         if self._run is None or self._run.ended or key != self._run_key or again:
             self._begin_run(publisher, sequence, key, pixel_size(metadata))
+            axes.update(place_event(event, metadata, self._channels))  # its channels may be called otherwise
             self._first_index = axes
         assert self._run is not None
         return self._run
@@ -351,7 +368,8 @@ class StreamingBackend:
         self._fallback_number += 1
         title = self._arguments["title"] or "run"
         name = title if self._fallback_number == 1 else f"{title} {self._fallback_number}"
-        self._run = publisher.new_stream(name, **describe_sequence(sequence, pixel_size_um))
+        self._channels = ChannelNames()
+        self._run = publisher.new_stream(name, **describe_sequence(sequence, pixel_size_um, self._channels))
         self._run_key = key
 
     def sequenceStarted(self, sequence: Any, metadata: Any = None) -> None:

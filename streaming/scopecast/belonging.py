@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003 - the doctests use it
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scopecast.axes import axes_from_path
+from scopecast.axes import axes_from_path, short_label
 from scopecast.errors import FileError
 from scopecast.files import EXTENSIONS, extension_of
 from scopecast.wire import printable
@@ -20,7 +20,6 @@ __all__ = ["REGIONS", "Home", "ShownImages", "has_regions", "pair_up"]
 
 REGIONS: Final = (".roi", ".roi.zip")
 """What files with regions of interest of ImageJ end with, in lower case; those that are named may be a plain .zip."""
-_MAX_NAME: Final = 64
 _MOST_NAMES: Final = 100_000
 
 
@@ -153,12 +152,12 @@ class ShownImages:
             axes = dict(shown.axes)
             place = (id(shown.stream), tuple(sorted(axes.items())))
             mine = self._named.setdefault(place, path) == path
-            return Home(axes, shown.stream, "" if mine else printable(path.name)[-_MAX_NAME:])
+            return Home(axes, shown.stream, "" if mine else short_label(printable(path.name), keep_end=True))
         last = self._last
         if last is None or last.stream is None:
             return None
         axes = {}
-        if "file" in last.axes:  # the images of this stream have nothing to do with each other
+        if set(last.axes) == {"file"}:  # the images of this stream have nothing to do with each other
             axes = dict(last.axes)
         else:
             named = axes_from_path(printable(path.name), pattern)
@@ -167,4 +166,4 @@ class ShownImages:
             axes = named if set(named) <= known else {}
             if (at := self._folders.get((folder, id(last.stream)))) is not None:
                 axes["folder"] = at
-        return Home(axes, last.stream, printable(stem)[-_MAX_NAME:])
+        return Home(axes, last.stream, short_label(printable(stem), keep_end=True))

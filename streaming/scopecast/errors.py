@@ -12,6 +12,7 @@ __all__ = [
     "ScreenError",
     "SharedMemoryError",
     "TransportError",
+    "UnreadableFileError",
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
@@ -41,6 +42,10 @@ class FileError(ScopecastError, ValueError):
 
 class IncompleteFileError(FileError):
     """A file ends before its contents do: it is being written, or was cut short."""
+
+
+class UnreadableFileError(FileError):
+    """The system refuses a file at the moment: rights, too many open files, a drive that is away. Try again later."""
 
 
 class ViewerLagging(ScopecastError, TimeoutError):  # noqa: N818 - reads as the event that it is, like StopIteration

@@ -8,31 +8,37 @@ plane is in memory at a time. The formats are in `scopecast.tiffs` and
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import importlib.util
+import math
 import os
 import re
+import stat
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
 from scopecast.axes import axis_name
-from scopecast.errors import FileError, IncompleteFileError
+from scopecast.errors import FileError, IncompleteFileError, ScopecastError, UnreadableFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
     import numpy.typing as npt
 
+    from scopecast.about import About
+
 __all__ = [
     "EXTENSIONS",
-    "About",
     "ImageFile",
     "Plane",
     "Sight",
+    "check_memory",
+    "check_regular",
     "common_folder",
     "extension_of",
     "find_files",
@@ -41,7 +47,9 @@ __all__ = [
     "need",
     "nothing_in",
     "open_image",
+    "open_regular",
     "read_exactly",
+    "reading",
     "which_open",
 ]
 
@@ -52,6 +60,18 @@ EXTENSIONS: Final = (*_TIFF, *_PICTURE, ".npy")
 
 # Where a file has axes that it does not name; the same guess as for arrays, see scopecast.arrays.
 _GUESSES: Final = {1: ("z",), 2: ("t", "z"), 3: ("t", "c", "z"), 4: ("p", "t", "c", "z")}
+
+
+#: The times that are believed: those of clocks that count from 1970 are.
+_MOST_SECONDS: Final = 1e11
+_SMALL: Final = 1 << 26  # bytes that any machine has
+_SPECIAL: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class Plane(NamedTuple):
@@ -70,47 +90,6 @@ class Plane(NamedTuple):
     array: npt.NDArray[Any]
     axes: Mapping[str, int | str]
     dims: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class About:
-    """What a file says of all of its planes.
-
-    Attributes
-    ----------
-    sizes
-        Extent of each axis, outermost first, y and x not among them.
-    channels
-        Names of the channels, if the file names them.
-    colors
-        Their colours, ``#rrggbb``; empty where the viewer is to choose.
-    scale
-        Size of a pixel (y, x) in `units`.
-    units
-        ``"um"``, or ``"pixel"`` where the file does not say.
-    steps
-        Distance of the planes along z in `units`, and of the time points in seconds.
-    notes
-        What the user should know: other series that are not shown, axes that were guessed.
-    """
-
-    sizes: dict[str, int] = field(default_factory=dict)
-    channels: tuple[str, ...] = ()
-    colors: tuple[str, ...] = ()
-    scale: tuple[float, float] = (1.0, 1.0)
-    units: str = "pixel"
-    steps: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def stream(self) -> dict[str, Any]:
-        """Return the arguments for `Publisher.new_stream`, without the sizes."""
-        return {
-            "channels": self.channels,
-            "colors": self.colors,
-            "scale": self.scale,
-            "units": self.units,
-            "steps": self.steps,
-        }
 
 
 class Sight(NamedTuple):
@@ -157,7 +136,6 @@ class ImageFile(ABC):
     def __len__(self) -> int:
         """Return the number of reads that it takes."""
 
-    @abstractmethod
     def read(self, number: int) -> Plane | None:
         """Read a plane.
 
@@ -178,9 +156,22 @@ class ImageFile(ABC):
         FileError
             If it can't be decoded.
         """
+        with reading():
+            return self._read(number)
 
     def time_s(self, number: int) -> float | None:
         """Return when a plane was recorded, in seconds since the recording began; None if the file does not say."""
+        with reading():
+            time = self._time_s(number)
+        # Also whole numbers of hundreds of digits, which JSON may have; and NaN is not within, either.
+        return time if time is not None and abs(time) <= _MOST_SECONDS else None
+
+    @abstractmethod
+    def _read(self, number: int) -> Plane | None:
+        """Read a plane as `read` does; whatever this raises, that makes a FileError of it."""
+
+    def _time_s(self, number: int) -> float | None:
+        """Return the time of a plane as the file has it."""
         return None
 
     def planes(self) -> Iterator[Plane]:
@@ -220,35 +211,120 @@ def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None
         If it can't be shown for another reason, which the text tells, without the path.
     """
     file = Path(path)
-    extension = extension_of(file)
     try:
-        size = file.stat().st_size
-        if file.is_dir():
-            from scopecast.ndtiff import NdtiffDataset, is_dataset
+        with reading():
+            return _open(file, dims)
+    except FileError as error:
+        if not os.path.exists(file):  # noqa: PTH110 - never raises; also removed meanwhile, which confuses decoders
+            pattern = glob.has_magic(os.fspath(path))
+            linked = "it is a link to a file that is not there" if file.is_symlink() else ""
+            text = linked or ("no file is called so" if pattern else "there is no such file")
+            raise FileError(text) from error
+        raise
 
-            if is_dataset(file):
-                return NdtiffDataset(file)
-            raise FileError("it is a folder")
-        if extension in (".roi", ".roi.zip"):
-            raise FileError("regions of interest lie on images: show it together with its image")
-        if extension not in EXTENSIONS:
-            raise FileError(f"extension {extension!r}" if extension else "it has no extension")
-        if not size:
-            raise IncompleteFileError("it is empty")
-        from scopecast.pictures import NpyFile, Picture
 
-        if extension == ".npy":
-            return NpyFile(file, dims)
-        if extension in _PICTURE:
-            return Picture(file)
-        from scopecast.tiffs import TiffImage
+def _open(file: Path, dims: str | Sequence[str] | None) -> ImageFile:
+    extension = extension_of(file)
+    size = file.stat().st_size
+    if file.is_dir():
+        from scopecast.ndtiff import NdtiffDataset, is_dataset
 
-        return TiffImage(file, dims)
-    except FileNotFoundError as error:
-        pattern = glob.has_magic(os.fspath(path))
-        raise FileError("no file is called so" if pattern else "there is no such file") from error
-    except OSError as error:
-        raise FileError(error.strerror or str(error)) from error
+        if is_dataset(file):
+            return NdtiffDataset(file)
+    check_regular(file)
+    if extension in (".roi", ".roi.zip"):
+        raise FileError("regions of interest lie on images: show it together with its image")
+    if extension not in EXTENSIONS:
+        raise FileError(f"extension {extension!r}" if extension else "it has no extension")
+    if not size:
+        raise IncompleteFileError("it is empty")
+    from scopecast.pictures import NpyFile, Picture
+
+    if extension == ".npy":
+        return NpyFile(file, dims)
+    if extension in _PICTURE:
+        return Picture(file)
+    from scopecast.tiffs import TiffImage
+
+    return TiffImage(file, dims)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise FileError for what is no file: a folder, a pipe or a device, which may be read for ever.
+
+    Raises
+    ------
+    OSError
+        If nothing is there, or it can't be looked at.
+    """
+    _check_mode(os.stat(path).st_mode)  # noqa: PTH116 - strings too
+
+
+def _check_mode(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise FileError(f"it is {_SPECIAL.get(stat.S_IFMT(mode), 'something else')}, and no file")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; never waits for another program, as opening a pipe would.
+
+    Raises
+    ------
+    FileError
+        If it is no regular file.
+    OSError
+        If it can't be opened.
+    """
+    check_regular(path)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    try:
+        _check_mode(os.fstat(descriptor).st_mode)  # another one may have taken its place
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_memory(nbytes: int, what: str) -> None:
+    """Raise FileError for what would take more than half of the memory that this machine has left."""
+    if nbytes < _SMALL:
+        return
+    import psutil
+
+    if nbytes > int(psutil.virtual_memory().available) // 2:
+        raise FileError(f"{what} has {nbytes / 2**30:.1f} GiB, more than this machine's memory has room for")
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Make a FileError of whatever a file makes its reader raise.
+
+    A damaged file, or metadata that makes no sense, can make a decoder raise anything: struct.error, zlib.error,
+    IndexError, RecursionError, imagecodecs' own …
+
+    Raises
+    ------
+    UnreadableFileError
+        If the system refuses the file at the moment.
+    FileError
+        Otherwise.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except ScopecastError as error:  # such as a dtype that can't be shown
+        raise FileError(str(error)) from error
+    except MemoryError as error:
+        raise FileError("it takes more memory than there is") from error
+    except Exception as error:
+        text = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        if "imagecodecs" in text:
+            raise FileError(f"its compression needs imagecodecs ({text}); pip install 'scopecast[files]'") from error
+        if isinstance(error, OSError) and error.errno:
+            raise UnreadableFileError(error.strerror or text) from error
+        raise FileError(f"it can't be decoded ({type(error).__name__}: {text})") from error
 
 
 def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[Path, FileError]:
@@ -333,7 +409,8 @@ def find_files(
         if path.is_dir() and is_dataset(path):
             found[path] = None
         elif path.is_dir():
-            inside = sorted((entry for entry in path.iterdir() if entry.is_file()), key=natural_key)
+            # What is neither file nor folder (a link to nowhere, a pipe) counts: its name says that it is an image.
+            inside = sorted((entry for entry in path.iterdir() if not entry.is_dir()), key=natural_key)
             images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
             others += len(inside) - len(images)
             found.update(dict.fromkeys(images))
@@ -432,7 +509,10 @@ def read_exactly(descriptor: int, offset: int, shape: tuple[int, ...], dtype: np
     ------
     IncompleteFileError
         If the file ends before.
+    FileError
+        If the memory has no room for it.
     """
+    check_memory(math.prod(shape) * dtype.itemsize, "one plane")
     array = np.empty(shape, dtype)
     target = array.reshape(-1).view(np.uint8).data
     done = 0

@@ -108,14 +108,14 @@ class _Preview:
         self._thread: threading.Thread | None = None
 
     def start(self, *_: object) -> None:
-        """Begin to look at the live mode."""
+        """Begin to look at the live mode; anew where the camera has ended the one before by itself."""
+        self.stop()
         with self._lock:
-            if self._thread is None:
-                self._stopping = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._stopping,), name="scopecast-preview", daemon=True
-                )
-                self._thread.start()
+            self._stopping = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._stopping,), name="scopecast-preview", daemon=True
+            )
+            self._thread.start()
 
     def stop(self, *_: object) -> None:
         """Stop looking. Idempotent."""
@@ -128,25 +128,34 @@ class _Preview:
     def _run(self, stopping: threading.Event) -> None:
         newest: dict[str, object] = {}
         while not stopping.wait(PACE_S):
-            if not self.core.isSequenceRunning():
+            # None is an error of the core's, which may pass.
+            if self.backend.attempt("the live mode", self._show_newest, newest) is False:
                 return
-            self.backend.attempt("the live mode", self._show_newest, newest)
 
-    def _show_newest(self, shown: dict[str, object]) -> None:
-        """Show the newest frame of each camera; `shown` has the numbers of those that were shown last."""
+    def _show_newest(self, shown: dict[str, object]) -> bool:
+        """Show the newest frame of each camera; `shown` has the numbers of those that were shown last.
+
+        Returns
+        -------
+        bool
+            Whether the camera still runs.
+        """
+        if not self.core.isSequenceRunning():
+            return False
         if not (waiting := self.core.getRemainingImageCount()):
-            return  # the camera has made none yet
+            return True  # the camera has made none yet
         cameras = self.core.getNumberOfCameraChannels()
         if cameras == 1:
             image, tags = self.core.getLastImageAndMD()
             self._show(image, tags, shown, "")
-            return
+            return True
         seen: set[str] = set()
         for back in range(min(waiting, 2 * cameras)):  # their frames come one after the other, more or less in turn
             image, tags = self.core.getNBeforeLastImageAndMD(back)
             if (camera := str(tags.get("Camera", ""))) not in seen:
                 seen.add(camera)
                 self._show(image, tags, shown, camera)
+        return True
 
     def _show(self, image: Any, tags: Any, shown: dict[str, object], camera: str) -> None:
         number = tags.get("ImageNumber", None)

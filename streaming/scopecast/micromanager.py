@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from scopecast.axes import MAX_LABEL
-from scopecast.wire import printable
+from scopecast.about import About, as_length
+from scopecast.errors import FileError
+from scopecast.files import open_regular, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ __all__ = ["METADATA", "Beside", "read_metadata"]
 
 METADATA: Final = "metadata.txt"
 _MOST_BYTES: Final = 1 << 28
+_MOST_MS: Final = 1e14  # clocks that count from 1970 are within
 
 
 class Beside(NamedTuple):
@@ -31,12 +32,15 @@ class Beside(NamedTuple):
         Size of a pixel and distance of the planes in µm; 0 where it is not told.
     channels
         Names of the channels; Micro-Manager 2 has only their numbers in the files' names.
+    notes
+        What the user should know of it.
     """
 
     times: Mapping[str, float] = {}
     scale_um: float = 0.0
     z_step_um: float = 0.0
     channels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def complete(self, described: dict[str, Any]) -> dict[str, Any]:
         """Return what a file says of itself, as arguments of a stream, with the sizes that it does not tell."""
@@ -61,9 +65,9 @@ def read_metadata(folder: Path) -> Beside:
     In version 2 each image has a key ``Metadata-<folder>/<file>``, in 1.4 ``FrameKey-<t>-<c>-<z>`` with a ``FileName``.
     """
     try:
-        with (folder / METADATA).open("rb") as file:
+        with reading(), open_regular(folder / METADATA) as file:
             text = file.read(_MOST_BYTES).decode("utf-8", "replace")
-    except OSError:
+    except FileError:
         return Beside()
     about: Any = None
     for ending in ("", "}", "}}"):  # what an acquisition that was broken off did not write any more
@@ -73,25 +77,24 @@ def read_metadata(folder: Path) -> Beside:
     if not isinstance(about, dict):
         return Beside()
     times: dict[str, float] = {}
-    scale = 0.0
+    summary = about.get("Summary")
+    summary = summary if isinstance(summary, dict) else {}
+    size: Any = summary.get("PixelSize_um")
     for key, frame in about.items():
         if not isinstance(frame, dict) or not key.startswith(("Metadata-", "FrameKey-")):
             continue
         name = frame.get("FileName") or key.partition("-")[2]
         elapsed = frame.get("ElapsedTime-ms")
-        if isinstance(name, str) and isinstance(elapsed, int | float) and math.isfinite(elapsed):
+        if isinstance(name, str) and isinstance(elapsed, int | float) and abs(elapsed) < _MOST_MS:
             times[name.replace("\\", "/").rpartition("/")[2]] = elapsed / 1e3
-        scale = _length(frame.get("PixelSizeUm")) or scale
-    summary = about.get("Summary")
-    if not isinstance(summary, dict):
-        return Beside(times, scale)
+        if as_length(of_frame := frame.get("PixelSizeUm")):
+            size = of_frame
     names = summary.get("ChNames")
-    channels = tuple(printable(str(name))[:MAX_LABEL] for name in names) if isinstance(names, list) else ()
-    if not all(channels) or len(set(channels)) < len(channels):
-        channels = ()
-    return Beside(times, scale or _length(summary.get("PixelSize_um")), _length(summary.get("z-step_um")), channels)
-
-
-def _length(value: object) -> float:
-    """Return a length that can be used; 0 for what is none."""
-    return abs(float(value)) if isinstance(value, int | float) and 0 < abs(value) < 1e6 else 0.0
+    checked = About(
+        scale=(size, size),
+        units="um",
+        steps={"z": summary.get("z-step_um")},
+        channels=names if isinstance(names, list) else (),
+    )
+    scale = checked.scale[0] if checked.units == "um" else 0.0
+    return Beside(times, scale, checked.steps.get("z", 0.0), tuple(checked.channels), checked.notes)

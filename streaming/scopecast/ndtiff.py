@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from scopecast.axes import MAX_LABEL, axis_name, sort_axes
-from scopecast.errors import FileError, IncompleteFileError
-from scopecast.files import About, ImageFile, Plane, natural_key, read_exactly
+from scopecast.about import About, as_length, unique_names
+from scopecast.axes import sort_axes, spell_axis
+from scopecast.errors import FileError, IncompleteFileError, UnreadableFileError
+from scopecast.files import ImageFile, Plane, natural_key, open_regular, read_exactly
 from scopecast.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
 __all__ = ["NdtiffDataset", "is_dataset"]
 
@@ -36,6 +38,8 @@ _RGB: Final = 2
 _DTYPES: Final = {0: "u1", 1: "<u2", 2: "u1", 3: "<u2", 4: "<u2", 5: "<u2", 6: "<u2"}  # 3 to 6: 10, 12, 14 and 11 bits
 _MOST_BYTES: Final = 1 << 30
 _MOST_METADATA: Final = 1 << 26
+#: Numbers along an axis; what goes beyond is no count of anything, and is shown as names.
+_MOST_PLACES: Final = 1 << 24
 
 
 def is_dataset(folder: Path) -> bool:
@@ -74,10 +78,11 @@ class NdtiffDataset(ImageFile):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folder = path if (path / _INDEX).is_file() else path / _FULL
-        self._descriptors: dict[str, int] = {}
-        data = (self._folder / _INDEX).read_bytes()
-        if len(data) > _MOST_BYTES:
-            raise FileError(f"its index has {len(data) / 2**20:.0f} MiB, more than is read")
+        self._files: dict[str, BinaryIO] = {}
+        with open_regular(self._folder / _INDEX) as file:
+            if (size := os.fstat(file.fileno()).st_size) > _MOST_BYTES:
+                raise FileError(f"its index has {size / 2**20:.0f} MiB, more than is read")
+            data = file.read()
         # An image that is written again has a second entry, which counts.
         found = dict(_entries(data))
         if not found:
@@ -102,16 +107,16 @@ class NdtiffDataset(ImageFile):
         for name in sort_axes(values):
             known = list(dict.fromkeys(values[name]))
             numbers = [value for value in known if isinstance(value, int)]
-            if len(numbers) == len(known):
-                low = min(0, *numbers)
+            low = min(0, *numbers) if numbers else 0
+            if len(numbers) == len(known) and max(numbers) - low < _MOST_PLACES:
                 places[name] = {value: value - low for value in numbers}
                 self._sizes[name] = max(numbers) - low + 1
             else:
-                texts = [printable(str(value))[:MAX_LABEL] or "-" for value in known]
+                texts = unique_names([str(value) or "-" for value in known])
                 places[name] = dict(zip(known, range(len(known)) if name == "c" else texts, strict=True))
-                self._sizes[name] = len(set(texts))
+                self._sizes[name] = len(texts)
                 if name == "c":
-                    self._channels = tuple(texts)
+                    self._channels = texts
         self._sizes = {name: size for name, size in self._sizes.items() if size > 1 or name == "c"}
         self._places: list[dict[str, int | str]] = [
             {name: places[name][value] for name, value in axes.items() if name in self._sizes} for axes in given
@@ -120,29 +125,19 @@ class NdtiffDataset(ImageFile):
     def _describe(self) -> About:
         """Return channels and sizes: those of the summary, else of the first image."""
         summary, first = self._summary(), self._metadata(0)
-        steps: dict[str, float] = {}
-        size = next(
-            (
-                value
-                for about, name in ((first, "PixelSizeUm"), (summary, "PixelSize_um"), (first, "PixelSize_um"))
-                if (value := _positive(about.get(name)))
-            ),
-            0.0,
-        )
-        if size and (step := _positive(abs(summary.get("z-step_um") or 0.0))):
-            steps["z"] = step
+        told = [about.get(name) for about in (first, summary) for name in ("PixelSizeUm", "PixelSize_um")]
+        size = next(filter(as_length, told), None) or next(filter(None, told), None)
         names = summary.get("ChNames")
-        channels = self._channels
+        channels: Sequence[Any] = self._channels
         if not channels and isinstance(names, list) and "c" in self._sizes:
-            channels = tuple(printable(str(name))[:MAX_LABEL] for name in names)
-        scale = (size or 1.0, size or 1.0)
-        return About(sizes=self._sizes, channels=channels, scale=scale, units="um" if size else "pixel", steps=steps)
+            channels = names
+        steps = {"z": summary.get("z-step_um")}
+        return About(sizes=self._sizes, channels=channels, scale=(size, size), units="um", steps=steps)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def read(self, number: int) -> Plane:
-        """Read a plane; see `ImageFile.read`."""
+    def _read(self, number: int) -> Plane:
         entry = self._entries[number]
         dtype = _DTYPES.get(entry.kind)
         if dtype is None or entry.compression:
@@ -153,27 +148,26 @@ class NdtiffDataset(ImageFile):
         array = read_exactly(self._open(entry.file), entry.pixels, shape, np.dtype(dtype))
         return Plane(array, dict(self._places[number]))
 
-    def time_s(self, number: int) -> float | None:
-        """Return when a plane was recorded; see `ImageFile.time_s`."""
+    def _time_s(self, number: int) -> float | None:
         elapsed = self._metadata(number).get("ElapsedTime-ms")
-        return float(elapsed) / 1e3 if isinstance(elapsed, int | float) else None
+        return elapsed / 1e3 if isinstance(elapsed, int | float) else None
 
     def close(self) -> None:
         """Close the files. Idempotent."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+        while self._files:
+            self._files.popitem()[1].close()
 
     # ---- its files ---------------------------------------------------------------------------------------------------
 
     def _open(self, name: str) -> int:
-        if name not in self._descriptors:
+        if name not in self._files:
             if name != Path(name).name or "\\" in name:  # the index is not trusted
                 raise FileError(f"its index names a file outside of it: {printable(name)[:80]!r}")
             try:
-                self._descriptors[name] = os.open(self._folder / name, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                self._files[name] = open_regular(self._folder / name)
             except OSError as error:
-                raise FileError(f"{name}: {error.strerror or error}") from error
-        return self._descriptors[name]
+                raise UnreadableFileError(f"{name}: {error.strerror or error}") from error
+        return self._files[name].fileno()
 
     def _summary(self) -> Mapping[str, Any]:
         """Return what stands in the first file's header; nothing where that can't be read."""
@@ -204,11 +198,6 @@ class NdtiffDataset(ImageFile):
         return about if isinstance(about, dict) else {}
 
 
-def _positive(value: object) -> float:
-    """Return a size that can be used; 0 for what is none."""
-    return float(value) if isinstance(value, int | float) and 0 < value < 1e6 else 0.0
-
-
 def _entries(data: bytes) -> Iterator[tuple[tuple[tuple[str, int | str], ...], _Entry]]:
     """Read the index: for each image its axes and where it lies; up to where it is whole.
 
@@ -236,8 +225,11 @@ def _entries(data: bytes) -> Iterator[tuple[tuple[tuple[str, int | str], ...], _
 def _checked(axes: Any) -> tuple[tuple[str, int | str], ...]:
     """Return the axes of an entry, with their names as all others have them."""
     checked: dict[str, int | str] = {}
-    for name, value in axes.items():
+    for given, value in axes.items():
+        name = spell_axis(str(given))
+        while name in checked:  # names that differ by a hyphen only
+            name = f"{name[:30]}_2"
         if isinstance(value, bool) or not isinstance(value, int | str):
-            raise TypeError(f"the axis {name!r} is {value!r}")
-        checked[axis_name(str(name))] = value if isinstance(value, str) or abs(value) < 2**31 else str(value)
+            raise TypeError(f"the axis {given!r} is {value!r}")
+        checked[name] = value if isinstance(value, str) or abs(value) < 2**31 else str(value)
     return tuple(sorted(checked.items(), key=lambda item: natural_key(item[0])))

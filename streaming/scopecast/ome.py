@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-__all__ = ["OmeImage", "imagej_colors", "micrometers", "read_ome", "unique_names"]
+__all__ = ["OmeImage", "imagej_colors", "micrometers", "own_blocks", "read_ome"]
 
 _MICROMETERS: Final = {
     **dict.fromkeys(
@@ -39,7 +39,9 @@ class OmeImage:
     name
         Its name.
     channels, colors, scale, units, steps
-        As in `scopecast.files.About`.
+        As the file has them; `scopecast.about.About` checks them.
+    shape, planes
+        Pixels (y, x) of a plane, and how many planes there are: along c, z and t.
     times
         Seconds since the start of the acquisition, by (t, c, z).
     """
@@ -50,6 +52,8 @@ class OmeImage:
     scale: tuple[float, float] = (1.0, 1.0)
     units: str = "pixel"
     steps: dict[str, float] = field(default_factory=dict)
+    shape: tuple[int, int] = (0, 0)
+    planes: int = 0
     times: dict[tuple[int, int, int], float] = field(default_factory=dict)
 
 
@@ -62,22 +66,6 @@ def micrometers(unit: object) -> float:
     return _MICROMETERS.get(str(unit or "").strip().lower(), 0.0)
 
 
-def unique_names(names: list[str]) -> tuple[str, ...]:
-    """Return names that differ from each other, none of them empty and none longer than 64 characters.
-
-    >>> unique_names(["GFP", "", "GFP"])
-    ('GFP', 'channel 2', 'GFP 2')
-    """
-    made: list[str] = []
-    for at, given in enumerate(names):
-        name = given.strip()[:58] or f"channel {at + 1}"
-        number, unique = 2, name
-        while unique in made:
-            unique, number = f"{name} {number}", number + 1
-        made.append(unique)
-    return tuple(made)
-
-
 def read_ome(xml: str) -> list[OmeImage]:
     """Read the images of an OME-XML; [] where it makes no sense.
 
@@ -88,9 +76,42 @@ def read_ome(xml: str) -> list[OmeImage]:
     """
     try:
         root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, RecursionError):
         return []
     return [_read_image(image) for image in root if _tag(image) == "Image"]
+
+
+def own_blocks(xml: str, file_name: str, pages: int) -> str:
+    """Return an OME-XML without what it tells of the other files of a set.
+
+    Each file of a set lists the planes of all, and a reader that follows the list opens whatever has such a name.
+
+    Parameters
+    ----------
+    xml
+        The text.
+    file_name
+        Of the file that it is in.
+    pages
+        How many pages that has; no block of planes has more.
+    """
+    try:
+        root = ElementTree.fromstring(xml)
+    except (ElementTree.ParseError, RecursionError):
+        return xml
+    own = root.get("UUID")
+    changed = False
+    for pixels in (child for image in root if _tag(image) == "Image" for child in image if _tag(child) == "Pixels"):
+        for block in [child for child in pixels if _tag(child) == "TiffData"]:
+            uuid = next((child for child in block if _tag(child) == "UUID"), None)
+            name = "" if uuid is None else uuid.get("FileName", "")
+            if uuid is not None and uuid.text != own and (own or name.lower() != file_name.lower()):
+                pixels.remove(block)
+                changed = True
+            elif (count := block.get("PlaneCount", "")).isdecimal() and (len(count) > 9 or int(count) > pages):
+                block.set("PlaneCount", str(pages))
+                changed = True
+    return ElementTree.tostring(root, encoding="unicode") if changed else xml
 
 
 def _read_image(image: ElementTree.Element) -> OmeImage:
@@ -100,6 +121,8 @@ def _read_image(image: ElementTree.Element) -> OmeImage:
         return OmeImage(name=name)
     sizes = [_length(pixels, axis) for axis in "YXZ"]
     made: dict[str, Any] = {"name": name}
+    made["shape"] = (_extent(pixels, "Y"), _extent(pixels, "X"))
+    made["planes"] = math.prod(max(1, _extent(pixels, axis)) for axis in "CZT")
     steps: dict[str, float] = {}
     if sizes[0] and sizes[1]:
         made.update(scale=(sizes[0], sizes[1]), units="um")
@@ -109,7 +132,7 @@ def _read_image(image: ElementTree.Element) -> OmeImage:
         steps["t"] = interval
     channels = [child for child in pixels if _tag(child) == "Channel"]
     if any(channel.get("Name") for channel in channels):
-        made["channels"] = unique_names([channel.get("Name", "") for channel in channels])
+        made["channels"] = tuple(channel.get("Name", "") for channel in channels)
     colors = [_color(channel.get("Color")) for channel in channels]
     # White for each of several channels is what writers put who know of no colour.
     if any(color not in ("", _WHITE) for color in colors):
@@ -120,7 +143,7 @@ def _read_image(image: ElementTree.Element) -> OmeImage:
             continue
         unit = _SECONDS.get(plane.get("DeltaTUnit", "s"), 0.0)
         where = (plane.get("TheT", "0"), plane.get("TheC", "0"), plane.get("TheZ", "0"))
-        if unit and all(number.isdecimal() for number in where):
+        if unit and all(number.isdecimal() and len(number) < 10 for number in where):
             t, c, z = (int(number) for number in where)
             times[t, c, z] = _number(plane.get("DeltaT")) * unit
     return OmeImage(**made, steps=steps, times=times)
@@ -131,18 +154,23 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _number(text: str | None) -> float:
-    """Return a finite number; 0 where there is none."""
+    """Return a number; 0 where there is none, NaN for what is no number."""
     try:
-        value = float(text or 0.0)
+        return float(text or 0.0)
     except ValueError:
-        return 0.0
-    return value if math.isfinite(value) and abs(value) < 1e12 else 0.0
+        return math.nan
+
+
+def _extent(pixels: ElementTree.Element, axis: str) -> int:
+    """Return how many pixels or planes there are along an axis; 0 where that is no number."""
+    text = pixels.get(f"Size{axis}", "")
+    return int(text) if text.isdecimal() and len(text) < 20 else 0
 
 
 def _length(pixels: ElementTree.Element, axis: str) -> float:
     """Return a physical size in µm; 0 where there is none."""
     size = _number(pixels.get(f"PhysicalSize{axis}"))
-    return abs(size) * micrometers(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    return size * micrometers(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
 
 
 def _color(text: str | None) -> str:

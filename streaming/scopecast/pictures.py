@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scopecast.about import About
 from scopecast.arrays import check_dtype
 from scopecast.errors import FileError, IncompleteFileError, UnsupportedDtypeError
-from scopecast.files import About, ImageFile, Plane, name_axes, need, read_exactly
+from scopecast.files import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ class NpyFile(ImageFile):
 
     def __init__(self, path: Path, dims: str | Sequence[str] | None) -> None:
         self.path = path
-        self._file = path.open("rb")
+        self._file = open_regular(path)
         try:
             shape, fortran, dtype = self._header()
             check_dtype(dtype)
@@ -67,8 +68,7 @@ class NpyFile(ImageFile):
     def __len__(self) -> int:
         return int(np.prod(self._shape[: self._plane], dtype=np.int64))
 
-    def read(self, number: int) -> Plane:
-        """Read a plane; see `ImageFile.read`."""
+    def _read(self, number: int) -> Plane:
         leading, plane = self._shape[: self._plane], self._shape[self._plane :]
         index = np.unravel_index(number, leading) if leading else ()
         axes = {name: int(at) for name, at in zip(self.about.sizes, index, strict=True)}
@@ -99,7 +99,9 @@ class Picture(ImageFile):
         need("imageio", "PNG and JPEG")
         self.path = path
         # All of it, and no path for the decoder: Pillow maps some formats into memory when it is given a path.
-        self._content = path.read_bytes()
+        with open_regular(path) as file:
+            check_memory(os.fstat(file.fileno()).st_size, "it")
+            self._content = file.read()
         notes: tuple[str, ...] = ()
         if _has_deep_colours(self._content) and importlib.util.find_spec("imagecodecs") is None:
             notes = ("its 16-bit colours are shown with 8 bits; pip install imagecodecs for all of them",)
@@ -108,8 +110,7 @@ class Picture(ImageFile):
     def __len__(self) -> int:
         return 1
 
-    def read(self, number: int) -> Plane:
-        """Decode it; see `ImageFile.read`."""
+    def _read(self, number: int) -> Plane:
         array = self._decode()
         if array.ndim == 3 and array.shape[2] not in (3, 4):
             array = array[..., 0]  # grey with transparency

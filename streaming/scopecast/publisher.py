@@ -254,7 +254,7 @@ class Publisher:
         began = time.perf_counter_ns()
         self._writer.check_usable()
         if channel is not None:
-            axes = {**axes, "c": str(channel)}
+            axes = {**axes, "c": channel}
         what = IMAGE
         if kind != "image" or more:
             from scopecast.annotations import prepare
@@ -384,6 +384,30 @@ class Publisher:
         self._writer.check_usable()
         with self._lock:
             return self._writer.new_stream(title, **about)
+
+    def place(self, stream: FrameStream, axes: Mapping[str, AxisValue]) -> dict[str, int]:
+        """Return where a frame would belong in a stream; labels that are new get their place.
+
+        Parameters
+        ----------
+        stream
+            The stream.
+        axes
+            As in `publish`.
+
+        Returns
+        -------
+        dict of str to int
+            The index along each axis of the stream.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an axis or a value is not allowed.
+        """
+        with self._lock:
+            index = stream.place(axes)
+            return dict(zip(stream.axes, index, strict=True))
 
     def end_stream(self, stream: FrameStream) -> None:
         """Say that no more frames will come in a stream; what it has stays."""

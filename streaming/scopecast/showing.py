@@ -3,7 +3,7 @@
 A `Showing` decides for each file which stream it joins:
 
 - Files whose names give axes (``t000_c1.tif``, or the user's own pattern) are one stack; those of several folders
-  differ by an axis ``folder``.
+  differ by an axis ``folder``, and those whose names give them one place by an axis ``file``.
 - Files whose names say nothing lie side by side along an axis ``file``, as long as they have the same axes, channels
   and pixel size.
 - A file whose own axes are also in its name has a stream of its own: nobody can tell which of the two is meant.
@@ -12,14 +12,16 @@ A `Showing` decides for each file which stream it joins:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from scopecast.axes import MAX_LABEL, axes_from_path
 from scopecast.belonging import ShownImages, has_regions
 from scopecast.errors import FileError, IncompleteFileError, ScopecastError
-from scopecast.files import Sight, open_image
+from scopecast.files import Sight, check_regular, open_image, reading
 from scopecast.hub import KEPT_STREAMS
-from scopecast.micromanager import Beside, read_metadata
+from scopecast.micromanager import METADATA, Beside, read_metadata
+from scopecast.places import Places
 from scopecast.publisher import Publisher
 from scopecast.rois import read_rois
 from scopecast.wire import printable
@@ -96,6 +98,7 @@ class Showing:
         self._publisher: Publisher | None = None
         self._streams: dict[object, FrameStream] = {}
         self._labels: dict[str, Path] = {}
+        self._places: dict[FrameStream, Places] = {}
         self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
         self._images = ShownImages()
         self._beside: dict[Path, Beside] = {}
@@ -169,12 +172,12 @@ class Showing:
 
     def _show_regions(self, path: Path, *, settled: bool) -> None:
         before = Sight.of(path)
-        try:
-            found = read_rois(path, called="it")
-        except OSError as error:
-            raise FileError(error.strerror or str(error)) from error
-        except ValueError as error:
-            raise (FileError if before.size else IncompleteFileError)(str(error)) from error
+        with reading():
+            check_regular(path)
+            try:
+                found = read_rois(path, called="it")
+            except ValueError as error:
+                raise (FileError if before.size else IncompleteFileError)(str(error)) from error
         if not settled and Sight.of(path) != before:
             raise IncompleteFileError("it changed while it was read")
         home = None if not settled and self._images.awaits(path) else self._images.home_of(path, self.pattern)
@@ -256,6 +259,8 @@ class Showing:
         beside = self._beside.get(folder)
         if beside is None:
             beside = self._beside[folder] = read_metadata(folder)
+            for note in beside.notes:
+                self.notes.setdefault(note, []).append(METADATA)
         described = beside.complete(about.stream())
         named = {} if self._lone and self.pattern is None else axes_from_path(printable(path.name), self.pattern)
         if (self._lone and not named) or own & set(named):
@@ -272,7 +277,11 @@ class Showing:
         if folder != root and "folder" not in axes:
             axes["folder"] = self._label(folder)
         key = ("named", root, tuple(sorted(own)), repr(described))
-        return axes, self._stream(key, root.name or str(root), described)
+        stream = self._stream(key, root.name or str(root), described)
+        settled = self._places[stream].settle(str(path.absolute()), axes, self.pattern)
+        if settled.note:
+            self.notes.setdefault(settled.note, []).append(path.name)
+        return settled.axes, stream
 
     def _label(self, path: Path) -> str:
         """Return what a file or folder is called along its axis: always the same, and like no other's."""
@@ -295,6 +304,7 @@ class Showing:
             assert self._publisher is not None
             said = {**about, **self._about}
             stream = self._streams[key] = self._publisher.new_stream(self.title or title, **said)
+            self._places[stream] = Places(partial(self._publisher.place, stream))
         return stream
 
     def _renew(self, title: str) -> None:
@@ -303,6 +313,7 @@ class Showing:
         if self._publisher is not None:
             self._publisher.close()
         self._streams.clear()
+        self._places.clear()
         self._opened, self._placed = False, None
         self._images.forget()
         self._publisher = Publisher(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scopecast import wire
-from scopecast.axes import MAX_AXES, MAX_LABEL, check_axes, sort_axes
+from scopecast.axes import MAX_AXES, MAX_INDEX, MAX_LABEL, check_axes, sort_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,8 @@ class FrameStream:
     sizes
         Final extent of each axis where it is known, e.g. ``{"t": 20, "c": 3}``; these axes exist from the start.
     channels
-        Names of the channels in order; others are added as they appear.
+        Names of the channels in order; others are added as they appear. A name that comes again gets its number.
+        Frames may be placed by either, number or name.
     positions
         Names of the positions (axis ``"p"``) in order, ``""`` for one that has none; a name that comes again gets its
         number. Frames may be placed by either, number or name.
@@ -80,20 +81,20 @@ class FrameStream:
         self._labels: dict[str, dict[str, int]] = {}
         self._listed: dict[str, list[str]] = {}  # the labels that are announced
         self._listed_bytes = self._listed_count = 0
-        for channel in channels:
-            self._place("c", check_axes({"c": str(channel)})["c"])
-        for at, name in enumerate(positions):
-            label = check_axes({"p": str(name) or str(at)})["p"]
-            taken = label in self._labels.get("p", ())
-            self._place("p", f"{str(label)[: MAX_LABEL - 8]} ({at})" if taken else label)
+        self._ends: dict[str, int] = {}  # behind the largest index along each axis
+        for axis, names in (("c", [str(name) for name in channels]), ("p", [str(name) for name in positions])):
+            for at, name in enumerate(names):
+                label = check_axes({axis: name or (str(at) if axis == "p" else "")})[axis]
+                taken = label in self._labels.get(axis, ())
+                self._place(axis, f"{str(label)[: MAX_LABEL - 8]} ({at})" if taken else label)
         self.announced = False
         self.ended = False
 
     def place(self, axes: Mapping[str, AxisValue]) -> list[int]:
         """Return where a frame belongs: an index along each of `self.axes`.
 
-        A string is a label, whose index is the order of its appearance. A new axis or label makes `announced` False:
-        the stream is to be announced anew before the frame is.
+        A string is a label, whose index is the order of its appearance; behind the integers that came before it. A
+        new axis or label makes `announced` False: the stream is to be announced anew before the frame is.
 
         Raises
         ------
@@ -112,23 +113,34 @@ class FrameStream:
 
     def _place(self, axis: str, value: AxisValue) -> int:
         if isinstance(value, int):
+            if value >= self._ends.get(axis, 0):
+                self._ends[axis] = value + 1
             return value
         labels = self._labels.setdefault(axis, {})
         index = labels.get(value)
         if index is None:
-            index = labels[value] = len(labels)
+            index = labels[value] = self._ends.get(axis, 0)
+            if index > MAX_INDEX:
+                msg = f"axis {axis!r} has no place left for {value!r}: the largest index, {MAX_INDEX}, is taken"
+                raise ValueError(msg)
+            self._ends[axis] = index + 1
             self._list(axis, index, value)
         return index
 
     def _list(self, axis: str, index: int, label: str) -> None:
         """Add a label to those that are announced, if there is room."""
         nbytes = len(label.encode(errors="surrogatepass")) + 3
-        listed = self._listed.setdefault(axis, [])
-        room = self._listed_count < MAX_LABELS and self._listed_bytes + nbytes <= MAX_LABEL_BYTES
+        listed = self._listed.get(axis, [])
+        if len(listed) < index < MAX_LABELS:
+            listed = [*listed, *map(str, range(len(listed), index))]  # places that were given by number
+            nbytes += sum(len(each) + 3 for each in listed[len(self._listed.get(axis, ())) :])
+        count = index + 1 - len(self._listed.get(axis, ()))
+        room = self._listed_count + count <= MAX_LABELS and self._listed_bytes + nbytes <= MAX_LABEL_BYTES
         if room and index == len(listed):
-            listed.append(label)
-            self._listed_count += 1
+            self._listed_count += count
             self._listed_bytes += nbytes
+            # Replaced, not changed: another thread may be writing the announcement.
+            self._listed = {**self._listed, axis: [*listed, label]}
             self.announced = False
 
     def message(self) -> wire.Stream:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import struct
 import sys
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from scopecast.about import About, as_seconds
 from scopecast.arrays import check_dtype
 from scopecast.axes import axis_name
-from scopecast.errors import FileError, IncompleteFileError, UnsupportedDtypeError
-from scopecast.files import About, ImageFile, Plane, name_axes, need, read_exactly
-from scopecast.ome import OmeImage, imagej_colors, micrometers, read_ome
+from scopecast.errors import FileError, IncompleteFileError
+from scopecast.files import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
+from scopecast.ome import OmeImage, imagej_colors, micrometers, own_blocks, read_ome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,22 +59,42 @@ class TiffImage(ImageFile):
 
     def __init__(self, path: Path, dims: str | Sequence[str] | None = None) -> None:
         need("tifffile", "TIFF")
-        import tifffile
-
         self.path = path
-        with path.open("rb") as file:
-            check_structure(file.fileno())
+        with open_regular(path) as file:
+            self._pages = check_structure(file.fileno())
         self._stack = contextlib.ExitStack()
         try:
-            with _reading():
-                self._tiff = self._stack.enter_context(tifffile.TiffFile(path))
-                self._describe(dims)
+            with _quiet():
+                try:
+                    self._parse(dims)
+                except (FileError, OSError):
+                    raise
+                # Whatever tifffile makes of metadata that contradicts itself; told in a note, as the pixels need none.
+                except Exception as error:  # noqa: BLE001
+                    self._stack.close()
+                    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                    self._parse(dims, f"its metadata makes no sense ({text[:100]}), and is left out")
         except BaseException:
             self._stack.close()
             raise
 
-    def _describe(self, dims: str | Sequence[str] | None) -> None:
+    def _parse(self, dims: str | Sequence[str] | None, *notes: str) -> None:
+        """Have the file parsed, and describe it; where there is something to note, as pages without metadata."""
+        import tifffile
+
+        flags: dict[str, Any] = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS} if notes else {}
+        self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, **flags))
+        if self._tiff.is_ome:
+            # The other files of a set are not opened: they are shown as files of their own, and may be anything.
+            own = own_blocks(self._tiff.ome_metadata or "", self.path.name, self._pages)
+            if own != self._tiff.ome_metadata:
+                self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, omexml=own))
+        self._describe(dims, notes)
+
+    def _describe(self, dims: str | Sequence[str] | None, notes: tuple[str, ...]) -> None:
         tiff = self._tiff
+        self._ome = read_ome(tiff.ome_metadata or "") if tiff.is_ome else []
+        _check_sizes(self._ome, tiff.pages.first)
         # Of a set of files only the planes of this one: the others are files of their own.
         mine = [
             series for series in tiff.series if any(page is not None and page.parent is tiff for page in _of(series))
@@ -82,17 +104,13 @@ class TiffImage(ImageFile):
         first = mine[0]
         self._images = _same(mine)
         self._axes, self._shape, self._inside = _split(first)
-        try:
-            check_dtype(first.dtype)
-        except UnsupportedDtypeError as error:
-            raise FileError(str(error)) from error
-        nbytes = int(np.prod([1, *self._shape[len(self._axes) :]], dtype=object)) * first.dtype.itemsize
-        if nbytes > _most_bytes():
-            raise FileError(f"one plane has {nbytes / 2**30:.1f} GiB, more than this machine's memory has room for")
+        check_dtype(first.dtype)
+        check_memory(math.prod(self._shape[len(self._axes) :]) * first.dtype.itemsize, "one plane")
         # The images of an OME file are fields of view; those of others, mostly pages, are just one after the other.
         listed = len(self._images) > 1
         named = "p" if tiff.is_ome or tiff.is_micromanager else ""
-        names, notes = self._name(dims, (named,) if listed else ())
+        names, guessed = self._name(dims, (named,) if listed else ())
+        notes += guessed
         self._image_axis, self._names = (names[0] if listed else ""), names[listed:]
         extents = zip(self._names, self._shape, strict=False)
         sizes = {self._image_axis: len(self._images)} if listed else {}
@@ -103,6 +121,8 @@ class TiffImage(ImageFile):
             notes = (*notes, f"it is a pyramid of {len(first.levels)} levels; the full resolution is shown")
         self._colour = first.keyframe.photometric in _COLOURED
         self._per_image = int(np.prod(self._shape[: len(self._axes)], dtype=np.int64))
+        if len(mine) == 1 and len(first.levels) == 1 and self._per_image < self._pages:
+            notes = (*notes, f"its metadata tells of {self._per_image} of its {self._pages} pages; these are shown")
         self.about = About(sizes=sizes, notes=notes, **self._calibrate(first, sizes))
 
     def _name(
@@ -128,15 +148,10 @@ class TiffImage(ImageFile):
     def _calibrate(self, series: Any, sizes: dict[str, int]) -> dict[str, Any]:
         """Return channels, colours and pixel size, as arguments of `About`."""
         tiff = self._tiff
-        self._ome: list[OmeImage] = []
         self._interval = 0.0
-        if tiff.is_ome:
-            self._ome = read_ome(tiff.ome_metadata or "")
         if self._ome:
             image = self._ome_of(0)
-            if image is None:
-                return {}
-            self._interval = image.steps.get("t", 0.0)
+            self._interval = as_seconds(image.steps.get("t"))
             return {
                 "channels": image.channels,
                 "colors": image.colors,
@@ -157,30 +172,27 @@ class TiffImage(ImageFile):
         if factor and x and y:
             made.update(scale=(_rounded(factor / y), _rounded(factor / x)), units="um")
         spacing = about.get("spacing")
-        if isinstance(spacing, int | float) and spacing and "z" in sizes:
-            made["steps"]["z"] = abs(float(spacing)) * (factor or 1.0)
-        interval = about.get("finterval")
-        if isinstance(interval, int | float) and interval > 0:
-            self._interval = float(interval)
-            if "t" in sizes:
-                made["steps"]["t"] = self._interval
+        if "z" in sizes:
+            made["steps"]["z"] = spacing * (factor or 1.0) if isinstance(spacing, int | float) else spacing
+        self._interval = as_seconds(about.get("finterval"))
+        if "t" in sizes:
+            made["steps"]["t"] = about.get("finterval")
         if about.get("mode", "composite") in ("composite", "color") and "c" in sizes:
             made["colors"] = imagej_colors(about.get("LUTs"), sizes["c"])
         return made
 
     def _calibrate_micromanager(self, summary: dict[str, Any]) -> dict[str, Any]:
-        made: dict[str, Any] = {"steps": {}}
-        size, step = summary.get("PixelSize_um"), summary.get("z-step_um")
-        if isinstance(size, int | float) and size > 0:
-            made.update(scale=(float(size), float(size)), units="um")
-            if isinstance(step, int | float) and step:
-                made["steps"]["z"] = abs(float(step))
-        names = summary.get("ChNames")
-        if isinstance(names, list):
-            made["channels"] = tuple(str(name)[:64] for name in names)
-        return made
+        if not isinstance(summary, dict):
+            return {}
+        size, names = summary.get("PixelSize_um"), summary.get("ChNames")
+        return {
+            "scale": (size, size),
+            "units": "um",
+            "steps": {"z": summary.get("z-step_um")},
+            "channels": names if isinstance(names, list) else (),
+        }
 
-    def _ome_of(self, image: int) -> OmeImage | None:
+    def _ome_of(self, image: int) -> OmeImage:
         """Return what the OME-XML says of one of the images shown."""
         series = self._images[image]
         if len(self._ome) == len(self._tiff.series):
@@ -197,12 +209,11 @@ class TiffImage(ImageFile):
         index = np.unravel_index(at, leading) if leading else ()
         return image, {name: int(place) for name, place in zip(self._names, index, strict=True)}
 
-    def read(self, number: int) -> Plane | None:
-        """Read a plane; see `ImageFile.read`."""
+    def _read(self, number: int) -> Plane | None:
         image, where = self._place(number)
         series = self._images[image]
         shape = self._shape[len(self._axes) :]
-        with _reading():
+        with _quiet():
             page = None
             if series.dataoffset is not None and series.transform is None:
                 nbytes = int(np.prod(shape, dtype=np.int64)) * series.dtype.itemsize
@@ -229,16 +240,15 @@ class TiffImage(ImageFile):
         free = (name for name in ("z", "t", "c", "p") if name not in axes and name not in inside)
         return Plane(array, axes, tuple(name or next(free) for name in inside))
 
-    def time_s(self, number: int) -> float | None:
-        """Return when a plane was recorded; see `ImageFile.time_s`."""
+    def _time_s(self, number: int) -> float | None:
         image, where = self._place(number)
         if self._ome:
             about = self._ome_of(image)
-            time = about.times.get((where.get("t", 0), where.get("c", 0), where.get("z", 0))) if about else None
+            time = about.times.get((where.get("t", 0), where.get("c", 0), where.get("z", 0)))
             if time is not None:
                 return time
         elif self._tiff.is_micromanager or self._tiff.is_ndtiff:
-            with _reading():
+            with _quiet():
                 page = self._images[image].pages[number % self._per_image]
                 return None if page is None else _micromanager_time(page, self._tiff)
         return where["t"] * self._interval if self._interval and "t" in where else None
@@ -272,10 +282,20 @@ def _split(series: Any) -> tuple[str, tuple[int, ...], str]:
     raise FileError(f"its pages don't fit its axes {axes} of {shape}")
 
 
-def _most_bytes() -> int:
-    import psutil
+def _check_sizes(images: list[OmeImage], page: Any) -> None:
+    """Raise ValueError where an OME-XML tells of sizes that can't be: tifffile makes room for all that it names.
 
-    return int(psutil.virtual_memory().available) // 2
+    The images of a pyramid or a set have other sizes than the first page, but not all of them.
+    """
+    if not images:
+        return
+    planes = sum(image.planes for image in images)
+    if planes > _MOST_PAGES:
+        raise ValueError(f"its OME-XML tells of {planes:.2g} planes")
+    size = (int(page.imagelength), int(page.imagewidth))
+    told = [image.shape for image in images if all(image.shape)]
+    if told and size not in told:
+        raise ValueError(f"its OME-XML tells of {told[0][1]} x {told[0][0]} pixels")
 
 
 def _per_unit(page: Any, tag: str) -> float:
@@ -302,30 +322,20 @@ def _micromanager_time(page: Any, tiff: Any) -> float | None:
     if isinstance(about, str | bytes):
         try:
             about = json.loads(about)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     elapsed = about.get("ElapsedTime-ms") if isinstance(about, dict) else None
-    return float(elapsed) / 1e3 if isinstance(elapsed, int | float) else None
+    return elapsed / 1e3 if isinstance(elapsed, int | float) else None
 
 
 @contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    """Turn whatever tifffile raises over a damaged file into a FileError, and keep its log to itself."""
+def _quiet() -> Iterator[None]:
+    """Keep tifffile's log to itself: what it says of a damaged file is told as an error or a note."""
     log = logging.getLogger("tifffile")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
         yield
-    except (FileError, MemoryError):
-        raise
-    # A damaged file can make a decoder raise anything: struct.error, zlib.error, IndexError, imagecodecs' own …
-    except Exception as error:
-        text = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
-        if "imagecodecs" in text:
-            raise FileError(f"its compression needs imagecodecs ({text}); pip install 'scopecast[files]'") from error
-        if isinstance(error, OSError) and error.errno:
-            raise FileError(error.strerror or text) from error
-        raise FileError(f"it can't be decoded ({type(error).__name__}: {text})") from error
     finally:
         log.setLevel(level)
 

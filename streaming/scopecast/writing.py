@@ -157,6 +157,8 @@ class Writer:
                     room = connection.with_room(nbytes)
                 reason = connection.ensure(room, wait=self.timeout if policy == "every" else 0.0)
                 if reason:
+                    with self._lock:  # what is wrong with its place is said with or without a viewer
+                        (stream or self._stream or self.new_stream("")).place(axes)
                     return self.skip(reason)
             with self._lock:
                 try:

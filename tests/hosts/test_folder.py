@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -19,6 +20,7 @@ from children import Child, wait_until
 from imagefiles import hyperstack
 from receivers import Viewer, check_stamp, planes_of, stamped, viewer_process
 from scopecast import FileError, IncompleteFileError
+from scopecast.errors import UnreadableFileError
 from scopecast.files import Sight
 from scopecast.hosts import folder as module
 from scopecast.hosts.folder import PATIENCE_S, SETTLE_S, TRIES, FolderWatch, News, open_for_writing
@@ -275,6 +277,49 @@ def test_a_file_that_stays_cut_short_is_told_tried_again_and_given_up(path: Path
     looks.watch._consider(path)
     looks.show = lambda _: None
     assert [verdict for _, verdict in looks.until(2000.0)] == ["shown"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnreadableFileError("Permission denied"),
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("something that nobody expects"),
+    ],
+    ids=["rights", "descriptors", "room", "another"],
+)
+def test_what_may_pass_is_tried_again_for_as_long_as_it_takes(
+    path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    tries = []
+
+    def fail(_: Path) -> None:
+        tries.append(looks.now)
+        raise error
+
+    looks = Looks(path, monkeypatch, fail)
+    looks.writing = False
+    told = looks.until(1000.0)
+    assert [verdict for _, verdict in told] == ["incomplete"]
+    assert len(tries) > 2 * TRIES
+    assert max(np.diff(tries)) <= 61.0  # seconds, after ever longer pauses
+    looks.show = lambda _: None
+    assert [verdict for _, verdict in looks.until(1100.0)] == ["shown"]
+
+
+def test_a_watch_that_the_system_refuses_looks_at_the_folder_itself(
+    viewer: Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import watchfiles
+
+    monkeypatch.setattr(watchfiles, "watch", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EMFILE, "no more")))
+    monkeypatch.setattr(module, "RESCAN_S", 0.1)
+    with Watching(tmp_path) as watching:
+        for t in range(2):
+            tifffile.imwrite(tmp_path / f"img_t{t}.tif", stamped(t))
+            assert watching.next().verdict == "shown"
+    viewer.wait_for(lambda: stamps(viewer) == {(t,): (t, 0, 0) for t in range(2)})
 
 
 def test_a_file_that_changes_while_it_is_shown_is_looked_at_again(path: Path, monkeypatch: pytest.MonkeyPatch):

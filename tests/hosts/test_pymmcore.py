@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
 import mm_test_adapters
 import useq
 from pymmcore_plus import CMMCorePlus
+from pymmcore_plus.experimental.unicore import CameraDevice, UniMMCore
 from pymmcore_plus.mda import MDAEngine, SkipEvent
 from useq import MDAEvent, MDASequence
 
@@ -385,6 +388,102 @@ def test_live_mode_that_runs_already_is_shown_and_left_running(core: CMMCorePlus
         assert core.isSequenceRunning()
     finally:
         core.stopSequenceAcquisition()
+
+
+class Unsteady(CameraDevice):
+    """A camera whose first sequence ends by itself, as after a hiccup of its cable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+        self.ending = threading.Event()
+
+    def get_exposure(self) -> float:
+        return 1.0
+
+    def set_exposure(self, exposure: float) -> None: ...
+
+    def shape(self) -> tuple[int, int]:
+        return (SIDE, SIDE)
+
+    def dtype(self) -> str:
+        return "uint16"
+
+    def start_sequence(self, n: int, get_buffer: Any) -> Iterator[dict[str, Any]]:
+        self.runs += 1
+        for number in itertools.count():
+            if self.runs == 1 and self.ending.is_set():
+                return
+            get_buffer(self.shape(), self.dtype())[:] = self.runs
+            yield {"ImageNumber": str(number)}
+            threading.Event().wait(0.005)  # the exposure
+
+
+class UnsteadyCore(UniMMCore):
+    """A core that can't be asked for a while."""
+
+    failing = 0
+
+    def isSequenceRunning(self, *label: str) -> bool:
+        if self.failing:
+            self.failing -= 1
+            raise RuntimeError("the camera does not answer")
+        return bool(super().isSequenceRunning(*label))
+
+
+@pytest.fixture
+def unsteady() -> Iterator[tuple[UnsteadyCore, Unsteady]]:
+    core, camera = UnsteadyCore(), Unsteady()
+    core.loadPyDevice("camera", camera)
+    core.initializeDevice("camera")
+    core.setCameraDevice("camera")
+    yield core, camera
+    core.unloadAllDevices()
+
+
+def previewing() -> bool:
+    return any(thread.name == "scopecast-preview" for thread in threading.enumerate())
+
+
+def test_live_mode_is_shown_again_after_the_camera_stopped_by_itself(unsteady: Any, observer: Observer):
+    core, camera = unsteady
+    with all_live(core, observer) as backend:
+        core.startContinuousSequenceAcquisition(0)
+        observer.wait_for(lambda: observer.seen)
+        camera.ending.set()
+        observer.wait_for(lambda: not previewing())
+        for run in (2, 3):  # 3: it is started anew after it was stopped
+            core.startContinuousSequenceAcquisition(0)
+            observer.wait_for(lambda run=run: sum(seen.pixels[0, 0] == run for seen in observer.seen) >= 3)
+            core.stopSequenceAcquisition()
+        assert not previewing()
+        assert backend.errors == 0
+
+
+def test_live_mode_goes_on_after_the_core_could_not_be_asked(
+    unsteady: Any, observer: Observer, caplog: pytest.LogCaptureFixture
+):
+    core, _ = unsteady
+    with all_live(core, observer) as backend:
+        core.startContinuousSequenceAcquisition(0)
+        observer.wait_for(lambda: observer.seen)
+        core.failing = 3
+        observer.wait_for(lambda: not core.failing)
+        count = len(observer.seen)
+        observer.wait_for(lambda: len(observer.seen) >= count + 3)
+        core.stopSequenceAcquisition()
+        assert backend.errors == 3
+    assert "the live mode could not be shown: RuntimeError: the camera does not answer" in caplog.text
+
+
+def test_presets_of_one_name_in_two_groups_are_two_channels(core: CMMCorePlus, observer: Observer):
+    sequence = MDASequence(
+        channels=[{"group": "Channel", "config": "DAPI"}, {"group": "Channel-Multiband", "config": "DAPI"}]
+    )
+    with all_live(core, observer) as backend:
+        core.mda.run(sequence)
+        assert backend.flush(10)
+    assert [seen.axes for seen in observer.seen] == [{"c": "DAPI"}, {"c": "DAPI (Channel-Multiband)"}]
 
 
 # ---- the acquisition comes first ---------------------------------------------------------------------------------

@@ -204,11 +204,14 @@ def test_files_whose_names_tell_nothing_have_places_of_their_own(viewer: Viewer,
     names = ["nucleus.tif", "membrane.tif", "caf\udce9.tif", "\U0001f52c.tif", "m" * 200 + ".tif"]
     receipt = backend.save_batch([stamped(t) for t in range(5)], names)
     assert receipt.frames == 5
-    backend.save(stamped(9), "elsewhere/nucleus.tif")
+    backend.save(stamped(9), "elsewhere/nucleus.tif")  # another image
+    backend.save(stamped(8), "nucleus.tif")  # the first one, taken again
     assert backend.flush(10)
-    assert {index: stamp[0] for index, stamp in stamps(viewer).items()} == {(0,): 9, (1,): 1, (2,): 2, (3,): 3, (4,): 4}
+    shown = {index: stamp[0] for index, stamp in stamps(viewer).items()}
+    assert shown == {(0,): 8, (1,): 1, (2,): 2, (3,): 3, (4,): 4, (5,): 9}
     labels = viewer.streams[0].about.labels["file"]
     assert labels[:3] == ["nucleus.tif", "membrane.tif", r"caf\udce9.tif"]
+    assert labels[5] == "elsewhere/nucleus.tif"
 
 
 def test_more_files_than_a_message_has_room_for_labels(viewer: Viewer, backend: Headless):

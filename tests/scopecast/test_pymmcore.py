@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import useq
 
-from scopecast.axes import check_axes
-from scopecast.hosts.pymmcore import describe_sequence, place_event
+from scopecast.axes import check_axes, short_label
+from scopecast.hosts.pymmcore import ChannelNames, describe_sequence, place_event
 from scopecast.streams import FrameStream
 
 # ---- events ------------------------------------------------------------------------------------------------------
@@ -24,7 +24,7 @@ EVENTS = {
     "a channel without an index": (useq.MDAEvent(channel={"config": "DAPI", "group": "Channel"}), {"c": "DAPI"}),
     "a channel's number": (useq.MDAEvent(index={"c": 1}), {"c": 1}),
     "two cameras": (useq.MDAEvent(index={"t": 0, "cam": 1}), {"t": 0, "cam": 1}),
-    "a long name": (useq.MDAEvent(channel="x" * 100), {"c": "x" * 64}),
+    "a long name": (useq.MDAEvent(channel="x" * 100), {"c": short_label("x" * 100)}),
     "no event at all": (object(), {}),
 }
 
@@ -144,6 +144,40 @@ def test_a_channel_without_a_name_or_named_twice_can_be_described():
         ]
     )
     about = describe_sequence(sequence)
-    assert about["channels"] == ["0", "DAPI", "x" * 64]
-    stream = FrameStream(0, "run", **about)
-    assert [stream.place(place_event(event)) for event in sequence] == [[0], [1], [1], [2]]
+    assert about["channels"] == ["0", "DAPI", "DAPI (B)", short_label("x" * 100)]
+    names = ChannelNames()
+    stream = FrameStream(0, "run", **describe_sequence(sequence, None, names))
+    assert [stream.place(place_event(event, None, names)) for event in sequence] == [[0], [1], [2], [3]]
+
+
+def test_no_two_channels_of_a_run_have_one_name():
+    long = "a name of sixty-four letters that goes on until there is no room "
+    sequence = useq.MDASequence(
+        channels=[
+            {"config": "DAPI", "group": "A", "exposure": 1},
+            {"config": "DAPI", "group": "A", "exposure": 100},
+            {"config": "DAPI", "group": "B"},
+            {"config": "DAPI (B)", "group": "A"},
+            {"config": long + "1", "group": "A"},
+            {"config": long + "2", "group": "A"},
+        ],
+        stage_positions=[(0, 0), {"x": 1, "y": 1, "sequence": {"channels": [{"config": "DAPI", "group": "B"}]}}],
+    )
+    names = ChannelNames()
+    stream = FrameStream(0, "run", **describe_sequence(sequence, None, names))
+    places = [tuple(stream.place(place_event(event, None, names))) for event in sequence]
+    assert places == [*((0, c) for c in range(6)), (1, 2)]
+    assert stream.message().labels["c"][:4] == ["DAPI", "DAPI (2)", "DAPI (B)", "DAPI (B) (A)"]
+
+
+def test_a_generators_channels_of_one_name_differ_by_their_index():
+    names = ChannelNames()
+    events = [useq.MDAEvent(index={"c": c}, channel="DAPI") for c in (0, 1, 0)]
+    assert [place_event(event, None, names)["c"] for event in events] == ["DAPI", "DAPI (2)", "DAPI"]
+
+
+def test_an_axis_of_another_spelling_is_taken_over():
+    event = useq.MDAEvent(index={"t": 1, "stim phase": 2, "view-angle": 3})
+    assert place_event(event) == {"t": 1, "stim_phase": 2, "view_angle": 3}
+    about = describe_sequence(useq.MDASequence(channels=["a"]))
+    FrameStream(0, "run", **about).place(place_event(event))

@@ -9,30 +9,35 @@ A file is shown once nobody writes it any more and it decodes to its end:
 3. One that stays open for writing, unchanged for `PATIENCE_S`, is tried all the same: some programs never close.
 
 A file that then ends too early, or changes while it is read, is tried again, ever more slowly, and given up after
-`TRIES`, until it changes. One that changes after it was shown is shown again.
+`TRIES`, until it changes. What is the machine's fault (no descriptors or no room left, a drive that is away, rights) is
+tried again for as long as it takes. A file that changes after it was shown is shown again.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import importlib.util
+import logging
 import os
 import signal
+import stat
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from scopecast.belonging import REGIONS
-from scopecast.errors import FileError
+from scopecast.errors import FileError, ScopecastError, UnreadableFileError
 from scopecast.files import EXTENSIONS, Sight, extension_of, natural_key
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
 
 __all__ = ["FolderWatch", "News", "open_for_writing"]
+
+logger = logging.getLogger(__name__)
 
 SETTLE_S: Final = 0.5
 PATIENCE_S: Final = 10.0
@@ -41,6 +46,7 @@ TRIES: Final = 6
 _TICK_S: Final = 0.1
 RESCAN_S: Final = 5.0
 _FIRST_RETRY_S: Final = 0.25
+_LAST_RETRY_S: Final = 60.0
 
 #: What became of a file: shown; it ends too early, and is tried again; given up, until it changes.
 Verdict = Literal["shown", "incomplete", "given up"]
@@ -136,7 +142,8 @@ class FolderWatch:
         Parameters
         ----------
         show
-            Shows a file; raises IncompleteFileError if it is not complete, FileError if it can't be shown.
+            Shows a file; raises IncompleteFileError if it is not complete, FileError if it can't be shown. Any other
+            error is told and the file tried again.
         stop
             Ends the watch.
 
@@ -150,26 +157,11 @@ class FolderWatch:
         FileError
             If the folder is no more.
         """
-        import watchfiles
-
-        changes = watchfiles.watch(
-            self.folder,
-            watch_filter=None,
-            debounce=50,
-            step=20,
-            rust_timeout=int(_TICK_S * 1000),
-            yield_on_timeout=True,
-            recursive=self.recursive,
-            force_polling=self._poll or None,
-            poll_delay_ms=300,
-            ignore_permission_denied=True,
-            stop_event=stop,
-        )
         began = False
-        for changed in changes:
-            if not self.folder.is_dir():
+        for changed in self._changes(stop):
+            if _is_gone(self.folder):
                 raise FileError(f"the folder {self.folder} is no more")
-            for _, name in changed:
+            for name in changed:
                 self._notice(Path(name))
             if self._clock() >= self._next_scan:
                 # Also what came before the watch began, and what the system did not tell of.
@@ -183,6 +175,39 @@ class FolderWatch:
                 if stop is not None and stop.is_set():
                     return
             yield None
+
+    def _changes(self, stop: threading.Event | None) -> Iterator[list[str]]:
+        """Yield what the system tells of, every now and then; what it fails to tell, looks at the folder find."""
+        import watchfiles
+
+        pause = _TICK_S
+        while True:
+            try:
+                for changed in watchfiles.watch(
+                    self.folder,
+                    watch_filter=None,
+                    debounce=50,
+                    step=20,
+                    rust_timeout=int(_TICK_S * 1000),
+                    yield_on_timeout=True,
+                    recursive=self.recursive,
+                    force_polling=self._poll or None,
+                    poll_delay_ms=300,
+                    ignore_permission_denied=True,
+                    stop_event=stop,
+                ):
+                    yield [name for _, name in changed]
+                    pause = _TICK_S
+            except (OSError, RuntimeError) as error:  # no descriptors or watches left; RuntimeError is watchfiles' own
+                logger.warning("scopecast: %s is looked at every few seconds: %s", self.folder, error)
+            else:
+                return
+            ends = self._clock() + pause
+            while (left := ends - self._clock()) > 0:
+                yield []
+                if (stop or threading.Event()).wait(min(_TICK_S, left)):
+                    return
+            pause = min(2 * pause, _LAST_RETRY_S)
 
     # ---- what there is -------------------------------------------------------------------------------------------
 
@@ -213,9 +238,10 @@ class FolderWatch:
 
     def _notice(self, path: Path) -> None:
         """Take note of a change that the system tells of."""
-        if self.recursive and path.is_dir():  # its first files came before anyone watched it
-            for below in self._list(path):
-                self._consider(below)
+        if os.path.isdir(path):  # noqa: PTH112 - never raises
+            if self.recursive:  # its first files came before anyone watched it
+                for below in self._list(path):
+                    self._consider(below)
         elif self._wanted(path):
             self._consider(path)
 
@@ -265,7 +291,7 @@ class FolderWatch:
             return None
         try:
             show(path)
-        except FileError as error:
+        except Exception as error:  # noqa: BLE001 - the other files are to be shown all night; told
             return self._failed(path, candidate, error)
         except BaseException:
             del self._candidates[path]  # no fault of the file's
@@ -287,17 +313,31 @@ class FolderWatch:
         left = quiet - unchanged_s
         return 0.0 if left < 0.001 else min(SETTLE_S, left)
 
-    def _failed(self, path: Path, candidate: _Candidate, error: FileError) -> News | None:
+    def _failed(self, path: Path, candidate: _Candidate, error: Exception) -> News | None:
+        # The file's own fault mends itself by a change at most; a failure of the system's may pass.
+        lasting = isinstance(error, FileError) and not isinstance(error, UnreadableFileError)
+        text = str(error) if isinstance(error, ScopecastError) else f"{type(error).__name__}: {error}"
         candidate.tries += 1
-        if candidate.tries >= TRIES:
+        special = not os.path.isfile(path)  # noqa: PTH113 - never raises
+        if lasting and (candidate.tries >= TRIES or special):
             del self._candidates[path]
             self._settled[path] = candidate.sight
-            return News("given up", path, str(error))
-        candidate.next_look = self._clock() + _FIRST_RETRY_S * 2**candidate.tries
+            return News("given up", path, text)
+        candidate.next_look = self._clock() + min(_FIRST_RETRY_S * 2 ** min(candidate.tries, 16), _LAST_RETRY_S)
         if candidate.told:
             return None
         candidate.told = True
-        return News("incomplete", path, str(error))
+        return News("incomplete", path, text)
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether there is no such folder; a drive that does not answer may come back."""
+    try:
+        return not stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def open_for_writing(path: Path) -> bool | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scopecast.axes import MAX_LABEL
+from scopecast.axes import short_label, spell_axis
 from scopecast.streams import MAX_LABELS
 
 if TYPE_CHECKING:
@@ -21,14 +21,79 @@ if TYPE_CHECKING:
 
     from scopecast.axes import AxisValue
 
-__all__ = ["announced_plane", "corner_on_stage", "describe_sequence", "pixel_affine", "pixel_size", "place_event"]
+__all__ = [
+    "ChannelNames",
+    "announced_plane",
+    "corner_on_stage",
+    "describe_sequence",
+    "pixel_affine",
+    "pixel_size",
+    "place_event",
+]
 
 _MOST_NAMES = 64
 
 # ---- frames ----------------------------------------------------------------------------------------------------------
 
 
-def place_event(event: Any, metadata: Any = None) -> dict[str, AxisValue]:
+class ChannelNames:
+    """What the channels of a run are called: none like another.
+
+    Micro-Manager's groups may have presets of the same name, and a sequence may have one channel twice, with another
+    exposure, say. The first is called by its name, the others by their group or number, too.
+    """
+
+    def __init__(self) -> None:
+        self._labels: dict[tuple[Any, ...], str] = {}
+        self._taken: set[str] = set()
+        self._repeated: dict[tuple[Any, ...], list[int]] = {}  # the places in the sequence of what it has twice
+        self._seen: dict[tuple[Any, ...], dict[object, int]] = {}  # the indices that events without a sequence have
+
+    def listed(self, sequence: Any) -> list[str]:
+        """Return the channels of a ``useq.MDASequence``, in order; one without a name is called by its number."""
+        places: dict[tuple[Any, ...], list[int]] = {}
+        names = []
+        for at, channel in enumerate(getattr(sequence, "channels", None) or ()):
+            key = (getattr(channel, "group", None), channel.config)
+            same = places.setdefault(key, [])
+            same.append(at)
+            names.append(self._label(*key, len(same) - 1) if channel.config else self._free(str(at)))
+        self._repeated = {key: same for key, same in places.items() if len(same) > 1}
+        return names
+
+    def of(self, event: Any, index: object = None) -> str:
+        """Return what the channel of a ``useq.MDAEvent`` with an index is called; "" where it has none."""
+        channel = getattr(event, "channel", None)
+        config = getattr(channel, "config", None)
+        if not config:
+            return ""
+        key = (getattr(channel, "group", None), config)
+        nth = 0
+        if same := self._repeated.get(key):
+            nth = same.index(index) if index in same else 0
+        elif getattr(event, "sequence", None) is None and index is not None:
+            seen = self._seen.setdefault(key, {})
+            nth = seen.setdefault(index, len(seen))
+        return self._labels.get((*key, nth)) or self._label(*key, nth)
+
+    def _label(self, group: Any, config: Any, nth: int) -> str:
+        key = (group, config, nth)
+        if key not in self._labels:
+            names = (f"{config} ({nth + 1})",) if nth else (str(config), f"{config} ({group})")
+            self._labels[key] = self._free(*names)
+        return self._labels[key]
+
+    def _free(self, *names: str) -> str:
+        """Return a label that no other channel has: one of some names, or the last of them with a number."""
+        numbered = (f"{names[-1]} ({number})" for number in itertools.count(2))
+        for name in itertools.chain(names, numbered):
+            if (label := short_label(name)) not in self._taken:
+                self._taken.add(label)
+                return label
+        raise AssertionError  # numbers don't end
+
+
+def place_event(event: Any, metadata: Any = None, channels: ChannelNames | None = None) -> dict[str, AxisValue]:
     """Return the axes of an ``MDAEvent``.
 
     Parameters
@@ -38,6 +103,8 @@ def place_event(event: Any, metadata: Any = None) -> dict[str, AxisValue]:
         the channel.
     metadata
         The ``FrameMetaV1``, which names the camera where there are several.
+    channels
+        What the channels of the run are called; by default each as the event has it.
 
     Returns
     -------
@@ -49,10 +116,10 @@ def place_event(event: Any, metadata: Any = None) -> dict[str, AxisValue]:
     index = getattr(event, "index", None)
     for name, value in (index.data if isinstance(index, UserDict) else index or {}).items():
         axes[_plain_names.get(name) or _plain_name(name)] = int(value)
-    if channel := getattr(getattr(event, "channel", None), "config", None):
-        axes["c"] = str(channel)[:64]
+    if label := (channels or ChannelNames()).of(event, axes.get("c")):
+        axes["c"] = label
     if "cam" in axes and isinstance(metadata, dict) and metadata.get("camera_device"):
-        axes["cam"] = str(metadata["camera_device"])[:64]
+        axes["cam"] = short_label(str(metadata["camera_device"]))
     return axes
 
 
@@ -61,7 +128,7 @@ _plain_names: dict[Any, str] = {}
 
 def _plain_name(axis: Any) -> str:
     """Return the name of an axis as a mere str, and remember it; the names of useq are an enumeration's."""
-    name = str(getattr(axis, "value", axis))
+    name = spell_axis(str(getattr(axis, "value", axis)))
     if len(_plain_names) < _MOST_NAMES:
         _plain_names[axis] = name
     return name
@@ -166,7 +233,9 @@ def announced_plane(metadata: Any) -> tuple[tuple[int, ...], str]:
     return shape, str(np.dtype(infos[0].get("dtype") or "uint16"))
 
 
-def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict[str, Any]:
+def describe_sequence(
+    sequence: Any, pixel_size_um: float | None = None, channels: ChannelNames | None = None
+) -> dict[str, Any]:
     """Return what is fixed about the frames of an ``MDASequence``, as arguments of ``Publisher.new_stream``.
 
     Parameters
@@ -175,6 +244,8 @@ def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict
         A ``useq.MDASequence``; or None, or one without axes, for a generator of events, of which nothing is known.
     pixel_size_um
         Size of a pixel in µm, if it is known.
+    channels
+        What the channels of the run are called; it learns those of the sequence.
     """
     about: dict[str, Any] = {}
     if pixel_size_um:
@@ -184,15 +255,12 @@ def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict
         return about
     sizes = dict(getattr(sequence, "sizes", None) or {})
     if sizes:
-        about["sizes"] = {str(getattr(name, "value", name)): int(size) for name, size in sizes.items() if size}
-    listed = getattr(sequence, "channels", None) or ()
-    # One without a name is placed by its number. One that is named twice (in two groups) is one channel here.
-    channels = list(dict.fromkeys(str(channel.config)[:64] or str(at) for at, channel in enumerate(listed)))
-    if channels:
-        about["channels"] = channels
+        about["sizes"] = {_plain_name(name): int(size) for name, size in sizes.items() if size}
+    if listed := (channels or ChannelNames()).listed(sequence):
+        about["channels"] = listed
     # A plan of many wells is made into positions as they are asked for.
     places = itertools.islice(getattr(sequence, "stage_positions", None) or (), MAX_LABELS)
-    names = [str(getattr(place, "name", None) or "")[:MAX_LABEL] for place in places]
+    names = [short_label(str(getattr(place, "name", None) or "")) for place in places]
     if any(names):
         about["positions"] = names
     steps = {"t": _interval(sequence), "z": _z_step(sequence) if pixel_size_um else None}

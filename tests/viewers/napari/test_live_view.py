@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_live import Live
 from receivers import Viewer, check_stamp, stamped
@@ -636,3 +639,40 @@ def test_the_picture_fits_a_window_that_gets_its_size_later_until_the_user_looks
             assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == (center, zoom)
     finally:
         viewer.window.resize(900, 700)
+
+
+def test_channels_and_times_of_single_images_are_all_on_the_canvas(live, tmp_path):
+    """Of six files, each has a bright field of its own: (channel, time) is where it is seen, at its time only."""
+    side = 60
+    for c, name in enumerate(("DAPI", "GFP")):
+        for t in range(3):
+            picture = np.zeros((2 * side, 3 * side), "uint16")
+            picture[c * side : (c + 1) * side, t * side : (t + 1) * side] = 1000
+            tifffile.imwrite(tmp_path / f"exp1_w_{name}_T{t:02d}.tif", picture)
+    command = [sys.executable, "-P", "-m", "scopecast", "show", str(tmp_path), "--viewer", "napari"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            live.until(lambda: process.poll() is not None, timeout=120)
+            printed, errors = process.communicate()
+        finally:
+            process.kill()
+    assert printed == "Shown in napari: 6 files, 6 planes.\n", errors
+    live.until(lambda: len(live.viewer.layers) == 2 and not live.view._changed and not live.view.layers.incomplete)
+    assert [layer.name.partition(" ")[0] for layer in live.viewer.layers] == ["DAPI", "GFP"]
+    live.view.set_following(False)
+    live.viewer.reset_view()
+    for layer in live.viewer.layers:
+        layer.contrast_limits = (0, 1000)
+    for t in range(3):
+        live.viewer.dims.set_point(0, t)
+        live.qtbot.wait(50)
+        picture = live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].max(axis=2).astype(int)
+        rows, columns = np.nonzero(picture > 100)
+        # One column of fields is bright: both channels, one below the other.
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert 2.8 < height / width * 2 < 5.2, (t, height, width)
+        middle = (columns.min() + columns.max()) / 2 / picture.shape[1]
+        assert [middle < 0.45, 0.45 <= middle <= 0.55, middle > 0.55] == [t == 0, t == 1, t == 2]
+        upper = picture[rows.min() + height // 4, int(middle * picture.shape[1])]
+        lower = picture[rows.min() + 3 * height // 4, int(middle * picture.shape[1])]
+        assert min(upper, lower) > 100
