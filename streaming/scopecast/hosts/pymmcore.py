@@ -174,7 +174,7 @@ def describe_sequence(sequence: Any, pixel_size_um: float | None = None) -> dict
     sequence
         A ``useq.MDASequence``; or None, or one without axes, for a generator of events, of which nothing is known.
     pixel_size_um
-        Size of a pixel in µm, if it is known.
+        Size of a pixel in µm, if it is known; 0 (what ``CMMCore.getPixelSizeUm`` is without a calibration) is not.
     """
     about: dict[str, Any] = {}
     if pixel_size_um:

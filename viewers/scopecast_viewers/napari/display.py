@@ -69,7 +69,12 @@ class NapariDisplay(Display):
         """Close the window."""
         self._quitting = True
         if (view := self._view) is not None:
-            view.ask(view.close)
+            view.ask(lambda: self._end(view))
+
+    @staticmethod
+    def _end(view: LiveView) -> None:
+        view.close()
+        QApplication.quit()  # `run` ends, even if another window is open or this one is not closed in good order
 
     def close(self) -> None:
         """Show nothing new any more. Idempotent."""
