@@ -212,12 +212,12 @@ def test_what_is_published_for_a_place_far_away_is_told_and_the_sliders_stay(liv
 # ---- whatever napari raises --------------------------------------------------------------------------------------
 
 
-class Mistake(Exception):
+class MistakeError(Exception):
     pass
 
 
 def fail(*_):
-    raise Mistake("on purpose")
+    raise MistakeError("on purpose")
 
 
 @pytest.mark.parametrize("kind", ["image", "points"])
@@ -240,7 +240,7 @@ def test_what_a_part_of_napari_raises_at_a_layer_is_told_once_and_the_next_is_sh
             publisher.publish(DOT if kind == "image" else [[3, 4]], kind=kind, axes=axes)
             publisher.publish(DOT, axes=axes)
             live.settled(publisher)
-            live.until(lambda: "Mistake: on purpose" in problems(live))
+            live.until(lambda: "MistakeError: on purpose" in problems(live))
         finally:
             emitter.disconnect(fail)
         check_all_goes_well(live, publisher)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from scopecast.documents import Points, Rois, Shapes, Style, Tracks
-from scopecast_viewers.napari.limits import FAR
+from scopecast_viewers.annotations import FAR
 from scopecast_viewers.regions import YELLOW
 
 if TYPE_CHECKING:

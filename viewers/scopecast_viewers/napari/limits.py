@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
-__all__ = ["FAR", "MOST_STEPS", "Box", "CantShowError", "Unshown"]
+__all__ = ["MOST_STEPS", "Box", "CantShowError", "Unshown"]
 
 logger = logging.getLogger(__name__)
 
 #: Steps that a slider can have.
 MOST_STEPS: Final = 900_000_000
-#: Pixels, or steps along an axis, between an image and what is published for it: what float32 knows to a pixel.
-FAR: Final = 2**24
 #: Pixels between an image and the origin.
 _FAR_IMAGE: Final = 10**8
 _SMALLEST: Final = 1e-9
