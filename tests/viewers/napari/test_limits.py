@@ -211,6 +211,35 @@ def test_what_is_published_for_a_place_far_away_is_told_and_the_sliders_stay(liv
 
 # ---- whatever napari raises --------------------------------------------------------------------------------------
 
+UNKNOWN = {
+    "translate": (DOT, {"translate": (1e15, 0)}, {}),
+    "labels": (DOT, {"translate": (1e12, 0), "kind": "labels"}, {}),
+    "pixels": (DOT, {}, {"scale": (1e-13, 1e-13)}),
+    "steps": (DOT, {"axes": {"z": 7}}, {"steps": {"z": 1e-12}}),
+    "points": ([[1e10, 5]], {"kind": "points"}, {}),
+    "shapes": (triangle(1e9), {"kind": "shapes"}, {}),
+    "triangles": (triangle(1e30), {"kind": "shapes"}, {}),
+    "tracks": (track(1e9), {"kind": "tracks"}, {}),
+    "tracks that are singular": (track(1e300), {"kind": "tracks"}, {}),
+}
+
+
+@pytest.mark.parametrize(("data", "more", "about"), UNKNOWN.values(), ids=UNKNOWN.keys())
+def test_what_is_not_known_to_overflow_is_undone(live, monkeypatch, data, more, about):
+    monkeypatch.setattr("scopecast_viewers.napari.limits.Box.check", lambda *_: None)
+    monkeypatch.setattr("scopecast_viewers.napari.limits.Box.objection", lambda *_: "")
+    monkeypatch.setattr("scopecast_viewers.napari.contents.FAR", np.inf)
+    with live.publisher() as publisher:
+        there = publisher.new_stream("there")
+        for t in range(2):
+            publisher.publish(DOT, axes={"t": t}, stream=there)
+        live.settled(publisher)
+        publisher.publish(data, stream=publisher.new_stream("odd", **about) if about else there, **more)
+        live.settled(publisher)
+        live.until(lambda: "can't be shown: " in problems(live))
+        check_all_goes_well(live, publisher)
+        assert len(live.viewer.layers) == len(live.view.layers) + len(list(live.view.annotations))
+
 
 class MistakeError(Exception):
     pass

@@ -168,7 +168,9 @@ def draw_tracks(annotations: Iterable[Annotation]) -> tuple[list[Mark], int]:
 
 def _near(table: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Tell which rows ImageJ can place: it counts pixels and positions in 32 bits."""
-    return (np.abs(table[:, -2:]) <= FAR).all(axis=1) & (np.abs(table[:, :-2]) <= _LAST).all(axis=1)
+    limits = np.array([*(_LAST,) * (table.shape[1] - 2), FAR, FAR])
+    near: npt.NDArray[np.bool_] = np.all(np.abs(table) <= limits, axis=1)
+    return near
 
 
 def _places(

@@ -51,9 +51,11 @@ class NapariDisplay(Display):
         gc.collect()
         gc.freeze()
         receiver.start()
-        if not self._quitting:
-            napari.run()
-        self.close()
+        try:
+            if not self._quitting:
+                napari.run()
+        finally:
+            self.close()
 
     def show_in(self, viewer: Viewer, receiver: Receiver, window: QWidget | None = None) -> LiveView:
         """Show the streams of `receiver` in a viewer that is open already; with `window`, one of the user's own.

@@ -147,7 +147,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self._status_at = now
             self._attempt("the status line", self._write_status)
 
-    def _attempt(self, what: str, work: Callable[[], None]) -> None:
+    def _attempt(self, what: str, work: Callable[[], object]) -> None:
         """Do something without which the window goes on; what goes wrong is told until it goes well again."""
         try:
             work()
@@ -208,7 +208,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if self.follower.moves:
             return  # `update` will do it, when the layers are as they are to be
         with self.follower.moving():
-            self.annotations.show(self.where, make=False, remake=False)
+            self._attempt("a move of the sliders", lambda: self.annotations.show(self.where, make=False, remake=False))
         self._changed = self._changed or self.layers.incomplete
 
     def _shows_volume(self) -> bool:
@@ -370,17 +370,17 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def close(self) -> None:
         """Close the window, whatever napari raises at that."""
-        self.stop()
-        try:
-            with steady(self.viewer) as errors:
-                self.viewer.close()
-            if errors:
-                logger.warning("napari was closed; some of its parts could not follow: %r", errors)
-        except Exception:
-            logger.exception("napari could not be closed in good order")
+        self._attempt("to stop", self.stop)
+        self._attempt("to close napari", self._close_viewer)
         with suppress(RuntimeError):  # it is deleted, as it should be
             self.window.close()
             self.window.hide()  # whether it wanted to or not
+
+    def _close_viewer(self) -> None:
+        with steady(self.viewer) as errors:
+            self.viewer.close()
+        if errors:
+            logger.warning("napari was closed; some of its parts could not follow: %r", errors)
 
     def _gone(self) -> None:
         """Stop because the window is gone."""
