@@ -362,6 +362,7 @@ class LiveLayers:
         self._closed: set[_Key] = set()  # layers that the user has deleted
         self.incomplete = False  # more layers are to be made at the next update
         self._failed = Unshown()
+        self._began: dict[tuple[str, int], int] = {}  # in which order the streams have come
         self._short: dict[str, str] = {}  # sliders that can't reach all that is published, and why
         self.moved_on = False  # a new run lies elsewhere on the canvas than the one before it
         self.spread = False  # a run has come to another place on the canvas
@@ -383,6 +384,8 @@ class LiveLayers:
             Those that are new.
         """
         streams = tuple(streams)
+        for stream in streams:
+            self._began.setdefault(stream.key, len(self._began))
         self.incomplete = False
         divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
         self._remove_gone({_key(stack, channel, place) for _, stack, channel, place in divided})
@@ -446,7 +449,8 @@ class LiveLayers:
         """Make sure that the window can take a layer as it is now, or is to be.
 
         Where it can't take it beside others, the oddest has to go: what has ended or is hidden, else whose steps are
-        farthest from 1. So a stream whose numbers are wrong keeps no other from being seen, whichever comes first.
+        farthest from 1, else the older. So a stream whose numbers are wrong keeps no other from being seen, whichever
+        comes first.
 
         Raises
         ------
@@ -460,13 +464,13 @@ class LiveLayers:
         if not self._objection(box):
             return
 
-        def oddity(each: LiveLayer) -> tuple[bool, float]:
+        def oddity(each: LiveLayer) -> tuple[bool, float, int]:
             hidden = each.layer is not None and not each.layer.visible
-            return hidden or each.stream.state != "live", each.box.oddness()
+            return hidden or each.stream.state != "live", each.box.oddness(), -self._began[each.stream.key]
 
         for other in [each for each in self._layers.values() if each is not live and each.box.objection(box)]:
             objection = other.box.objection(box)
-            if other.stream is live.stream or oddity(other) <= oddity(live):
+            if oddity(other) <= oddity(live):  # of one stream, both are as odd
                 raise CantShowError(f"beside {other.name}, {objection}; {_MOST}")
             self.give_up(other, CantShowError(f"beside {live.name}, {objection}; {_MOST}"))
         if objection := self._objection(box):

@@ -32,9 +32,10 @@ def _canvas_unit(unit: str) -> tuple[str, float]:
     if unit in ("", "pixel"):
         return "pixel", 1.0
     try:
-        meant = pint.application_registry.Unit(unit)
-        if meant.is_compatible_with("um"):
-            return "um", float(f"{(1.0 * meant).to('um').magnitude:.12g}")  # not 1000000.0000000001
+        one = pint.application_registry.Quantity(1.0, unit)
+        two = one * 2  # which degrees Celsius can't be, and neither can napari's canvas be in them
+        if two.is_compatible_with("um"):
+            return "um", float(f"{one.to('um').magnitude:.12g}")  # not 1000000.0000000001
     except Exception:  # noqa: BLE001 - pint raises many kinds for what it can't read
         logger.info("napari does not know the unit %r; the pixels are shown without one", unit)
         return "pixel", 1.0
