@@ -43,7 +43,7 @@ class FrameStream:
     colors
         Their colours, as ``#rrggbb`` or a colormap's name; ``""`` leaves the choice to the viewer.
     scale
-        Size of a pixel (y, x) in `units`.
+        Size of a pixel (y, x) in `units`, above 0.
     steps
         Distance between positions along an axis in `units`, e.g. ``{"z": 0.5}``; of ``"t"`` in seconds.
     units
@@ -74,6 +74,9 @@ class FrameStream:
         self.scale, self.units = _finite("scale", scale), _short("units", units)
         if len(self.scale) != 2:
             msg = f"scale is the size of a pixel (y, x), two numbers; not {scale!r}"
+            raise ValueError(msg)
+        if min(self.scale) <= 0:
+            msg = f"scale must be above 0, not {tuple(self.scale)}: leave it out where the size of a pixel is not known"
             raise ValueError(msg)
         named = check_axes(dict.fromkeys(steps, 0))
         self.steps = dict(zip(named, _finite("steps", steps.values()), strict=True))

@@ -136,6 +136,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "scale of one": ({"scale": (1.0,)}, "two numbers"),
     "scale of three": ({"scale": (1.0, 1.0, 1.0)}, "two numbers"),
     "scale that is not finite": ({"scale": (float("nan"), 1.0)}, "scale must be finite"),
+    "scale of zero": ({"scale": (0.0, 0.0), "units": "um"}, r"scale must be above 0, not \(0.0, 0.0\): leave it out"),
+    "negative scale": ({"scale": (1.0, -0.5)}, "scale must be above 0"),
     "infinite step": ({"steps": {"z": float("inf")}}, "steps must be finite"),
     "long unit": ({"units": "u" * 65}, "units is a text of at most 64"),
     "long colour": ({"colors": ["c" * 65]}, "a colour is a text of at most 64"),

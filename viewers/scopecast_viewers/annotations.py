@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from scopecast.documents import Document
     from scopecast_viewers.live import Tag
 
-__all__ = ["Annotation", "AnnotationSet", "Annotations"]
+__all__ = ["FAR", "Annotation", "AnnotationSet", "Annotations"]
+
+#: Pixels between an image and what is published for it, past which no viewer shows it: 32-bit floats, which canvases
+#: take, know places to a pixel up to here. It is where a fit has diverged.
+FAR: Final = 2**24
 
 #: Bytes of documents that a stream keeps; past that, the oldest are forgotten.
 MAX_BYTES: Final = 256 * 2**20

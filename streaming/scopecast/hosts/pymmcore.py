@@ -243,7 +243,7 @@ def describe_sequence(
     sequence
         A ``useq.MDASequence``; or None, or one without axes, for a generator of events, of which nothing is known.
     pixel_size_um
-        Size of a pixel in µm, if it is known.
+        Size of a pixel in µm, if it is known; 0 (what ``CMMCore.getPixelSizeUm`` is without a calibration) is not.
     channels
         What the channels of the run are called; it learns those of the sequence.
     """

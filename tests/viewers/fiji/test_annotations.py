@@ -177,6 +177,29 @@ def test_too_many_shapes_are_drawn_in_part_and_the_line_below_the_image_says_so(
         live.until(lambda: "100 marks too many to be drawn" in live.image().strip.text)
 
 
+@pytest.mark.parametrize("far", [1e9, -3e9, 1e15, 1e300], ids="{:g}".format)
+def test_what_is_far_away_is_told_and_neither_the_images_nor_other_marks_stand_still(live, far):
+    with live.publisher() as publisher:
+        publisher.new_stream("far")
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0}, translate=(1e15, -1e300))
+        live.settled(publisher)
+        publisher.publish([[20, 20.5], [far, 5.0]], kind="points", name="spots")
+        publisher.publish([[0, 5, 5], [far, 6, 6]], kind="points", name="deep", dims="zyx")
+        publisher.publish([[[0, 0], [0, far], [far, far]], [[10, 10], [10, 30], [30, 30]]], kind="shapes")
+        publisher.publish([[1, 0, 20, 20.0], [1, 1, 30, 30], [2, far, far, 5]], kind="tracks")
+        publisher.publish([[1, 0, 2, 0], [1, abs(far), 30, 30]], kind="tracks", name="late")
+        for t in (1, 2):
+            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        live.settled(publisher)
+        np.testing.assert_array_equal(live.pixels(live.image().imp), stamped(2, 0, 0, SHAPE))
+        names = [name for name, _, _ in overlay_of(live)]
+        assert names.count("points") == 2
+        assert "track 1" in names
+        boxes = [roi.getBounds() for _, _, roi in overlay_of(live)]
+        assert all(abs(value) < 100 for box in boxes for value in (box.x, box.y, box.width, box.height))
+        live.until(lambda: "1 marks too many to be drawn, or too far away" in live.image().strip.text)
+
+
 # ---- regions of interest ---------------------------------------------------------------------------------------------
 
 

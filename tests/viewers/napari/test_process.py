@@ -7,6 +7,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import imageio.v3 as imageio
+import numpy as np
 import pytest
 
 from receivers import stamped, viewer_process
@@ -51,3 +53,87 @@ def test_a_killed_and_a_stopped_window_cost_the_producer_nothing():
         (back,) = [row for row in publisher.stats() if row.attached]
         assert back.frames.delivered >= 1
         assert publisher.stats().balanced
+
+
+#: Read by each Python that has its folder on the path: it closes the window as a user does, and as a console does; and
+#: without what is known of napari's limits, napari raises.
+CUSTOM = """
+import os, signal
+
+def soon(work):  # the window's own loop calls it, as it does for a click
+    from qtpy.QtCore import QTimer
+    QTimer.singleShot(0, work)
+
+def close_windows():
+    from qtpy.QtWidgets import QApplication, QMainWindow
+    for window in QApplication.topLevelWidgets():
+        if isinstance(window, QMainWindow):
+            window.close()
+
+def close_viewer():
+    import napari
+    napari.current_viewer().close()
+
+signal.signal(signal.SIGUSR1, lambda *_: soon(close_windows))
+signal.signal(signal.SIGUSR2, lambda *_: soon(close_viewer))
+if os.environ.get("WITHOUT_LIMITS"):
+    import scopecast_viewers.annotations as annotations
+    import scopecast_viewers.napari.limits as limits
+    annotations.FAR = float("inf")
+    limits.Box.check = lambda *_: None
+    limits.Box.objection = lambda *_: ""
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "limits"),
+    [
+        pytest.param(signal.SIGTERM, True, id="terminated"),
+        pytest.param(signal.SIGTERM, False, id="terminated after napari raised"),
+        pytest.param(signal.SIGUSR1, False, id="by its button after napari raised"),
+        pytest.param(signal.SIGUSR2, False, id="by its console after napari raised"),
+    ],
+)
+def test_a_window_that_was_sent_what_it_cannot_show_shows_the_rest_and_closes(tmp_path, number, limits):
+    (tmp_path / "sitecustomize.py").write_text(CUSTOM)
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    environment["WITHOUT_LIMITS"] = "" if limits else "1"
+    with (
+        viewer_process("napari", timeout=120, environment=environment) as viewer,
+        Publisher("napari", policy="every", timeout=10) as publisher,
+    ):
+        publisher.open(SHAPE, "uint16")
+        until(lambda: any(row.attached for row in publisher.stats()))
+        frame = np.zeros(SHAPE, "uint16")
+        taken = tmp_path / "window.png"
+
+        def publish(title, *each, **about):
+            stream = publisher.new_stream(title, **about)
+            for data, more in each:
+                publisher.publish(data, stream=stream, **more)
+            assert publisher.flush(60)
+            publisher.capture(taken, 60)  # all of it is on the window, or can't be
+
+        publish("first", (frame, {"axes": {"t": 0}}))
+        publish("far", (frame, {"axes": {"t": 0}, "translate": (1e15, 0)}))
+        publish("farther", (frame, {"axes": {"t": 0}, "translate": (0, 1e300), "kind": "labels"}))
+        publish("tiny", (frame, {"axes": {"t": 0, "z": 1}}), scale=(1e-12, 1e-12), steps={"z": 1e-12})
+        publish(
+            "points", (frame, {}), ([[1e9, 5.0]], {"kind": "points"}), ([[1e30, 5.0]], {"kind": "points", "name": "b"})
+        )
+        publish("tracks", (frame, {"axes": {"t": 1}}), ([[1, 0, 3e9, 5], [1, 1, 4, 5]], {"kind": "tracks"}))
+        publish("shapes", (frame, {}), ([np.array([[0, 0], [0, 1e12], [1e12, 9]])], {"kind": "shapes"}))
+        picture = np.zeros(SHAPE, "uint16")
+        picture[16:48, 12:36] = 1000
+        publish("last", (picture, {"axes": {"t": 3}}))
+
+        def is_shown():
+            publisher.capture(taken, 60)
+            seen = imageio.imread(taken)[..., :3]
+            return (seen[100:-100, 300:-50] > 250).all(axis=-1).sum() > 10_000
+
+        until(is_shown, 120)
+        os.kill(viewer.pid, number)
+        assert viewer.process.wait(60) == 0, viewer.log
+        assert "far can't be shown" in viewer.log or not limits
+        assert "an update of the window failed" not in viewer.log

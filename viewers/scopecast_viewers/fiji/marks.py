@@ -13,6 +13,7 @@ import jpype
 import numpy as np
 
 from scopecast.documents import Points, Shapes, Tracks
+from scopecast_viewers.annotations import FAR
 from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.fiji.labels import categorical_colors
 
@@ -29,6 +30,7 @@ __all__ = ["MOST_POINTS", "MOST_SHAPES", "Mark", "draw", "draw_tracks"]
 #: Drawn of one document; ImageJ goes through all of them whenever it paints, and each takes 0.1 ms to make.
 MOST_SHAPES: Final = 2000
 MOST_POINTS: Final = 50_000
+_LAST: Final = 2**31 - 1  # ImageJ's positions are Java's int
 _YELLOW: Final = "#ffff00"
 _CIRCLE: Final = 3  # PointRoi's types
 _DOT: Final = 2
@@ -44,7 +46,7 @@ class Mark(NamedTuple):
 
 
 def draw(document: Document) -> tuple[list[Mark], int]:
-    """Return what to draw of a document of points or shapes, and how many items are left out as too many."""
+    """Return what to draw of a document of points or shapes, and how many items are left out: too many, too far."""
     if isinstance(document, Points):
         return _points(document)
     assert isinstance(document, Shapes)
@@ -52,7 +54,7 @@ def draw(document: Document) -> tuple[list[Mark], int]:
 
 
 def _points(document: Points) -> tuple[list[Mark], int]:
-    coordinates = document.coordinates[:MOST_POINTS]
+    coordinates = document.coordinates[_near(document.coordinates)][:MOST_POINTS]
     marks = []
     for where, rows in _places(coordinates, document.dims):
         roi = java("ij.gui.PointRoi")(*_xy(rows))
@@ -68,7 +70,8 @@ def _points(document: Points) -> tuple[list[Mark], int]:
 def _shapes(document: Shapes) -> tuple[list[Mark], int]:
     marks = []
     names = document.names or [""] * len(document)
-    for kind, vertices, name in list(zip(document.types, document.vertices, names, strict=True))[:MOST_SHAPES]:
+    shapes = [each for each in zip(document.types, document.vertices, names, strict=True) if _near(each[1]).all()]
+    for kind, vertices, name in shapes[:MOST_SHAPES]:
         roi = _shape(kind, vertices[:, -1], vertices[:, -2])
         _paint(roi, document.style)
         if name:
@@ -126,16 +129,21 @@ def draw_tracks(annotations: Iterable[Annotation]) -> tuple[list[Mark], int]:
     list of Mark
         What to draw.
     int
-        Tracks that are left out as too many.
+        Tracks that are left out as too many, and places that are too far away.
     """
     rows: dict[int, list[tuple[float, float, float]]] = {}  # by the track: t, y, x
+    far = 0
     for annotation in annotations:
         document = annotation.document
         assert isinstance(document, Tracks)
         columns = document.coordinates
         fixed = float(annotation.where.get("t", 0))
         times = columns[:, document.dims.index("t")] if "t" in document.dims else np.full(len(columns), fixed)
-        for number, t, (y, x) in zip(document.ids.tolist(), times.tolist(), columns[:, -2:].tolist(), strict=True):
+        near = _near(columns) & (np.abs(times) <= _LAST)
+        far += int((~near).sum())
+        for number, t, (y, x) in zip(
+            document.ids[near].tolist(), times[near].tolist(), columns[near, -2:].tolist(), strict=True
+        ):
             rows.setdefault(number, []).append((t, y, x))
     polygon, colors = java("ij.gui.PolygonRoi"), categorical_colors()
     marks: list[Mark] = []
@@ -155,7 +163,14 @@ def draw_tracks(annotations: Iterable[Annotation]) -> tuple[list[Mark], int]:
         roi.setStrokeColor(_color("#ffffff"))
         roi.setName(f"tracks at t {t}")
         marks.append(Mark(roi, {"t": t}))
-    return marks, max(0, len(rows) - MOST_SHAPES)
+    return marks, far + max(0, len(rows) - MOST_SHAPES)
+
+
+def _near(table: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Tell which rows ImageJ can place: it counts pixels and positions in 32 bits."""
+    limits = np.array([*(_LAST,) * (table.shape[1] - 2), FAR, FAR])
+    near: npt.NDArray[np.bool_] = np.all(np.abs(table) <= limits, axis=1)
+    return near
 
 
 def _places(

@@ -119,13 +119,20 @@ class LiveOverlay:
                 yield (id(each), *sorted(annotation.where.items())), annotation.document, 0, where
 
     def _draw(self, of: Any, version: int) -> _Drawn:
+        try:
+            return self._try_to_draw(of, version)
+        except Exception as error:  # the image and what else lies on it go on
+            logger.exception("%s can't be drawn", type(of).__name__)
+            return _Drawn(of, version, [], f"some marks can't be drawn: {type(error).__name__}: {error}")
+
+    def _try_to_draw(self, of: Any, version: int) -> _Drawn:
         if isinstance(of, Rois):
             marks, unread = _decode(of)
             if self._is_managed:
                 _manage(marks)
             return _Drawn(of, version, marks, f"{unread} regions can't be read" if unread else "")
         marks, left_out = draw(of) if isinstance(of, Points | Shapes) else draw_tracks(of)
-        return _Drawn(of, version, marks, f"{left_out} marks too many to be drawn" if left_out else "")
+        return _Drawn(of, version, marks, f"{left_out} marks too many to be drawn, or too far away" if left_out else "")
 
 
 def _manage(marks: list[Mark]) -> None:

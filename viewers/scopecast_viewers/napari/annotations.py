@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from scopecast.documents import Points, Rois, Shapes
@@ -14,8 +13,11 @@ from scopecast_viewers.napari.contents import (
     shapes_content,
     tracks_content,
 )
+from scopecast_viewers.napari.limits import Box, CantShowError, Unshown
 from scopecast_viewers.napari.overlays import Overlay, PointsOverlay, ShapesOverlay, TracksOverlay
+from scopecast_viewers.napari.steady import take_out
 from scopecast_viewers.napari.tiles import corner_of_image
+from scopecast_viewers.napari.units import canvas_spacing, canvas_unit, corner_on_canvas, pixel_on_canvas
 from scopecast_viewers.regions import Regions, read_regions
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from scopecast_viewers.napari.layers import LiveLayer, LiveLayers
 
 __all__ = ["LiveAnnotation", "LiveAnnotations"]
-
-logger = logging.getLogger(__name__)
 
 _OVERLAYS: Mapping[str, type[Overlay]] = {"points": PointsOverlay, "shapes": ShapesOverlay, "tracks": TracksOverlay}
 
@@ -70,6 +70,7 @@ class LiveAnnotation:
         self.painted = -1
         self.version = -1
         self._regions = regions
+        self.far = ""  # what of it lies too far away to be shown
         self._seen: Any = None  # what is on the layer
         self._made: Any = None  # axes, scale, translation and units that the layer was made with
         self._items: Sequence[Annotation] = ()
@@ -98,7 +99,7 @@ class LiveAnnotation:
             return look.axes
         if "t" not in axes or len(axes) - axes.index("t") > 2:
             msg = f"napari shows tracks over (t) or (t, z), and the streams have ({', '.join(axes)})"
-            raise ValueError(msg)
+            raise CantShowError(msg)
         return axes[axes.index("t") :]
 
     def _content(self, items: Sequence[Annotation], look: Look) -> Content:
@@ -151,7 +152,7 @@ class LiveAnnotation:
         ValueError
             If napari has no way to show it.
         """
-        version = self.annotations.version
+        self.version = self.annotations.version
         leading = self._axes(axes, look)
         # napari fades tracks by itself: all of their times are on the layer.
         over = leading if self.kind == "tracks" else ()
@@ -162,13 +163,11 @@ class LiveAnnotation:
         moving = tuple(look.where.get(axis) for axis in leading)
         look = look._replace(offset=self._offsets(items, geometry))
         seen = (made, tuple(map(id, items)), moving, self._choosing(items, look), look.offset)
-        self.version = version
         if seen == self._seen:
             return False
-        content = self._content(items, look)
+        content, self.far = self._content(items, look).without_far()
         if self.kind == "tracks" and not len(content.coordinates):  # napari has no such layer
-            if self.layer is not None and self.layer in viewer.layers:
-                viewer.layers.remove(self.layer)
+            take_out(viewer, self.layer)
             self.overlay.layer = self._made = None
         elif made != self._made:
             about: dict[str, Any] = {"name": self.name, "axis_labels": (*leading, "y", "x")}
@@ -182,15 +181,14 @@ class LiveAnnotation:
         return True
 
     def _geometry(self, leading: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-        about, spacing = self.stream.about, self.stream.spacing
+        spacing = canvas_spacing(self.stream)
         corner: tuple[float, ...] = next(filter(None, map(self._corner_of, self.annotations)), ())
-        if len(corner) != 2 and self.stream.newest is not None:
-            corner = self.stream.newest[2].translate
-        corner = corner if len(corner) == 2 else (0.0, 0.0)
-        return {
-            "scale": (*(spacing.get(name, 1.0) for name in leading), *(*about.scale, 1.0, 1.0)[:2]),
-            "translate": (*(0.0 for _ in leading), *corner),
-        }
+        if not corner and self.stream.newest is not None:
+            corner = corner_on_canvas(self.stream, self.stream.newest[2].translate)
+        scale = (*(spacing.get(name, 1.0) for name in leading), *pixel_on_canvas(self.stream))
+        places = (*(0.0 for _ in leading), *(corner or (0.0, 0.0)))
+        Box((*leading, "y", "x"), places, places, scale).check(canvas_unit(self.stream))
+        return {"scale": scale, "translate": places}
 
     def _offsets(
         self, items: Sequence[Annotation], geometry: Mapping[str, tuple[float, ...]]
@@ -206,11 +204,11 @@ class LiveAnnotation:
 
     def _corner_of(self, item: Annotation) -> tuple[float, ...]:
         """Return where a document lies: where it says, else with the images of its position; () if neither is known."""
-        if len(item.tag.translate) == 2:
-            return item.tag.translate
+        if own := corner_on_canvas(self.stream, item.tag.translate):
+            return own
         place = tuple(item.where.get(name) for name in "pg")
         if place not in self._corners and (corner := corner_of_image(self.stream, item.where)):
-            self._corners[place] = corner
+            self._corners[place] = corner_on_canvas(self.stream, corner)
         return self._corners.get(place, ())
 
 
@@ -253,7 +251,7 @@ class LiveAnnotations:
         self.viewer, self._layers = viewer, layers
         self._live: dict[tuple[int, str], LiveAnnotation] = {}
         self._closed: set[tuple[int, str]] = set()  # layers that the user has deleted
-        self._failed: dict[tuple[int, str], str] = {}
+        self._failed = Unshown()
         self._regions = _RegionsOf()
         self._parts: dict[tuple[int, str], _Part] = {}
         self._runs: set[tuple[str, int]] = set()  # streams that had a layer of images
@@ -268,7 +266,8 @@ class LiveAnnotations:
     @property
     def problems(self) -> tuple[str, ...]:
         """Why some can't be shown."""
-        return (*self._failed.values(), *self._regions.problems)
+        far = (f"{live.name}: {live.far}" for live in self._live.values() if live.far)
+        return (*self._failed.reasons, *far, *self._regions.problems)
 
     def update(self, streams: Iterable[LiveStream], new: Sequence[LiveLayer]) -> None:
         """Take in what has come, and let the sliders reach it; `show` is to follow.
@@ -289,9 +288,9 @@ class LiveAnnotations:
         )
         reach: dict[str, tuple[float, float]] = {}
         for part in parts.values():
-            spacing = part.stream.spacing
+            spacing = canvas_spacing(part.stream)
             for axis, ends in part.annotations.reach.items():
-                low, high = (end * spacing.get(axis, 1.0) for end in ends)
+                low, high = sorted(end * spacing.get(axis, 1.0) for end in ends)
                 known = reach.get(axis, (low, high))
                 reach[axis] = (min(low, known[0]), max(high, known[1]))
         self._layers.reach = reach
@@ -308,15 +307,14 @@ class LiveAnnotations:
 
     def _remove_gone(self, wanted: set[tuple[int, str]]) -> None:
         self._closed &= wanted
-        self._failed = {key: why for key, why in self._failed.items() if key in wanted}
+        self._failed.keep_only(wanted)
         for key, live in tuple(self._live.items()):
             if live.layer is not None and live.layer not in self.viewer.layers:
                 del self._live[key]  # the user deleted it
                 self._closed |= {key} & wanted
             elif key not in wanted:
                 del self._live[key]
-                if live.layer is not None:
-                    self.viewer.layers.remove(live.layer)
+                take_out(self.viewer, live.layer)
 
     def _make_room(self, new: Sequence[LiveLayer]) -> None:
         """Keep new images and labels below what lies on them, and hide what lay on those of former runs."""
@@ -375,9 +373,11 @@ class LiveAnnotations:
     def _show_all(self, where: Callable[[LiveStream], dict[str, int]], make: bool, remake: bool) -> bool:
         changed = False
         for key, part in self._parts.items():
-            if key in self._closed or key in self._failed:
-                continue
             live = self._live.get(key)
+            if key in self._closed or (
+                live is None and self._failed.blocks(key, (part.annotations.version, self._layers.axes))
+            ):
+                continue
             if live is None:
                 if not make:
                     self._layers.incomplete = True
@@ -404,10 +404,12 @@ class LiveAnnotations:
                 self._layers.incomplete = True
                 return False
             changed = live.update(self.viewer, axes, self._layers.units, look)
-        except Exception as error:
-            self._failed[key] = f"{live.name} can't be shown: {type(error).__name__}: {error}"
-            logger.exception("%s can't be shown", live.name)
+        except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+            self._failed.note(key, (live.annotations.version, axes), live.name, error)
+            del self._live[key]
+            take_out(self.viewer, live.layer)
             return False
+        self._failed.clear(key)
         if first and live.layer is not None:
             if active is not None:
                 self.viewer.layers.selection = selected  # the user goes on with the layer that they work on

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from scopecast.documents import Points, Rois, Shapes, Style, Tracks
+from scopecast_viewers.annotations import FAR
 from scopecast_viewers.regions import YELLOW
 
 if TYPE_CHECKING:
@@ -69,6 +70,51 @@ class Content(NamedTuple):
     widths: Sequence[float] = ()
     ids: npt.NDArray[np.int64] | None = None
     graph: Mapping[int, list[int]] = {}
+
+    def without_far(self) -> tuple[Content, str]:
+        """Return what of it a canvas can place, and what is left out as a phrase, or ``""``.
+
+        One coordinate that is far away, as of a fit that has diverged, must not keep the others from being seen.
+        """
+        each = self.coordinates if isinstance(self.coordinates, list) else self.coordinates[:, None, :]
+        if not len(each):
+            return self, ""
+        stacked = np.concatenate(list(each))
+        # Along an axis such as time it may begin anywhere.
+        middle = np.median(stacked, axis=0)
+        middle[-2:] = 0
+        if np.abs(stacked - middle).max() <= FAR:
+            return self, ""
+        near = np.array([bool((np.abs(one - middle) <= FAR).all()) for one in each])
+
+        def kept(values: Sequence[Any]) -> list[Any]:
+            return [value for value, stays in zip(values, near, strict=True) if stays] if len(values) else []
+
+        coordinates = kept(self.coordinates) if isinstance(self.coordinates, list) else self.coordinates[near]
+        ids = None if self.ids is None else self.ids[near]
+        graph = (
+            self.graph
+            if ids is None
+            else {
+                track: [parent for parent in parents if parent in ids]
+                for track, parents in self.graph.items()
+                if track in ids and any(parent in ids for parent in parents)
+            }
+        )
+        left_out = (
+            f"{int((~near).sum())} of {len(near)} can't be shown: they lie more than {FAR:,} pixels from the images"
+        )
+        rest = self._replace(
+            coordinates=coordinates,
+            features={name: values[near] for name, values in self.features.items()},
+            types=kept(self.types),
+            edge_colors=kept(self.edge_colors),
+            face_colors=kept(self.face_colors),
+            widths=kept(self.widths),
+            ids=ids,
+            graph=graph,
+        )
+        return rest, left_out
 
 
 def points_content(items: Sequence[Annotation], look: Look) -> Content:

@@ -51,9 +51,11 @@ class NapariDisplay(Display):
         gc.collect()
         gc.freeze()
         receiver.start()
-        if not self._quitting:
-            napari.run()
-        self.close()
+        try:
+            if not self._quitting:
+                napari.run()
+        finally:
+            self.close()
 
     def show_in(self, viewer: Viewer, receiver: Receiver, window: QWidget | None = None) -> LiveView:
         """Show the streams of `receiver` in a viewer that is open already; with `window`, one of the user's own.
@@ -69,7 +71,12 @@ class NapariDisplay(Display):
         """Close the window."""
         self._quitting = True
         if (view := self._view) is not None:
-            view.ask(view.close)
+            view.ask(lambda: self._end(view))
+
+    @staticmethod
+    def _end(view: LiveView) -> None:
+        view.close()
+        QApplication.quit()  # `run` ends, even if another window is open or this one is not closed in good order
 
     def close(self) -> None:
         """Show nothing new any more. Idempotent."""

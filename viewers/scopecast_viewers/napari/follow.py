@@ -5,14 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from napari.viewer import Viewer
 
 __all__ = ["Follower"]
+
+#: Places that are less of a slider's step apart are the same, but for rounding. (Relative to how far away they are, ten
+#: frames at t = 1,000,000 would be.)
+_SAME = 1e-3
 
 
 class Follower:
@@ -65,8 +67,9 @@ class Follower:
         if len(before) != len(now):
             return
         for axis in range(len(now)):
-            low, high, _ = dims.range[axis]
-            if axis not in dims.displayed and not np.isclose(now[axis], min(max(before[axis], low), high)):
+            low, high, step = dims.range[axis]
+            # A slider's step is the least that a user can do; napari itself puts points onto the steps.
+            if axis not in dims.displayed and abs(now[axis] - min(max(before[axis], low), high)) > 0.5 * step:
                 self.following = False
                 self._stopped()
                 return
@@ -81,7 +84,9 @@ class Follower:
         before = tuple(dims.point)
         # An axis that the user has put on the canvas (a volume in 3-D) has no slider.
         moves = {
-            axis: to for axis, to in moves.items() if axis not in dims.displayed and not np.isclose(before[axis], to)
+            axis: to
+            for axis, to in moves.items()
+            if axis not in dims.displayed and abs(before[axis] - to) > _SAME * dims.range[axis].step
         }
         if moves:
             with self.moving():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from scopecast_viewers.live import Tag
 from scopecast_viewers.napari.layers import LiveLayer
 from scopecast_viewers.napari.tiles import corner_of_image
+from scopecast_viewers.napari.units import corner_on_canvas
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -45,7 +46,8 @@ class LiveLabels(LiveLayer):
         if isinstance(tag, Tag) and len(tag.translate) != 2 and self.place:
             self._beside = self._beside or corner_of_image(self.stream, self.place)
             if self._beside:
-                return self._beside[0], self._beside[1]
+                y, x = corner_on_canvas(self.stream, self._beside)
+                return y, x
         return super()._corner()
 
     def add(self, viewer: Viewer, units: tuple[str, ...]) -> None:

@@ -15,7 +15,10 @@ from scopecast_viewers.colors import GRAY, channel_color
 from scopecast_viewers.contrast import contrast_limits, contrast_range
 from scopecast_viewers.live import Tag
 from scopecast_viewers.napari.data import LayerData
+from scopecast_viewers.napari.limits import MOST_STEPS, Box, CantShowError, Unshown
+from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import Place, Tiling
+from scopecast_viewers.napari.units import canvas_spacing, canvas_unit, corner_on_canvas, pixel_on_canvas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -61,6 +64,7 @@ def _among_sheared(shear: npt.NDArray[Any], at: list[int], ndim: int) -> npt.NDA
 
 
 _Key = tuple[int, int, "Place"]
+_MOST = f"a slider has at most {MOST_STEPS:,} steps"
 
 
 def _key(stack: Stack, channel: int, place: Place) -> _Key:
@@ -162,10 +166,9 @@ class LiveLayer:
 
     def geometry(self) -> dict[str, Any]:
         """Return scale, translation and axis labels, as `add_image` takes them."""
-        about = self.stream.about
-        spacing = self.stream.spacing
+        spacing = canvas_spacing(self.stream)
         steps = [spacing.get(name, 1.0) for name in self.data.axes]
-        y, x = (*about.scale, 1.0, 1.0)[:2]
+        y, x = pixel_on_canvas(self.stream)
         return {
             "scale": (*steps, y, x),
             "translate": (*(at * by for at, by in zip(self.data.origin, steps, strict=True)), *self._corner()),
@@ -173,9 +176,19 @@ class LiveLayer:
         }
 
     @property
+    def box(self) -> Box:
+        """Where the layer reaches on the canvas: as of the data, and of the frame that is shown."""
+        geometry = self.geometry()
+        lows, steps = geometry["translate"], geometry["scale"]
+        ends = [
+            low + (size - 1) * step for low, size, step in zip(lows, self.data.shape[: len(lows)], steps, strict=True)
+        ]
+        return Box(geometry["axis_labels"], lows, ends, steps)
+
+    @property
     def world(self) -> tuple[float, ...]:
         """Corner and size of the plane on the canvas."""
-        y, x = (*self.stream.about.scale, 1.0, 1.0)[:2]
+        y, x = pixel_on_canvas(self.stream)
         height, width = self.stack.plane_shape[:2]
         return (*self._corner(), y * height, x * width)
 
@@ -185,8 +198,8 @@ class LiveLayer:
         if tag is None:
             newest = self._newest_index()
             tag = self.stack.tag(newest) if newest is not None else None
-        corner = tag.translate if isinstance(tag, Tag) else ()
-        return (float(corner[0]), float(corner[1])) if len(corner) == 2 else (0.0, 0.0)
+        corner = corner_on_canvas(self.stream, tag.translate) if isinstance(tag, Tag) else ()
+        return (float(corner[0]), float(corner[1])) if corner else (0.0, 0.0)
 
     @property
     def _wanted_blending(self) -> str:
@@ -348,7 +361,9 @@ class LiveLayers:
         self._layers: dict[_Key, LiveLayer] = {}
         self._closed: set[_Key] = set()  # layers that the user has deleted
         self.incomplete = False  # more layers are to be made at the next update
-        self._failed: dict[_Key, str] = {}  # layers that napari could not make, and why
+        self._failed = Unshown()
+        self._began: dict[tuple[str, int], int] = {}  # in which order the streams have come
+        self._short: dict[str, str] = {}  # sliders that can't reach all that is published, and why
         self.moved_on = False  # a new run lies elsewhere on the canvas than the one before it
         self.spread = False  # a run has come to another place on the canvas
 
@@ -369,6 +384,8 @@ class LiveLayers:
             Those that are new.
         """
         streams = tuple(streams)
+        for stream in streams:
+            self._began.setdefault(stream.key, len(self._began))
         self.incomplete = False
         divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
         self._remove_gone({_key(stack, channel, place) for _, stack, channel, place in divided})
@@ -378,9 +395,9 @@ class LiveLayers:
         layouts: dict[int, Layout] = {}  # one moment of each stack for all of its layers
         for stream, stack, channel, place in divided:
             key = _key(stack, channel, place)
-            if key in self._closed or key in self._failed:
-                continue
             live = self._layers.get(key)
+            if key in self._closed or (live is None and self._failed.blocks(key, stack.version)):
+                continue
             if live is None:
                 if new:
                     self.incomplete = True
@@ -393,7 +410,11 @@ class LiveLayers:
                 live.stale = live.data.advance(layout) or live.moved or live.stale
             live.version = version
             if live.stale and live.layer.visible:  # napari leaves hidden layers as they are
-                live.grow()
+                try:
+                    self.check(live)
+                    live.grow()
+                except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+                    self.give_up(live, error)
                 grown = True
         self.tiling.forget(streams)
         if grown:
@@ -401,19 +422,20 @@ class LiveLayers:
         return new
 
     def _make(self, stream: LiveStream, stack: Stack, channel: int, place: Place) -> LiveLayer | None:
-        """Make a layer; one that napari can't make is noted, and not tried again."""
+        """Make a layer; one that can't be made is noted, see `Unshown`."""
         key = _key(stack, channel, place)
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+        version = stack.version
         live = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
-        self._make_room(live)
         try:
-            live.add(self.viewer, self.units)
-        except Exception as error:
-            for layer in [layer for layer in self.viewer.layers if layer.data is live.data]:
-                self.viewer.layers.remove(layer)
-            self._failed[key] = f"{live.name} can't be shown: {type(error).__name__}: {error}"
-            logger.exception("%s can't be shown", live.name)
+            self.check(live)
+            self._make_room(live)
+            with all_or_nothing(self.viewer):
+                live.add(self.viewer, self.units)
+        except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+            self._failed.note(key, version, live.name, error)
             return None
+        self._failed.clear(key)
         self.making_ms += live.made_ms
         self.longest_ms = max(self.longest_ms, live.made_ms)
         if active is not None:
@@ -422,6 +444,52 @@ class LiveLayers:
             self._join(live)
         self._layers[key] = live
         return live
+
+    def check(self, live: LiveLayer) -> None:
+        """Make sure that the window can take a layer as it is now, or is to be.
+
+        Where it can't take it beside others, the oddest has to go: what has ended or is hidden, else whose steps are
+        farthest from 1, else the older. So a stream whose numbers are wrong keeps no other from being seen, whichever
+        comes first.
+
+        Raises
+        ------
+        CantShowError
+            If it can't.
+        """
+        box = live.box
+        box.check(canvas_unit(live.stream))
+        if objection := box.objection(box):
+            raise CantShowError(f"{objection}; {_MOST}")
+        if not self._objection(box):
+            return
+
+        def oddity(each: LiveLayer) -> tuple[bool, float, int]:
+            hidden = each.layer is not None and not each.layer.visible
+            return hidden or each.stream.state != "live", each.box.oddness(), -self._began[each.stream.key]
+
+        for other in [each for each in self._layers.values() if each is not live and each.box.objection(box)]:
+            objection = other.box.objection(box)
+            if oddity(other) <= oddity(live):  # of one stream, both are as odd
+                raise CantShowError(f"beside {other.name}, {objection}; {_MOST}")
+            self.give_up(other, CantShowError(f"beside {live.name}, {objection}; {_MOST}"))
+        if objection := self._objection(box):
+            raise CantShowError(f"beside other layers, {objection}; {_MOST}")
+
+    def _objection(self, box: Box) -> str:
+        """Return why the window can't have a layer there beside all that it has, or ``""``."""
+        if not len(self.viewer.layers):
+            return ""
+        extent = self.viewer.layers.extent
+        return box.objection(Box((), tuple(extent.world[0]), tuple(extent.world[1]), tuple(extent.step)))
+
+    def give_up(self, live: LiveLayer, error: Exception) -> None:
+        """Take away a layer that can't be shown any more, and note why; it may come back, see `Unshown`."""
+        for key, each in tuple(self._layers.items()):
+            if each is live:
+                del self._layers[key]
+                self._failed.note(key, live.version, live.name, error)
+        take_out(self.viewer, live.layer)
 
     def _join(self, new: LiveLayer) -> None:
         """Let a field look as the other fields of its channel and camera do."""
@@ -438,7 +506,7 @@ class LiveLayers:
     @property
     def problems(self) -> tuple[str, ...]:
         """Why some layers could not be made."""
-        return tuple(self._failed.values())
+        return (*self._failed.reasons, *self._short.values())
 
     def stretch_sliders(self) -> None:
         """Let the sliders reach as far as the layers do, and `reach`."""
@@ -447,15 +515,21 @@ class LiveLayers:
         lows, highs = np.array(extent.world)  # a copy: napari keeps its own
         for axis, name in zip(reversed(sliders), reversed(self.axes), strict=False):
             low, high = self.reach.get(name, (inf, -inf))
-            lows[axis], highs[axis] = min(lows[axis], low), max(highs[axis], high)
+            wide = (min(lows[axis], low), max(highs[axis], high))
+            if wide[1] - wide[0] <= MOST_STEPS * extent.step[axis]:
+                lows[axis], highs[axis] = wide
+                self._short.pop(name, None)
+            else:
+                self._short[name] = f"the slider of {name} can't reach from {wide[0]:g} to {wide[1]:g}"
         # napari counts the steps by dividing, and would lose the last one of a step such as 0.7 to rounding.
-        ranges = [(lows[axis], highs[axis] + 1e-6 * extent.step[axis], extent.step[axis]) for axis in sliders]
+        more = [max(1e-6 * extent.step[axis], 8 * np.spacing(abs(highs[axis]))) for axis in sliders]
+        ranges = [(lows[axis], highs[axis] + more[axis], extent.step[axis]) for axis in sliders]
         if ranges:
             dims.set_range(list(sliders), ranges)
 
     def _remove_gone(self, wanted: set[_Key]) -> None:
         self._closed &= wanted
-        self._failed = {key: why for key, why in self._failed.items() if key in wanted}
+        self._failed.keep_only(wanted)
         for key, live in tuple(self._layers.items()):
             if live.layer not in self.viewer.layers:
                 del self._layers[key]  # the user deleted it
@@ -463,19 +537,25 @@ class LiveLayers:
                     self._closed.add(key)
             elif key not in wanted:
                 del self._layers[key]
-                self.viewer.layers.remove(live.layer)
+                take_out(self.viewer, live.layer)
 
     def _widen(self, streams: tuple[LiveStream, ...]) -> None:
         """Take in the axes of new streams; all layers get them."""
         axes = sort_axes([*self.axes, *(name for stream in streams for name in self._sliders(stream))])
         units = self._agreed_units(streams, axes)
         if units != self.units and axes == self.axes:
-            for live in self._layers.values():
-                live.layer.units = units
+            for live in tuple(self._layers.values()):
+                try:
+                    live.layer.units = units
+                except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+                    self.give_up(live, error)
         stale = [live for live in self._layers.values() if live.data.axes != axes or self._lost_channel(live)]
         self.axes, self.units = axes, units
         for live in stale:
-            live.widen(axes, units)
+            try:
+                live.widen(axes, units)
+            except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+                self.give_up(live, error)
 
     def _sliders(self, stream: LiveStream) -> Iterable[str]:
         divided = {"c", *self.tiling.axes(stream)}
@@ -486,7 +566,7 @@ class LiveLayers:
         """Return the unit of each axis: what all streams say, or "pixel"; napari has one unit for all layers."""
         said: dict[str, set[str]] = {}
         for stream in streams:
-            unit = stream.about.units or "pixel"
+            unit = canvas_unit(stream)
             said.setdefault("yx", set()).add(unit)
             for name, step in zip(stream.about.axes, stream.about.steps, strict=True):
                 said.setdefault(name, set()).add(unit if name == "z" and step else "pixel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from scopecast_viewers.napari.follow import Follower
 from scopecast_viewers.napari.labels import layer_class
 from scopecast_viewers.napari.layers import LiveLayers
 from scopecast_viewers.napari.status import StatusLine
+from scopecast_viewers.napari.steady import steady
+from scopecast_viewers.napari.units import canvas_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +86,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.updates_ms: deque[float] = deque(maxlen=4096)
         self.paints_ms: deque[float] = deque(maxlen=4096)
         self._asked: deque[Callable[[], None]] = deque()
-        self._problem = ""
+        self._problems: dict[str, str] = {}  # by what failed
         self._stopped = False
         self._looks_at: tuple[float, ...] = ()
         self._changed = True
@@ -126,7 +129,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _tick(self) -> None:
         while self._asked:
-            self._asked.popleft()()
+            self._attempt("what was asked of the window", self._asked.popleft())
             if not self._timer.isActive():  # what was asked for was to close
                 return
         now = time.monotonic()
@@ -136,20 +139,25 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if self._changed and due and not self._paused:
             self._changed = False
             began, making = time.perf_counter_ns(), self.layers.making_ms
-            try:
-                self.update()
-            except Exception as error:
-                # The window and the other streams go on; what went wrong is in the log once, and in the status line.
-                problem = f"{type(error).__name__}: {error}"
-                if problem != self._problem:
-                    self._problem = problem
-                    logger.exception("an update of the window failed")
+            self._attempt("an update of the window", self.update)
             napari_ms = self.layers.making_ms - making
             self.updates_ms.append((time.perf_counter_ns() - began) / 1e6 - napari_ms)
             self._updated_at = time.monotonic()
         if now - self._status_at > STATUS_S:
             self._status_at = now
-            self._write_status()
+            self._attempt("the status line", self._write_status)
+
+    def _attempt(self, what: str, work: Callable[[], object]) -> None:
+        """Do something without which the window goes on; what goes wrong is told until it goes well again."""
+        try:
+            work()
+        except Exception as error:
+            problem = f"{what} failed: {type(error).__name__}: {error}"
+            if self._problems.get(what) != problem:
+                self._problems[what] = problem
+                logger.exception("%s failed", what)
+        else:
+            self._problems.pop(what, None)
 
     def update(self) -> None:
         """Bring layers and sliders in step with the streams."""
@@ -164,23 +172,27 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         moved = False
         if self.follower.following and target is not None and newest is not None:
             where = dict(zip(target.axes, newest[1], strict=False))
-            moved = self.follower.go(self.layers.axes, where, target.spacing)
+            moved = self.follower.go(self.layers.axes, where, canvas_spacing(target))
         volume = self._shows_volume()
         moves: set[tuple[float, float]] = set()
-        for live in self.layers:
+        for live in tuple(self.layers):
             tag = live.tag_at(self.where(live.stream))
             if not live.layer.visible:
                 live.shown = None
                 continue
-            if tag is not live.shown or (volume and live.sliced != live.version):
-                if not moved and live not in new:
-                    # The plane under the sliders is another one now; neither the extent nor anything else has changed.
-                    live.layer.refresh(thumbnail=False, highlight=False, extent=False)
-                self._waiting_for_paint = True
-                live.settle(tag is not None)
-            live.shown, live.sliced = tag, live.version
-            if tag is not None and live.moved:
-                moves.add(live.go_along())
+            try:
+                if tag is not live.shown or (volume and live.sliced != live.version):
+                    if not moved and live not in new:
+                        # The plane under the sliders is another one; neither the extent nor anything else has changed.
+                        live.layer.refresh(thumbnail=False, highlight=False, extent=False)
+                    self._waiting_for_paint = True
+                    live.settle(tag is not None)
+                live.shown, live.sliced = tag, live.version
+                if tag is not None and live.moved:
+                    self.layers.check(live)
+                    moves.add(live.go_along())
+            except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+                self.layers.give_up(live, error)
         if len(moves) == 1:  # the picture stays in sight
             away = (0.0, *moves.pop())
             self.viewer.scene.camera.center = tuple(
@@ -196,7 +208,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if self.follower.moves:
             return  # `update` will do it, when the layers are as they are to be
         with self.follower.moving():
-            self.annotations.show(self.where, make=False, remake=False)
+            self._attempt("a move of the sliders", lambda: self.annotations.show(self.where, make=False, remake=False))
         self._changed = self._changed or self.layers.incomplete
 
     def _shows_volume(self) -> bool:
@@ -244,7 +256,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def where(self, stream: LiveStream) -> dict[str, int]:
         """Return the absolute positions along the viewer's axes at which the sliders stand for a stream."""
-        axes, steps, dims = self.layers.axes, stream.spacing, self.viewer.dims
+        axes, steps, dims = self.layers.axes, canvas_spacing(stream), self.viewer.dims
         first = dims.ndim - len(axes) - 2
         points = dims.point
         return {
@@ -292,7 +304,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     @property
     def problems(self) -> tuple[str, ...]:
         """What could not be shown, and why."""
-        return (*self.layers.problems, *self.annotations.problems, *((self._problem,) if self._problem else ()))
+        return (*self.layers.problems, *self.annotations.problems, *self._problems.values())
 
     def hint(self) -> str:
         """Return what is special about the place where the sliders are, such as ``"no frame here yet"``; or ``""``."""
@@ -308,7 +320,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _write_status(self) -> None:
         if self.status is not None:
-            hint = "; ".join(part for part in (self.hint(), *self.problems) if part)
+            hint = html.escape("; ".join(part for part in (self.hint(), *self.problems) if part), quote=False)
             self.status.show_status(self.followed, self.receiver.sources, hint)
 
     # ---- painting ------------------------------------------------------------------------------------------------
@@ -344,12 +356,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def capture(self, path: str, done: Callable[[str], None]) -> None:
         """Save a picture of the window, then call ``done("")`` or ``done(reason)``."""
-        for _ in range(_MOST_LAYERS):
-            self.update()
-            if not self.layers.incomplete:  # all layers are made
-                break
-        self._write_status()
         try:
+            for _ in range(_MOST_LAYERS):
+                self.update()
+                if not self.layers.incomplete:  # all layers are made
+                    break
+            self._write_status()
             self.viewer.screenshot(path, canvas_only=False, flash=False)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is told to whoever asked for the picture
             done(f"{type(error).__name__}: {error}")
@@ -357,9 +369,18 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         done("")
 
     def close(self) -> None:
-        """Close the window."""
-        self.stop()
-        self.viewer.close()
+        """Close the window, whatever napari raises at that."""
+        self._attempt("to stop", self.stop)
+        self._attempt("to close napari", self._close_viewer)
+        with suppress(RuntimeError):  # it is deleted, as it should be
+            self.window.close()
+            self.window.hide()  # whether it wanted to or not
+
+    def _close_viewer(self) -> None:
+        with steady(self.viewer) as errors:
+            self.viewer.close()
+        if errors:
+            logger.warning("napari was closed; some of its parts could not follow: %r", errors)
 
     def _gone(self) -> None:
         """Stop because the window is gone."""

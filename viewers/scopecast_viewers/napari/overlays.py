@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.regions import YELLOW
 
 if TYPE_CHECKING:
@@ -46,8 +47,11 @@ class Overlay(ABC):
         if old is not None:
             kept = {name: getattr(old, name) for name in self.kept}
             position = viewer.layers.index(old)
-            viewer.layers.remove(old)
-        self.layer = self._make(viewer, content, about)
+            take_out(viewer, old)
+        self.layer = None
+        with all_or_nothing(viewer):
+            made = self._make(viewer, content, about)
+        self.layer = made
         self.show(content)
         if old is not None:
             viewer.layers.move(len(viewer.layers) - 1, position)

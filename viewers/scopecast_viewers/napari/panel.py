@@ -127,6 +127,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         history.addWidget(self.budget)
         history.addStretch(1)
         self._note = QLabel("")
+        self._note.setTextFormat(Qt.TextFormat.PlainText)
         self._note.setWordWrap(True)
         self._note.hide()
 

@@ -81,8 +81,10 @@ class Session(QObject):  # type: ignore[misc]  # qtpy has no types
 
         def end() -> None:
             _switching.restore(receiver.token)
-            display.close()
-            receiver.close("napari was closed")
+            try:
+                display.close()
+            finally:
+                receiver.close("napari was closed")
 
         # When the window is destroyed, all that is left of this object may be what the function above holds.
         window.destroyed.connect(end)

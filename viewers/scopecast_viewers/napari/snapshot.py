@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from napari.layers import Layer
 
+from scopecast_viewers.napari.steady import all_or_nothing
+
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
@@ -91,7 +93,8 @@ class Snapshot:
             if reach is not None:
                 layer.contrast_limits_range = reach
                 layer.contrast_limits = look["contrast_limits"]
-            added.append(viewer.add_layer(layer))
+            with all_or_nothing(viewer):
+                added.append(viewer.add_layer(layer))
         if active is not None:
             viewer.layers.selection = selected
         return added
