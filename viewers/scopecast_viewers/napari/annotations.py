@@ -59,6 +59,8 @@ class LiveAnnotation:
         The number of the newest one that was painted.
     version
         The set's, when it was last shown.
+    parked : bool
+        The layer is not among the viewer's, as its run is not in the scene.
     """
 
     rank: ClassVar[int] = 2  # above images and labels
@@ -69,6 +71,7 @@ class LiveAnnotation:
         self.shown: Tag | None = None
         self.painted = -1
         self.version = -1
+        self.parked = False
         self._regions = regions
         self._seen: Any = None  # what is on the layer
         self._made: Any = None  # axes, scale, translation and units that the layer was made with
@@ -256,14 +259,14 @@ class LiveAnnotations:
         self._failed: dict[tuple[int, str], str] = {}
         self._regions = _RegionsOf()
         self._parts: dict[tuple[int, str], _Part] = {}
-        self._runs: set[tuple[str, int]] = set()  # streams that had a layer of images
         self._showing = False
 
     def __iter__(self) -> Iterator[LiveAnnotation]:
-        return iter([live for live in self._live.values() if live.layer is not None])
+        """Iterate over those in the scene."""
+        return iter([live for live in self._live.values() if live.layer is not None and not live.parked])
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(list(iter(self)))
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -281,14 +284,15 @@ class LiveAnnotations:
             The layers of images that were made just now.
         """
         parts = {part.key: part for stream in streams for part in self._parts_of(stream)}
-        self._parts = parts
+        self._parts = {key: part for key, part in parts.items() if part.stream in self._layers.scene}
         self._remove_gone(set(parts))
-        self._make_room(new)
+        self._park()
+        self._put_in_order(new)
         self._regions.keep_only(
             item.document for part in parts.values() if part.annotations.kind == "rois" for item in part.annotations
         )
         reach: dict[str, tuple[float, float]] = {}
-        for part in parts.values():
+        for part in self._parts.values():
             spacing = part.stream.spacing
             for axis, ends in part.annotations.reach.items():
                 low, high = (end * spacing.get(axis, 1.0) for end in ends)
@@ -310,28 +314,34 @@ class LiveAnnotations:
         self._closed &= wanted
         self._failed = {key: why for key, why in self._failed.items() if key in wanted}
         for key, live in tuple(self._live.items()):
-            if live.layer is not None and live.layer not in self.viewer.layers:
+            if live.layer is not None and not live.parked and live.layer not in self.viewer.layers:
                 del self._live[key]  # the user deleted it
                 self._closed |= {key} & wanted
             elif key not in wanted:
                 del self._live[key]
-                if live.layer is not None:
+                if live.layer is not None and not live.parked:
                     self.viewer.layers.remove(live.layer)
 
-    def _make_room(self, new: Sequence[LiveLayer]) -> None:
-        """Keep new images and labels below what lies on them, and hide what lay on those of former runs."""
+    def _park(self) -> None:
+        """Take the layers of runs that have left the scene out of the viewer, and put those of others into it again."""
+        for key, live in self._live.items():
+            if live.layer is None or live.parked == (key not in self._parts):
+                continue
+            live.parked = not live.parked
+            if live.parked:
+                live.shown = None
+                self.viewer.layers.remove(live.layer)
+            else:
+                self.viewer.layers.append(live.layer)
+
+    def _put_in_order(self, new: Sequence[LiveLayer]) -> None:
+        """Keep new images and labels below what lies on them."""
         for made in new:
             above = [live for live in (*self._layers, *self) if live.stream is made.stream and live.rank > made.rank]
             order = {id(layer): position for position, layer in enumerate(self.viewer.layers)}
             lowest = min((order.get(id(live.layer), len(order)) for live in above), default=len(order))
             if order[id(made.layer)] > lowest:
                 self.viewer.layers.move(order[id(made.layer)], lowest)
-            if made.stream.key not in self._runs:
-                self._runs.add(made.stream.key)
-                for live in self:
-                    former = live.stream.source == made.stream.source or live.stream.state != "live"
-                    if live.stream is not made.stream and former:
-                        live.layer.visible = False
 
     def _stretch(self) -> None:
         """Let the sliders reach all places, if they do not."""
