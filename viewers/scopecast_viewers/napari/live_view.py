@@ -16,6 +16,7 @@ from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.follow import Follower
 from scopecast_viewers.napari.labels import layer_class
 from scopecast_viewers.napari.layers import LiveLayers
+from scopecast_viewers.napari.runs import RunsButton
 from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.status import StatusLine
 
@@ -110,6 +111,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         """Dock a status line, and return the window that it is in."""
         self.status = StatusLine()
         self.status.follow_clicked.connect(self.set_following)
+        self.runs = RunsButton(self)
+        self.status.add(self.runs)
         self.status.destroyed.connect(self._gone)
         self.viewer.canvas.overlays.scale_bar.visible = False
         self.dock = self.viewer.window.add_dock_widget(
@@ -285,6 +288,11 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         else:
             self.scene.hide(stream)
         self._changed = True
+
+    def remove_run(self, stream: LiveStream) -> None:
+        """Let go of a run for good."""
+        self.scene.hide(stream)
+        self.receiver.forget(stream)
 
     def where(self, stream: LiveStream) -> dict[str, int]:
         """Return the absolute positions along the viewer's axes at which the sliders stand for a stream."""

@@ -70,6 +70,10 @@ class Scene:
         """All that can be in the scene, in order of appearance."""
         return tuple(stream for stream in self._streams if stream.newest is not None)
 
+    def knows(self, stream: LiveStream) -> bool:
+        """Whether what has come of a stream is taken in: it is in the scene, or was sent out of it."""
+        return stream.key in self._here or (stream.key in self._left and not self._comes(stream))
+
     def update(self, streams: Iterable[LiveStream]) -> None:
         """Take in what has come since."""
         self._streams = tuple(streams)
