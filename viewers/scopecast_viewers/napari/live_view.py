@@ -94,6 +94,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._stopped = False
         self._looks_at: tuple[float, ...] = ()
         self._on_top: LiveStream | None = None
+        self._painted_size: tuple[int, ...] = ()
+        self._was_fitted = False
         self._changed = True
         self._updated_at = 0.0
         self._waiting_for_paint = False
@@ -366,10 +368,16 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     # ---- painting ------------------------------------------------------------------------------------------------
 
     def _about_to_paint(self) -> None:
+        resized = tuple(self.viewer.canvas.size) != self._painted_size
+        self._was_fitted = resized and self._looks_at == _look(self.viewer)
         self._painting = [(live, live.shown) for live in (*self.layers, *self.annotations) if live.layer.visible]
 
     def _swapped(self) -> None:
         """Count what has come onto the screen."""
+        self._painted_size = tuple(self.viewer.canvas.size)
+        if self._was_fitted and self._looks_at != _look(self.viewer):
+            self._fit()  # at its first paint of another size, napari takes over what the canvas had made of that
+        self._was_fitted = False
         painted, self._painting = self._painting, None
         if painted is None:
             return  # the window was composed anew, without a new picture
