@@ -143,6 +143,7 @@ class StreamingBackend:
         self._first_index: dict[str, AxisValue] | None = None
         self._affine: tuple[float, ...] | None = None  # from pixels to the stage
         self._preview: FrameStream | None = None  # frames that belong to no sequence
+        self._preview_size: float | None = None  # of its pixels, in µm
         self._fallback_number = 0
         self.errors = 0
 
@@ -332,8 +333,8 @@ class StreamingBackend:
             The ``useq.MDAEvent``, whose index tells where the frame belongs; without one, the frame takes the place
             of the last.
         metadata
-            The ``FrameMetaV1`` of pymmcore-plus: its pixel size, the stage's position (frames of positions and grids
-            are placed there) and the camera's name are used.
+            The ``FrameMetaV1`` of pymmcore-plus: its pixel size (of a run, that of the first frame), the stage's
+            position (frames of positions and grids are placed there) and the camera's name are used.
         """
         try:
             publisher = self._open_publisher()
@@ -347,8 +348,12 @@ class StreamingBackend:
     def _stream_of(self, publisher: Publisher, event: Any, axes: dict[str, AxisValue], metadata: Any) -> FrameStream:
         """Return the stream that a frame belongs to; a new one for a new sequence."""
         if not axes or (len(axes) == 1 and "cam" in axes):
-            if self._preview is None:
-                self._preview = publisher.new_stream("live", **describe_sequence(None, pixel_size(metadata)))
+            size = pixel_size(metadata)
+            if self._preview is None or size != self._preview_size:
+                # Another objective or binning. What a stream says of its pixels holds for all of its frames; viewers
+                # put the new one in the place of the old.
+                self._preview = publisher.new_stream("live", **describe_sequence(None, size))
+                self._preview_size = size
             return self._preview
         sequence = getattr(event, "sequence", None)
         key = getattr(sequence, "uid", None) or self._run_key
@@ -371,6 +376,7 @@ class StreamingBackend:
         self._channels = ChannelNames()
         self._run = publisher.new_stream(name, **describe_sequence(sequence, pixel_size_um, self._channels))
         self._run_key = key
+        self._preview = None  # live mode after a run is the newest again
 
     def sequenceStarted(self, sequence: Any, metadata: Any = None) -> None:
         """Begin a run; called by pymmcore-plus. The next frames get layers of their own."""

@@ -59,7 +59,9 @@ class Opened:
     def _behind(self):
         layers = self.view.layers
         versions = {key: live.version for key, live in layers._layers.items()}
-        parts = (part for stream in self.receiver.streams for part in layers.tiling.parts(stream))
+        if any(stream.newest is not None and not self.view.scene.knows(stream) for stream in self.receiver.streams):
+            return True
+        parts = (part for stream in self.view.scene.streams for part in layers.tiling.parts(stream))
         return any(versions.get((id(stack), *at)) != stack.version for stack, *at in parts)
 
     def pixels(self, name):

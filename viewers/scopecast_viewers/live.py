@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -162,6 +163,12 @@ class LiveStream:
         return (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-6)
 
     @property
+    def pace_s(self) -> float:
+        """Longest time between two of the last images in seconds; 0 before the second."""
+        arrivals = list(self._arrivals)
+        return max((after - before for before, after in itertools.pairwise(arrivals)), default=0.0)
+
+    @property
     def age_s(self) -> float | None:
         """Seconds since the newest frame was published; None before the first."""
         newest = self.newest
@@ -223,6 +230,8 @@ class LiveStream:
             preview = not any(name != "c" for name in self.axes)
             stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview)
             self._by_signature[signature] = stack
+            self.labelled.pop(id(stack), None)  # of one that is gone, whose id this may be
+            self.magnitudes -= {id(stack)}
             if frame.kind == "labels":
                 self.labelled[id(stack)] = frame.name  # before any viewer can see it
             self.sent_as[id(stack)] = np.dtype(frame.dtype).name
@@ -236,11 +245,29 @@ class LiveStream:
         self.latest[id(stack), part[1]] = index
         if (id(stack), part[1]) not in self._parts:
             self._set_parts((*self.parts, part))
+        if self.about.preview and len(self._by_signature) > 1:
+            self._replace(signature, index)
         if frame.kind == "image":
             self.received += 1
             self._arrivals.append(time.monotonic())
         if frame.kind == "image" or not self.received:
             self.newest = (stack, index, tag)
+
+    def _replace(self, signature: tuple[tuple[int, ...], str, str, str, str], index: tuple[int, ...]) -> None:
+        """Let go of the image of another shape or dtype that live mode has shown until now, at the same index."""
+        for other, stack in tuple(self._by_signature.items()):
+            if other == signature or other[3:] != signature[3:] or not stack.discard(index):
+                continue
+            planes = stack.layout.planes
+            if not planes:
+                del self._by_signature[other]
+                self.stacks = tuple(kept for kept in self.stacks if kept is not stack)
+            at = self.axes.index("c") if "c" in self.axes else None
+            left = {0 if at is None else place[at] for place in planes}
+            self._set_parts(tuple(part for part in self.parts if part[0] is not stack or part[1] in left))
+            self.latest = {
+                (of, c): place for (of, c), place in self.latest.items() if of != id(stack) or place in planes
+            }
 
     def annotate(self, frame: Frame, document: Document) -> bool:
         """Put a document where it belongs. Return False if the stream has no room for another name."""
@@ -266,8 +293,18 @@ class LiveStream:
         return labels[index] if index < len(labels) else str(index)
 
     def remove(self) -> None:
-        """Let go of all planes."""
+        """Let go of all planes for good."""
         self.state = "removed"
         for stack in self.stacks:
+            stack.clear()
+        self.annotations.clear()
+
+    def clear(self) -> None:
+        """Let go of all that has come; what comes from now on begins anew. For the receiver's thread."""
+        stacks, self.stacks, self.newest = self.stacks, (), None
+        self._set_parts(())
+        self._by_signature, self.latest, self.received = {}, {}, 0
+        self._arrivals.clear()
+        for stack in stacks:
             stack.clear()
         self.annotations.clear()

@@ -153,6 +153,10 @@ class Receiver:
         """
         self._ask(lambda: self._detach(token, reason))
 
+    def forget(self, stream: LiveStream) -> None:
+        """Let go of the frames of a stream that nobody wants to see any more. Called from any thread."""
+        self._ask(lambda: self._forget(stream))
+
     def start(self) -> None:
         """Begin to attach and to receive; from now on publishers find this receiver. Idempotent.
 
@@ -227,6 +231,11 @@ class Receiver:
             if source.entry.token == token:
                 source.wanted = False
                 source.leave(reason)
+        self._tell_display()
+
+    def _forget(self, stream: LiveStream) -> None:
+        for source in self.sources:
+            source.forget(stream)
         self._tell_display()
 
     def _receive(self) -> None:

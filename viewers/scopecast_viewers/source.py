@@ -237,10 +237,33 @@ class Source:
                 stream.state = "live"
             return
         stream = LiveStream(self.entry.token, self.entry.title, about, self._history, self.log)
+        replaced = {each.key for each in self._replaced_by(stream)}
         self._by_id[about.id] = stream
-        for old in list(self._by_id)[:-KEPT_STREAMS]:
+        kept = [number for number, each in self._by_id.items() if each.key not in replaced]
+        for old in kept[:-KEPT_STREAMS]:
             self._by_id.pop(old).remove()
         self.streams = tuple(self._by_id.values())
+
+    def _replaced_by(self, stream: LiveStream) -> list[LiveStream]:
+        """Return the streams whose place in the viewer another takes with its first image.
+
+        Live mode is one image, whatever becomes of its pixel size: with another one a stream of the same title begins.
+        """
+        if not stream.about.preview:
+            return []
+        return [
+            each
+            for number, each in self._by_id.items()
+            if number < stream.about.id and each.about.preview and each.about.title == stream.about.title
+        ]
+
+    def _replace(self, stream: LiveStream) -> None:
+        if former := self._replaced_by(stream):
+            for each in former:
+                del self._by_id[each.about.id]
+            self.streams = tuple(self._by_id.values())  # one that is gone and one that is there: never both, never none
+            for each in former:
+                each.remove()
 
     def _receive(self, frame: wire.Frame) -> Literal["delivered", "skipped"]:
         """Copy a frame out of its slot into its stack."""
@@ -282,6 +305,8 @@ class Source:
             self.rejected += 1
             return "skipped"
         stream.put(frame, plane, magnitude=magnitude)
+        if stream.received == 1:
+            self._replace(stream)
         self.delivered += 1
         return "delivered"
 
@@ -409,6 +434,14 @@ class Source:
             for stream in self.streams:
                 if stream.state == "detached":
                     stream.state = "ended"
+
+    def forget(self, stream: LiveStream) -> None:
+        """Let go of what a stream has; and of the stream, if nothing can come any more."""
+        if self._by_id.get(stream.about.id) is stream:
+            if stream.state != "live":
+                del self._by_id[stream.about.id]
+                self.streams = tuple(self._by_id.values())
+            stream.clear()
 
     def remove(self) -> None:
         """Let go of all planes of its streams."""

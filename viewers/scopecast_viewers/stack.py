@@ -298,6 +298,32 @@ class Stack:
         places = math.prod(layout.shape)
         return max(0.0, 1 - len(layout.planes) / places) if layout.planes and places else 0.0
 
+    def discard(self, index: Sequence[int]) -> bool:
+        """Give up the plane at an index, without it counting as forgotten; the extent remains.
+
+        Parameters
+        ----------
+        index : sequence of int
+            Absolute: as it was put.
+
+        Returns
+        -------
+        bool
+            Whether there was one.
+        """
+        place = tuple(index)
+        with self._lock:
+            layout = self._layout
+            held = layout.planes.get(place)
+            if held is None:
+                return False
+            self._layout = layout._replace(planes={at: kept for at, kept in layout.planes.items() if at != place})
+            if self._newest == place:
+                self._newest = None
+            self._version += 1
+        self._history.release([held])
+        return True
+
     def clear(self) -> None:
         """Give up all planes and the extent; the axes remain."""
         with self._lock:

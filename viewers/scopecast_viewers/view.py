@@ -46,6 +46,11 @@ class StackView:
         self._fixed = dict(fixed)
 
     @property
+    def stack(self) -> Stack:
+        """What it shows."""
+        return self._stack
+
+    @property
     def fixed(self) -> dict[str, int]:
         """Absolute index on the axes that are left out."""
         return dict(self._fixed)

@@ -317,12 +317,14 @@ def test_a_deleted_layer_stays_away_a_hidden_one_catches_up_and_a_new_run_clears
         image(publisher, 0)
         live.settled(publisher)
         live.until(lambda: "second" in live.viewer.layers)
-        assert not live.layer("kept · live").visible
+        assert [layer.name for layer in live.viewer.layers] == ["second"]
+        live.view.show_run(live.receiver.streams[0])
+        live.until(lambda: points_of(live, "kept · live") == [[0, 0]])
         for number in range(3):
             publisher.new_stream(f"run {number}")
             image(publisher, 0)
             live.settled(publisher)
-        live.until(lambda: {layer.name for layer in live.viewer.layers} == {"run 0", "run 1", "run 2"})
+        live.until(lambda: {layer.name for layer in live.viewer.layers} == {"run 2"})
 
 
 def test_an_image_that_comes_after_lies_below(live):

@@ -195,9 +195,14 @@ def test_a_second_run_gets_layers_of_its_own_and_the_fourth_ends_the_first(live)
             live.until(lambda run=run: f"run {run}" in live.viewer.layers)
             assert live.layer(f"run {run}").visible
             assert check_stamp(live.shown(f"run {run}")) == (1, run, 0)
-        names = [layer.name for layer in live.viewer.layers]
-        assert names == ["run 1", "run 2", "run 3"], "the last three runs are kept"
-        assert [layer.visible for layer in live.viewer.layers] == [False, False, True]
+        assert [layer.name for layer in live.viewer.layers] == ["run 3"]
+        kept = live.view.scene.runs
+        assert [stream.about.title for stream in kept] == ["run 1", "run 2", "run 3"], "the last three runs are kept"
+        for stream in kept[:2]:
+            live.view.show_run(stream)
+        live.until(lambda: {layer.name for layer in live.viewer.layers} == {"run 1", "run 2", "run 3"})
+        for run in range(1, 4):
+            assert check_stamp(live.shown(f"run {run}")) == (1, run, 0)
 
 
 def test_axes_join_while_a_former_run_is_hidden(live):
@@ -206,12 +211,13 @@ def test_axes_join_while_a_former_run_is_hidden(live):
             publisher.new_stream(f"run {run}")
             publisher.publish(stamped(3, run, 0, SHAPE), axes={"t": 3})
             live.settled(publisher)
-        assert not live.layer("run 0").visible
+        assert "run 0" not in live.viewer.layers
         publisher.publish(stamped(4, 1, 2, SHAPE), axes={"m": 1, "t": 4, "z": 2})
         live.settled(publisher)
         assert live.view.problems == ()
         assert check_stamp(live.shown("run 1")) == (4, 1, 2)
-        live.layer("run 0").visible = True
+        live.view.show_run(live.receiver.streams[0])
+        live.until(lambda: "run 0" in live.viewer.layers)
         live.view.set_following(False)
         labels = tuple(live.viewer.dims.axis_labels)
         live.viewer.dims.set_point([labels.index(name) for name in "mtz"], [0, 3, 0])

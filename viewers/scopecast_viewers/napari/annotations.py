@@ -15,7 +15,7 @@ from scopecast_viewers.napari.contents import (
 )
 from scopecast_viewers.napari.limits import Box, CantShowError, Unshown
 from scopecast_viewers.napari.overlays import Overlay, PointsOverlay, ShapesOverlay, TracksOverlay
-from scopecast_viewers.napari.steady import take_out
+from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import corner_of_image
 from scopecast_viewers.napari.units import canvas_spacing, canvas_unit, corner_on_canvas, pixel_on_canvas
 from scopecast_viewers.regions import Regions, read_regions
@@ -59,6 +59,8 @@ class LiveAnnotation:
         The number of the newest one that was painted.
     version
         The set's, when it was last shown.
+    parked : bool
+        The layer is not among the viewer's, as its run is not in the scene.
     """
 
     rank: ClassVar[int] = 2  # above images and labels
@@ -69,6 +71,7 @@ class LiveAnnotation:
         self.shown: Tag | None = None
         self.painted = -1
         self.version = -1
+        self.parked = False
         self._regions = regions
         self.far = ""  # what of it lies too far away to be shown
         self._seen: Any = None  # what is on the layer
@@ -254,14 +257,14 @@ class LiveAnnotations:
         self._failed = Unshown()
         self._regions = _RegionsOf()
         self._parts: dict[tuple[int, str], _Part] = {}
-        self._runs: set[tuple[str, int]] = set()  # streams that had a layer of images
         self._showing = False
 
     def __iter__(self) -> Iterator[LiveAnnotation]:
-        return iter([live for live in self._live.values() if live.layer is not None])
+        """Iterate over those in the scene."""
+        return iter([live for live in self._live.values() if live.layer is not None and not live.parked])
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(list(iter(self)))
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -280,14 +283,15 @@ class LiveAnnotations:
             The layers of images that were made just now.
         """
         parts = {part.key: part for stream in streams for part in self._parts_of(stream)}
-        self._parts = parts
+        self._parts = {key: part for key, part in parts.items() if part.stream in self._layers.scene}
         self._remove_gone(set(parts))
-        self._make_room(new)
+        self._park()
+        self._put_in_order(new)
         self._regions.keep_only(
             item.document for part in parts.values() if part.annotations.kind == "rois" for item in part.annotations
         )
         reach: dict[str, tuple[float, float]] = {}
-        for part in parts.values():
+        for part in self._parts.values():
             spacing = canvas_spacing(part.stream)
             for axis, ends in part.annotations.reach.items():
                 low, high = sorted(end * spacing.get(axis, 1.0) for end in ends)
@@ -309,27 +313,38 @@ class LiveAnnotations:
         self._closed &= wanted
         self._failed.keep_only(wanted)
         for key, live in tuple(self._live.items()):
-            if live.layer is not None and live.layer not in self.viewer.layers:
+            if live.layer is not None and not live.parked and live.layer not in self.viewer.layers:
                 del self._live[key]  # the user deleted it
                 self._closed |= {key} & wanted
             elif key not in wanted:
                 del self._live[key]
                 take_out(self.viewer, live.layer)
 
-    def _make_room(self, new: Sequence[LiveLayer]) -> None:
-        """Keep new images and labels below what lies on them, and hide what lay on those of former runs."""
+    def _park(self) -> None:
+        """Take the layers of runs that have left the scene out of the viewer, and put those of others into it again."""
+        for key, live in tuple(self._live.items()):
+            if live.layer is None or live.parked == (key not in self._parts):
+                continue
+            live.parked = not live.parked
+            if live.parked:
+                live.shown = None
+                take_out(self.viewer, live.layer)
+                continue
+            try:
+                with all_or_nothing(self.viewer):
+                    self.viewer.layers.append(live.layer)
+            except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+                self._failed.note(key, (live.annotations.version, self._layers.axes), live.name, error)
+                del self._live[key]
+
+    def _put_in_order(self, new: Sequence[LiveLayer]) -> None:
+        """Keep new images and labels below what lies on them."""
         for made in new:
             above = [live for live in (*self._layers, *self) if live.stream is made.stream and live.rank > made.rank]
             order = {id(layer): position for position, layer in enumerate(self.viewer.layers)}
             lowest = min((order.get(id(live.layer), len(order)) for live in above), default=len(order))
             if order[id(made.layer)] > lowest:
                 self.viewer.layers.move(order[id(made.layer)], lowest)
-            if made.stream.key not in self._runs:
-                self._runs.add(made.stream.key)
-                for live in self:
-                    former = live.stream.source == made.stream.source or live.stream.state != "live"
-                    if live.stream is not made.stream and former:
-                        live.layer.visible = False
 
     def _stretch(self) -> None:
         """Let the sliders reach all places, if they do not."""

@@ -52,12 +52,11 @@ class LiveLabels(LiveLayer):
 
     def add(self, viewer: Viewer, units: tuple[str, ...]) -> None:
         """Make the layer."""
-        geometry = self.geometry()
-        self._translate = geometry["translate"]
         about: dict[str, Any] = {"multiscale": False, "cache": False, "projection_mode": "none"}
         about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
-        self._make(viewer.add_labels, name=self.name, **about, **geometry, units=units)
+        self._make(viewer.add_labels, name=self.name, **about, **self._placed(), units=units)
         self.layer.editable = False  # the planes are the publisher's
+        self._note_look()
 
     def settle(self, here: bool) -> None:
         """Do nothing: labels have no contrast, and a colour for each number."""

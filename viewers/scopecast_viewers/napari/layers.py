@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from math import inf
+from math import inf, nan
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,12 +16,13 @@ from scopecast_viewers.contrast import contrast_limits, contrast_range
 from scopecast_viewers.live import Tag
 from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.limits import MOST_STEPS, Box, CantShowError, Unshown
+from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import Place, Tiling
 from scopecast_viewers.napari.units import canvas_spacing, canvas_unit, corner_on_canvas, pixel_on_canvas
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
     from napari.layers import Image
@@ -63,6 +64,9 @@ def _among_sheared(shear: npt.NDArray[Any], at: list[int], ndim: int) -> npt.NDA
     return _among(matrix, at, ndim)[np.triu_indices(ndim, 1)]
 
 
+#: What belongs to a channel, whichever run it is of, once the user has set it.
+_LOOK = ("colormap", "gamma", "opacity", "blending", "interpolation2d", "visible", "contrast_limits")
+
 _Key = tuple[int, int, "Place"]
 _MOST = f"a slider has at most {MOST_STEPS:,} steps"
 
@@ -70,6 +74,14 @@ _MOST = f"a slider has at most {MOST_STEPS:,} steps"
 def _key(stack: Stack, channel: int, place: Place) -> _Key:
     """Return what a layer is known by."""
     return (id(stack), channel, place)
+
+
+def _setting(layer: Image, attribute: str) -> Any:
+    """Return how a layer is set, as something that can be compared."""
+    value = getattr(layer, attribute)
+    if attribute == "colormap":
+        return value.name
+    return tuple(value) if attribute == "contrast_limits" else str(value)
 
 
 class LiveLayer:
@@ -83,6 +95,8 @@ class LiveLayer:
         The frame that it shows since its last slicing.
     made_ms : float
         How long napari took to make the layer, in milliseconds.
+    parked : bool
+        It is not among the viewer's layers, as its run is not in the scene.
     """
 
     #: Layers of a stream lie in this order, the lowest first.
@@ -100,7 +114,10 @@ class LiveLayer:
         self.version = -1
         self.sliced = -1  # the stack's version when the layer was last sliced
         self.stale = False  # it has grown while it was hidden, and napari does not know yet
+        self.parked = False
         self._translate: tuple[float, ...] = ()  # what we have set; what the user has added to it stays
+        self._scale: dict[str, float] = {}  # the same by axis; the user's stays
+        self._ours: dict[str, Any] = {}  # the look that we have given it
         self._style: dict[str, str] = {}  # name and blending as we have set them, and the user has not since
         self._auto: tuple[float, float] | None = None  # limits that we chose from a frame without any contrast
         self._color = ""
@@ -109,6 +126,24 @@ class LiveLayer:
         fixed = {"c": self.channel, **self.place} if "c" in self.stack.axes else self.place
         about = self.stream.about
         return LayerData(self.stack, fixed, axes, dict(zip(about.axes, about.sizes, strict=True)))
+
+    @property
+    def channel_name(self) -> str:
+        """What the channel is called; "" where the run has no channels."""
+        return self.stream.label("c", self.channel) if "c" in self.stack.axes else ""
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What stays the same of live mode when the size of its images changes."""
+        places = tuple((axis, self.stream.label(axis, index)) for axis, index in self.place.items())
+        title = (self.stream.source, self.stream.about.title)
+        return (*title, self.rank, self.stream.labelled.get(id(self.stack), ""), self.channel_name, places)
+
+    @property
+    def look_of(self) -> tuple[Any, ...]:
+        """Whose look it has: that of a channel by its name, else of its source; of each camera."""
+        camera = self.stream.label("cam", self.place["cam"]) if "cam" in self.place else ""
+        return (self.rank, self.channel_name, "" if self.channel_name else self.stream.title, camera)
 
     @property
     def name(self) -> str:
@@ -150,13 +185,12 @@ class LiveLayer:
             self._color = self._wanted_color()
             about.update(contrast_limits=limits, colormap=_colormap(self._color))
             about["blending"] = self._wanted_blending
-        geometry = self.geometry()
-        self._translate = geometry["translate"]
-        self._make(viewer.add_image, **about, **geometry, units=units)
+        self._make(viewer.add_image, **about, **self._placed(), units=units)
         self._style = {"name": self.layer.name, "blending": str(self.layer.blending)}
         if not rgb:
             self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
             self.layer.contrast_limits = limits
+        self._note_look()
 
     def _make(self, make: Callable[..., Image], **about: Any) -> None:
         """Have napari make the layer, and note how long it takes."""
@@ -174,6 +208,48 @@ class LiveLayer:
             "translate": (*(at * by for at, by in zip(self.data.origin, steps, strict=True)), *self._corner()),
             "axis_labels": (*self.data.axes, "y", "x"),
         }
+
+    def _placed(self) -> dict[str, Any]:
+        """Return the geometry, and remember it as what we have set."""
+        geometry = self.geometry()
+        self._translate = geometry["translate"]
+        self._scale = dict(zip(geometry["axis_labels"], geometry["scale"], strict=True))
+        return geometry
+
+    def _note_look(self) -> None:
+        """Remember the look as ours: what differs from it later is the user's."""
+        self._ours = {attribute: _setting(self.layer, attribute) for attribute in self._look_attributes}
+
+    @property
+    def _look_attributes(self) -> tuple[str, ...]:
+        if self.rank:
+            return ("opacity", "visible")
+        return tuple(name for name in _LOOK if not (self.layer.rgb and name in ("colormap", "contrast_limits")))
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """What the user has set of it, and may be the next run's."""
+        chosen = {
+            attribute: getattr(self.layer, attribute)
+            for attribute in self._look_attributes
+            if _setting(self.layer, attribute) != self._ours.get(attribute)
+        }
+        if "contrast_limits" in chosen:
+            chosen["contrast"] = (self.stack.dtype, self.layer.contrast_limits_range, chosen.pop("contrast_limits"))
+        if not self.channel_name:
+            chosen.pop("visible", None)  # a run without channels would begin with nothing to be seen
+        return chosen
+
+    def take_look(self, look: Mapping[str, Any]) -> None:
+        """Look as the user has set the same channel of another run."""
+        for attribute, value in look.items():
+            if attribute == "contrast":
+                dtype, reach, limits = value
+                if dtype == self.stack.dtype and not self.layer.rgb:
+                    self.layer.contrast_limits_range = reach
+                    self.layer.contrast_limits = limits
+            elif attribute in self._look_attributes:
+                setattr(self.layer, attribute, value)
 
     @property
     def box(self) -> Box:
@@ -240,9 +316,7 @@ class LiveLayer:
         """
         if self._auto is not None and here and not self._flat(plane := self._newest_plane()):
             if tuple(self.layer.contrast_limits) == self._auto:
-                limits = contrast_limits(plane)
-                self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
-                self.layer.contrast_limits = limits
+                self._choose_contrast(plane)
             self._auto = None
         color = self._wanted_color() if self._color else ""
         if color != self._color:
@@ -250,19 +324,48 @@ class LiveLayer:
             ours = _colormap(self._color)
             if self.layer.colormap.name == (ours if isinstance(ours, str) else ours.name):
                 self.layer.colormap = _colormap(color)
+                self._ours["colormap"] = self.layer.colormap.name
             self._color = color
+
+    def _choose_contrast(self, plane: npt.NDArray[Any]) -> None:
+        limits = contrast_limits(plane)
+        self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
+        self.layer.contrast_limits = limits
+        self._ours["contrast_limits"] = _setting(self.layer, "contrast_limits")
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether it shows another stack than it is to."""
+        return self.data.stack is not self.stack
+
+    def can_succeed(self, other: LiveLayer) -> bool:
+        """Whether another is of the same live mode, and can be shown by the same layer of napari."""
+        same = self.stream is other.stream or (self.stream.about.preview and other.stream.about.preview)
+        return same and (self.rank > 0 or self.layer.rgb == (len(other.stack.plane_shape) == 3))
+
+    def succeed(self, other: LiveLayer) -> bool:
+        """Show what another was made to show, as the same layer. Return whether that lies elsewhere on the canvas.
+
+        `widen` is to follow.
+        """
+        before = self.world
+        self.stream, self.stack, self.channel, self.place = other.stream, other.stack, other.channel, other.place
+        self.shown, self.version = None, -1
+        return before != self.world
 
     def widen(self, axes: tuple[str, ...], units: tuple[str, ...]) -> None:
         """Take in axes that have joined. The layer stays the same, with everything that the user has set of it."""
         layer, before = self.layer, (*self.data.axes, "y", "x")
         labels, scale = dict(zip(before, layer.axis_labels, strict=True)), dict(zip(before, layer.scale, strict=True))
         moved = dict(zip(before, layer.translate - np.asarray(self._translate), strict=True))
-        editable = layer.editable
+        scale = {name: at for name, at in scale.items() if not np.isclose(at, self._scale.get(name, nan))}  # the user's
+        dtype, succeeds, editable = layer.dtype, self.outgrown, layer.editable
+        ours = self._ours.get("contrast_limits")
+        automatic = not self.rank and not layer.rgb and _setting(layer, "contrast_limits") == ours
         shear, rotate, affine = np.asarray(layer.shear), np.asarray(layer.rotate), layer.affine.affine_matrix
         self.data = self._make_data(axes)
         after = (*axes, "y", "x")
-        geometry = self.geometry()
-        self._translate = geometry["translate"]
+        geometry = self._placed()
         # Of a hidden layer napari keeps the extent that it had, with too few axes, until its scale is set; whoever is
         # told of the data before that fails, and so does every repaint from then on.
         with layer.events.data.blocker():
@@ -282,6 +385,10 @@ class LiveLayer:
         layer.editable = editable  # napari has decided anew, for the new data
         self.shown, self.sliced, self.stale = None, -1, False
         self._restyle()
+        if succeeds and not self.rank and not layer.rgb and (automatic or dtype != self.stack.dtype):
+            plane = self._newest_plane()
+            self._choose_contrast(plane)
+            self._auto = tuple(layer.contrast_limits) if self._flat(plane) else None
 
     def _restyle(self) -> None:
         """Give the layer the name and the blending that belong to it now, unless the user chose others."""
@@ -292,6 +399,8 @@ class LiveLayer:
             if str(getattr(self.layer, attribute)) == self._style.get(attribute):
                 setattr(self.layer, attribute, value)
                 self._style[attribute] = str(getattr(self.layer, attribute))
+                if attribute in self._ours:
+                    self._ours[attribute] = self._style[attribute]
 
     def grow(self) -> None:
         """Tell napari how far the stack reaches now; the sliders' ranges follow in `LiveLayers.update`."""
@@ -316,6 +425,7 @@ class LiveLayer:
         for attribute in _KEPT:
             setattr(self.layer, attribute, getattr(sibling.layer, attribute))
         self._auto = None
+        self._ours = dict(sibling._ours)
 
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:
         """Return the tag of the frame at absolute positions along the viewer's axes; None where nothing has come."""
@@ -339,6 +449,8 @@ class LiveLayers:
         The napari viewer.
     kind_of
         Chooses the class of the layer for a stack of a stream.
+    scene
+        Which runs are on the canvas; the layers of the others are kept outside of the viewer.
 
     Attributes
     ----------
@@ -349,9 +461,13 @@ class LiveLayers:
     """
 
     def __init__(
-        self, viewer: Viewer, kind_of: Callable[[LiveStream, Stack], type[LiveLayer]] = lambda *_: LiveLayer
+        self,
+        viewer: Viewer,
+        kind_of: Callable[[LiveStream, Stack], type[LiveLayer]] = lambda *_: LiveLayer,
+        scene: Scene | None = None,
     ) -> None:
         self.viewer = viewer
+        self.scene = scene or Scene()
         self._kind_of = kind_of
         self.reach: dict[str, tuple[float, float]] = {}
         self.making_ms = self.longest_ms = 0.0
@@ -359,19 +475,23 @@ class LiveLayers:
         self.units: tuple[str, ...] = ("pixel", "pixel")
         self.tiling = Tiling()
         self._layers: dict[_Key, LiveLayer] = {}
-        self._closed: set[_Key] = set()  # layers that the user has deleted
+        self._closed: dict[_Key, tuple[Any, ...]] = {}  # layers that the user has deleted, and what they were
         self.incomplete = False  # more layers are to be made at the next update
         self._failed = Unshown()
         self._began: dict[tuple[str, int], int] = {}  # in which order the streams have come
         self._short: dict[str, str] = {}  # sliders that can't reach all that is published, and why
-        self.moved_on = False  # a new run lies elsewhere on the canvas than the one before it
         self.spread = False  # a run has come to another place on the canvas
+        self._looks: dict[tuple[Any, ...], dict[str, Any]] = {}  # what the user has set of channels
+        self._floor: int | None = None  # where the layers of the run lay that has just left
+        self._active: tuple[Any, ...] | None = None  # whose layer the user worked on when it left
+        self._selected: Any = None  # what is selected since, and was not by the user
 
-    def __iter__(self) -> Any:
-        return iter(self._layers.values())
+    def __iter__(self) -> Iterator[LiveLayer]:
+        """Iterate over those in the scene."""
+        return iter([live for live in self._layers.values() if not live.parked])
 
     def __len__(self) -> int:
-        return len(self._layers)
+        return len(list(iter(self)))
 
     def update(self, streams: Iterable[LiveStream]) -> list[LiveLayer]:
         """Add what is new, remove what is gone, and grow what has grown.
@@ -388,15 +508,20 @@ class LiveLayers:
             self._began.setdefault(stream.key, len(self._began))
         self.incomplete = False
         divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
+        self._hand_on(divided)
         self._remove_gone({_key(stack, channel, place) for _, stack, channel, place in divided})
-        self._widen(streams)
+        self._park()
+        self._widen(self.scene.streams)
+        self._unpark()
         new: list[LiveLayer] = []
         grown = False
         layouts: dict[int, Layout] = {}  # one moment of each stack for all of its layers
         for stream, stack, channel, place in divided:
             key = _key(stack, channel, place)
             live = self._layers.get(key)
-            if key in self._closed or (live is None and self._failed.blocks(key, stack.version)):
+            if key in self._closed:
+                continue
+            if live is None and (stream not in self.scene or self._failed.blocks(key, stack.version)):
                 continue
             if live is None:
                 if new:
@@ -409,7 +534,7 @@ class LiveLayers:
                 layout = layouts.setdefault(id(stack), stack.layout)
                 live.stale = live.data.advance(layout) or live.moved or live.stale
             live.version = version
-            if live.stale and live.layer.visible:  # napari leaves hidden layers as they are
+            if live.stale and live.layer.visible and not live.parked:  # napari leaves hidden layers as they are
                 try:
                     self.check(live)
                     live.grow()
@@ -429,7 +554,6 @@ class LiveLayers:
         live = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
         try:
             self.check(live)
-            self._make_room(live)
             with all_or_nothing(self.viewer):
                 live.add(self.viewer, self.units)
         except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
@@ -438,8 +562,9 @@ class LiveLayers:
         self._failed.clear(key)
         self.making_ms += live.made_ms
         self.longest_ms = max(self.longest_ms, live.made_ms)
-        if active is not None:
-            self.viewer.layers.selection = selected  # the user goes on with the layer that they work on
+        live.take_look(self._looks.get(live.look_of, {}))
+        self._put_in_order(live)
+        self._select(live, selected, active)
         if place:
             self._join(live)
         self._layers[key] = live
@@ -468,7 +593,7 @@ class LiveLayers:
             hidden = each.layer is not None and not each.layer.visible
             return hidden or each.stream.state != "live", each.box.oddness(), -self._began[each.stream.key]
 
-        for other in [each for each in self._layers.values() if each is not live and each.box.objection(box)]:
+        for other in [each for each in self if each is not live and each.box.objection(box)]:
             objection = other.box.objection(box)
             if oddity(other) <= oddity(live):  # of one stream, both are as odd
                 raise CantShowError(f"beside {other.name}, {objection}; {_MOST}")
@@ -490,6 +615,35 @@ class LiveLayers:
                 del self._layers[key]
                 self._failed.note(key, live.version, live.name, error)
         take_out(self.viewer, live.layer)
+
+    def _put_in_order(self, new: LiveLayer) -> None:
+        """Move the layer that was added last to where it belongs among the others."""
+        layers = self.viewer.layers
+        at = {id(layer): position for position, layer in enumerate(layers)}
+        below = [at[id(live.layer)] for live in self if live.stream is new.stream and live.rank <= new.rank]
+        top = self.scene.on_top
+        if below:
+            position = max(below) + 1
+        elif top not in (None, new.stream) and not new.rank:
+            position = min((at[id(live.layer)] for live in self if live.stream is top), default=len(layers))
+        else:
+            position = len(layers) if self._floor is None else self._floor
+            self._floor = None
+        if position < len(layers) - 1:
+            layers.move(len(layers) - 1, position)
+
+    def _select(self, new: LiveLayer, selected: set[Any], active: Any) -> None:
+        """Let the user go on with the layer that they work on; with the same channel, if that has left."""
+        if self._active is not None and active is not self._selected:
+            self._active = None  # they have chosen another since
+        here = any(live.layer is active and live.stream is new.stream for live in self)
+        if active is None or self._active == new.look_of or (self._active is not None and not here):
+            self.viewer.layers.selection.select_only(new.layer)
+            self._selected = new.layer
+            if self._active == new.look_of:
+                self._active = None
+        else:
+            self.viewer.layers.selection = selected
 
     def _join(self, new: LiveLayer) -> None:
         """Let a field look as the other fields of its channel and camera do."""
@@ -528,28 +682,116 @@ class LiveLayers:
             dims.set_range(list(sliders), ranges)
 
     def _remove_gone(self, wanted: set[_Key]) -> None:
-        self._closed &= wanted
+        self._closed = {key: what for key, what in self._closed.items() if key in wanted}
         self._failed.keep_only(wanted)
         for key, live in tuple(self._layers.items()):
-            if live.layer not in self.viewer.layers:
+            if not live.parked and live.layer not in self.viewer.layers:
                 del self._layers[key]  # the user deleted it
                 if key in wanted:
-                    self._closed.add(key)
+                    self._closed[key] = live.identity
             elif key not in wanted:
+                self._take_out(live)
                 del self._layers[key]
-                take_out(self.viewer, live.layer)
+
+    def _hand_on(self, divided: list[tuple[LiveStream, Stack, int, Place]]) -> None:
+        """Give the layers of live mode to the images of another size, dtype or pixel size that have come instead."""
+        wanted = {_key(*part) for _, *part in divided}
+        orphans = {
+            live.identity: key
+            for key, live in self._layers.items()
+            if key not in wanted and (live.parked or live.layer in self.viewer.layers)
+        }
+        deleted = {what for key, what in self._closed.items() if key not in wanted}
+        for stream, stack, channel, place in divided if orphans or deleted else ():
+            key = _key(stack, channel, place)
+            if key in self._layers or key in self._closed:
+                continue
+            made = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
+            if made.identity in deleted:
+                self._closed[key] = made.identity
+            elif (former := orphans.get(made.identity)) is not None and self._layers[former].can_succeed(made):
+                live = self._layers[key] = self._layers.pop(former)
+                try:
+                    self.spread = live.succeed(made) or self.spread
+                except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+                    self.give_up(live, error)
+
+    # ---- in the scene and out of it ------------------------------------------------------------------------------
+
+    def _park(self) -> None:
+        """Take the layers of runs that have left the scene out of the viewer."""
+        for live in [live for live in self if live.stream not in self.scene]:
+            self._take_out(live)
+
+    def _take_out(self, live: LiveLayer) -> None:
+        """Remove a layer from the viewer, and remember what the user has set of it."""
+        if live.parked:
+            return
+        layers = self.viewer.layers
+        self._looks[live.look_of] = live.look
+        position = layers.index(live.layer)
+        self._floor = position if self._floor is None else min(self._floor, position)
+        active = layers.selection.active
+        if active is live.layer and (self._active is None or active is not self._selected):
+            self._active = live.look_of
+        live.parked, live.shown = True, None
+        take_out(self.viewer, live.layer)
+        self._selected = layers.selection.active  # napari's choice, not the user's
+
+    def _unpark(self) -> None:
+        """Put the layers of runs that are in the scene again into the viewer; `_widen` has made them fit."""
+        for live in [live for live in self._layers.values() if live.parked and live.stream in self.scene]:
+            selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+            try:
+                self.check(live)
+                with all_or_nothing(self.viewer):
+                    live.layer.units = self.units
+                    self.viewer.layers.append(live.layer)
+            except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
+                self.give_up(live, error)
+                continue
+            self._put_in_order(live)
+            live.parked, live.stale, live.sliced = False, True, -1
+            self._select(live, selected, active)
+
+    def bring_back(self, stream: LiveStream) -> None:
+        """Prepare for a run to come back: with the layers that the user has deleted, and to be worked on."""
+        stacks = {id(stack) for stack in stream.stacks}
+        self._closed = {key: what for key, what in self._closed.items() if key[0] not in stacks}
+        active = self.viewer.layers.selection.active
+        for live in self:
+            if live.layer is active:
+                self._active, self._selected = live.look_of, active
+
+    @staticmethod
+    def width_of(layers: list[Image]) -> float:
+        """Return how far layers reach on the canvas, along y or x, whichever is more."""
+        worlds = np.array([layer.extent.world[:, -2:] for layer in layers])
+        return float(np.max(worlds[:, 1].max(axis=0) - worlds[:, 0].min(axis=0)))
+
+    def raise_top(self) -> None:
+        """Put the images of the run that is to be on top above those of the others, which they hide."""
+        layers, top = self.viewer.layers, self.scene.on_top
+        mine = [live.layer for live in self if live.stream is top and not live.rank]
+        others = [live.layer for live in self if live.stream is not top and not live.rank]
+        highest = max(map(layers.index, others), default=-1)
+        for layer in sorted(mine, key=layers.index):
+            if (at := layers.index(layer)) < highest:
+                layers.move(at, highest + 1)
 
     def _widen(self, streams: tuple[LiveStream, ...]) -> None:
-        """Take in the axes of new streams; all layers get them."""
-        axes = sort_axes([*self.axes, *(name for stream in streams for name in self._sliders(stream))])
+        """Take in the axes of new streams; all layers get them, and keep those that they have."""
+        mine = [live for live in self._layers.values() if live.stream in self.scene]
+        had = [name for live in mine for name in live.data.axes]
+        axes = sort_axes([*had, *(name for stream in streams for name in self._sliders(stream))])
         units = self._agreed_units(streams, axes)
         if units != self.units and axes == self.axes:
-            for live in tuple(self._layers.values()):
+            for live in tuple(self):
                 try:
                     live.layer.units = units
                 except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
                     self.give_up(live, error)
-        stale = [live for live in self._layers.values() if live.data.axes != axes or self._lost_channel(live)]
+        stale = [live for live in mine if live.data.axes != axes or live.outgrown or self._lost_channel(live)]
         self.axes, self.units = axes, units
         for live in stale:
             try:
@@ -577,13 +819,3 @@ class LiveLayers:
     @staticmethod
     def _lost_channel(live: LiveLayer) -> bool:
         return "c" in live.stack.axes and "c" not in live.data.fixed
-
-    def _make_room(self, new: LiveLayer) -> None:
-        """Clear the canvas for a new run: hide the former runs of its publisher, and look at where it is."""
-        others = list(self._layers.values())
-        if any(live.stream is new.stream for live in others):
-            return
-        former = [live for live in others if live.stream.source == new.stream.source or live.stream.state != "live"]
-        for live in former:
-            live.layer.visible = False
-        self.moved_on = not others or bool(former and former[-1].world != new.world)

@@ -17,6 +17,8 @@ from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.follow import Follower
 from scopecast_viewers.napari.labels import layer_class
 from scopecast_viewers.napari.layers import LiveLayers
+from scopecast_viewers.napari.runs import RunsButton
+from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.status import StatusLine
 from scopecast_viewers.napari.steady import steady
 from scopecast_viewers.napari.units import canvas_spacing
@@ -40,6 +42,10 @@ TICK_MS = 15
 #: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
 MAX_WAIT_S = 0.1
 STATUS_S = 0.25
+#: Part of the canvas that stays free around a picture that is fitted to it.
+MARGIN = 0.05
+#: A run that would take less than this part of the view, because of others far away, is looked at alone.
+FAR_AWAY = 0.2
 #: How many layers, made one by one, a picture of the window waits for.
 _MOST_LAYERS = 64
 
@@ -75,7 +81,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def __init__(self, viewer: Viewer, receiver: Receiver, window: QWidget | None = None) -> None:
         super().__init__(window)
         self.viewer, self.receiver = viewer, receiver
-        self.layers = LiveLayers(viewer, layer_class)
+        self.scene = Scene()
+        self.layers = LiveLayers(viewer, layer_class, self.scene)
         self.annotations = LiveAnnotations(viewer, self.layers)
         self.follower = Follower(viewer, self._show_following)
         self.status: StatusLine | None = None
@@ -89,6 +96,9 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._problems: dict[str, str] = {}  # by what failed
         self._stopped = False
         self._looks_at: tuple[float, ...] = ()
+        self._on_top: LiveStream | None = None
+        self._painted_size: tuple[int, ...] = ()
+        self._was_fitted = False
         self._changed = True
         self._updated_at = 0.0
         self._waiting_for_paint = False
@@ -106,6 +116,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         """Dock a status line, and return the window that it is in."""
         self.status = StatusLine()
         self.status.follow_clicked.connect(self.set_following)
+        self.runs = RunsButton(self)
+        self.status.add(self.runs)
         self.status.destroyed.connect(self._gone)
         self.viewer.canvas.overlays.scale_bar.visible = False
         self.dock = self.viewer.window.add_dock_widget(
@@ -145,6 +157,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self._updated_at = time.monotonic()
         if now - self._status_at > STATUS_S:
             self._status_at = now
+            self._changed = self.scene.reconsider() or self._changed
             self._attempt("the status line", self._write_status)
 
     def _attempt(self, what: str, work: Callable[[], object]) -> None:
@@ -162,12 +175,18 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def update(self) -> None:
         """Bring layers and sliders in step with the streams."""
         streams = self.receiver.streams
+        self.scene.update(streams)
         target = self.followed
+        if self.scene.begun:
+            self.set_following(True)
         # Read before the layers take over how far the stacks have grown: the sliders must not run ahead of them.
         newest = None if target is None else target.newest
         with self.follower.moving():
             new = self.layers.update(streams)
             self.annotations.update(streams, new)
+            if self.scene.on_top is not self._on_top:
+                self._on_top = self.scene.on_top
+                self.layers.raise_top()
             self._arrange()
         moved = False
         if self.follower.following and target is not None and newest is not None:
@@ -221,12 +240,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         """Look at what is new on the canvas."""
         if self.layers.incomplete:
             self._changed = True
-        # Another field has come into the run: look at all of them, unless the user looks at something of their own.
-        spread = self.layers.spread and self._looks_at == _look(self.viewer)
-        self.layers.spread = False
-        if not self.layers.moved_on and not spread:
+        # Another run or field has come beside those that are there, or live mode has another size: look at all of it,
+        # unless the user looks at something of their own.
+        spread = self.layers.spread or self.scene.joined
+        spread = spread and (self._looks_at == _look(self.viewer) or not self._in_sight)
+        begun = self.scene.begun
+        self.layers.spread = self.scene.begun = self.scene.joined = False
+        if not begun and not spread:
             return
-        self.layers.moved_on = False
         known = self.layers.units[-1] != "pixel"
         if self.status is not None:
             self.viewer.canvas.overlays.scale_bar.visible = known
@@ -234,7 +255,19 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             return  # the user looks at layers of their own
         elif known:
             self.viewer.canvas.overlays.scale_bar.visible = True
-        self.viewer.reset_view()
+        self._fit()
+
+    def _fit(self) -> None:
+        """Fit the run that is to be seen to the canvas, with all that is in the scene where that is not far away."""
+        everything = [live.layer for live in self.layers]
+        mine = [live.layer for live in self.layers if live.stream is self.scene.on_top]
+        if not everything:
+            everything = [live.layer for live in self.annotations]
+        if not everything:
+            return
+        self.viewer.reset_view(layers=everything, margin=MARGIN, reset_camera_angle=False)
+        if mine and self.layers.width_of(mine) < FAR_AWAY * self.layers.width_of(everything):
+            self.viewer.reset_view(layers=mine, margin=MARGIN, reset_camera_angle=False)
         self._looks_at = _look(self.viewer)
 
     def _fit_again(self, _event: Any = None) -> None:
@@ -243,16 +276,37 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         A window gets its size after it is shown: a run that begins by then is fitted to a canvas that nobody ever sees.
         """
         if self._looks_at == _look(self.viewer):
-            self.viewer.reset_view(reset_camera_angle=False)
-            self._looks_at = _look(self.viewer)
+            self._fit()
+
+    @property
+    def _in_sight(self) -> bool:
+        """Whether something of the run that is to be seen is on the canvas, as far as can be told."""
+        camera, size = self.viewer.scene.camera, np.asarray(self.viewer.canvas.size, float)
+        if self.viewer.dims.ndisplay != 2:
+            return True
+        reach = size / 2 / camera.zoom
+        low, high = np.asarray(camera.center[-2:]) - reach, np.asarray(camera.center[-2:]) + reach
+        mine = [live.layer.extent.world[:, -2:] for live in self.layers if live.stream is self.scene.on_top]
+        return not mine or any((world[0] < high).all() and (world[1] > low).all() for world in mine)
 
     @property
     def followed(self) -> LiveStream | None:
-        """The stream that the sliders follow: the newest that is live, else the newest."""
-        streams = [stream for stream in self.receiver.streams if stream.newest is not None]
-        live = [stream for stream in streams if stream.state == "live"]
-        began = {stream.key: at for at, stream in enumerate(streams)}
-        return max(live or streams, key=lambda stream: began[stream.key], default=None)
+        """The stream that the sliders follow; see `Scene`."""
+        return self.scene.followed
+
+    def show_run(self, stream: LiveStream, shown: bool = True) -> None:
+        """Bring a former run back into the scene, or send it out of it again."""
+        if shown:
+            self.scene.show(stream)
+            self.layers.bring_back(stream)
+        else:
+            self.scene.hide(stream)
+        self._changed = True
+
+    def remove_run(self, stream: LiveStream) -> None:
+        """Let go of a run for good."""
+        self.scene.hide(stream)
+        self.receiver.forget(stream)
 
     def where(self, stream: LiveStream) -> dict[str, int]:
         """Return the absolute positions along the viewer's axes at which the sliders stand for a stream."""
@@ -326,10 +380,16 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     # ---- painting ------------------------------------------------------------------------------------------------
 
     def _about_to_paint(self) -> None:
+        resized = tuple(self.viewer.canvas.size) != self._painted_size
+        self._was_fitted = resized and self._looks_at == _look(self.viewer)
         self._painting = [(live, live.shown) for live in (*self.layers, *self.annotations) if live.layer.visible]
 
     def _swapped(self) -> None:
         """Count what has come onto the screen."""
+        self._painted_size = tuple(self.viewer.canvas.size)
+        if self._was_fitted and self._looks_at != _look(self.viewer):
+            self._fit()  # at its first paint of another size, napari takes over what the canvas had made of that
+        self._was_fitted = False
         painted, self._painting = self._painting, None
         if painted is None:
             return  # the window was composed anew, without a new picture

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from scopecast_viewers.listing import Listing
 from scopecast_viewers.napari.rows import StreamRow
+from scopecast_viewers.napari.runs import RunsButton
 from scopecast_viewers.napari.session import Session
 from scopecast_viewers.napari.snapshot import Snapshot, chosen_layers, size_text
 
@@ -107,7 +108,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
             "which no stream changes any more."
         )
         self.snapshot.clicked.connect(lambda: self.take_snapshot())
-        buttons = QHBoxLayout()
+        self._buttons = buttons = QHBoxLayout()
         for button in (self.follow, self.pause, self.snapshot):
             buttons.addWidget(button, 1)
 
@@ -152,6 +153,8 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         if self.session is None:
             session = self.session = Session.of(self.viewer, window)
             session.view.following_changed.connect(self.follow.setChecked)
+            self.runs = RunsButton(session.view)
+            self._buttons.addWidget(self.runs, 1)
             window.destroyed.connect(self._timer.stop)
             self._listing = Listing(session.receiver)
             self.budget.setValue(session.receiver.history.budget / GIB)

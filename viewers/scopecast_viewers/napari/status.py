@@ -19,7 +19,7 @@ DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c
 
 
 class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
-    """A line of figures, and the button that makes the sliders follow again."""
+    """A line of figures, the button that makes the sliders follow again, and others that are added."""
 
     follow_clicked = Signal(bool)
 
@@ -39,6 +39,11 @@ class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
         row.addWidget(self._text, 1)
         row.addWidget(self.follow)
         self.setMaximumHeight(34)
+
+    def add(self, button: QWidget) -> None:
+        """Put another button before that which follows."""
+        row = self.layout()
+        row.insertWidget(row.count() - 1, button)
 
     @property
     def text(self) -> str:

@@ -1,0 +1,287 @@
+"""What is on napari's canvas when runs follow each other and sources stand beside each other, down to its pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scopecast import NapariStreamingBackend
+
+UM = {"scale": (0.1, 0.1), "units": "um"}
+
+
+def frame(value, shape=(64, 64)):
+    """Return a frame whose pixels say what it is, and that has some contrast."""
+    plane = np.full(shape, value, "uint8")
+    plane[0, 0], plane[0, 1] = 0, 255
+    return plane
+
+
+def picture(live):
+    """Return the canvas as it is on the screen, one number a pixel, with values shown as they are."""
+    for each in live.view.layers:
+        if not each.rank and not each.layer.rgb and each.channel_name == "":
+            each.layer.contrast_limits = (0, 255)
+    return live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].max(axis=-1).astype(int)
+
+
+def middle(live):
+    seen = picture(live)
+    height, width = seen.shape
+    return float(np.median(seen[height // 2 - 3 : height // 2 + 3, width // 2 - 3 : width // 2 + 3]))
+
+
+def filled(live):
+    """Return how much of the canvas the picture in its middle takes, along the side that it takes more of."""
+    seen = picture(live) > 20
+    height, width = seen.shape
+    return max(seen[:, width // 2].sum() / height, seen[height // 2].sum() / width)
+
+
+def run(live, publisher, values, *, title="", shape=(64, 64), **about):
+    where = about.pop("translate", ())
+    publisher.new_stream(title, **about)
+    for t, value in enumerate(values):
+        publisher.publish(frame(value, shape), axes={"t": t}, translate=where)
+    live.settled(publisher)
+    live.until(lambda: live.point()[0] == len(values) - 1)
+
+
+def names(live):
+    return [layer.name for layer in live.viewer.layers]
+
+
+def test_each_run_is_fitted_by_itself_whatever_size_and_place_the_former_ones_had(live):
+    with live.publisher((256, 256), "uint8") as publisher:
+        run(live, publisher, [100], title="large", shape=(256, 256), **UM)
+        assert filled(live) == pytest.approx(0.95, abs=0.04)
+        run(live, publisher, [150], title="region", shape=(32, 32), **UM)
+        assert (filled(live), middle(live)) == (pytest.approx(0.95, abs=0.04), pytest.approx(150, abs=2))
+        run(live, publisher, [200], title="elsewhere", shape=(32, 32), translate=(5000.0, 9000.0), **UM)
+        assert (filled(live), middle(live)) == (pytest.approx(0.95, abs=0.04), pytest.approx(200, abs=2))
+
+
+def test_a_run_is_fitted_although_the_user_has_looked_closer_at_the_former_one_and_the_window_changes(live):
+    viewer = live.viewer
+    with live.publisher(dtype="uint8") as publisher:
+        run(live, publisher, [100], title="one")
+        viewer.scene.camera.zoom *= 5
+        run(live, publisher, [150], title="two")
+        assert filled(live) == pytest.approx(0.95, abs=0.04)
+        try:
+            for size in ((700, 560), (900, 900)):
+                before = viewer.canvas.size
+                viewer.window.resize(*size)
+                live.until(lambda before=before: viewer.canvas.size != before)
+                live.until(lambda: filled(live) == pytest.approx(0.95, abs=0.04))
+        finally:
+            viewer.window.resize(900, 700)
+
+
+def test_the_layer_that_is_worked_on_is_one_that_is_seen_and_the_same_channel_of_the_next_run(live):
+    with live.publisher(dtype="uint8") as publisher:
+        for number in range(3):
+            publisher.new_stream(f"run {number}", channels=["DAPI", "FITC"])
+            for channel in ("DAPI", "FITC"):
+                publisher.publish(frame(60 + 20 * number), axes={"t": 0, "c": channel})
+            live.settled(publisher)
+            active = live.viewer.layers.selection.active
+            if not number:
+                active = live.viewer.layers.selection.active = live.layer("FITC · run 0")
+            live.until(lambda number=number: live.viewer.layers.selection.active.name == f"FITC · run {number}")
+            active = live.viewer.layers.selection.active
+            live.layer(f"DAPI · run {number}").contrast_limits = (250, 255)
+            active.contrast_limits = (0, 255)
+            assert middle(live) == pytest.approx(60 + 20 * number, abs=2), "its contrast is what one sees"
+            active.contrast_limits = (0, 30)
+            assert middle(live) > 250
+
+
+def test_sliders_reach_as_far_as_the_run_does_and_follow_it_although_the_user_has_looked_back(live):
+    with live.publisher(dtype="uint8") as publisher:
+        run(live, publisher, range(50, 80), title="long")
+        live.viewer.dims.set_point(0, 10)
+        assert middle(live) == pytest.approx(60, abs=2)
+        for number in range(2):
+            run(live, publisher, range(200, 204), title=f"short {number}")
+            assert live.view.follower.following
+            assert live.viewer.dims.range[0].stop == pytest.approx(3, abs=1e-3)
+            assert middle(live) == pytest.approx(203, abs=2)
+
+
+def test_a_program_that_is_idle_takes_neither_the_picture_nor_the_status(live):
+    with live.publisher(dtype="uint8", title="microscope") as source, live.publisher(title="notebook") as idle:
+        run(live, source, [50, 51], title="run")
+        for turn in range(2):  # a picture, then labels: neither is what one wants to see of the microscope
+            if turn:
+                idle.publish(np.zeros((64, 64), "uint8"), kind="labels", name="cells", axes={"t": 0})
+            else:
+                idle.publish(np.full((64, 64), 7, "uint16"), axes={"t": 0})
+            live.settled(idle)
+            for t in range(2 + 3 * turn, 5 + 3 * turn):
+                source.publish(frame(100 + t), axes={"t": t})
+                live.settled(source)
+                live.until(lambda t=t: live.point()[0] == t)
+            live.view._write_status()
+            assert live.view.followed.title == "microscope"
+            assert "microscope" in live.view.status.text
+            assert middle(live) == pytest.approx(100 + t, abs=2)
+
+
+def test_of_two_programs_that_both_deliver_both_are_seen_and_one_is_followed(live):
+    with live.publisher(dtype="uint8", title="left") as left, live.publisher(dtype="uint8", title="right") as right:
+        followed = set()
+        for t in range(6):
+            for publisher, value, at in ((left, 90, (0.0, 0.0)), (right, 160, (0.0, 64.0))):
+                publisher.publish(frame(value + t), axes={"t": t}, translate=at)
+                live.settled(publisher)
+                followed.add(live.view.followed.title)
+        assert followed == {"left"}
+        seen = picture(live)
+        height, width = seen.shape
+        assert seen[height // 2, width // 4] == pytest.approx(95, abs=2)
+        assert seen[height // 2, 3 * width // 4] == pytest.approx(165, abs=2)
+
+
+def test_when_the_one_that_is_followed_falls_silent_the_other_is(live):
+    with live.publisher(dtype="uint8", title="first") as first, live.publisher(dtype="uint8", title="second") as second:
+        run(live, first, [50, 51])
+        t = 0
+        while live.view.followed is None or live.view.followed.title != "second":
+            second.publish(frame(100 + t % 100), axes={"t": t})
+            live.settled(second)
+            t += 1
+        live.until(lambda: live.point()[0] == t - 1)
+        assert middle(live) == pytest.approx(100 + (t - 1) % 100, abs=2), "and it is not hidden by the other"
+
+
+def test_live_mode_is_one_image_whatever_its_size_with_all_that_the_user_has_set(live):
+    with live.publisher((128, 128), "uint8") as publisher:
+        publisher.publish(frame(100, (128, 128)))
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        layer.colormap, layer.gamma, layer.name, layer.contrast_limits = "green", 0.9, "my camera", (0, 200)
+        layer.gamma = 1.0
+        points = live.viewer.add_points(np.zeros((0, 2)), name="mine")
+        live.viewer.layers.move(1, 0)
+        for value, shape in ((120, (64, 64)), (140, (16, 32)), (160, (128, 128))):
+            publisher.publish(frame(value, shape))
+            live.settled(publisher)
+            assert list(live.viewer.layers) == [points, layer]
+            assert (layer.name, layer.colormap.name, tuple(layer.contrast_limits)) == ("my camera", "green", (0, 200))
+            seen = live.viewer.screenshot(canvas_only=True, flash=False)
+            height, width = seen.shape[:2]
+            assert seen[height // 2, width // 2][:2] == pytest.approx((0, value * 255 / 200), abs=3)
+            alone = (seen[..., 1] > 20).sum()
+            assert alone == pytest.approx(filled(live) ** 2 * min(height, width) ** 2 * shape[0] / shape[1], rel=0.35)
+            layer.contrast_limits = (0, 200)
+        layer.visible = False
+        publisher.publish(frame(90, (64, 64)))
+        live.settled(publisher)
+        assert not layer.visible
+        assert live.receiver.history.stats().pinned_bytes == 64 * 64, "the former ones are in memory no more"
+
+
+def test_two_cameras_of_live_mode_change_their_size_one_after_the_other(live):
+    with live.publisher((64, 64), "uint8") as publisher:
+        for left, right in (((64, 64), (64, 64)), ((32, 32), (64, 64)), ((32, 32), (32, 32))):
+            for camera, shape in (("left", left), ("right", right)):
+                publisher.publish(frame(100, shape), axes={"cam": camera})
+            live.settled(publisher)
+            shapes = {layer.name: layer.data.shape[-2:] for layer in live.viewer.layers}
+            assert shapes == {"left · live": left, "right · live": right}
+
+
+def test_another_pixel_size_in_live_mode_takes_the_place_of_the_former_one(live):
+    with NapariStreamingBackend(launch=False, policy="every") as backend:
+        backend.publisher.open((64, 64), "uint8")
+        live.attach(backend.publisher)
+        layer = None
+        for value, (size, pixels) in enumerate(((1.0, 64), (2.0, 32), (0.25, 64))):
+            backend.frame_ready(frame(100 + value, (pixels, pixels)), None, {"pixel_size_um": size})
+            live.settled(backend.publisher)
+            live.until(lambda size=size: [each.scale[-1] for each in live.viewer.layers] == [size])
+            layer = layer or live.viewer.layers[0]
+            assert list(live.viewer.layers) == [layer]
+            assert filled(live) == pytest.approx(0.95, abs=0.04)
+            assert middle(live) == pytest.approx(100 + value, abs=2)
+            across = live.viewer.scene.camera.zoom * size * pixels  # what the scale bar goes by
+            assert across == pytest.approx(0.95 * min(live.viewer.canvas.size), rel=0.02)
+        assert len(live.view.scene.runs) == 1
+
+
+def test_live_mode_after_a_run_is_seen_again_and_does_not_push_out_the_runs(live):
+    with NapariStreamingBackend(launch=False, policy="every") as backend:
+        for number in range(4):
+            backend.frame_ready(frame(50 + number))
+            live.attach(backend.publisher)
+            live.settled(backend.publisher)
+            live.until(lambda: names(live) == ["live"])
+            assert middle(live) == pytest.approx(50 + number, abs=2)
+            backend.sequenceStarted(None)
+            for t in range(2):
+                event = type("Event", (), {"index": {"t": t}})()
+                backend.frame_ready(frame(100 + 10 * number + t), event)
+            backend.sequenceFinished(None)
+            live.settled(backend.publisher)
+            live.until(lambda: live.viewer.dims.ndim == 3)
+            assert middle(live) == pytest.approx(101 + 10 * number, abs=2)
+
+
+def test_a_former_run_is_brought_back_with_what_the_user_has_set_and_removed_for_good(live):
+    button = live.view.runs
+    with live.publisher(dtype="uint8") as publisher:
+        run(live, publisher, [50, 51, 52, 53], title="one")
+        live.layer("one").colormap = "magenta"
+        run(live, publisher, [150, 151], title="two")
+        assert names(live) == ["two"]
+
+        def entry(text):
+            button.fill()
+            found = [action for action in button.runs.actions() if text in action.text()]
+            return found[0] if found else None
+
+        assert not entry("two").isEnabled(), "the run that is followed stays"
+        assert not entry("one").isChecked()
+        entry("one").trigger()
+        live.until(lambda: names(live) == ["two", "one"])
+        live.until(lambda: live.viewer.dims.range[0].stop == pytest.approx(3, abs=1e-3))
+        assert live.viewer.layers.selection.active is live.layer("one")
+        assert live.layer("one").colormap.name == "magenta"
+        live.viewer.dims.set_point(0, 3)
+        assert middle(live) == pytest.approx(53, abs=2)
+        run(live, publisher, [200], title="three")
+        assert names(live) == ["three"], "the next run has the scene for itself"
+        live.until(lambda: entry("Remove") is not None)
+        removal = entry("Remove").menu().actions()
+        next(action for action in removal if "one" in action.text()).trigger()
+        live.until(lambda: entry("one") is None)
+        assert entry("two") is not None
+        assert middle(live) == pytest.approx(200, abs=2)
+
+
+def test_what_the_user_has_set_of_a_channel_is_set_of_it_in_the_next_runs(live):
+    with live.publisher(dtype="uint8") as publisher:
+        for number in range(3):
+            publisher.new_stream(f"run {number}", channels=["DAPI", "FITC"])
+            for channel in ("DAPI", "FITC"):
+                publisher.publish(frame(100), axes={"t": 0, "c": channel})
+            live.settled(publisher)
+            dapi, fitc = (live.layer(f"{name} · run {number}") for name in ("DAPI", "FITC"))
+            if not number:
+                dapi.contrast_limits, dapi.colormap, fitc.visible = (0, 200), "gray", False
+            assert (tuple(dapi.contrast_limits), dapi.colormap.name, fitc.visible) == ((0, 200), "gray", False)
+            seen = live.viewer.screenshot(canvas_only=True, flash=False)
+            height, width = seen.shape[:2]
+            assert seen[height // 2, width // 2][:3] == pytest.approx(127, abs=2)
+
+
+def test_the_user_s_own_layer_stays_where_it_is_selected_and_above_the_images(live):
+    with live.publisher(dtype="uint8") as publisher:
+        run(live, publisher, [50, 51], title="one")
+        mine = live.viewer.add_shapes([[[10, 10], [10, 50], [50, 50], [50, 10]]], face_color="white", name="mine")
+        run(live, publisher, [150], title="two")
+        run(live, publisher, [160], title="three")
+        assert names(live) == ["three", "mine"]
+        assert live.viewer.layers.selection.active is mine
+        assert middle(live) > 200, "it lies on the image"

@@ -1,0 +1,192 @@
+"""The scene: which runs are on the canvas, and which of them the sliders follow.
+
+napari takes the extent of the canvas, the sliders and the selection from all layers that it has, hidden ones too. So
+what is not in the scene is not among the viewer's layers; it is kept outside, with all that the user has set of it.
+
+- A run takes the scene with its first image: the former runs of its source leave, and so do other sources that have
+  fallen silent. It is followed from then on.
+- It joins, without being followed, if another source delivers images just then; and so does whatever has no images of
+  its own, such as the labels that an analysis sends.
+- A run that has left comes back when it goes on (live mode after a sequence), or when the user wants it.
+- The followed one stays so until it has fallen silent and another delivers. So two sources never take turns.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from scopecast_viewers.live import LiveStream
+
+__all__ = ["IDLE_S", "Scene"]
+
+#: A source without an image for this long is idle.
+IDLE_S: Final = 2.0
+
+_Key = tuple[str, int]
+
+
+class Scene:
+    """Chooses among the streams of a receiver. Used on the GUI's thread only.
+
+    Parameters
+    ----------
+    clock
+        The time in nanoseconds, on the clock by which frames are stamped.
+
+    Attributes
+    ----------
+    followed : LiveStream or None
+        The run that sliders, view and status are of.
+    on_top : LiveStream or None
+        The run whose images hide what is under them: the one that is followed, or that the user has brought back.
+    begun, joined : bool
+        A run has taken the scene; one has come beside what is there. Whoever looks at it sets it back.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.followed: LiveStream | None = None
+        self.on_top: LiveStream | None = None
+        self.begun = self.joined = False
+        self._clock = clock
+        self._streams: tuple[LiveStream, ...] = ()
+        self._here: set[_Key] = set()
+        self._left: dict[_Key, int] = {}  # when each of the others left
+        self._had_images: set[_Key] = set()
+
+    def __contains__(self, stream: LiveStream) -> bool:
+        return stream.key in self._here
+
+    @property
+    def streams(self) -> tuple[LiveStream, ...]:
+        """Those in the scene."""
+        return tuple(stream for stream in self._streams if stream in self)
+
+    @property
+    def runs(self) -> tuple[LiveStream, ...]:
+        """All that can be in the scene, in order of appearance."""
+        return tuple(stream for stream in self._streams if stream.newest is not None)
+
+    def knows(self, stream: LiveStream) -> bool:
+        """Whether what has come of a stream is taken in: it is in the scene, or was sent out of it."""
+        return stream.key in self._here or (stream.key in self._left and not self._comes(stream))
+
+    def update(self, streams: Iterable[LiveStream]) -> None:
+        """Take in what has come since."""
+        self._streams = tuple(streams)
+        known = {stream.key for stream in self._streams}
+        self._here &= known
+        self._had_images &= known
+        self._left = {key: at for key, at in self._left.items() if key in known}
+        if self.followed is not None and self.followed.key not in known:
+            self.followed = None
+        if self.on_top is not None and self.on_top.key not in self._here:
+            self.on_top = self.followed
+        for stream in sorted(filter(self._comes, self._streams), key=_sent):
+            self._enter(stream)
+        self.reconsider()
+
+    def show(self, stream: LiveStream) -> None:
+        """Bring a run back, as the user wishes; the next run that begins sends it away again."""
+        self._left.pop(stream.key, None)
+        self._here.add(stream.key)
+        self.followed = self.followed or stream
+        self.on_top, self.joined = stream, True
+
+    def hide(self, stream: LiveStream) -> None:
+        """Send a run away, as the user wishes, until it goes on."""
+        self._leave(stream)
+        self.on_top = self.followed
+        self.reconsider()
+
+    def reconsider(self) -> bool:
+        """Follow another run if the one that is followed is idle. Return whether that is so."""
+        old = self.followed
+        candidates = [stream for stream in self.streams if stream.received and stream is not old]
+        if old is None or not old.received:
+            self._follow(max(candidates, key=_sent, default=old))
+            return self.followed is not old
+        newest = max((stream for stream in candidates if stream.state == "live"), key=_sent, default=None)
+        if newest is None or _sent(newest) <= _sent(old) or self._is_heard(old, IDLE_S):
+            return False
+        if self._goes_on(old) and not 0 < 2 * newest.pace_s < old.pace_s:
+            return False  # both are slow: they would take turns
+        self._follow(newest)
+        return True
+
+    def _follow(self, stream: LiveStream | None) -> None:
+        if stream is not self.followed:
+            self.followed = self.on_top = stream
+
+    # ---- coming and going ----------------------------------------------------------------------------------------
+
+    def _comes(self, stream: LiveStream) -> bool:
+        if stream.newest is None:
+            return False
+        if stream.received and stream.key not in self._had_images:
+            return True
+        if stream in self:
+            return False
+        left = self._left.get(stream.key)
+        return left is None or (stream.state == "live" and _sent(stream) > left)
+
+    def _enter(self, stream: LiveStream) -> None:
+        former = [other for other in self.streams if other.source == stream.source and other is not stream]
+        if not stream.received:
+            for other in former:
+                if not other.received:
+                    self._leave(other)
+            self._stay(stream)
+            self._follow(self.followed or stream)
+            return
+        first = stream.key not in self._had_images
+        self._had_images.add(stream.key)
+        old, takes = self.followed, True
+        if first and any(other.received and _sent(other) > _sent(stream) for other in former):
+            self._leave(stream)  # to a viewer that was opened late the last of a former run may come later
+            return
+        if old is not None and old.received and old is not stream:
+            if old.source == stream.source:
+                takes = first or not self._goes_on(old)
+            else:
+                takes = not self._is_heard(old, IDLE_S) and _sent(stream) > _sent(old)
+                if not takes and not self._goes_on(stream):
+                    self._leave(stream)
+                    return
+        for other in self.streams:
+            if other is stream or (other is old and not takes):
+                continue
+            of_this_source = other.source == stream.source
+            if (of_this_source and first) or ((of_this_source or takes) and not self._goes_on(other)):
+                self._leave(other)
+        self._stay(stream)
+        if takes:
+            self.followed = self.on_top = stream
+        self.begun, self.joined = self.begun or takes, True
+
+    def _stay(self, stream: LiveStream) -> None:
+        self._left.pop(stream.key, None)
+        self._here.add(stream.key)
+
+    def _leave(self, stream: LiveStream) -> None:
+        self._here.discard(stream.key)
+        self._left[stream.key] = self._clock()
+        if self.followed is stream:
+            self.followed = None
+
+    # ---- who is active -------------------------------------------------------------------------------------------
+
+    def _is_heard(self, stream: LiveStream, within_s: float) -> bool:
+        return stream.state == "live" and self._clock() - _sent(stream) < within_s * 1e9
+
+    def _goes_on(self, stream: LiveStream) -> bool:
+        """Whether more is to be expected, at the pace that the run has had: a time series rests between its points."""
+        return self._is_heard(stream, max(IDLE_S, 2 * stream.pace_s))
+
+
+def _sent(stream: LiveStream) -> int:
+    """Return when the newest image of a stream was published, in nanoseconds."""
+    return stream.newest[2].sent_ns if stream.newest is not None else 0
