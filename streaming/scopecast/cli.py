@@ -95,7 +95,7 @@ def demo(
     viewer: Annotated[
         str, typer.Option(metavar="KIND", help="napari, fiji (ImageJ), both, or headless (no window).")
     ] = "napari",
-    size: Annotated[str, typer.Option(metavar="N|WxH", help="Pixels of a frame.")] = "2048",
+    size: Annotated[str, typer.Option(metavar="N|WxH", help="Pixels of a frame.")] = "1536",
     timepoints: Annotated[int, typer.Option("--timepoints", "-t", help="Number of time points.")] = 12,
     channels: Annotated[
         str, typer.Option("--channels", "-c", metavar="NAMES", help="Of DAPI, FITC, Rhodamine, Cy5.")

@@ -86,8 +86,8 @@ class Options:
     """
 
     viewer: str = "napari"
-    width: int = 2048
-    height: int = 2048
+    width: int = 1536  # as large as the simulated sample: more would be an empty margin
+    height: int = 1536
     timepoints: int = 12
     channels: Sequence[str] = ("DAPI", "FITC", "Rhodamine")
     z: int = 5

@@ -695,7 +695,7 @@ class LiveLayers:
 
     def _hand_on(self, divided: list[tuple[LiveStream, Stack, int, Place]]) -> None:
         """Give the layers of live mode to the images of another size, dtype or pixel size that have come instead."""
-        wanted = {_key(*part) for _, *part in divided}
+        wanted = {_key(stack, channel, place) for _, stack, channel, place in divided}
         orphans = {
             live.identity: key
             for key, live in self._layers.items()

@@ -303,10 +303,11 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.scene.hide(stream)
         self._changed = True
 
-    def remove_run(self, stream: LiveStream) -> None:
-        """Let go of a run for good."""
-        self.scene.hide(stream)
-        self.receiver.forget(stream)
+    def remove_runs(self, *streams: LiveStream) -> None:
+        """Let go of runs for good."""
+        for stream in streams:
+            self.scene.hide(stream)
+            self.receiver.forget(stream)
 
     def where(self, stream: LiveStream) -> dict[str, int]:
         """Return the absolute positions along the viewer's axes at which the sliders stand for a stream."""

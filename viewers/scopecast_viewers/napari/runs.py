@@ -52,10 +52,10 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
             menu.addSeparator()
             removal = menu.addMenu("Remove")
             for stream in former:
-                removal.addAction(_words(stream), lambda stream=stream: view.remove_run(stream))
+                removal.addAction(_words(stream), lambda stream=stream: view.remove_runs(stream))
             if len(former) > 1:
                 removal.addSeparator()
-                removal.addAction("all that are not shown", lambda: [view.remove_run(stream) for stream in former])
+                removal.addAction("all that are not shown", lambda: view.remove_runs(*former))
 
 
 def _words(stream: LiveStream) -> str:
