@@ -130,7 +130,6 @@ PRINTING = {
     "table": ["viewers"],
     "json": ["viewers", "--json"],
     "clean": ["clean", "--json"],
-    "doctor": ["doctor"],
     "doctor, json": ["doctor", "--json"],
     "demo": [*HEADLESS, "-t", "1", "-c", "DAPI", "--interval", "0"],
 }
