@@ -500,7 +500,8 @@ class TestJava:
         imagej_jar()
         found = only(java.imagej())
         assert found.state == "broken"
-        assert "could not be started on Java" in found.message
+        assert found.message.startswith(f"ImageJ {IMAGEJ_VERSION} can't be started: ")
+        assert "Too small maximum heap" in found.message
         assert found.fix
 
 

@@ -136,14 +136,20 @@ def make_fiji(folder: Path) -> Path:
     return folder
 
 
-def make_pyimagej_jars(repository: Path) -> list[Path]:
+def make_pyimagej_jars(repository: Path) -> None:
     """Put what PyImageJ needs beside a Fiji where Maven keeps it: classes by their names, with nothing in them."""
     classes = repository.parent / "imglyb-classes"
     compile_java(_stubs(repository.parent / "imglyb-sources"), classes)
-    jars = []
-    for name in ("imglib2-imglyb", "imglib2-unsafe"):
+    for name, needs in (("imglib2-imglyb", "imglib2-unsafe"), ("imglib2-unsafe", "")):
         jar = repository / "net" / "imglib2" / name / "1.1.0" / f"{name}-1.1.0.jar"
         jar.parent.mkdir(parents=True)
         _pack(classes, jar)
-        jars.append(jar)
-    return jars
+        dependency = f"<dependency>{_coordinates(needs)}</dependency>" if needs else ""
+        jar.with_suffix(".pom").write_text(
+            f"<project><modelVersion>4.0.0</modelVersion>{_coordinates(name)}"
+            f"<dependencies>{dependency}</dependencies></project>"
+        )
+
+
+def _coordinates(name: str) -> str:
+    return f"<groupId>net.imglib2</groupId><artifactId>{name}</artifactId><version>1.1.0</version>"

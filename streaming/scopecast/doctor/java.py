@@ -18,6 +18,8 @@ from scopecast.screen import VirtualScreen, has_screen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scopecast.doctor.finding import Ended
+
 __all__ = ["imagej", "java"]
 
 #: The viewer's own choice and start, in a process of its own.
@@ -43,7 +45,7 @@ def java() -> Iterator[Finding]:
     found = steps.get("java")
     if found is None:
         if "choice" in steps or "failed" not in steps:  # else the choice of ImageJ has failed, which `imagej` tells
-            yield _failed("Java", steps, ended.errors)
+            yield _failed("Java", steps, ended)
         return
     yield _windows(found)
 
@@ -95,7 +97,7 @@ def imagej(timeout: float = OPEN_S) -> Iterator[Finding]:
             yield Finding("ImageJ", "ok", name)
     elif "failed" in steps or "java" not in steps:
         if "java" in steps or "choice" not in steps:  # else `java` tells it
-            yield _failed("ImageJ", steps, ended.errors)
+            yield _failed("ImageJ", steps, ended)
     elif not seen:
         message = f"{_name(steps)} was not opened, as there is no screen"
         yield Finding("ImageJ", "absent", message, "xvfb-run -a scopecast doctor")
@@ -105,19 +107,21 @@ def imagej(timeout: float = OPEN_S) -> Iterator[Finding]:
         message = "its jar (2.5 MB) is not here yet: the first start downloads it from Maven Central"
         yield Finding("ImageJ", "warning", message, "start it once with network: scopecast demo --viewer fiji")
     else:
-        yield _failed("ImageJ", steps, ended.errors)
+        yield _failed("ImageJ", steps, ended)
 
 
 def _name(steps: dict[Any, dict[str, Any]]) -> str:
     return str(steps["choice"]["name"]) if "choice" in steps else "ImageJ"
 
 
-def _failed(check: str, steps: dict[Any, dict[str, Any]], errors: str) -> Finding:
+def _failed(check: str, steps: dict[Any, dict[str, Any]], ended: Ended) -> Finding:
     """Tell why the viewer would not start: its own words, or the last ones of a process that ended otherwise."""
     if "failed" in steps:
         said = " ".join(str(steps["failed"]["error"]).split())
     else:
-        lines = [line.strip() for line in errors.splitlines() if line.strip()]
+        # A Java that can't start ends the process, and says why on stdout.
+        words = [line.strip() for line in f"{ended.output}\n{ended.errors}".splitlines()]
+        lines = [line for line in words if line and not line.startswith("{")]
         said = f"{_name(steps)} can't be started: {lines[-1][:200] if lines else 'it said nothing'}"
     problem, _, fix = said.rpartition("; ")
     return Finding(check, "broken", problem or said, fix if problem else f"{_INSTALL} again, or see the viewer's log")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import os
 import shutil
 import signal
@@ -260,6 +262,22 @@ def test_without_pyimagej_installed(stock_fiji, tmp_path):
     log = log_of_a_start(FIJI_HOME=str(stock_fiji), PYTHONPATH=str(tmp_path))
     assert "is opened by JPype alone" in log
     assert "is out of reach" not in log
+
+
+def test_what_the_repository_has_is_fetched(stock_fiji, maven_repository, tmp_path):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(maven_repository))
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        home = {"HOME": str(tmp_path), "M2_REPO": str(tmp_path / "repository")}
+        log = log_of_a_start(FIJI_HOME=str(stock_fiji), SCOPECAST_SCIJAVA_MAVEN=address, **home)
+        server.shutdown()
+    assert "is opened by PyImageJ" in log
 
 
 def test_a_network_that_swallows_everything_costs_seconds(stock_fiji):
