@@ -161,7 +161,6 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self._updated_at = time.monotonic()
         if now - self._status_at > STATUS_S:
             self._status_at = now
-            self._changed = self.scene.reconsider() or self._changed
             self._write_status()
 
     def update(self) -> None:
