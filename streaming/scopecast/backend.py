@@ -376,7 +376,6 @@ class StreamingBackend:
         self._channels = ChannelNames()
         self._run = publisher.new_stream(name, **describe_sequence(sequence, pixel_size_um, self._channels))
         self._run_key = key
-        self._preview = None  # live mode after a run is the newest again
 
     def sequenceStarted(self, sequence: Any, metadata: Any = None) -> None:
         """Begin a run; called by pymmcore-plus. The next frames get layers of their own."""

@@ -380,6 +380,29 @@ def test_live_mode_and_snaps_are_a_preview(core: CMMCorePlus, observer: Observer
     assert not observer.seen[count].stream.preview
 
 
+def test_live_mode_has_the_pixel_size_of_each_of_its_frames(core: CMMCorePlus, observer: Observer):
+    with all_live(core, observer) as backend:
+
+        def pixel_size_of_a_snap() -> tuple[float, ...]:
+            count = len(observer.seen)
+            core.snap()
+            observer.wait_for(lambda: len(observer.seen) == count + 1)
+            seen = observer.seen[-1]
+            assert seen.stream.preview
+            assert seen.stream.title == "live"
+            return tuple(seen.stream.scale)
+
+        assert pixel_size_of_a_snap() == (1.0, 1.0)
+        core.setProperty("Camera", "Binning", "2")
+        assert pixel_size_of_a_snap() == (2.0, 2.0)
+        core.setProperty("Camera", "Binning", "1")
+        core.setConfig("Objective", "40X")
+        core.waitForSystem()
+        assert pixel_size_of_a_snap() == pixel_size_of_a_snap() == (0.25, 0.25)
+        assert len({each.stream.id for each in observer.seen}) == 3
+        assert backend.errors == 0
+
+
 def test_live_mode_that_runs_already_is_shown_and_left_running(core: CMMCorePlus, observer: Observer):
     core.startContinuousSequenceAcquisition(0)
     try:

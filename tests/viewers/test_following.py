@@ -1,4 +1,4 @@
-"""Which runs are in the scene, and which one is followed, by a clock of the test's own."""
+"""Which runs are in the scene, and which one is followed, at times of the test's own."""
 
 from __future__ import annotations
 
@@ -40,12 +40,10 @@ class Stage:
     """A scene, and runs that deliver at times of the test's own."""
 
     def __init__(self, *runs):
-        self.now = 100.0
         self.runs = list(runs)
-        self.scene = Scene(lambda: int(self.now * 1e9))
+        self.scene = Scene()
 
     def at(self, now, *delivering):
-        self.now = now
         for run in delivering:
             run.sent.append(now)
             run.received += not run.labels
@@ -130,6 +128,13 @@ def test_an_idle_source_is_followed_no_more_once_another_delivers():
     assert stage.at(100.5, b) == (A, {A, B})
     assert stage.at(100.9, b)[0] == A
     assert stage.at(100.1 + IDLE_S, b)[0] == B
+
+
+def test_a_single_image_yields_to_a_source_that_delivers_at_once():
+    notebook, acquisition = Run("a"), Run("b")
+    stage = Stage(notebook, acquisition)
+    stage.at(100, notebook)
+    assert [stage.at(100 + step / 100, acquisition)[0] for step in range(1, 4)] == [A, A, B]
 
 
 def test_a_time_series_rests_between_its_points_and_stays():

@@ -240,7 +240,9 @@ class Source:
         replaced = {each.key for each in self._replaced_by(stream)}
         self._by_id[about.id] = stream
         kept = [number for number, each in self._by_id.items() if each.key not in replaced]
-        for old in kept[:-KEPT_STREAMS]:
+        # Live mode goes on between any number of runs, in one stream.
+        live = next((number for number in reversed(kept) if self._by_id[number].about.preview), None)
+        for old in [number for number in kept if number != live][: max(0, len(kept) - KEPT_STREAMS)]:
             self._by_id.pop(old).remove()
         self.streams = tuple(self._by_id.values())
 

@@ -525,7 +525,7 @@ def test_what_napari_can_hardly_show_does_not_stop_the_other_streams(live, about
         live.until(lambda: any(each.stream.title == "even" and each.shown for each in live.view.layers))
         assert len(live.viewer.layers) <= 2
         live.view._write_status()
-        assert len(live.view.layers) == 2 or "can't be shown" in live.view.status.text
+        assert len(live.view.layers._layers) == 2 or "can't be shown" in live.view.status.text
 
 
 def test_the_active_layer_of_the_user_stays_active(live):

@@ -113,6 +113,7 @@ def test_a_program_that_is_idle_takes_neither_the_picture_nor_the_status(live):
     with live.publisher(dtype="uint8", title="microscope") as source, live.publisher(title="notebook") as idle:
         run(live, source, [50, 51], title="run")
         for turn in range(2):  # a picture, then labels: neither is what one wants to see of the microscope
+            source.publish(frame(52), axes={"t": 1})
             if turn:
                 idle.publish(np.zeros((64, 64), "uint8"), kind="labels", name="cells", axes={"t": 0})
             else:
@@ -134,6 +135,7 @@ def test_of_two_programs_that_both_deliver_both_are_seen_and_one_is_followed(liv
         for t in range(6):
             for publisher, value, at in ((left, 90, (0.0, 0.0)), (right, 160, (0.0, 64.0))):
                 publisher.publish(frame(value + t), axes={"t": t}, translate=at)
+            for publisher in (left, right):
                 live.settled(publisher)
                 followed.add(live.view.followed.title)
         assert followed == {"left"}

@@ -157,7 +157,6 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self._updated_at = time.monotonic()
         if now - self._status_at > STATUS_S:
             self._status_at = now
-            self._changed = self.scene.reconsider() or self._changed
             self._attempt("the status line", self._write_status)
 
     def _attempt(self, what: str, work: Callable[[], object]) -> None:

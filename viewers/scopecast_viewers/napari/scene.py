@@ -9,21 +9,23 @@ what is not in the scene is not among the viewer's layers; it is kept outside, w
   its own, such as the labels that an analysis sends.
 - A run that has left comes back when it goes on (live mode after a sequence), or when the user wants it.
 - The followed one stays so until it has fallen silent and another delivers. So two sources never take turns.
+
+How long a source has been silent is told by what others have sent since, not by the clock: a window that hangs for a
+while decides as one that does not.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from scopecast_viewers.live import LiveStream
 
 __all__ = ["IDLE_S", "Scene"]
 
-#: A source without an image for this long is idle.
+#: A source without an image for this long, while another delivers, is idle.
 IDLE_S: Final = 2.0
 
 _Key = tuple[str, int]
@@ -31,11 +33,6 @@ _Key = tuple[str, int]
 
 class Scene:
     """Chooses among the streams of a receiver. Used on the GUI's thread only.
-
-    Parameters
-    ----------
-    clock
-        The time in nanoseconds, on the clock by which frames are stamped.
 
     Attributes
     ----------
@@ -47,14 +44,13 @@ class Scene:
         A run has taken the scene; one has come beside what is there. Whoever looks at it sets it back.
     """
 
-    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self) -> None:
         self.followed: LiveStream | None = None
         self.on_top: LiveStream | None = None
         self.begun = self.joined = False
-        self._clock = clock
         self._streams: tuple[LiveStream, ...] = ()
         self._here: set[_Key] = set()
-        self._left: dict[_Key, int] = {}  # when each of the others left
+        self._left: dict[_Key, int] = {}  # when each of the others left, by the newest image then
         self._had_images: set[_Key] = set()
 
     def __contains__(self, stream: LiveStream) -> bool:
@@ -110,7 +106,7 @@ class Scene:
             self._follow(max(candidates, key=_sent, default=old))
             return self.followed is not old
         newest = max((stream for stream in candidates if stream.state == "live"), key=_sent, default=None)
-        if newest is None or _sent(newest) <= _sent(old) or self._is_heard(old, IDLE_S):
+        if newest is None or _sent(newest) <= _sent(old) or not self._yields(old, newest):
             return False
         if self._goes_on(old) and not 0 < 2 * newest.pace_s < old.pace_s:
             return False  # both are slow: they would take turns
@@ -152,7 +148,7 @@ class Scene:
             if old.source == stream.source:
                 takes = first or not self._goes_on(old)
             else:
-                takes = not self._is_heard(old, IDLE_S) and _sent(stream) > _sent(old)
+                takes = self._yields(old, stream) and _sent(stream) > _sent(old)
                 if not takes and not self._goes_on(stream):
                     self._leave(stream)
                     return
@@ -173,14 +169,22 @@ class Scene:
 
     def _leave(self, stream: LiveStream) -> None:
         self._here.discard(stream.key)
-        self._left[stream.key] = self._clock()
+        self._left[stream.key] = self._now
         if self.followed is stream:
             self.followed = None
 
     # ---- who is active -------------------------------------------------------------------------------------------
 
     def _is_heard(self, stream: LiveStream, within_s: float) -> bool:
-        return stream.state == "live" and self._clock() - _sent(stream) < within_s * 1e9
+        return stream.state == "live" and self._now - _sent(stream) < within_s * 1e9
+
+    @property
+    def _now(self) -> int:
+        return max(map(_sent, self._streams), default=0)
+
+    def _yields(self, stream: LiveStream, other: LiveStream) -> bool:
+        """Whether a run that is followed is idle, or has never been more than one image while another delivers."""
+        return not self._is_heard(stream, IDLE_S) or (stream.received == 1 and other.received > 2)
 
     def _goes_on(self, stream: LiveStream) -> bool:
         """Whether more is to be expected, at the pace that the run has had: a time series rests between its points."""
