@@ -20,6 +20,7 @@ from scopecast.hosts.pymmcore import (
     pixel_size,
     place_event,
 )
+from scopecast.opening import load
 from scopecast.publisher import Policy, Publisher
 from scopecast.rois import is_roi_path
 from scopecast.storage import register_backend
@@ -119,6 +120,7 @@ class StreamingBackend:
         if not self.VIEWER_TYPE:
             msg = f"{type(self).__qualname__} names no viewer; set VIEWER_TYPE, such as 'napari'"
             raise TypeError(msg)
+        load()
         self.policy, self.pattern = policy, pattern
         self._arguments: dict[str, Any] = {
             "kind": self.VIEWER_TYPE,

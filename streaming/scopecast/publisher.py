@@ -23,7 +23,7 @@ from scopecast.arrays import as_array, check_dtype, native, split_planes
 from scopecast.copying import copy_frame
 from scopecast.crashpoints import crash_point
 from scopecast.documents import DOCUMENTS
-from scopecast.opening import Connection, remember
+from scopecast.opening import Connection, load, remember
 from scopecast.writing import EMPTY, IMAGE, NO_VIEWER, NOTHING, About, Policy, Reservation, What, Writer
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Publisher:
         if policy not in ("latest", "every"):
             msg = f"policy {policy!r} is not known; use 'latest' (never waits) or 'every' (loses nothing)"
             raise ValueError(msg)
+        load()
         self.kind, self.policy, self.linger = kind, policy, linger
         self._lock = threading.Lock()
         self._total = Account()
@@ -317,7 +318,9 @@ class Publisher:
             raise
         crash_point("slot-copied")
         sequence = self._writer.commit(writing, about)
-        return Outcome(sequence, 1, "" if self._connection.hub.accounts else self._with_cause(NO_VIEWER))
+        hub = self._connection.hub_or_none
+        unseen = hub is not None and not hub.accounts  # else it has a viewer, or is kept until there is a slot for it
+        return Outcome(sequence, 1, self._with_cause(NO_VIEWER) if unseen else "")
 
     def reserve(
         self,
@@ -454,6 +457,9 @@ class Publisher:
     def problem(self) -> str:
         """Why frames are not shown, as a line for the user; ``""`` if nothing is wrong, or while a viewer starts.
 
+        What may pass (shared memory that is full, descriptors that are used up) is tried again, after a second at first
+        and a minute at most; the line says when.
+
         Such as ``"napari is not installed; install it with: …"``, or what a viewer that crashed wrote last.
         """
         return self._connection.problem
@@ -473,6 +479,7 @@ class Publisher:
                 newest_age_s=(time.monotonic_ns() - self._writer.last_ns) / 1e9 if self._writer.last_ns else None,
                 segment_bytes=hub.segment_bytes if hub else 0,
                 metadata_cut=self._metadata_cut,
+                problem=self.problem,
             )
 
     @property
