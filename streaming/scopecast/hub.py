@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from scopecast import transport, wire
-from scopecast.accounting import Account
 from scopecast.attached import News, Receiver
 from scopecast.crashpoints import crash_point
 from scopecast.door import Door
@@ -30,7 +29,7 @@ from scopecast.wakeup import WakeUp, Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from scopecast.accounting import ReceiverStats
+    from scopecast.accounting import Account, ReceiverStats
     from scopecast.leases import Leases
     from scopecast.ring import Ring
     from scopecast.runs import Member
@@ -452,7 +451,7 @@ class Hub:
     # ---- the keeper ----------------------------------------------------------------------------------------------
 
     def keep(self) -> None:
-        """Look after the receivers until the hub is closed, on the thread that calls it. Whatever happens, it goes on."""
+        """Look after the receivers until the hub is closed, on the thread that calls it, whatever happens."""
         self._keeper = threading.get_ident()
         try:
             self._keep()

@@ -37,7 +37,7 @@ class Kept:
 
 
 class KeptFrames:
-    """The newest frame of each channel, while there is no slot for it. Its methods are called under the publisher's lock.
+    """The newest frame of each channel, while there is no slot for it. Used under the publisher's lock.
 
     Parameters
     ----------

@@ -156,8 +156,8 @@ def _start(
         )
     try:
         crash_point("viewer-started")
-        # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here. A process that is
-        # about to end itself may start no thread any more, and needs none.
+        # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here. A process that
+        # is about to end itself can start no thread any more, and needs none.
         with suppress(RuntimeError):
             threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
         return _await_ready(directory, kind, token, process, deadline, cancelled)

@@ -1,7 +1,7 @@
 """How a publisher comes to its ring, its socket and its viewer, and lets go of them again.
 
-Under ``latest`` all of this happens on threads of its own, and the newest frame of each channel is kept until there is a
-slot for it; under ``every`` the caller waits. The threads are started with the first frame: a program that ends right
+Under ``latest`` all of this happens on threads of its own, and the newest frame of each channel is kept until there is
+a slot for it; under ``every`` the caller waits. The threads are started with the first frame: a program that ends right
 after it can start none any more (Python 3.12 and later), and its viewer is still to come.
 """
 
@@ -341,7 +341,7 @@ class Connection:
             expected: set[str] = set()
             if self.hub_or_none is None:
                 _check_descriptors()
-                expected = {entry.token for entry in member.directory.living("receiver", self.kind) if entry.state == "ready"}
+                expected = self._viewers()
                 self.hub_or_none = Hub(member, self._total, self._lock)
                 self.hub_or_none.when_removed = self._come_back_in_background
                 self._hub_made.set()
@@ -366,11 +366,11 @@ class Connection:
         self.move_kept(layout.slot_bytes, False)
         with self._lock:
             self.slot_bytes = layout.slot_bytes
+        if self._failure and layout.slot_bytes >= self._failure[0]:
+            logger.warning("scopecast: what had failed is made now, and frames are shown again")
             self._failure, self._final = None, False
-        if self._retry.failures:
-            logger.warning("scopecast: frames are shown again")
+            self._retry.succeeded()
             self._warned.clear()
-        self._retry.succeeded()
         self._grow_retry.succeeded()
         self.move_kept(layout.slot_bytes, ring.slots == layout.slots)
         if not self.met:
@@ -408,7 +408,7 @@ class Connection:
             more = ring.grow()
         except SharedMemoryError as error:
             self._grow_retry.failed()
-            self._warn("growth", f"only {ring.slots} of {ring.layout.slots} frames fit into shared memory, which {error}")
+            self._warn("growth", f"only {ring.slots} of {ring.layout.slots} frames have room, as the rest {error}")
             return False
         with self._lock:
             self.leases.grow(more)
@@ -523,11 +523,16 @@ class Connection:
             if self.launch and self._launch is None and not self.hub.receivers:
                 self._launch = Launch(directory, self.kind, self.environment, self._tell_of_the_start)
                 self._launch.run()
-            expected = {entry.token for entry in directory.living("receiver", self.kind) if entry.state == "ready"}
-            self._await(directory, expected, time.monotonic() + 60.0)
+            self._await(directory, self._viewers(), time.monotonic() + 60.0)
         finally:
             with self._lock:
                 self.hub.expect_nobody()
+
+    def _viewers(self) -> set[str]:
+        """Return the tokens of the viewers that are about to attach."""
+        assert self._member is not None
+        living = self._member.directory.living("receiver", self.kind)
+        return {entry.token for entry in living if entry.state == "ready"}
 
     def _tell_of_the_start(self) -> None:
         level = logging.INFO if self._waiting else logging.WARNING  # who waits for it knows, and loses nothing

@@ -115,7 +115,8 @@ def _want(size: int, error: OSError) -> SharedMemoryError:
     free = free_bytes()
     have = f", {free / 2**20:.0f} MiB are free" if free is not None else ""
     hint = "; free /dev/shm, mount it larger, or pass a smaller budget" if error.errno == errno.ENOSPC else ""
-    return SharedMemoryError(error.errno, f"needs {size / 2**20:.0f} MiB of shared memory{have}: {error.strerror}{hint}")
+    reason = f"needs {size / 2**20:.0f} MiB of shared memory{have}: {error.strerror}{hint}"
+    return SharedMemoryError(error.errno, reason)
 
 
 def attach(name: str) -> tuple[mmap.mmap, memoryview]:

@@ -314,7 +314,8 @@ class Publisher:
         try:
             copy_frame(writing.array, plane)
         except BaseException:
-            self._writer.cancel(writing.slot)
+            if writing.slot is not None:
+                self._writer.cancel(writing.slot)
             raise
         crash_point("slot-copied")
         sequence = self._writer.commit(writing, about)

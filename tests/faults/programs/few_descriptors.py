@@ -12,6 +12,8 @@ from scopecast import Publisher
 with Publisher("headless", title="first", policy="every") as first, Publisher("headless", title="second") as second:
     first.publish(stamped(0), axes={"t": 0})
     first.stats()  # numpy imports what it needs for that
+    ring = first._connection.ring
+    wait_until(lambda: ring.slots == ring.layout.slots, "no descriptor is needed any more to make slots")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + int(sys.argv[1]), hard))
