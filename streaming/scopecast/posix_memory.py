@@ -52,27 +52,10 @@ def own_bytes(name: str) -> int | None:
 
 
 class _Mapping(mmap.mmap):
-    """A segment's mapping, and the descriptor by which more of its pages can be reserved."""
+    """A segment's mapping, which knows the segment itself from another one that has its name meanwhile."""
 
-    descriptor = -1
-
-    def reserve(self, start: int, stop: int) -> None:
-        """Reserve the pages from `start` to `stop`."""
-        if hasattr(os, "posix_fallocate"):
-            # A hole in a full tmpfs is a SIGBUS at the first touch; reserved, it is an OSError here.
-            os.posix_fallocate(self.descriptor, start, stop - start)
-        if stop >= len(self):
-            self._let_go()
-
-    def close(self) -> None:
-        """Unmap the segment, unless an array still looks at it (BufferError), and let go of the descriptor."""
-        self._let_go()
-        super().close()
-
-    def _let_go(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+    name = ""
+    identity = (0, 0)
 
 
 def create(name: str, size: int, reserved: int) -> tuple[mmap.mmap, memoryview]:
@@ -81,24 +64,21 @@ def create(name: str, size: int, reserved: int) -> tuple[mmap.mmap, memoryview]:
         descriptor = _shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
     except OSError as error:
         raise SharedMemoryError(error.errno, f"cannot create the segment {name}: {error.strerror}") from error
-    mapping: _Mapping | None = None
     crash_point("segment-created")
     try:
         os.ftruncate(descriptor, size)  # macOS does so once only, and needs no more: no file system could be full there
-        mapping = _Mapping(descriptor, size)
-        mapping.descriptor = descriptor
-        reserve(mapping, 0, reserved)
+        _allocate(descriptor, 0, reserved)
         crash_point("segment-reserved")
+        mapping = _Mapping(descriptor, size)
+        mapping.name, mapping.identity = name, _identity(descriptor)
     except BaseException as error:
         with suppress(OSError):
             unlink(name)
-        if mapping is None:
-            os.close(descriptor)
-        else:
-            mapping.close()
-        if isinstance(error, OSError) and not isinstance(error, SharedMemoryError):
-            raise _want(size, error) from error
-        raise
+        if not isinstance(error, OSError):
+            raise
+        raise _want(size, error) from error
+    finally:
+        os.close(descriptor)
     return mapping, memoryview(mapping)
 
 
@@ -106,9 +86,27 @@ def reserve(mapping: object, start: int, stop: int) -> None:
     """Reserve the bytes of a segment from `start` to `stop`; those that are not reserved must not be touched."""
     assert isinstance(mapping, _Mapping)
     try:
-        mapping.reserve(start, stop)
+        # No descriptor is kept for this: those of a long run are few.
+        descriptor = _shm_open(mapping.name, os.O_RDWR)
+        try:
+            if _identity(descriptor) != mapping.identity:
+                raise FileNotFoundError(errno.ENOENT, "its name is that of another segment")
+            _allocate(descriptor, start, stop)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _want(stop - start, error) from error
+
+
+def _allocate(descriptor: int, start: int, stop: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        # A hole in a full tmpfs is a SIGBUS at the first touch; reserved, it is an OSError here.
+        os.posix_fallocate(descriptor, start, stop - start)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def _want(size: int, error: OSError) -> SharedMemoryError:

@@ -174,9 +174,9 @@ class Segment:
     def close(self) -> None:
         """Unlink where this process created it, and unmap as soon as no array refers to it any more. Idempotent."""
         self.unlink()
-        self.memory.release()
         # An array that still looks at the pixels keeps the map: a BufferError here, never a crash there.
         with suppress(BufferError):
+            self.memory.release()
             self._mapping.close()
 
 

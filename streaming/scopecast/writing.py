@@ -364,7 +364,7 @@ class Writer:
         while True:
             slot = writing.slot
             with self._lock:
-                if self.closed:
+                if self.closed or self._connection.closed:
                     msg = "this publisher was closed before the frame was published"
                     raise ClosedError(msg)
                 if slot is None:

@@ -12,8 +12,6 @@ from scopecast import Publisher
 with Publisher("headless", title="first", policy="every") as first, Publisher("headless", title="second") as second:
     first.publish(stamped(0), axes={"t": 0})
     first.stats()  # numpy imports what it needs for that
-    ring = first._connection.ring
-    wait_until(lambda: ring.slots == ring.layout.slots, "no descriptor is needed any more to make slots")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + int(sys.argv[1]), hard))
@@ -32,5 +30,6 @@ with Publisher("headless", title="first", policy="every") as first, Publisher("h
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     wait_until(lambda: sum(row.attached for row in first.stats()) == 2, "the other viewer is let in")
     first.publish(stamped(100), axes={"t": 100})
+    wait_until(lambda: second.publish(stamped(5), axes={"t": 5}, policy="every") >= 0, "what had failed is tried again")
     print(json.dumps(first.flush(20)), flush=True)
     sys.stdin.readline()

@@ -292,7 +292,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     @property
     def problems(self) -> tuple[str, ...]:
         """What could not be shown, and why."""
-        return (*self.layers.problems, *self.annotations.problems, *((self._problem,) if self._problem else ()))
+        own = (problem for problem in (self._problem, self.receiver.problem) if problem)
+        return (*self.layers.problems, *self.annotations.problems, *own)
 
     def hint(self) -> str:
         """Return what is special about the place where the sliders are, such as ``"no frame here yet"``; or ``""``."""
