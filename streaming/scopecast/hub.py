@@ -114,7 +114,8 @@ class Hub:
         self._numbers = itertools.count(1)
         self._pings = itertools.count(1)
         self._closing = False
-        self._expected: dict[str, int] = {}
+        self._expected: dict[str, int] = {}  # tokens of viewers that are about to attach, and their numbers
+        self._ended: set[int] = set()  # streams
         self._keeper: int | None = None
         self._kept = threading.Event()
         self._look_at, self._suspect_until = math.inf, -math.inf
@@ -219,6 +220,11 @@ class Hub:
         self.streams = [known for known in (*kept, stream) if known.id in alive]
         self.known = frozenset(alive)
         self.broadcast(stream)
+
+    def end(self, stream: int) -> None:
+        """Say that no more frames will come in a stream, also to who comes later. Under the lock."""
+        self._ended.add(stream)
+        self.broadcast(wire.End(stream))
 
     def broadcast(self, message: wire.FromPublisher) -> None:
         """Send a message to every receiver. Under the lock."""
@@ -421,6 +427,8 @@ class Hub:
         self._tell(receiver, wire.encode(welcome))
         for stream in self.streams:
             self._tell(receiver, wire.encode(stream))
+            if stream.id in self._ended:
+                self._tell(receiver, wire.encode(wire.End(stream.id)))
 
     def _reply(self, address: bytes, message: wire.Reject) -> None:
         with suppress(zmq.ZMQError):

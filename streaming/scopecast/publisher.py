@@ -394,7 +394,7 @@ class Publisher:
         self._writer.check_usable()
         with self._lock:
             if not stream.ended and stream.announced:
-                self._connection.hub.broadcast(wire.End(stream.number))
+                self._connection.hub.end(stream.number)
             stream.ended = True
 
     # ---- life ----------------------------------------------------------------------------------------------------

@@ -336,7 +336,7 @@ class Writer:
                 try:
                     self._announce(moved, about, sequence)
                     if writing.stream.ended:  # before its first frame was announced
-                        self._connection.hub.broadcast(wire.End(writing.stream.number))
+                        self._connection.hub.end(writing.stream.number)
                 except BaseException:
                     self._recover()
                     raise
