@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 __all__ = ["Account", "Fate", "FrameCounts", "Receipt", "ReceiverStats", "Skipped", "Stats"]
 
@@ -31,7 +31,7 @@ class FrameCounts(NamedTuple):
     dropped
         Frames for which there was no room, or that a viewer had not acknowledged when it died.
     skipped
-        Frames that were never sent: no viewer, extension, dtype, empty, or the ring was being made.
+        Frames that were never sent: no viewer, extension, dtype, empty, no shared memory.
     in_flight
         Frames whose fate is not settled yet.
     """
@@ -61,27 +61,35 @@ class Account:
         Slots that wait to be sent, the oldest first.
     leased : dict of (epoch, slot) to generation
         Frames that were sent and not acknowledged yet.
+    kept : collection
+        Frames that wait outside of the slots; they are counted as published once they are settled, or have one.
     """
 
-    __slots__ = ("fates", "leased", "pending", "published")
+    __slots__ = ("fates", "kept", "leased", "pending", "published")
 
     def __init__(self) -> None:
         self.published = 0
         self.fates: dict[Fate, int] = dict.fromkeys(FATES, 0)
         self.pending: deque[int] = deque()
         self.leased: dict[tuple[int, int], int] = {}
+        self.kept: Collection[object] = ()
 
     @property
     def counts(self) -> FrameCounts:
         """The counts as they are now."""
         delivered, superseded, dropped, skipped = (self.fates[fate] for fate in FATES)
-        in_flight = len(self.pending) + len(self.leased)
-        return FrameCounts(self.published, delivered, superseded, dropped, skipped, in_flight)
+        in_flight = len(self.pending) + len(self.leased) + len(self.kept)
+        return FrameCounts(self.published + len(self.kept), delivered, superseded, dropped, skipped, in_flight)
 
     def skip(self, frames: int = 1) -> None:
         """Count frames that were never sent."""
         self.published += frames
         self.fates["skipped"] += frames
+
+    def supersede(self, frames: int = 1) -> None:
+        """Count frames whose place newer ones took before they had a slot."""
+        self.published += frames
+        self.fates["superseded"] += frames
 
     def drop(self, frames: int = 1) -> None:
         """Count frames for which there was no room."""
@@ -201,6 +209,8 @@ class Stats:
         Bytes of shared memory held now.
     metadata_cut
         Frames that were sent without their metadata, which was too large or could not be encoded.
+    problem
+        Why frames are not shown, and when what failed is tried again, in a line; ``""`` if nothing is wrong.
     """
 
     frames: FrameCounts = field(default_factory=FrameCounts)
@@ -210,6 +220,7 @@ class Stats:
     newest_age_s: float | None = None
     segment_bytes: int = 0
     metadata_cut: int = 0
+    problem: str = ""
 
     def __iter__(self) -> Iterator[ReceiverStats]:
         """Iterate over the receivers' rows."""

@@ -22,6 +22,7 @@ from scopecast.hosts.pymmcore import (
     pixel_size,
     place_event,
 )
+from scopecast.opening import load
 from scopecast.places import Places
 from scopecast.publisher import Policy, Publisher
 from scopecast.rois import is_roi_path
@@ -122,6 +123,7 @@ class StreamingBackend:
         if not self.VIEWER_TYPE:
             msg = f"{type(self).__qualname__} names no viewer; set VIEWER_TYPE, such as 'napari'"
             raise TypeError(msg)
+        load()
         self.policy, self.pattern = policy, pattern
         self._arguments: dict[str, Any] = {
             "kind": self.VIEWER_TYPE,

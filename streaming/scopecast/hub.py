@@ -2,7 +2,7 @@
 
 One ROUTER serves every receiver. It is touched only under the hub's lock: by ``publish()``, which sends each frame
 itself (handing messages to another thread was seen to take 333 ms when the producer's own Python is busy), and by the
-keeper thread, which in between drains acknowledgements, sends heartbeats and buries the dead.
+keeper thread (`Hub.keep`), which in between drains acknowledgements, sends heartbeats and buries the dead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from scopecast import transport, wire
-from scopecast.accounting import Account
 from scopecast.attached import News, Receiver
 from scopecast.crashpoints import crash_point
 from scopecast.door import Door
@@ -30,7 +29,7 @@ from scopecast.wakeup import WakeUp, Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from scopecast.accounting import ReceiverStats
+    from scopecast.accounting import Account, ReceiverStats
     from scopecast.leases import Leases
     from scopecast.ring import Ring
     from scopecast.runs import Member
@@ -84,6 +83,8 @@ class Hub:
         Tokens of the receivers that could not be served: nobody needs to wait for them.
     protocol_errors, keeper_errors : int
         Messages that were ignored; turns of the keeper that failed.
+    problem : str
+        What went wrong in the keeper's last turn; ``""`` if nothing did.
     when_removed : callable
         Called at a heartbeat, by the keeper and without the lock, while the names by which new receivers find the
         publisher are gone.
@@ -101,6 +102,7 @@ class Hub:
         self.streams: list[wire.Stream] = []
         self.known: frozenset[int] = frozenset()
         self.protocol_errors = self.keeper_errors = 0
+        self.problem = ""
         self.last_publish_ns = 0
         self.when_removed: Callable[[], None] = lambda: None
         self._leases: list[Leases] = []  # the current ring's first, then those that wind down
@@ -112,6 +114,10 @@ class Hub:
         self._numbers = itertools.count(1)
         self._pings = itertools.count(1)
         self._closing = False
+        self._expected: dict[str, int] = {}  # tokens of viewers that are about to attach, and their numbers
+        self._ended: set[int] = set()  # streams
+        self._keeper: int | None = None
+        self._kept = threading.Event()
         self._look_at, self._suspect_until = math.inf, -math.inf
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         with ExitStack() as undo:
@@ -141,10 +147,6 @@ class Hub:
             self._alarm = WakeUp()
             undo.callback(self._alarm.close)
             self._socket_fd, self._monitor_fd = self._socket.fileno(), self._monitor.fileno()
-            self._keeper = threading.Thread(target=self._keep, name=f"scopecast-keeper-{member.token}", daemon=True)
-            self._keeper.start()
-            if self._keeper.ident is None:  # exengine replaces start() by one that prints an error, and goes on
-                raise RuntimeError("no thread could be started for the connection to the viewers")
             self._resources = undo.pop_all()
 
     # ---- under the lock ------------------------------------------------------------------------------------------
@@ -164,6 +166,27 @@ class Hub:
             self._welcome(receiver)
         self._bury_rings()
         self._look_again()
+
+    def expect(self, tokens: Iterable[str]) -> None:
+        """Have frames wait for viewers that are about to attach, as if they had. Under the lock, with a ring.
+
+        A viewer needs a fifth of a second to find a publisher; what is published meanwhile is not lost to it.
+        """
+        for token in tokens:
+            number = self._expected[token] = next(self._numbers)
+            self._leases[0].attach(number)
+
+    def expect_nobody(self) -> None:
+        """Give up waiting for those who have not attached. Under the lock."""
+        for token in tuple(self._expected):
+            self._give_up(token)
+
+    def _give_up(self, token: str) -> None:
+        if (number := self._expected.pop(token, None)) is not None:
+            for leases in self._leases:
+                leases.detach(number)
+            self.accounts.pop(number, None)
+            self.news.tell()
 
     def bind_anew(self) -> None:
         """Make the socket's file again if another has removed it; who is connected stays so. Under the lock."""
@@ -197,6 +220,11 @@ class Hub:
         self.streams = [known for known in (*kept, stream) if known.id in alive]
         self.known = frozenset(alive)
         self.broadcast(stream)
+
+    def end(self, stream: int) -> None:
+        """Say that no more frames will come in a stream, also to who comes later. Under the lock."""
+        self._ended.add(stream)
+        self.broadcast(wire.End(stream))
 
     def broadcast(self, message: wire.FromPublisher) -> None:
         """Send a message to every receiver. Under the lock."""
@@ -234,6 +262,7 @@ class Hub:
         """
         if self._closing:
             return
+        self._expected.clear()
         self.receivers = {address: receiver for address, receiver in self.receivers.items() if receiver.attached}
         self.accounts.clear()
         self.accounts.update((receiver.number, receiver.account) for receiver in self.receivers.values())
@@ -370,6 +399,7 @@ class Hub:
         elif self._ring is None:
             reason = "the ring is not made yet"
         if reason:
+            self._give_up(hello.token)
             if hello.token not in self.refused:
                 self.refused.append(hello.token)
             self._reply(address, wire.Reject(wire.PROTOCOL, wire.PROTOCOL, reason))
@@ -377,12 +407,14 @@ class Hub:
         for known in tuple(self.receivers.values()):
             if known.token == hello.token or known.address == address:
                 self._part(known, "it attached anew", level=logging.DEBUG)
-        number = next(self._numbers)
-        account = self.accounts[number] = Account()
+        number = self._expected.pop(hello.token, None)
+        if number is None:
+            number = next(self._numbers)
+            self._leases[0].attach(number)
+        account = self.accounts[number]
         receiver = self.receivers[address] = Receiver(number, address, hello, account)
         logger.info("scopecast: %s is attached", receiver)
-        # First the leases: the receiver may prove to be gone while it is welcomed, and takes its account with it.
-        self._leases[0].attach(number)
+        # After the leases: the receiver may prove to be gone while it is welcomed, and takes its account with it.
         self._welcome(receiver)
 
     def _welcome(self, receiver: Receiver) -> None:
@@ -395,6 +427,8 @@ class Hub:
         self._tell(receiver, wire.encode(welcome))
         for stream in self.streams:
             self._tell(receiver, wire.encode(stream))
+            if stream.id in self._ended:
+                self._tell(receiver, wire.encode(wire.End(stream.id)))
 
     def _reply(self, address: bytes, message: wire.Reject) -> None:
         with suppress(zmq.ZMQError):
@@ -424,6 +458,14 @@ class Hub:
 
     # ---- the keeper ----------------------------------------------------------------------------------------------
 
+    def keep(self) -> None:
+        """Look after the receivers until the hub is closed, on the thread that calls it, whatever happens."""
+        self._keeper = threading.get_ident()
+        try:
+            self._keep()
+        finally:
+            self._kept.set()
+
     def _keep(self) -> None:
         gate, alarm_fd = self._gate, self._alarm.fileno()
         others = (self._monitor_fd, alarm_fd, *((gate.fileno(),) if gate else ()))
@@ -431,15 +473,15 @@ class Hub:
         beat = time.monotonic() + HEARTBEAT_S
         more = False
         while not self._closing:
-            due = min(beat, self._look_at)
-            ready = watch.ready(0.0 if more else max(0.0, due - time.monotonic()))
-            while ready == {self._socket_fd} and self._is_busy() and time.monotonic() < due:
-                ready = watch_others.ready(_QUIET_S) or ready
-            if self._closing:
-                return
-            if alarm_fd in ready:
-                self._alarm.clear()
             try:
+                due = min(beat, self._look_at)
+                ready = watch.ready(0.0 if more else max(0.0, due - time.monotonic()))
+                while ready == {self._socket_fd} and self._is_busy() and time.monotonic() < due:
+                    ready = watch_others.ready(_QUIET_S) or ready
+                if self._closing:
+                    return
+                if alarm_fd in ready:
+                    self._alarm.clear()
                 if gate is not None:
                     gate.answer()  # not under the lock: it reads files
                 if time.monotonic() >= beat:
@@ -458,8 +500,10 @@ class Hub:
                         suspects += self._beat()
                     more = self._readable()
                 self._bury_dead(suspects)
+                self.problem = ""
             except Exception as error:  # without the keeper no lease would ever end
                 self.keeper_errors += 1
+                self.problem = f"a mistake in the care of the viewers: {type(error).__name__}: {error}"
                 level = logging.ERROR if self.keeper_errors == 1 else logging.DEBUG
                 logger.log(level, "scopecast: a mistake in the care of the viewers", exc_info=error)
                 more = False
@@ -526,11 +570,12 @@ class Hub:
             with self.lock:
                 for receiver in tuple(self.receivers.values()):
                     self._part(receiver, "the publisher was closed", level=logging.DEBUG)
+                self.expect_nobody()
                 self._closing = True
                 self.news.tell()
             self._alarm.wake()
-            if threading.current_thread() is not self._keeper:
-                self._keeper.join(timeout=5)
+            if threading.get_ident() != self._keeper:
+                self._kept.wait(timeout=5)
             self._resources.close()
             for ring in self._rings.values():
                 ring.close()

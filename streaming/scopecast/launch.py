@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
-import math
 import os
 import signal
 import subprocess
@@ -75,6 +74,7 @@ def find_or_start_viewer(
     cancelled: Callable[[], bool] = lambda: False,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] = {},
+    starting: Callable[[], None] = lambda: None,
 ) -> Entry:
     """Return the viewer of a kind that runs, or start one and wait until it is ready.
 
@@ -93,6 +93,8 @@ def find_or_start_viewer(
         More arguments for the viewer's command line.
     environment
         Variables for the viewer, beside this process's own.
+    starting
+        Called when none runs, and one is about to be started.
 
     Raises
     ------
@@ -120,6 +122,7 @@ def find_or_start_viewer(
     try:
         if running := _ready(directory, kind):
             return running
+        starting()
         return _start(directory, kind, deadline, cancelled, arguments, environment)
     finally:
         lock.release()
@@ -154,8 +157,10 @@ def _start(
         )
     try:
         crash_point("viewer-started")
-        # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here.
-        threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
+        # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here. A process that
+        # is about to end itself can start no thread any more, and needs none.
+        with suppress(RuntimeError):
+            threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
         return _await_ready(directory, kind, token, process, deadline, cancelled)
     except (ViewerStartError, OSError):
         raise
@@ -269,7 +274,7 @@ def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience:
 
 
 class Launch:
-    """A publisher's attempts to have a viewer: a few, further and further apart, on a thread of their own.
+    """A publisher's attempts to have a viewer: a few, further and further apart, on the thread that calls `run`.
 
     The first failure is one warning with the cause and the last lines of the viewer's log; later ones are told to those
     who ask. What can't work (no screen, nothing installed) is not tried at all.
@@ -282,6 +287,8 @@ class Launch:
         The kind of viewer.
     environment
         Variables for a viewer that is started.
+    starting
+        Called when the first one is about to be started.
 
     Attributes
     ----------
@@ -291,8 +298,15 @@ class Launch:
         How often one was looked for, and started if none was found.
     """
 
-    def __init__(self, directory: RunDirectory, kind: str, environment: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        kind: str,
+        environment: Mapping[str, str] = {},
+        starting: Callable[[], None] = lambda: None,
+    ) -> None:
         self.kind = kind
+        self._starting = starting
         self._environment = environment
         self.problem = ""
         self.attempts = 0
@@ -301,26 +315,13 @@ class Launch:
         self._concluded = threading.Event()  # no attempt after the one under way
         self._cancelled = False
         self._interrupted = False
-        self._thread = threading.Thread(target=self._run, name="scopecast-launch", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:  # no thread to be had
-            self._failed(error)
-            self._settled.set()
 
-    def wait(self, deadline: float) -> bool:
-        """Wait until there is a viewer, or no more attempts are made; return whether that was before the deadline.
-
-        Ctrl-C ends the attempts, and the viewer that is being started.
-        """
-        try:
-            return self._settled.wait(None if math.isinf(deadline) else max(0.0, deadline - time.monotonic()))
-        except BaseException:
-            self._interrupted = True
-            self._concluded.set()
-            # The process may be about to end, and this thread's daemons with it: first the viewer is to be ended.
-            self._settled.wait(END_S)
-            raise
+    def interrupt(self) -> None:
+        """End the attempts, and the viewer that is being started: Ctrl-C struck who waited for it."""
+        self._interrupted = True
+        self._concluded.set()
+        # The process may be about to end, and the thread of the attempts with it: first the viewer is to be ended.
+        self._settled.wait(END_S)
 
     def conclude(self) -> None:
         """Make no attempt after the one that is under way."""
@@ -336,7 +337,8 @@ class Launch:
             raise _Interrupted
         return self._cancelled
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Make the attempts, until there is a viewer or no more are to be made."""
         try:
             while not self._attempt() and self.attempts < ATTEMPTS:
                 if self._pause(PAUSE_S * 2 ** (self.attempts - 1)):
@@ -358,6 +360,7 @@ class Launch:
                 timeout=START_TIMEOUT_S,
                 cancelled=self._given_up,
                 environment=self._environment,
+                starting=self._starting if self.attempts == 1 else lambda: None,
             )
         except _Interrupted:
             self.problem = "its start was interrupted"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Leases"]
 
 _RANK: Mapping[Fate, int] = {fate: rank for rank, fate in enumerate(FATES)}
-_PIN_SHARE = 4  # at most a quarter of the slots is pinned, or one
+_PIN_SHARE = 4  # while anyone is attached at most a quarter of the slots is pinned, or one
 
 
 class _Slot:
@@ -83,6 +83,12 @@ class Leases:
         self._pins: dict[Hashable, int] = {}
         #: The slot that `claim` took last, until the caller has it in hand; for `recover`.
         self.claimed: int | None = None
+
+    def grow(self, slots: int) -> None:
+        """Take in new slots, which are free."""
+        first = len(self._slots)
+        self._slots += [_Slot() for _ in range(slots)]
+        self._free[:0] = range(first, first + slots)[::-1]
 
     @property
     def credit(self) -> int:
@@ -203,7 +209,9 @@ class Leases:
         if previous is not None and previous != index:
             self._slots[previous].pinned = False
             self._reclaim(previous)
-        if len(self._pins) > max(1, len(self._slots) // _PIN_SHARE):
+        # Where nobody is attached, the slots are of no other use than to have something for whoever comes.
+        most = len(self._slots) // _PIN_SHARE if self.accounts else len(self._slots) - 2
+        while len(self._pins) > max(1, most):
             self._unpin(next(iter(self._pins.values())))
 
     def _unpin(self, index: int) -> None:

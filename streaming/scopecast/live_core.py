@@ -18,7 +18,7 @@ PACE_S = 1 / 30
 
 
 @contextmanager
-def live(core: Any, viewer: str = "napari", **arguments: Any) -> Iterator[StreamingBackend]:
+def live(core: Any, viewer: str = "napari", *, wait: float = 0.0, **arguments: Any) -> Iterator[StreamingBackend]:
     """Show all that a pymmcore-plus core acquires, while the block lasts.
 
     Sequences (``core.run_mda``, ``core.mda.run``) get layers of their own. Live mode
@@ -32,6 +32,9 @@ def live(core: Any, viewer: str = "napari", **arguments: Any) -> Iterator[Stream
         The core.
     viewer
         The kind of viewer: ``"napari"``, ``"fiji"``, …
+    wait
+        Seconds to wait for a viewer before the block begins, so that a short run is shown as a whole; by default none:
+        until the viewer is up the newest frame of each channel is kept for it.
     **arguments
         Those of `StreamingBackend`: `title`, `launch`, `linger`, `budget`, …
 
@@ -57,6 +60,9 @@ def live(core: Any, viewer: str = "napari", **arguments: Any) -> Iterator[Stream
             msg = f"live() takes a pymmcore_plus.CMMCorePlus, which has .{name}; {type(core).__name__} has none"
             raise TypeError(msg)
     with _of_kind(viewer)(**arguments) as backend:
+        if wait:
+            shape = (core.getImageHeight(), core.getImageWidth())
+            backend.publisher.open(shape, f"uint{8 * core.getBytesPerPixel()}", wait=wait)
         preview = _Preview(core, backend)
         links: list[tuple[Any, Callable[..., None]]] = [
             (core.mda.events.sequenceStarted, backend.sequenceStarted),

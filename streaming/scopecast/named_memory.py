@@ -18,7 +18,7 @@ from typing import Any
 
 from scopecast.errors import SharedMemoryError
 
-__all__ = ["attach", "create", "exists", "free_bytes", "is_whole", "own_bytes", "unlink"]
+__all__ = ["attach", "create", "exists", "free_bytes", "is_whole", "own_bytes", "reserve", "unlink"]
 
 #: Nobody else is to remove a segment at exit.
 _UNTRACKED: dict[str, Any] = {"track": False} if sys.version_info >= (3, 13) else {}
@@ -54,7 +54,7 @@ def own_bytes(name: str) -> int | None:
     return size
 
 
-def create(name: str, size: int) -> tuple[SharedMemory, memoryview]:
+def create(name: str, size: int, reserved: int) -> tuple[SharedMemory, memoryview]:
     """Make a segment of `size` bytes, all of them committed."""
     try:
         mapping = _NamedMapping(name=name, create=True, size=size, **_UNTRACKED)
@@ -64,6 +64,10 @@ def create(name: str, size: int) -> tuple[SharedMemory, memoryview]:
         reason = f"needs {size / 2**20:.0f} MiB of shared memory: {error.strerror}; pass a smaller budget"
         raise SharedMemoryError(error.errno or errno.ENOMEM, reason) from error
     return mapping, mapping.view()
+
+
+def reserve(mapping: object, start: int, stop: int) -> None:
+    """Do nothing: all of it is committed."""
 
 
 def attach(name: str) -> tuple[SharedMemory, memoryview]:

@@ -1,15 +1,17 @@
 """How a publisher comes to its ring, its socket and its viewer, and lets go of them again.
 
-Under ``latest`` all of this happens in a thread of its own, and frames are skipped ("opening") until it is done; under
-``every`` the caller waits.
+Under ``latest`` all of this happens on threads of its own, and the newest frame of each channel is kept until there is
+a slot for it; under ``every`` the caller waits. The threads are started with the first frame: a program that ends right
+after it can start none any more (Python 3.12 and later), and its viewer is still to come.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
 import logging
-import math
 import os
+import secrets
 import sys
 import threading
 import time
@@ -17,11 +19,12 @@ import warnings
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scopecast import wire
 from scopecast.crashpoints import crash_point
-from scopecast.errors import ScopecastError, SharedMemoryError
+from scopecast.errors import ScopecastError, SharedMemoryError, TransportError
+from scopecast.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -33,17 +36,22 @@ if TYPE_CHECKING:
     from scopecast.ring import Layout, Ring
     from scopecast.runs import Member, RunDirectory
 
-__all__ = ["Connection", "open_connections", "remember"]
+__all__ = ["CLOSED", "OPENING", "Connection", "load", "open_connections", "remember"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until the next try where names that another removed can't be made anew.
-RETURN_S = 5.0
-OPENING = "opening"
-CLOSED = "closed"
+OPENING: Final = "opening"
+CLOSED: Final = "closed"
+_NO_WAY: Final = "no way to the viewers"
 _DESCRIPTORS = 32  # that a socket, its monitor and their context take, with some to spare
+_NAMES = 32  # of segments that are tried, where others have taken ours
 #: Connections that are open; what is left of them at exit is closed in good order.
 open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def load() -> None:
+    """Import what a connection needs, ahead of the first frame: it takes longer than all the rest of the opening."""
+    from scopecast import hub, launch, leases, ring, runs  # noqa: F401
 
 
 class Connection:
@@ -66,6 +74,11 @@ class Connection:
         Whether the first frame's way to the viewers is open: nothing is to be waited for any more.
     closed : bool
         Whether the ring is gone for good; set under the lock.
+    move_kept : callable
+        Called on the thread that makes a ring, with the bytes of its slots and whether this is the last time: moves the
+        frames that were kept into slots.
+    give_up_kept : callable
+        Called with the reason why the frames that were kept will have no slot.
     """
 
     def __init__(
@@ -84,28 +97,39 @@ class Connection:
     ) -> None:
         self.kind, self.prefix = kind, prefix
         self.title = title or Path(sys.argv[0] or "python").stem or "python"
-        self.host, self.launch, self.linger, self.budget = host, launch, linger, budget
+        self.host, self.launch, self.linger, self.given_budget = host, launch, linger, budget
         self.environment = environment
         self.slot_bytes = 0
         self.met = self.closed = False
         self.hub_or_none: Hub | None = None
+        self.move_kept: Callable[[int, bool], None] = lambda _, __: None
+        self.give_up_kept: Callable[[str], None] = lambda _: None
         self._lock = lock
         self._total = total
         self._ring: Ring | None = None
         self._leases: Leases | None = None
         self._member: Member | None = None
         self._pid = os.getpid()
-        self._opening = threading.Lock()  # held by whoever makes a ring
-        self._thread: threading.Thread | None = None  # makes a ring
-        self._seeker: threading.Thread | None = None  # waits for the first viewers
         self._cancelled = threading.Event()
         self._warned: set[str] = set()
-        self._failure: tuple[int, str] | None = None  # frame bytes for which there is no ring, and why
-        self._failure_text = ""
-        self._returning: threading.Thread | None = None
-        self._next_return = 0.0
+        self._threads: dict[str, threading.Thread] = {}
+        # The ring, made by the thread "opening" or by one that waits for it.
+        self._opening = threading.Lock()  # held by whoever makes a ring
+        self._wanted = 0  # bytes of a frame for which there is no slot
+        self._to_open = threading.Event()
+        self._opened = threading.Event()  # or given up
+        self._names_lost = False
+        self._failure: tuple[int, str, str] | None = None  # frame bytes for which there is no ring, reason, text
+        self._final = False  # such a failure is not tried again
+        self._retry, self._grow_retry, self._names_retry = Retry(), Retry(), Retry()
+        # The viewers, sought by the thread "seeking".
         self._launch: Launch | None = None
-        self._launching = threading.Lock()
+        self._to_seek = threading.Event()
+        self._sought = threading.Event()
+        self._seek_retry = Retry()
+        self._seek_problem = ""
+        self._waiting = 0  # how many callers wait for the viewers
+        self._hub_made = threading.Event()
 
     @property
     def hub(self) -> Hub:
@@ -131,10 +155,15 @@ class Connection:
 
     @property
     def problem(self) -> str:
-        """Why frames are not shown, in a line; ``""`` if nothing is wrong."""
-        if self._failure:
-            return self._failure_text
-        attached = self.hub_or_none is not None and self.hub_or_none.accounts
+        """Why frames are not shown, and when what failed is tried again, in a line; ``""`` if nothing is wrong."""
+        if failure := self._failure:
+            return failure[2] if self._final else f"{failure[2]} ({self._retry})"
+        if self._seek_problem:
+            return f"{self._seek_problem} ({self._seek_retry})"
+        hub = self.hub_or_none
+        if hub is not None and hub.problem:
+            return hub.problem
+        attached = hub is not None and hub.accounts
         return self._launch.problem if self._launch is not None and not attached else ""
 
     # ---- opening -------------------------------------------------------------------------------------------------
@@ -152,29 +181,55 @@ class Connection:
         Returns
         -------
         str or None
-            Why a frame must be skipped now, or None.
+            Why a frame must be skipped now (`OPENING`: for the moment), or None.
         """
-        if self._failure and frame_bytes >= self._failure[0]:
-            return self._failure[1]
+        if self._cancelled.is_set():
+            return CLOSED
+        if self._is_hopeless(frame_bytes):
+            return self._failure[1] if self._failure else OPENING
+        if not self._threads_run():
+            self._fail(frame_bytes, _NO_WAY, "no thread could be started for the connection to the viewers")
+            return _NO_WAY
         if wait:
             return self._ensure_now(frame_bytes, wait)
         if frame_bytes > self.slot_bytes:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = self._begin(self._open_in_background, frame_bytes)
+            self._wanted = max(self._wanted, frame_bytes)
+            self._opened.clear()
+            self._to_open.set()
             return OPENING
         # While the viewer is being started the ring is used already: the newest frame waits in it for the viewer.
-        if not self.met:
-            self._seek_in_background()
         return None
 
-    @staticmethod
-    def _begin(work: Callable[..., None], *arguments: int) -> threading.Thread:
-        thread = threading.Thread(target=work, args=arguments, name="scopecast-opening", daemon=True)
-        with suppress(RuntimeError):  # no thread to be had: the next frame asks again
-            thread.start()
-        return thread
+    def _is_hopeless(self, frame_bytes: int) -> bool:
+        """Whether there is no ring for frames of this size, and it is not the time to try again."""
+        failure = self._failure
+        return failure is not None and frame_bytes >= failure[0] and (self._final or not self._retry.due)
+
+    def _threads_run(self) -> bool:
+        """Start the threads that do not run yet; return whether all of them do."""
+        if len(self._threads) == 3:
+            return True
+        with self._opening:
+            for name, work in (("keeper", self._keep), ("opening", self._open), ("seeking", self._seek)):
+                if name not in self._threads:
+                    thread = threading.Thread(target=work, name=f"scopecast-{name}", daemon=True)
+                    with suppress(RuntimeError):
+                        thread.start()
+                    if thread.ident is None:  # also exengine's start(), which prints an error, and goes on
+                        return False
+                    self._threads[name] = thread
+        return True
 
     def _ensure_now(self, frame_bytes: int, wait: float) -> str | None:
+        with self._lock:
+            self._waiting += 1
+        try:
+            return self._wait_for_all(frame_bytes, wait)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _wait_for_all(self, frame_bytes: int, wait: float) -> str | None:
         deadline = time.monotonic() + wait
         if frame_bytes > self.slot_bytes:
             if not self._opening.acquire(timeout=wait):  # another thread makes a ring
@@ -189,7 +244,7 @@ class Connection:
         if frame_bytes > self.slot_bytes:
             return self._failure[1] if self._failure else OPENING
         if not self.met:
-            self._seek_viewers(deadline)
+            self._wait_for_viewers(deadline)
         return None
 
     def with_room(self, frame_bytes: int) -> int:
@@ -200,22 +255,37 @@ class Connection:
         from scopecast.ring import plan_layout
 
         roomy = max(2**18, 1 << (2 * frame_bytes - 1).bit_length())
-        return roomy if plan_layout(roomy, self._budget()) else frame_bytes
+        return roomy if plan_layout(roomy, self.budget()) else frame_bytes
 
-    def _open_in_background(self, frame_bytes: int) -> None:
+    def _open(self) -> None:
+        """Make rings, on the thread "opening"."""
+        while not self._cancelled.is_set():
+            growing = self._ring is not None and self._ring.slots < self._ring.layout.slots
+            self._to_open.wait(self._grow_retry.left_s if growing else None)
+            self._to_open.clear()
+            try:
+                while self._open_further():
+                    pass
+            except Exception as error:  # noqa: BLE001 - the thread goes on; told, and tried again
+                self._grow_retry.failed()
+                self._warn("mistake", f"a mistake in the making of a ring: {type(error).__name__}: {error}")
+            self._opened.set()
+
+    def _open_further(self) -> bool:
+        """Do the next thing that is to be done for the ring. Return whether there was any."""
         with self._opening:
             if self._cancelled.is_set():
-                return
-            if frame_bytes > self.slot_bytes:
-                self._make(frame_bytes, flush_s=0.0)
-        if self.slot_bytes >= frame_bytes and not self.met:
-            self._seek_in_background()
-
-    def _seek_in_background(self) -> None:
-        with self._launching:
-            if self._cancelled.is_set() or (self._seeker is not None and self._seeker.is_alive()):
-                return
-            self._seeker = self._begin(self._seek_viewers)
+                return False
+            wanted, self._wanted = self._wanted, 0
+            if wanted > self.slot_bytes and not self._is_hopeless(wanted):
+                self._make(wanted, flush_s=0.0)
+                self._opened.set()
+                return True
+            if self._names_lost:
+                self._names_lost = False
+                self._come_back()
+                return True
+            return self._grow()
 
     def _make(self, frame_bytes: int, *, flush_s: float) -> None:
         """Make a ring for frames of this size, and with the first one the socket and the entry."""
@@ -223,9 +293,10 @@ class Connection:
             self._try_to_make(frame_bytes, flush_s)
         except Exception as error:  # noqa: BLE001 - the acquisition goes on, whatever this machine lacks; counted
             known = isinstance(error, ScopecastError | OSError)
-            reason = "no shared memory" if isinstance(error, SharedMemoryError) else "no way to the viewers"
+            reason = "no shared memory" if isinstance(error, SharedMemoryError) else _NO_WAY
             text = str(error) if known else f"{type(error).__name__}: {error}"
-            self._fail(frame_bytes, reason, f"{self.kind} viewers disabled: {text}")
+            final = isinstance(error, TransportError)
+            self._fail(frame_bytes, reason, f"{self.kind} viewers disabled: {text}", final=final)
 
     def _try_to_make(self, frame_bytes: int, flush_s: float) -> None:
         from scopecast.runs import RunDirectory
@@ -237,47 +308,49 @@ class Connection:
             crash_point("joined")
         old = self._ring
         if old is not None and flush_s:
-            self.flush(time.monotonic() + flush_s)
+            self.flush(time.monotonic() + flush_s, kept=False)
         if old is not None:  # never smaller: another thread may be about to use what the old one had room for
             frame_bytes = max(frame_bytes, old.layout.slot_bytes)
         layout = self._plan(frame_bytes, old)
         if layout is None:
-            limit = self._budget() / 2**20
+            limit = self.budget() / 2**20
             reason = (
                 f"a frame of {frame_bytes / 2**20:.1f} MiB does not fit the budget of {limit:.1f} MiB of shared "
                 f"memory, which must hold three: pass a larger budget"
             )
-            self._fail(frame_bytes, "larger than the budget", f"frames are not shown: {reason}")
+            # What is free, of which the budget is a quarter where none was given, may become more.
+            final = self.given_budget is not None
+            self._fail(frame_bytes, "larger than the budget", f"frames are not shown: {reason}", final=final)
             return
         self._renew(layout)
 
     def _renew(self, layout: Layout) -> None:
-        """Make a ring of this layout, with the first one also the socket, and let it take the old one's place."""
+        """Make a ring of this layout, with the first one also the socket, and let it take the old one's place.
+
+        Only its first slots: the others are made behind the frames (`_grow`).
+        """
         from scopecast.hub import Hub
         from scopecast.leases import Leases
-        from scopecast.ring import Ring
 
         assert self._member is not None
         member, old = self._member, self._ring
         epoch = old.epoch + 1 if old else 0
-        name = f"{self.prefix}{member.token}_{epoch % 10_000}"
-        member.entry.segments = [name, *member.entry.segments][:8]
-        member.write()
-        crash_point("segment-planned")
-        ring = Ring(name, layout, member.token, epoch)
+        ring = self._make_ring(layout, epoch)
         crash_point("segment-made")
         try:
+            expected: set[str] = set()
             if self.hub_or_none is None:
                 _check_descriptors()
+                expected = self._viewers()
                 self.hub_or_none = Hub(member, self._total, self._lock)
                 self.hub_or_none.when_removed = self._come_back_in_background
+                self._hub_made.set()
                 crash_point("socket-bound")
             with self._lock:
-                leases = Leases(layout.slots, epoch, self.hub.accounts, self._total)
+                leases = Leases(ring.slots, epoch, self.hub.accounts, self._total)
                 self._ring, self._leases = ring, leases
                 self.hub.use(ring, leases)
-                self.slot_bytes = layout.slot_bytes
-                self._failure = None
+                self.hub.expect(expected)
         except BaseException:
             if self._ring is not ring:
                 ring.close()
@@ -286,60 +359,114 @@ class Connection:
         if old is not None:
             crash_point("ring-replaced")
             old.unlink()
-        member.entry.segments = [name]
+        member.entry.segments = [ring.name]
         member.entry.state = "ready"
         member.write()
         crash_point("ready")
+        self.move_kept(layout.slot_bytes, False)
+        with self._lock:
+            self.slot_bytes = layout.slot_bytes
+        if self._failure and layout.slot_bytes >= self._failure[0]:
+            logger.warning("scopecast: what had failed is made now, and frames are shown again")
+            self._failure, self._final = None, False
+            self._retry.succeeded()
+            self._warned.clear()
+        self._grow_retry.succeeded()
+        self.move_kept(layout.slot_bytes, ring.slots == layout.slots)
+        if not self.met:
+            self._sought.clear()
+            self._to_seek.set()
+        self._to_open.set()  # for the other slots
+
+    def _make_ring(self, layout: Layout, epoch: int) -> Ring:
+        """Make a ring's first slots, under a name that nobody has taken."""
+        from scopecast.ring import Ring
+
+        assert self._member is not None
+        member = self._member
+        for number in range(_NAMES):
+            # /dev/shm is everyone's, and who sees the name of one of our rings can guess that of the next.
+            suffix = secrets.randbelow(10_000) if number else epoch % 10_000
+            name = f"{self.prefix}{member.token}_{suffix}"
+            member.entry.segments = [name, *member.entry.segments][:8]
+            member.write()
+            crash_point("segment-planned")
+            try:
+                return Ring(name, layout, member.token, epoch, layout.step)
+            except SharedMemoryError as error:
+                if error.errno not in (errno.EEXIST, errno.EACCES):
+                    raise
+                taken = error
+        raise taken
+
+    def _grow(self) -> bool:
+        """Make some more slots of the ring, behind the frames. Return whether that was to be done."""
+        ring = self._ring
+        if ring is None or ring.slots == ring.layout.slots or not self._grow_retry.due:
+            return False
+        try:
+            more = ring.grow()
+        except SharedMemoryError as error:
+            self._grow_retry.failed()
+            self._warn("growth", f"only {ring.slots} of {ring.layout.slots} frames have room, as the rest {error}")
+            return False
+        with self._lock:
+            self.leases.grow(more)
+        self._grow_retry.succeeded()
+        self.move_kept(ring.layout.slot_bytes, ring.slots == ring.layout.slots)
+        return True
 
     # ---- names that another removed ------------------------------------------------------------------------------
 
     def _come_back_in_background(self) -> None:
-        if time.monotonic() >= self._next_return and (self._returning is None or not self._returning.is_alive()):
-            self._returning = self._begin(self._come_back)
+        if self._names_retry.due:
+            self._names_lost = True
+            self._to_open.set()
 
     def _come_back(self) -> None:
         """Make anew the names by which new viewers find this publisher; those that are attached go on meanwhile.
 
         The segment has no name any more that could be given to it again, so that it is replaced by another one.
         """
-        import zmq
+        if self._member is None:
+            return
+        try:
+            self._member.write()
+            with self._lock:
+                self.hub.bind_anew()
+            if not self.ring.named:
+                self._renew(self.ring.layout)
+        except Exception as error:  # noqa: BLE001 - the thread that makes rings goes on; told, and tried again
+            self._names_retry.failed()
+            self._warn("names", f"the run directory was removed, and new viewers can't find this stream: {error}")
+        else:
+            self._names_retry.succeeded()
+            logger.info("scopecast: the run directory was removed, and made anew")
 
-        with self._opening:
-            if self._cancelled.is_set() or self._member is None:
-                return
-            try:
-                self._member.write()
-                with self._lock:
-                    self.hub.bind_anew()
-                if not self.ring.named:
-                    self._renew(self.ring.layout)
-            except (ScopecastError, OSError, zmq.ZMQError) as error:
-                self._next_return = time.monotonic() + RETURN_S
-                self._warn("names", f"the run directory was removed, and new viewers can't find this stream: {error}")
-            else:
-                logger.info("scopecast: the run directory was removed, and made anew")
-
-    def _budget(self) -> int:
+    def budget(self) -> int:
+        """Return the most bytes of shared memory."""
         from scopecast.ring import MAX_BYTES
         from scopecast.segment import free_bytes
 
-        if self.budget is not None:
-            return self.budget
+        if self.given_budget is not None:
+            return self.given_budget
         free = free_bytes()
         return MAX_BYTES if free is None else min(MAX_BYTES, free // 4)
 
     def _plan(self, frame_bytes: int, old: Ring | None) -> Layout | None:
         from scopecast.ring import plan_layout
 
-        budget = self._budget()
+        budget = self.budget()
         if old is not None and (beside := plan_layout(frame_bytes, budget - old.layout.total)):
             return beside
         # No room beside the old ring: for the moment that receivers need to change over, both exist.
         return plan_layout(frame_bytes, budget)
 
-    def _fail(self, frame_bytes: int, reason: str, text: str) -> None:
-        self._failure, self._failure_text = (frame_bytes, reason), text
-        self._warn(reason, text)
+    def _fail(self, frame_bytes: int, reason: str, text: str, *, final: bool = False) -> None:
+        self._retry.failed()
+        self._failure, self._final = (frame_bytes, reason, text), final
+        self.give_up_kept(reason)
+        self._warn(reason, text if final else f"{text}; it is tried again, further and further apart")
 
     def _warn(self, about: str, text: str) -> None:
         if about not in self._warned:
@@ -348,20 +475,69 @@ class Connection:
 
     # ---- viewers -------------------------------------------------------------------------------------------------
 
-    def _seek_viewers(self, deadline: float = math.inf) -> None:
+    def _keep(self) -> None:
+        """Look after the receivers, on the thread "keeper"."""
+        self._hub_made.wait()
+        if self.hub_or_none is not None:
+            self.hub_or_none.keep()
+
+    def _wait_for_viewers(self, deadline: float) -> None:
+        """Wait until the viewers are attached, one that is being started among them; no longer than the deadline."""
+        try:
+            self._sought.wait(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+        except BaseException:
+            if self._launch is not None:
+                self._launch.interrupt()
+            raise
+        self.met = True
+
+    def _seek(self) -> None:
+        """Find the viewers, or start one, on the thread "seeking"."""
+        while True:
+            self._to_seek.wait()
+            self._to_seek.clear()
+            if self._cancelled.is_set():
+                return
+            try:
+                self._seek_viewers()
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                self._seek_retry.failed()
+                self._seek_problem = f"the viewers can't be looked for: {type(error).__name__}: {error}"
+                self._warn("seeking", self._seek_problem)
+                self._sought.set()
+                self._cancelled.wait(self._seek_retry.left_s)
+                self._to_seek.set()
+            else:
+                self._seek_retry.succeeded()
+                self._seek_problem = ""
+                self.met = True
+                self._sought.set()
+
+    def _seek_viewers(self) -> None:
         """Find the viewers that run, start one if none does and that was asked for, and wait for them to attach."""
         from scopecast.launch import Launch
 
         assert self._member is not None
         directory = self._member.directory
-        with self._launching:
+        try:
             if self.launch and self._launch is None and not self.hub.receivers:
-                self._launch = Launch(directory, self.kind, self.environment)
-        if self._launch is not None:
-            self._launch.wait(min(deadline, time.monotonic() + threading.TIMEOUT_MAX / 2))
-        expected = {entry.token for entry in directory.living("receiver", self.kind) if entry.state == "ready"}
-        self._await(directory, expected, min(deadline, time.monotonic() + 60.0))
-        self.met = True
+                self._launch = Launch(directory, self.kind, self.environment, self._tell_of_the_start)
+                self._launch.run()
+            self._await(directory, self._viewers(), time.monotonic() + 60.0)
+        finally:
+            with self._lock:
+                self.hub.expect_nobody()
+
+    def _viewers(self) -> set[str]:
+        """Return the tokens of the viewers that are about to attach."""
+        assert self._member is not None
+        living = self._member.directory.living("receiver", self.kind)
+        return {entry.token for entry in living if entry.state == "ready"}
+
+    def _tell_of_the_start(self) -> None:
+        level = logging.INFO if self._waiting else logging.WARNING  # who waits for it knows, and loses nothing
+        kept = "" if self._waiting else "; until it is up the newest frame of each channel is kept"
+        logger.log(level, "scopecast: starting %s%s", self.kind, kept)
 
     def _await(self, directory: RunDirectory, expected: set[str], deadline: float) -> None:
         """Wait until the viewers `expected` are attached, refused, or gone."""
@@ -400,24 +576,32 @@ class Connection:
 
     # ---- closing -------------------------------------------------------------------------------------------------
 
-    def flush(self, deadline: float) -> bool:
-        """Wait until no frame is in flight; return whether that came about before the deadline."""
-        hub = self.hub_or_none
-        if hub is None:
-            return True
+    def flush(self, deadline: float, *, kept: bool = True) -> bool:
+        """Wait until no frame is in flight; return whether that came about before the deadline.
+
+        Those that are kept until there is a slot can be left out by who is about to make one.
+        """
         while True:
+            hub = self.hub_or_none
             with self._lock:
-                try:
-                    hub.drain_if_any()
-                except BaseException:  # Ctrl-C, in the middle of whatever a message changes
-                    hub.recover()
-                    raise
-                if not hub.in_flight:
+                in_flight = len(self._total.kept) if kept else 0
+                ticket = None
+                if hub is not None:
+                    try:
+                        hub.drain_if_any()
+                    except BaseException:  # Ctrl-C, in the middle of whatever a message changes
+                        hub.recover()
+                        raise
+                    in_flight += hub.in_flight
+                    ticket = hub.news.ticket() if in_flight else None
+                if not in_flight:
                     return True
-                ticket = hub.news.ticket()
             if (left := deadline - time.monotonic()) <= 0:
                 return False
-            ticket.acquire(timeout=min(left, 0.05))
+            if ticket is not None:
+                ticket.acquire(timeout=min(left, 0.05))
+            else:
+                self._opened.wait(min(left, 0.05))
 
     def close(self, linger: float) -> None:
         """Wait for what is in flight and for a viewer that is being started, then let go of everything. Idempotent."""
@@ -425,18 +609,19 @@ class Connection:
             return
         deadline = time.monotonic() + linger
         try:
-            if linger > 0:
-                if self._thread is not None and self._thread.is_alive():
-                    self._thread.join(linger)
+            if linger > 0 and self._threads:
+                self._open_further()  # if no thread has come to it yet, or is done with it
                 if self._launch is not None:
                     self._launch.conclude()
-                if self._seeker is not None and self._seeker.is_alive():
-                    self._seeker.join(max(0.0, deadline - time.monotonic()))
+                if self.hub_or_none is not None and not self.met:
+                    self._sought.wait(max(0.0, deadline - time.monotonic()))
                 self.flush(deadline)
         finally:  # also when Ctrl-C cut the wait short
             self._cancelled.set()
             if self._launch is not None:
                 self._launch.cancel()
+            for awaited in (self._to_open, self._to_seek, self._hub_made):  # the threads end
+                awaited.set()
             # Whoever is making a ring at this moment is to be done with it, and nobody makes another one afterwards.
             opening = self._opening.acquire(timeout=5.0)
             try:
@@ -448,6 +633,7 @@ class Connection:
     def _tear_down(self) -> None:
         with self._lock:
             self.closed = True
+        self.give_up_kept(CLOSED)
         open_connections.discard(self)
         try:
             if self.hub_or_none is not None:
@@ -458,7 +644,7 @@ class Connection:
 
     def abandon(self) -> None:
         """Close, at once, what was garbage-collected without close()."""
-        if os.getpid() != self._pid or (self._member is None and self._thread is None):
+        if os.getpid() != self._pid or (self._member is None and not self._threads):
             return
         warnings.warn(
             f"a publisher of {self.kind} frames was not closed; use it as a context manager, or call close()",
@@ -469,7 +655,8 @@ class Connection:
         # lock. Such a thread can't wait for itself.
         ours = threading.current_thread().name.startswith("scopecast-")
         if ours or not self._lock.acquire(blocking=False):
-            threading.Thread(target=self.close, args=(0.0,), name="scopecast-closing").start()
+            with suppress(RuntimeError):  # the interpreter ends: `_close_all` sees to it
+                threading.Thread(target=self.close, args=(0.0,), name="scopecast-closing").start()
         else:
             self._lock.release()
             self.close(0.0)

@@ -19,7 +19,7 @@ from typing import Any
 from scopecast.crashpoints import crash_point
 from scopecast.errors import SharedMemoryError
 
-__all__ = ["attach", "create", "exists", "free_bytes", "is_whole", "own_bytes", "unlink"]
+__all__ = ["attach", "create", "exists", "free_bytes", "is_whole", "own_bytes", "reserve", "unlink"]
 
 assert sys.platform != "win32"  # type checkers need not look further there
 
@@ -51,34 +51,70 @@ def own_bytes(name: str) -> int | None:
     return status.st_size if status.st_uid == os.getuid() else None
 
 
-def create(name: str, size: int) -> tuple[mmap.mmap, memoryview]:
-    """Make a segment of `size` bytes, all of them reserved, for this user only."""
+class _Mapping(mmap.mmap):
+    """A segment's mapping, which knows the segment itself from another one that has its name meanwhile."""
+
+    name = ""
+    identity = (0, 0)
+
+
+def create(name: str, size: int, reserved: int) -> tuple[mmap.mmap, memoryview]:
+    """Make a segment of `size` bytes, the first of them reserved, for this user only; see `reserve` for the rest."""
     try:
         descriptor = _shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
     except OSError as error:
         raise SharedMemoryError(error.errno, f"cannot create the segment {name}: {error.strerror}") from error
     crash_point("segment-created")
     try:
-        if hasattr(os, "posix_fallocate"):
-            # A hole in a full tmpfs is a SIGBUS at the first touch; reserved, it is an OSError here.
-            os.posix_fallocate(descriptor, 0, size)
-        else:  # macOS, where shared memory is no file system that could be full
-            os.ftruncate(descriptor, size)
+        os.ftruncate(descriptor, size)  # macOS does so once only, and needs no more: no file system could be full there
+        _allocate(descriptor, 0, reserved)
         crash_point("segment-reserved")
-        mapping = mmap.mmap(descriptor, size)
+        mapping = _Mapping(descriptor, size)
+        mapping.name, mapping.identity = name, _identity(descriptor)
     except BaseException as error:
         with suppress(OSError):
             unlink(name)
         if not isinstance(error, OSError):
             raise
-        free = free_bytes()
-        have = f", {free / 2**20:.0f} MiB are free" if free is not None else ""
-        hint = "; free /dev/shm, mount it larger, or pass a smaller budget" if error.errno == errno.ENOSPC else ""
-        reason = f"needs {size / 2**20:.0f} MiB of shared memory{have}: {error.strerror}{hint}"
-        raise SharedMemoryError(error.errno, reason) from error
+        raise _want(size, error) from error
     finally:
         os.close(descriptor)
     return mapping, memoryview(mapping)
+
+
+def reserve(mapping: object, start: int, stop: int) -> None:
+    """Reserve the bytes of a segment from `start` to `stop`; those that are not reserved must not be touched."""
+    assert isinstance(mapping, _Mapping)
+    try:
+        # No descriptor is kept for this: those of a long run are few.
+        descriptor = _shm_open(mapping.name, os.O_RDWR)
+        try:
+            if _identity(descriptor) != mapping.identity:
+                raise FileNotFoundError(errno.ENOENT, "its name is that of another segment")
+            _allocate(descriptor, start, stop)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _want(stop - start, error) from error
+
+
+def _allocate(descriptor: int, start: int, stop: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        # A hole in a full tmpfs is a SIGBUS at the first touch; reserved, it is an OSError here.
+        os.posix_fallocate(descriptor, start, stop - start)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _want(size: int, error: OSError) -> SharedMemoryError:
+    free = free_bytes()
+    have = f", {free / 2**20:.0f} MiB are free" if free is not None else ""
+    hint = "; free /dev/shm, mount it larger, or pass a smaller budget" if error.errno == errno.ENOSPC else ""
+    reason = f"needs {size / 2**20:.0f} MiB of shared memory{have}: {error.strerror}{hint}"
+    return SharedMemoryError(error.errno, reason)
 
 
 def attach(name: str) -> tuple[mmap.mmap, memoryview]:
@@ -94,8 +130,8 @@ def attach(name: str) -> tuple[mmap.mmap, memoryview]:
             raise SharedMemoryError(errno.EPERM, msg)
         if status.st_size < _LEAST:
             raise SharedMemoryError(errno.EINVAL, f"the segment {name} has only {status.st_size} bytes")
-        populate = getattr(mmap, "MAP_POPULATE", 0)
-        mapping = mmap.mmap(descriptor, status.st_size, flags=mmap.MAP_SHARED | populate, prot=mmap.PROT_READ)
+        # Not with MAP_POPULATE: it would make, in the place of its publisher, what that one has not made yet.
+        mapping = mmap.mmap(descriptor, status.st_size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
     except SharedMemoryError:
         raise
     except OSError as error:

@@ -23,7 +23,7 @@ from scopecast.arrays import as_array, check_dtype, native, split_planes
 from scopecast.copying import copy_frame
 from scopecast.crashpoints import crash_point
 from scopecast.documents import DOCUMENTS
-from scopecast.opening import Connection, remember
+from scopecast.opening import Connection, load, remember
 from scopecast.writing import EMPTY, IMAGE, NO_VIEWER, NOTHING, About, Policy, Reservation, What, Writer
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Publisher:
         if policy not in ("latest", "every"):
             msg = f"policy {policy!r} is not known; use 'latest' (never waits) or 'every' (loses nothing)"
             raise ValueError(msg)
+        load()
         self.kind, self.policy, self.linger = kind, policy, linger
         self._lock = threading.Lock()
         self._total = Account()
@@ -313,11 +314,14 @@ class Publisher:
         try:
             copy_frame(writing.array, plane)
         except BaseException:
-            self._writer.cancel(writing.slot)
+            if writing.slot is not None:
+                self._writer.cancel(writing.slot)
             raise
         crash_point("slot-copied")
         sequence = self._writer.commit(writing, about)
-        return Outcome(sequence, 1, "" if self._connection.hub.accounts else self._with_cause(NO_VIEWER))
+        hub = self._connection.hub_or_none
+        unseen = hub is not None and not hub.accounts  # else it has a viewer, or is kept until there is a slot for it
+        return Outcome(sequence, 1, self._with_cause(NO_VIEWER) if unseen else "")
 
     def reserve(
         self,
@@ -414,7 +418,7 @@ class Publisher:
         self._writer.check_usable()
         with self._lock:
             if not stream.ended and stream.announced:
-                self._connection.hub.broadcast(wire.End(stream.number))
+                self._connection.hub.end(stream.number)
             stream.ended = True
 
     # ---- life ----------------------------------------------------------------------------------------------------
@@ -478,6 +482,9 @@ class Publisher:
     def problem(self) -> str:
         """Why frames are not shown, as a line for the user; ``""`` if nothing is wrong, or while a viewer starts.
 
+        What may pass (shared memory that is full, descriptors that are used up) is tried again, after a second at first
+        and a minute at most; the line says when.
+
         Such as ``"napari is not installed; install it with: …"``, or what a viewer that crashed wrote last.
         """
         return self._connection.problem
@@ -497,6 +504,7 @@ class Publisher:
                 newest_age_s=(time.monotonic_ns() - self._writer.last_ns) / 1e9 if self._writer.last_ns else None,
                 segment_bytes=hub.segment_bytes if hub else 0,
                 metadata_cut=self._metadata_cut,
+                problem=self.problem,
             )
 
     @property

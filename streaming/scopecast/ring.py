@@ -42,6 +42,8 @@ MAX_BYTES = 512 * 2**20
 MAX_SLOTS = 256
 NOMINAL_SLOTS = 32
 MIN_SLOTS = 3
+#: A ring is made so many bytes (or three frames) at a time: frames can pass after the first step.
+STEP_BYTES = 16 * 2**20
 
 
 class Layout(NamedTuple):
@@ -67,6 +69,11 @@ class Layout(NamedTuple):
     def pixels(self) -> int:
         """Byte offset of the first slot's pixels."""
         return PAGE + _pages(self.slots * _WORDS * 8)
+
+    @property
+    def step(self) -> int:
+        """How many slots are made at a time; three at least, without which a ring can't work."""
+        return min(self.slots, max(MIN_SLOTS, STEP_BYTES // self.slot_bytes))
 
     @property
     def total(self) -> int:
@@ -127,11 +134,19 @@ class Ring:
         The publisher's token, which receivers check.
     epoch
         Counts the rings of one publisher from 0.
+    slots
+        How many of the slots to make now; all by default. See `grow` for the others.
+
+    Attributes
+    ----------
+    slots : int
+        How many slots can be used, the first ones.
     """
 
-    def __init__(self, name: str, layout: Layout, token: str, epoch: int) -> None:
+    def __init__(self, name: str, layout: Layout, token: str, epoch: int, slots: int | None = None) -> None:
         self.name, self.layout, self.epoch = name, layout, epoch
-        self._segment = Segment.create(name, layout.total)
+        self.slots = layout.slots if slots is None else slots
+        self._segment = Segment.create(name, layout.total, layout.pixels + self.slots * layout.slot_bytes)
         header = (MAGIC, token.encode(), VERSION, epoch, *layout, layout.table, layout.pixels, layout.total, 0)
         _HEADER.pack_into(self._segment.memory, 0, *header)
         words = self._segment.memory[layout.table : layout.table + layout.slots * _WORDS * 8]
@@ -140,6 +155,19 @@ class Ring:
         pixels = np.frombuffer(self._segment.memory, np.uint8, layout.slots * layout.slot_bytes, layout.pixels)
         self._slots = list(pixels.reshape(layout.slots, layout.slot_bytes))
         struct.pack_into("=Q", self._segment.memory, _STATE, READY)
+
+    def grow(self) -> int:
+        """Make some more slots, and return how many; 0 if all of them are there.
+
+        Raises
+        ------
+        SharedMemoryError
+            If there is not enough shared memory; the slots that are there can be used.
+        """
+        more = min(self.layout.step, self.layout.slots - self.slots)
+        self._segment.reserve(self.layout.pixels + (self.slots + more) * self.layout.slot_bytes)
+        self.slots += more
+        return more
 
     def begin(self, slot: int) -> None:
         """Make the slot's generation odd: whoever still reads it will find its frame gone."""

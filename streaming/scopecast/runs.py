@@ -269,11 +269,21 @@ class RunDirectory:
         return Member(self, entry)
 
     def entries(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
-        """Return what is written here, of the living and the dead, in order of their start."""
+        """Return what is written here, of the living and the dead, in order of their start.
+
+        Raises
+        ------
+        OSError
+            If the directory can't be read, as without a descriptor; where there is none, there are no entries.
+        """
         found = []
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - pathlib's glob() hides errors, from Python 3.13 on
+        except FileNotFoundError:
+            names = []
         # Another process may remove or replace one at any moment; what does not parse belongs to nobody we know.
-        for path in self.path.glob("????????.json"):
-            entry = _read_entry(path)
+        for name in names:
+            entry = _read_entry(self.path / name) if len(name) == 13 and name.endswith(".json") else None
             if entry is not None and role in (None, entry.role) and kind in (None, entry.kind):
                 found.append(entry)
         return sorted(found, key=lambda entry: (entry.created, entry.token))

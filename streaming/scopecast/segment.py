@@ -77,13 +77,15 @@ class Segment:
         The name, without the slash that POSIX puts before it.
     size : int
         Bytes that are mapped.
+    reserved : int
+        The first so many of them are backed by memory, and were touched; where the segment was attached, all.
     memory : memoryview
         The mapping, writable only where the segment was created.
     """
 
     def __init__(self, name: str, size: int, mapping: _Mapping, memory: memoryview, *, owner: bool) -> None:
         self.name = name
-        self.size = size
+        self.size = self.reserved = size
         self._mapping = mapping
         self.memory = memory[:size] if owner else memory[:size].toreadonly()
         self._unlink = weakref.finalize(self, _unlink_in_process, name, os.getpid()) if owner else None
@@ -93,8 +95,17 @@ class Segment:
             self._unlink.atexit = False
 
     @classmethod
-    def create(cls, name: str, size: int) -> Segment:
-        """Make a segment of `size` bytes, all of them reserved and touched, readable by this user only.
+    def create(cls, name: str, size: int, reserved: int | None = None) -> Segment:
+        """Make a segment of `size` bytes, reserved and touched, readable by this user only.
+
+        Parameters
+        ----------
+        name
+            Its name, which matches `NAME_PATTERN`.
+        size
+            Its bytes.
+        reserved
+            How many of them to reserve now, in whole pages; all by default. See `reserve` for the others.
 
         Raises
         ------
@@ -104,11 +115,29 @@ class Segment:
         if not NAME_PATTERN.match(name):
             msg = f"{name!r} is not a valid segment name: a prefix of at most 15 letters and '_', a token, a number"
             raise ValueError(msg)
-        segment = cls(name, size, *system.create(name, size), owner=True)
+        first = size if reserved is None else reserved
+        segment = cls(name, size, *system.create(name, size, first), owner=True)
         crash_point("segment-mapped")
-        # The first write to each page would cost publish() a page fault: 7 to 10 ms for 8 MiB.
-        np.copyto(np.frombuffer(segment.memory, np.uint8)[::PAGE], 0)
+        segment.reserved = 0
+        segment._touch(first)
         return segment
+
+    def reserve(self, stop: int) -> None:
+        """Reserve and touch all bytes before `stop`, which nothing may touch before that.
+
+        Raises
+        ------
+        SharedMemoryError
+            If there is not enough shared memory; what was reserved before stays so.
+        """
+        if stop > self.reserved:
+            system.reserve(self._mapping, self.reserved, stop)
+            self._touch(stop)
+
+    def _touch(self, stop: int) -> None:
+        # The first write to each page would cost publish() a page fault: 7 to 10 ms for 8 MiB.
+        np.copyto(np.frombuffer(self.memory, np.uint8)[self.reserved : stop : PAGE], 0)
+        self.reserved = stop
 
     @classmethod
     def attach(cls, name: str) -> Segment:
@@ -145,9 +174,9 @@ class Segment:
     def close(self) -> None:
         """Unlink where this process created it, and unmap as soon as no array refers to it any more. Idempotent."""
         self.unlink()
-        self.memory.release()
         # An array that still looks at the pixels keeps the map: a BufferError here, never a crash there.
         with suppress(BufferError):
+            self.memory.release()
             self._mapping.close()
 
 

@@ -10,17 +10,20 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
+import numpy as np
+
 from scopecast import wire
 from scopecast.copying import copy_frame
 from scopecast.crashpoints import crash_point
 from scopecast.documents import DOCUMENTS
 from scopecast.errors import ClosedError, ForkedError, ScopecastError, ViewerLagging
+from scopecast.keeping import KeptFrames
+from scopecast.opening import OPENING
 from scopecast.streams import FrameStream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
     from scopecast.accounting import Account
@@ -53,15 +56,29 @@ class Slot(NamedTuple):
 
 @dataclass(slots=True)
 class Writing:
-    """A frame that is being written into its slot, and where it belongs."""
+    """A frame that is being written, and where it belongs.
 
-    slot: Slot
+    Attributes
+    ----------
+    slot
+        The slot that it is written into; None where there is none yet, and its array is memory of this process.
+    """
+
+    slot: Slot | None
     array: npt.NDArray[Any]
     stream: FrameStream
     index: list[int]
     axes: Mapping[str, AxisValue]
     policy: Policy
     what: What
+
+
+class _Announced(NamedTuple):
+    """A frame that is kept: what `Writer.commit` was told of it."""
+
+    writing: Writing
+    about: About
+    sequence: int
 
 
 class Writer:
@@ -109,6 +126,8 @@ class Writer:
         self._sequence = itertools.count()
         self._numbers = itertools.count()
         self._stream: FrameStream | None = None  # of frames that name none
+        self._kept = KeptFrames(total, connection.budget)
+        connection.move_kept, connection.give_up_kept = self._move_kept, self._give_up_kept
         self._in_hand: dict[int, Slot] = {}  # the last one of each thread, in case that Ctrl-C made it lose it
 
     def check_process(self) -> None:
@@ -121,7 +140,7 @@ class Writer:
     def check_usable(self) -> None:
         """Raise ForkedError in a forked process, and ClosedError once closed."""
         self.check_process()
-        if self.closed:
+        if self.closed or self._connection.closed:
             msg = "this publisher is closed; make a new one"
             raise ClosedError(msg)
 
@@ -144,7 +163,10 @@ class Writer:
         policy: Policy,
         what: What = IMAGE,
     ) -> Writing | str:
-        """Claim a slot, and wait for one under ``"every"``; or return why there is none, which is counted."""
+        """Claim a slot, and wait for one under ``"every"``; or return why there is none, which is counted.
+
+        Under ``"latest"`` there may be memory of this process instead, while slots are being made.
+        """
         nbytes = dtype.itemsize
         for extent in shape:
             nbytes *= extent
@@ -156,6 +178,11 @@ class Writer:
                 if nbytes > connection.slot_bytes and what[0] in DOCUMENTS:
                     room = connection.with_room(nbytes)
                 reason = connection.ensure(room, wait=self.timeout if policy == "every" else 0.0)
+                if reason == OPENING and policy == "latest":
+                    if kept := self._claim_memory(stream, axes, shape, dtype, nbytes, what):
+                        return kept
+                    if nbytes <= connection.slot_bytes:
+                        continue
                 if reason:
                     with self._lock:  # what is wrong with its place is said with or without a viewer
                         (stream or self._stream or self.new_stream("")).place(axes)
@@ -198,39 +225,135 @@ class Writer:
         """
         self.check_usable()  # another thread may have closed it meanwhile
         connection = self._connection
-        hub = connection.hub
         if not connection.ring.whole:  # another program has truncated it: to write there would kill this process
             connection.slot_bytes = 0
             return None
-        if stream is None:
-            stream = self._stream or self.new_stream("")
-        index = stream.place(axes)
-        if not (stream.announced and stream.number in hub.known):
-            hub.announce(stream.message())
-            stream.announced = True
-        channel = (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0, what)
+        stream, index, channel = self._place(stream, axes, what)
         if lost := self._in_hand.get(threading.get_ident()):
             self._give_back(lost)
         while self.forgotten:
             self._give_back(self.forgotten[0])
             self.forgotten.popleft()
+        slot = self._free_slot(channel, policy)
+        if slot is None:
+            if policy == "every":
+                return None
+            self._drop()
+            return NO_ROOM
+        if self._kept:
+            self._kept.supersede(channel)
+        return Writing(slot, slot.ring.array(slot.number, shape, dtype), stream, index, axes, policy, what)
+
+    def _place(
+        self, stream: FrameStream | None, axes: Mapping[str, AxisValue], what: What
+    ) -> tuple[FrameStream, list[int], Hashable]:
+        """Return a frame's stream, its place there, and its channel. Under the lock."""
+        if stream is None:
+            stream = self._stream or self.new_stream("")
+        index = stream.place(axes)
+        return stream, index, (stream.number, index[stream.axes.index("c")] if "c" in stream.axes else 0, what)
+
+    def _free_slot(self, channel: Hashable, policy: Policy) -> Slot | None:
+        """Begin to write a slot for a frame of a channel; None if there is no room. Under the lock."""
+        connection = self._connection
         ring, leases = connection.ring, connection.leases
         number = leases.claim(channel, supersede=policy == "latest")
         if number is None:  # what is acknowledged may not have been read: the keeper keeps out of the way
-            hub.drain_if_any()
+            connection.hub.drain_if_any()
             number = leases.claim(channel, supersede=policy == "latest")
         if number is None:
-            if policy == "every":
-                return None
-            for account in (self._total, *hub.accounts.values()):
-                account.drop()
-            return NO_ROOM
+            return None
         if ring.generation(number) % 2:  # an interrupted publish() left it so
             ring.abort(number)
         ring.begin(number)
         slot = self._in_hand[threading.get_ident()] = Slot(ring, leases, number, ring.generation(number))
         leases.claimed = None  # from here on whoever has it in hand gives it back
-        return Writing(slot, ring.array(number, shape, dtype), stream, index, axes, policy, what)
+        return slot
+
+    def _drop(self) -> None:
+        """Count a frame for which there is no room. Under the lock."""
+        for account in (self._total, *self._connection.accounts()):
+            account.drop()
+
+    # ---- frames that come before there is a slot -----------------------------------------------------------------
+
+    def _claim_memory(
+        self,
+        stream: FrameStream | None,
+        axes: Mapping[str, AxisValue],
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        nbytes: int,
+        what: What,
+    ) -> Writing | None:
+        """Return memory of this process to write a frame into; None if there is a slot now, or too much is kept."""
+        with self._lock:
+            self.check_usable()
+            if nbytes <= self._connection.slot_bytes:
+                return None
+            stream, index, channel = self._place(stream, axes, what)
+            memory = self._kept.memory(channel, nbytes)
+        if memory is None:
+            return None
+        return Writing(None, memory.view(dtype).reshape(shape), stream, index, dict(axes), "latest", what)
+
+    def _move_kept(self, slot_bytes: int, last: bool) -> None:
+        """Move frames that are kept into slots of so many bytes, the oldest first.
+
+        While a ring is not in use yet, newer ones may come as fast as they are moved: so there is an end to it.
+
+        Parameters
+        ----------
+        slot_bytes
+            Bytes of a slot.
+        last
+            Whether there will be no more slots: frames that find none are dropped.
+        """
+        for _ in range(2 * len(self._kept) + 2):
+            if not self._move_one(slot_bytes, last):
+                break
+
+    def _move_one(self, slot_bytes: int, last: bool) -> bool:
+        with self._lock:
+            if self._connection.closed or (oldest := self._kept.oldest(slot_bytes)) is None:
+                return False
+            channel, kept = oldest
+            slot = self._free_slot(channel, "latest")
+            if slot is None:
+                if last:
+                    self._kept.release(channel)
+                    self._drop()
+                return last
+            kept.moving = True
+        writing, about, sequence = kept.frame
+        try:
+            array = slot.ring.array(slot.number, writing.array.shape, writing.array.dtype)
+            copy_frame(array, writing.array)
+            with self._lock:
+                if self._connection.closed or not self._kept.holds(channel, kept):
+                    self._give_back(slot)
+                    return True
+                self._kept.release(channel)
+                moved = Writing(slot, array, writing.stream, writing.index, writing.axes, "latest", writing.what)
+                try:
+                    self._announce(moved, about, sequence)
+                    if writing.stream.ended:  # before its first frame was announced
+                        self._connection.hub.end(writing.stream.number)
+                except BaseException:
+                    self._recover()
+                    raise
+        except BaseException:
+            self.cancel(slot)
+            raise
+        return True
+
+    def _give_up_kept(self, reason: str) -> None:
+        """Count the frames that are kept as skipped: there will be no slot for them."""
+        with self._lock:
+            for _ in range(self._kept.give_up()):
+                self._skip(reason)
+
+    # ---- a frame that is written ---------------------------------------------------------------------------------
 
     def commit(self, writing: Writing, about: About) -> int:
         """Announce a written slot. Return its sequence number; -1 if there is no room for it any more.
@@ -243,19 +366,22 @@ class Writer:
         while True:
             slot = writing.slot
             with self._lock:
-                if self.closed:
+                if self.closed or self._connection.closed:
                     msg = "this publisher was closed before the frame was published"
                     raise ClosedError(msg)
-                if self._connection.leases is slot.leases:
+                if slot is None:
+                    if writing.array.nbytes > self._connection.slot_bytes:
+                        return self._keep(writing, about)
+                elif self._connection.leases is slot.leases:
                     try:
-                        sequence = self._announce(writing, about)
+                        sequence = self._announce(writing, about, next(self._sequence))
                     except BaseException:
                         self._recover()
                         slot.ring.abort(slot.number)
                         slot.leases.cancel(slot.number)
                         raise
                     break
-            # The ring was made anew meanwhile, and this slot leads nowhere any more.
+            # A ring was made meanwhile, and this slot, or this memory, leads nowhere any more.
             moved = self._move(writing)
             if moved is None:
                 return -1
@@ -270,10 +396,21 @@ class Writer:
         moved = self.claim(*where, array.shape, array.dtype, writing.policy, writing.what)
         if not isinstance(moved, str):
             copy_frame(moved.array, array)
-        self.cancel(writing.slot)
+        if writing.slot is not None:
+            self.cancel(writing.slot)
         return None if isinstance(moved, str) else moved
 
-    def _announce(self, writing: Writing, about: About) -> int:
+    def _keep(self, writing: Writing, about: About) -> int:
+        """Keep a written frame until there is a slot. Return its sequence number. Under the lock."""
+        _, _, channel = self._place(writing.stream, writing.axes, writing.what)
+        sequence = next(self._sequence)
+        memory = writing.array.base
+        assert isinstance(memory, np.ndarray)
+        self._kept.put(channel, _Announced(writing, about, sequence), memory)
+        return sequence
+
+    def _announce(self, writing: Writing, about: About, sequence: int) -> int:
+        assert writing.slot is not None
         ring, leases, number, _ = writing.slot
         array, stream = writing.array, writing.stream
         path, translate, metadata = about
@@ -281,7 +418,9 @@ class Writer:
         hub = connection.hub
         if len(writing.index) != len(stream.axes):  # another thread's frame brought a new axis meanwhile
             writing.index = stream.place(writing.axes)
-        sequence = next(self._sequence)
+        if not (stream.announced and stream.number in hub.known):
+            hub.announce(stream.message())
+            stream.announced = True
         generation = ring.commit(number, sequence, array.nbytes)
         now = time.monotonic_ns()
         frame = wire.Frame(
@@ -341,10 +480,13 @@ class Writer:
     def skip(self, reason: str) -> str:
         """Count a frame that is not shown, and return why."""
         with self._lock:
-            self.skipped[reason] = self.skipped.get(reason, 0) + 1
-            for account in (self._total, *self._connection.accounts()):
-                account.skip()
+            self._skip(reason)
         return reason
+
+    def _skip(self, reason: str) -> None:
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        for account in (self._total, *self._connection.accounts()):
+            account.skip()
 
 
 class Reservation:
@@ -377,7 +519,7 @@ class Reservation:
         """Give the slot back; nothing is published or counted. Idempotent."""
         if self._open:
             self.array.flags.writeable = False
-            if self._writing is not None and self._writer.pid == os.getpid():
+            if self._writing is not None and self._writing.slot is not None and self._writer.pid == os.getpid():
                 self._writer.cancel(self._writing.slot)
             self._open = False
 
@@ -395,4 +537,5 @@ class Reservation:
         # middle of a thread that holds the publisher's lock.
         if getattr(self, "_open", False) and self._writing is not None:
             self._open = False
-            self._writer.forgotten.append(self._writing.slot)
+            if self._writing.slot is not None:
+                self._writer.forgotten.append(self._writing.slot)

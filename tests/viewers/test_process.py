@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import threading
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from children import Child
 from receivers import Viewer, WatchedDisplay, stamped
 from scopecast import Publisher
+from scopecast_viewers import process
 from scopecast_viewers.headless import HeadlessDisplay
 from scopecast_viewers.process import Receiver
 
@@ -116,3 +121,79 @@ def test_the_window_hears_of_a_slow_burst_before_its_end(monkeypatch: pytest.Mon
     taken = [here for here, what in enumerate(story) if what == "taken"]
     assert len(taken) == 20
     assert all("told" in story[one:other] for one, other in pairwise(taken))
+
+
+def test_a_run_directory_that_can_not_be_read_for_a_while_costs_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Without a descriptor left it can't even be listed."""
+    with Viewer() as viewer, Publisher("headless", policy="every") as publisher:
+        real, broken = os.listdir, threading.Event()
+
+        def listdir(path: object) -> list[str]:
+            if broken.is_set() and threading.current_thread().name == "scopecast-receiver":
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(path)
+
+        monkeypatch.setattr(os, "listdir", listdir)
+        publisher.publish(stamped(0), axes={"t": 0})
+        broken.set()
+        viewer.wait_for(lambda: viewer.receiver.errors >= 3)
+        assert "Too many open files" in viewer.receiver.problem
+        assert "tried again" in viewer.receiver.problem
+        publisher.publish(stamped(1), axes={"t": 1})
+        assert publisher.flush(20), "those that are attached go on"
+        with Publisher("headless", policy="every", title="late") as late:
+            late.publish(stamped(2), axes={"t": 2}, policy="latest")
+            broken.clear()
+            viewer.wait_for(lambda: len(viewer.streams) == 2 and viewer.streams[1].received)
+            assert viewer.receiver.problem == ""
+    told = [record for record in caplog.records if "looking for publishers" in record.getMessage()]
+    assert len([record for record in told if record.levelno >= logging.WARNING]) == 1
+
+
+def test_a_publisher_that_can_not_be_attached_to_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch):
+    real = process.Source
+
+    def source(entry: Any, *arguments: Any) -> Any:
+        if entry.title == "bad":
+            raise ValueError("nonsense")
+        return real(entry, *arguments)
+
+    monkeypatch.setattr(process, "Source", source)
+    with Viewer() as viewer, Publisher("headless", title="bad") as bad, Publisher("headless", title="good") as good:
+        bad.open((64, 48))
+        viewer.wait_for(lambda: "attaching to bad: ValueError: nonsense" in viewer.receiver.problem)
+        good.publish(stamped(0), axes={"t": 0})
+        viewer.wait_for(lambda: viewer.streams and viewer.streams[0].received)
+        monkeypatch.undo()
+        viewer.wait_for(lambda: len(viewer.sources) == 2)
+        assert viewer.receiver.problem == ""
+
+
+def test_the_receiving_goes_on_after_any_mistake(monkeypatch: pytest.MonkeyPatch):
+    with Viewer() as viewer, Publisher("headless", policy="every") as publisher:
+        publisher.publish(stamped(0), axes={"t": 0})
+
+        def mistake() -> None:
+            raise LookupError("anything")
+
+        viewer.receiver._ask(mistake)
+        viewer.wait_for(lambda: viewer.receiver.errors)
+        publisher.publish(stamped(1), axes={"t": 1})
+        assert publisher.flush(20)
+        assert publisher.stats().frames.delivered == 2
+        viewer.wait_for(lambda: viewer.receiver.problem == "")
+
+
+def test_a_real_viewer_without_descriptors_goes_on_when_there_are_some_again():
+    with Child("view_few_descriptors") as child:
+        assert child.line() == "limited"
+        with Publisher("headless", policy="latest") as publisher:
+            publisher.publish(stamped(3), axes={"t": 3})
+            assert "Too many open files" in child.line()
+            child.tell()
+            assert child.line() == [3]
+            assert child.line() == ""
+        child.tell()
+        assert child.wait() == 0, child.errors

@@ -40,6 +40,8 @@ SCAN_S = 0.2
 SWITCH_INTERVAL_S = 0.0005
 #: Publishers that have gone stay listed, with their frames, up to this many.
 KEPT_SOURCES = 8
+#: Seconds of rest after a turn that failed.
+_REST_S = 0.05
 
 
 class Receiver:
@@ -67,7 +69,10 @@ class Receiver:
     publishers : tuple of scopecast.runs.Entry
         The publishers of its kind that are alive, whether it is attached to them or not; looked for every 0.2 s.
     errors : int
-        How often the display failed when it was told that something is new.
+        How often the display failed when it was told that something is new, or the receiver's own thread at what it
+        did; it goes on in any case.
+    problem : str
+        Why publishers may be missing, and that it is tried again; ``""`` while nothing is wrong.
     """
 
     def __init__(
@@ -84,6 +89,8 @@ class Receiver:
         self.history = history or History()
         self.sources: tuple[Source, ...] = ()
         self.errors = 0
+        self.problem = ""
+        self._told: set[str] = set()  # of what a user was told once
         self._keys = KeyPair.if_possible()
         self.publishers: tuple[Entry, ...] = ()
         self.token = token or new_token()
@@ -99,6 +106,10 @@ class Receiver:
         self._wake = WakeUp()
         self._thread: threading.Thread | None = None
         self._stopping = self._closed = False
+        self._poller = zmq.Poller()
+        self._watched: dict[zmq.Socket[bytes], Source] | None = None
+        self._next_scan = 0.0
+        self._problems: dict[str, str] = {}
 
     def _join(self) -> Member:
         key = self._keys.public if self._keys else ""
@@ -239,34 +250,58 @@ class Receiver:
         self._tell_display()
 
     def _receive(self) -> None:
-        poller = zmq.Poller()
-        watched: dict[zmq.Socket[bytes], Source] | None = None
-        next_scan = 0.0
+        """Receive until it is stopped, whatever a publisher or the run directory does."""
         more = False
         while not self._stopping:
-            while self._asked:
-                self._asked.popleft()()
-            sockets = {socket: source for source in self._open() for socket in (source.socket, source.monitor)}
-            if sockets != watched:
-                poller = zmq.Poller()
-                poller.register(self._wake, zmq.POLLIN)
-                for socket in sockets:
-                    poller.register(socket, zmq.POLLIN)
-                watched = sockets
-            wait = 0.0 if more else max(0.0, next_scan - time.monotonic())
-            ready = dict(poller.poll(int(wait * 1000) + (not more)))
-            if self._wake in ready or self._wake.fileno() in ready:
-                self._wake.clear()
-            more = received = False
-            for source in self._open():
-                if source.socket in ready or source.monitor in ready:
-                    more = self._attend(source, ready) or more
-                    received = True
-            if time.monotonic() >= next_scan:
-                self._scan()
-                next_scan = time.monotonic() + SCAN_S
-            if received:
-                self._tell_display()
+            try:
+                more = self._turn(more)
+            except Exception as error:  # noqa: BLE001 - there is no other thread that would receive; counted, and told
+                more = False
+                self._failed("receiving", error)
+                time.sleep(_REST_S)  # it may come again at once, and would then take the whole processor
+            else:
+                self._recovered("receiving")
+
+    def _turn(self, more: bool) -> bool:
+        """Wait for what publishers send, or until it is time to look for them. Return whether there may be more."""
+        while self._asked:
+            self._asked.popleft()()
+        sockets = {socket: source for source in self._open() for socket in (source.socket, source.monitor)}
+        if sockets != self._watched:
+            self._poller = zmq.Poller()
+            self._poller.register(self._wake, zmq.POLLIN)
+            for socket in sockets:
+                self._poller.register(socket, zmq.POLLIN)
+            self._watched = sockets
+        wait = 0.0 if more else max(0.0, self._next_scan - time.monotonic())
+        ready = dict(self._poller.poll(int(wait * 1000) + (not more)))
+        if self._wake in ready or self._wake.fileno() in ready:
+            self._wake.clear()
+        more = received = False
+        for source in self._open():
+            if source.socket in ready or source.monitor in ready:
+                more = self._attend(source, ready) or more
+                received = True
+        if time.monotonic() >= self._next_scan:
+            self._next_scan = time.monotonic() + SCAN_S  # first: what fails is not tried again at once
+            self._scan()
+        if received:
+            self._tell_display()
+        return more
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Count a mistake, have viewers show it, and log the first one of its kind."""
+        self.errors += 1
+        self._problems[what] = f"{what}: {type(error).__name__}: {error} (it is tried again)"
+        self.problem = "; ".join(self._problems.values())
+        level = logging.DEBUG if what in self._told else logging.WARNING
+        self._told.add(what)
+        logger.log(level, "the %s receiver: %s", self.display.kind, self._problems[what], exc_info=error)
+
+    def _recovered(self, what: str) -> None:
+        if self._problems and self._problems.pop(what, ""):
+            self.problem = "; ".join(self._problems.values())
+            self._told.discard(what)
 
     def _attend(self, source: Source, ready: Collection[object]) -> bool:
         """Read what a publisher sent. Return whether there may be more."""
@@ -299,8 +334,13 @@ class Receiver:
                 source.check()
             except Exception as error:  # noqa: BLE001 - see _attend
                 source.failed("its connection", error)
-        entries = [] if self._gone() else self.directory.entries("publisher", self.display.kind)
-        alive = [entry for entry in entries if entry.state == "ready" and self.directory.alive(entry.token)]
+        try:
+            alive = self._living()
+        except OSError as error:  # no descriptors left, for one: those that we know go on
+            self._failed("looking for publishers", error)
+            self._tell_display()
+            return
+        self._recovered("looking for publishers")
         self.publishers = tuple(alive)
         self._return_to(alive)
         self._greet([entry for entry in alive if self._attach_to_new or entry.token in self._chosen])
@@ -309,6 +349,11 @@ class Receiver:
             source.remove()
             self.sources = tuple(kept for kept in self.sources if kept is not source)
         self._tell_display()
+
+    def _living(self) -> list[Entry]:
+        """Return the publishers of our kind that can be reached."""
+        entries = [] if self._gone() else self.directory.entries("publisher", self.display.kind)
+        return [entry for entry in entries if entry.state == "ready" and self.directory.alive(entry.token)]
 
     def _greet(self, entries: list[Entry]) -> None:
         """Attach to publishers that we do not know yet."""
@@ -320,9 +365,10 @@ class Receiver:
                     source = Source(
                         entry, self.directory, self._hello, self.display, self.history, self._context, self._keys
                     )
-                except zmq.ZMQError as error:  # no descriptors left; tried again by the next scan
-                    logger.debug("cannot attach to %s: %s", entry.title, error)
+                except Exception as error:  # noqa: BLE001 - no descriptors left, for one; the others are attached to
+                    self._failed(f"attaching to {entry.title}", error)
                     continue
+                self._recovered(f"attaching to {entry.title}")
                 self.sources = (*self.sources, source)
 
     def _return_to(self, alive: list[Entry]) -> None:
@@ -335,10 +381,13 @@ class Receiver:
                 if not self.directory.alive(source.entry.token):
                     source.end()
             elif source.wanted:
+                what = f"attaching to {source.entry.title}"
                 try:
                     source.attach()
-                except zmq.ZMQError as error:  # see _greet
-                    logger.debug("cannot attach to %s again: %s", source.entry.title, error)
+                except Exception as error:  # noqa: BLE001 - see _greet
+                    self._failed(what, error)
+                else:
+                    self._recovered(what)
 
     def _gone(self) -> bool:
         """Whether the run directory was removed under us; write our entry anew once it is back."""

@@ -116,7 +116,23 @@ class Source:
     def _connect(self) -> None:
         self.state, self._broken = "greeting", False
         self._next_try = time.monotonic() + RETRY_S
-        self.socket = self._context.socket(zmq.DEALER)
+        socket = self._context.socket(zmq.DEALER)
+        try:
+            self._open(socket)
+        except BaseException:
+            socket.close(0)
+            raise
+        try:
+            transport.connect(self.socket, self.entry, self._keys)
+        except TransportError as error:
+            self.state, self.problem = "refused", str(error)
+            return
+        except BaseException:
+            self._close_socket(0)
+            raise
+        self._greet()
+
+    def _open(self, socket: zmq.Socket[bytes]) -> None:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.SNDTIMEO, 0),
@@ -127,15 +143,10 @@ class Source:
             # A reconnected DEALER is a stranger to the publisher, so this one never reconnects: it is made anew.
             (zmq.RECONNECT_IVL, -1),
         ):
-            self.socket.setsockopt(option, value)
-        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
-        self.monitor.setsockopt(zmq.LINGER, 0)
-        try:
-            transport.connect(self.socket, self.entry, self._keys)
-        except TransportError as error:
-            self.state, self.problem = "refused", str(error)
-            return
-        self._greet()
+            socket.setsockopt(option, value)
+        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+        monitor.setsockopt(zmq.LINGER, 0)
+        self.socket, self.monitor = socket, monitor
 
     def _greet(self) -> None:
         self._greeting = True
@@ -376,8 +387,8 @@ class Source:
             # With the directory all locks and sockets went: there is no way back to it, and nothing tells of its life.
             self._end("lost")
         elif self._broken and time.monotonic() >= self._next_try:
-            self._close_socket(0)
-            self._connect()
+            self._next_try = time.monotonic() + RETRY_S
+            self._reconnect()
         elif (now := time.monotonic()) - max(self.last_heard, self._last_asked) > SILENCE_S:
             # Attached, we should have heard a PING: it has given us up, and its answer will say so. Refused, ask again:
             # another viewer may have left.
@@ -386,6 +397,18 @@ class Source:
                 self._send(self._pong(0))
             elif self.state == "refused":
                 self._greet()
+
+    def _reconnect(self) -> None:
+        """Connect anew; where that fails, the socket that is broken stays until the next try."""
+        broken, monitor = self.socket, self.monitor
+        try:
+            self._connect()
+        except BaseException:
+            self.socket, self.monitor, self._broken = broken, monitor, True
+            raise
+        broken.disable_monitor()
+        monitor.close(0)
+        broken.close(0)
 
     def failed(self, what: str, error: Exception) -> None:
         """Count a mistake, and say the first one."""
@@ -425,7 +448,7 @@ class Source:
             self.last_heard = time.monotonic()
             try:
                 self._connect()
-            except zmq.ZMQError:
+            except BaseException:
                 self.state = "detached"
                 raise
 

@@ -30,5 +30,6 @@ with Publisher("headless", title="first", policy="every") as first, Publisher("h
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     wait_until(lambda: sum(row.attached for row in first.stats()) == 2, "the other viewer is let in")
     first.publish(stamped(100), axes={"t": 100})
+    wait_until(lambda: second.publish(stamped(5), axes={"t": 5}, policy="every") >= 0, "what had failed is tried again")
     print(json.dumps(first.flush(20)), flush=True)
     sys.stdin.readline()

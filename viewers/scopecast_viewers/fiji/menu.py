@@ -63,7 +63,8 @@ class StreamMenu:
 
     def update(self) -> None:
         """Bring the list up to date, if it is open, and say in ImageJ's status bar why frames can't be shown."""
-        problems = "; ".join(f"{each.entry.title}: {each.problem}" for each in self._receiver.sources if each.problem)
+        found = [f"{each.entry.title}: {each.problem}" for each in self._receiver.sources if each.problem]
+        problems = "; ".join((*found, *((self._receiver.problem,) if self._receiver.problem else ())))
         if problems != self._told:
             self._told = problems
             java("ij.IJ").showStatus(f"scopecast: {problems}" if problems else "")

@@ -358,7 +358,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     @property
     def problems(self) -> tuple[str, ...]:
         """What could not be shown, and why."""
-        return (*self.layers.problems, *self.annotations.problems, *self._problems.values())
+        own = [*self._problems.values(), *filter(None, (self.receiver.problem,))]
+        return (*self.layers.problems, *self.annotations.problems, *own)
 
     def hint(self) -> str:
         """Return what is special about the place where the sliders are, such as ``"no frame here yet"``; or ``""``."""
