@@ -20,6 +20,7 @@ import java.util.function.Consumer;
 public class LiveCanvas extends ImageCanvas {
 	private static final long serialVersionUID = 1L;
 	private static final Field IMAGE = Growth.field(ImagePlus.class, "img");
+	private static final Field CHANNELS = Growth.field(ImagePlus.class, "nChannels");
 	private static final Field COMPOSED = Growth.field(CompositeImage.class, "awtImage");
 	private static final Field DRAWN = Growth.field(ImageProcessor.class, "image");
 	private final transient Consumer<boolean[]> painted;
@@ -70,8 +71,9 @@ public class LiveCanvas extends ImageCanvas {
 	}
 
 	/** Whether the picture is composed of several channels. */
-	private boolean isComposite() {
-		return imp.isComposite() && ((CompositeImage) imp).getMode() == IJ.COMPOSITE && imp.getNChannels() > 1;
+	private boolean isComposite() throws IllegalAccessException {
+		// imp.getNChannels() would change the extents while a command deletes slices.
+		return imp.isComposite() && ((CompositeImage) imp).getMode() == IJ.COMPOSITE && CHANNELS.getInt(imp) > 1;
 	}
 
 	@Override

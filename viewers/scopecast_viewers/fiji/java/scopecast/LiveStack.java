@@ -12,6 +12,8 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.function.IntFunction;
 
 /**
@@ -66,6 +68,7 @@ public class LiveStack extends VirtualStack {
 	private final transient Map<Thread, Given> given = new HashMap<>();
 	private transient List<Slice> own; // null while it is live
 	private int size;
+	private volatile double[] range; // of display, as ImageJ has set it last
 	private int firstShown;
 	private transient Object[] shown = {};
 
@@ -123,6 +126,27 @@ public class LiveStack extends VirtualStack {
 		return own;
 	}
 
+	/**
+	 * Has the window painted what there is to paint, before the first slice goes or comes. Whatever asks an image for its
+	 * extents while they do not fit its stack, as painting does, makes it a plain stack.
+	 */
+	private void begin() {
+		synchronized (this) {
+			if (own != null)
+				return;
+			own(); // from now on the receiver leaves the image alone
+		}
+		if (EventQueue.isDispatchThread())
+			return;
+		CountDownLatch idle = new CountDownLatch(1);
+		EventQueue.invokeLater(idle::countDown);
+		try {
+			idle.await(1, TimeUnit.SECONDS); // not for ever: it may be waiting for this thread
+		} catch (InterruptedException error) {
+			Thread.currentThread().interrupt();
+		}
+	}
+
 	private void keepIfWritten(Given was) {
 		if (!was.isWrittenInto())
 			return;
@@ -139,12 +163,8 @@ public class LiveStack extends VirtualStack {
 					&& shown[n - firstShown] != null)
 				return shown[n - firstShown];
 			Thread here = Thread.currentThread();
-			given.entrySet().removeIf(each -> {
-				boolean over = each.getKey() == here || !each.getKey().isAlive();
-				if (over)
-					keepIfWritten(each.getValue());
-				return over;
-			});
+			lookForChanges();
+			given.keySet().removeIf(thread -> thread == here || !thread.isAlive());
 			slice = own == null ? null : own.get(n - 1);
 			if (slice != null && slice.pixels != null)
 				return slice.pixels;
@@ -168,6 +188,13 @@ public class LiveStack extends VirtualStack {
 	}
 
 	@Override
+	public void update(ImageProcessor ip) {
+		super.update(ip);
+		if (ip != null)
+			range = new double[] {ip.getMin(), ip.getMax()};
+	}
+
+	@Override
 	public ImageProcessor getProcessor(int n) {
 		int count = getSize();
 		if (n < 1 || n > count)
@@ -176,13 +203,15 @@ public class LiveStack extends VirtualStack {
 		int width = getWidth(), height = getHeight();
 		ImageProcessor ip;
 		if (pixels instanceof byte[])
-			ip = new ByteProcessor(width, height, (byte[]) pixels, null);
+			ip = new ByteProcessor(width, height, (byte[]) pixels, getColorModel());
 		else if (pixels instanceof short[])
-			ip = new ShortProcessor(width, height, (short[]) pixels, null);
+			ip = new ShortProcessor(width, height, (short[]) pixels, getColorModel());
 		else if (pixels instanceof int[])
 			ip = new ColorProcessor(width, height, (int[]) pixels);
 		else
-			ip = new FloatProcessor(width, height, (float[]) pixels, null);
+			ip = new FloatProcessor(width, height, (float[]) pixels, getColorModel());
+		if (range != null && !(ip instanceof ColorProcessor))
+			ip.setMinAndMax(range[0], range[1]);
 		if (calibration != null)
 			ip.setCalibrationTable(calibration);
 		ip.setSliceNumber(n);
@@ -251,8 +280,11 @@ public class LiveStack extends VirtualStack {
 	}
 
 	@Override
-	public synchronized void addSlice(String label, Object pixels) {
-		own().add(new Slice(0, pixels, label));
+	public void addSlice(String label, Object pixels) {
+		begin();
+		synchronized (this) {
+			own.add(new Slice(0, pixels, label));
+		}
 	}
 
 	@Override
@@ -261,25 +293,34 @@ public class LiveStack extends VirtualStack {
 	}
 
 	@Override
-	public synchronized void addSlice(String label, ImageProcessor ip, int n) {
+	public void addSlice(String label, ImageProcessor ip, int n) {
 		if (ip.getWidth() != getWidth() || ip.getHeight() != getHeight())
 			throw new IllegalArgumentException("Dimensions do not match");
-		own().add(n, new Slice(0, ip.getPixels(), label));
+		begin();
+		synchronized (this) {
+			own.add(n, new Slice(0, ip.getPixels(), label));
+		}
 	}
 
 	@Override
-	public synchronized void deleteSlice(int n) {
+	public void deleteSlice(int n) {
 		if (n < 1 || n > getSize())
 			throw new IllegalArgumentException("slice " + n + " is not one of the stack's " + getSize());
-		own().remove(n - 1);
+		begin();
+		synchronized (this) {
+			own.remove(n - 1);
+		}
 	}
 
 	@Override
-	public synchronized void reduce(int factor) {
-		List<Slice> kept = new ArrayList<>();
-		for (int n = 0; n < own().size(); n += factor)
-			kept.add(own.get(n));
-		own = kept;
+	public void reduce(int factor) {
+		begin();
+		synchronized (this) {
+			List<Slice> kept = new ArrayList<>();
+			for (int n = 0; n < own.size(); n += factor)
+				kept.add(own.get(n));
+			own = kept;
+		}
 	}
 
 	@Override
