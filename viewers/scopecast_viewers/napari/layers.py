@@ -548,12 +548,11 @@ class LiveLayers:
 
     def _make(self, stream: LiveStream, stack: Stack, channel: int, place: Place) -> LiveLayer | None:
         """Make a layer; one that can't be made is noted, see `Unshown`."""
-        key = _key(stack, channel, place)
-        selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
-        version = stack.version
+        key, version = _key(stack, channel, place), stack.version
         live = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
         try:
-            self.check(live)
+            self.check(live)  # which may remove others
+            selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
             with all_or_nothing(self.viewer):
                 live.add(self.viewer, self.units)
         except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
