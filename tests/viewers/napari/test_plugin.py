@@ -263,3 +263,33 @@ def test_the_budget_is_changed_while_frames_are_there(opened):
         for t in range(20):  # on the disk
             opened.viewer.dims.set_point(0, t)
             assert check_stamp(opened.pixels("live")) == (t, 0, 0)
+
+
+def test_beside_the_user_s_own_layers_a_new_run_leaves_view_and_selection_alone(opened):
+    viewer, camera = opened.viewer, opened.viewer.scene.camera
+    mine = viewer.add_image(np.full((256, 256), 90, "uint8"), contrast_limits=(0, 255), name="mine")
+    viewer.reset_view()
+    view = (tuple(camera.center), camera.zoom)
+    with opened.publisher(dtype="uint8") as publisher:
+        for run in range(3):
+            publisher.new_stream(f"run {run}")
+            for t in range(2):
+                publisher.publish(np.full(SHAPE, 200 + run, "uint8"), axes={"t": t})
+            opened.shown(publisher)
+            assert [layer.name for layer in viewer.layers] == ["mine", f"run {run}"], "the former ones leave"
+            assert viewer.layers.selection.active is mine
+            assert (tuple(camera.center), camera.zoom) == view
+            viewer.layers[f"run {run}"].contrast_limits = (0, 255)
+            opened.until(lambda: viewer.dims.point[0] == 1)
+            picture = viewer.screenshot(canvas_only=True, flash=False)[..., 0]
+            height, width = picture.shape
+            assert int(picture[height // 2, width // 2]) == 90
+            corner = (height / 2 - 120 * camera.zoom, width / 2 - 120 * camera.zoom)
+            assert int(picture[round(corner[0]), round(corner[1])]) == 200 + run
+        opened.panel.runs.fill()
+        entries = [action for action in opened.panel.runs.runs.actions() if action.isCheckable()]
+        assert [action.isChecked() for action in entries] == [True, False, False]
+        entries[1].trigger()
+        opened.until(lambda: "run 1" in viewer.layers)
+        assert viewer.layers.selection.active is mine
+        assert (tuple(camera.center), camera.zoom) == view

@@ -153,7 +153,7 @@ class LiveLayer:
             title = f"{self.stream.label('c', self.channel)} · {title}"
         labelled = self.stream.labelled
         shapes = [s for s, c in self.stream.parts if c == self.channel and id(s) not in labelled]
-        if len(shapes) > 1:
+        if len(shapes) > 1 and not self.stream.about.preview:  # live mode has one for each channel and camera
             size = "x".join(str(extent) for extent in self.stack.plane_shape[::-1][-2:])
             title += f" ({size} {self.stack.dtype})"
         return f"|{title}|" if id(self.stack) in self.stream.magnitudes else title

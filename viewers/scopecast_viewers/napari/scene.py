@@ -108,7 +108,7 @@ class Scene:
         newest = max((stream for stream in candidates if stream.state == "live"), key=_sent, default=None)
         if newest is None or _sent(newest) <= _sent(old) or not self._yields(old, newest):
             return False
-        if self._goes_on(old) and not 0 < 2 * newest.pace_s < old.pace_s:
+        if old.pace_s and self._goes_on(old) and not 0 < 2 * newest.pace_s < old.pace_s:
             return False  # both are slow: they would take turns
         self._follow(newest)
         return True
