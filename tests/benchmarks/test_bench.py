@@ -55,6 +55,8 @@ def test_all_figures_are_there(figures: list[dict[str, object]], frame: str) -> 
             assert row["ratio"] > 0
             assert bool(row["target"]) == (mode != MODES[-1])
     assert found["reserve() + commit", "loop, viewer healthy"]["p50_ms"] > 0
+    for pace in ("50/s", "100/s"):
+        assert found["first frames", f"{pace}, not shown at the start, viewer healthy"]["p50_ms"] is not None
     sustained = {mode: row for (figure, mode), row in found.items() if figure == "sustained"}
     assert sustained["scopecast, policy every"]["met"] is True  # nothing lost
     for peer in PEERS:

@@ -127,7 +127,8 @@ ROWS = {
     ),
     "R1": Row(
         "/dev/shm is full",
-        "One warning that says what is needed and what is free; the acquisition goes on, its frames count as skipped.",
+        "One warning that says what is needed and what is free; the acquisition goes on, its frames count as skipped. "
+        "It is tried again, further and further apart, and a ring that can't grow goes on with the slots it has.",
     ),
     "R2": Row(
         "/dev/shm fills up later",

@@ -68,6 +68,29 @@ def test_close_waits_for_the_viewer_that_a_publisher_is_starting(viewers):
     assert publisher.stats().balanced
 
 
+def test_who_does_not_wait_is_told_and_the_newest_frame_is_the_first_to_be_delivered(
+    viewers, tmp_path, monkeypatch, caplog
+):
+    go = tmp_path / "go"
+    broken_viewer(
+        tmp_path, monkeypatch, f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)" + REAL
+    )
+    with Publisher("headless", launch=True) as publisher:
+        for t in range(50):
+            for c in range(2):
+                publisher.publish(stamped(t, c), axes={"t": t, "c": c})
+        wait_until(lambda: STARTING in caplog.messages, "it is said")
+        publisher.publish(stamped(50, 0), axes={"t": 50, "c": 0})
+        go.touch()
+        wait_until(lambda: [row.attached for row in publisher.stats()] == [True])
+        assert publisher.flush(20)
+        (row,) = publisher.stats()
+        assert row.frames == (2, 2, 0, 0, 0, 0), "the newest of each channel"
+        assert publisher.stats().frames.balanced
+    assert caplog.messages.count(STARTING) == 1
+    assert not warnings_of(caplog)
+
+
 #: The rest of a viewer's program that runs after all.
 REAL = """
 import os, sys

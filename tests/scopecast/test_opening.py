@@ -285,8 +285,9 @@ def test_shared_memory_that_was_full_for_a_moment_is_tried_again(monkeypatch, ca
         assert publisher.stats().problem.startswith("headless viewers disabled: ")
         assert publisher.stats().skipped == {"no shared memory": 1}
         wait_until(lambda: publisher.publish(stamped(1), axes={"t": 1}) >= 0)
-        viewer.wait_for(lambda: viewer.streams and (1,) in planes_of(viewer.streams[0]))
+        viewer.wait_for(lambda: viewer.streams and viewer.streams[0].received)
         assert publisher.flush(20)
+        assert (1,) in planes_of(viewer.streams[0])
         assert publisher.problem == ""
         assert publisher.stats().balanced
     failed, again = warnings_of(caplog)

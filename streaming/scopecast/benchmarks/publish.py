@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +30,8 @@ _LARGE_FACTOR = 1.25
 _LOOP_EXTRA, _PACED_EXTRA = 0.060, 0.250
 _TAIL_EXTRA = 1.0
 _RESERVE_LIMIT = 0.060
+#: Frames per second at which a camera begins, and milliseconds of it that a viewer may miss.
+_BEGINNING, _BEGINNING_LIMIT = (50.0, 100.0), 50.0
 #: Copies and frames take turns in smaller portions than rounds, so that the machine's ups and downs strike both.
 _PORTIONS = 3
 
@@ -42,6 +46,32 @@ def measure(bench: Bench) -> Iterator[Row]:
                 yield _publish(bench, memcpy, side, rate, mode)
         bench.say(f"reserve() and commit, {name_of(side)}")
         yield _reserve(bench, memcpy, side)
+        for rate in _BEGINNING:
+            bench.say(f"the first frames, {name_of(side)}, {rate:g}/s")
+            yield _beginning(bench, memcpy, side, rate)
+
+
+def _beginning(bench: Bench, memcpy: Memcpy, side: int, rate: float) -> Row:
+    """How much of a camera's first frames a viewer that runs does not get: those that come before there is a slot."""
+    lost, first = [], []
+    with Viewer(bench.directory):
+        for _ in range(bench.effort.rounds):
+            with Publisher("headless", policy="latest", linger=5.0) as publisher:
+                began = time.perf_counter()
+                for i in range(int(20 * rate)):
+                    time.sleep(max(0.0, began + i / rate - time.perf_counter()))
+                    publisher.publish(memcpy.frames[i % len(memcpy.frames)], axes={"t": i})
+                    frames = publisher.stats().frames
+                    if frames.delivered:
+                        break
+                lost.append(frames.superseded + frames.skipped + frames.dropped)
+                first.append(1000.0 * (time.perf_counter() - began))
+    missed = statistics.median(lost)
+    row = Row(figure="first frames", frame=name_of(side), mode=f"{rate:g}/s, not shown at the start, viewer healthy")
+    row.p50_ms = 1000.0 * missed / rate
+    row.target, row.met = f"p50 ≤ {_BEGINNING_LIMIT:.0f} ms of frames", row.p50_ms <= _BEGINNING_LIMIT
+    row.note = f"{missed:g} frames; the first one is delivered after {statistics.median(first):.0f} ms"
+    return row
 
 
 def _pace(rate: float | None) -> str:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from PIL import Image
 
+from launched import ending_viewers
 from receivers import stamped, viewer_process
 from scopecast import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SHAPE = (64, 48)
 pytestmark = pytest.mark.timeout(180)
@@ -137,3 +140,30 @@ def test_a_window_that_was_sent_what_it_cannot_show_shows_the_rest_and_closes(tm
         assert viewer.process.wait(60) == 0, viewer.log
         assert "far can't be shown" in viewer.log or not limits
         assert "an update of the window failed" not in viewer.log
+def halves(upright: bool) -> np.ndarray:
+    """Return a square frame, one half of which is bright: the left one, or the upper one."""
+    frame = np.zeros((128, 128), "uint16")
+    bright = frame[:, :64] if upright else frame[:64]
+    bright[:] = 40_000
+    return frame
+
+
+def bright_extent(picture: Path) -> tuple[int, int]:
+    """Return height and width of what is white in the middle of a window's picture, where the canvas is."""
+    grey = np.asarray(Image.open(picture).convert("L"))
+    height, width = grey.shape
+    middle = grey[height // 5 : -height // 5, width * 2 // 5 : -width // 10] > 240
+    return int(middle.any(axis=1).sum()), int(middle.any(axis=0).sum())
+
+
+def test_the_newest_frame_before_the_window_was_up_is_the_first_on_its_screen(tmp_path: Path):
+    with ending_viewers(), Publisher("napari", launch=True) as publisher:
+        for t in range(20):
+            publisher.publish(halves(upright=t == 19), axes={"t": t})
+        until(lambda: any(row.attached and row.painted for row in publisher.stats()), 120)
+        (row,) = publisher.stats()
+        assert (row.frames.published, row.frames.delivered) == (1, 1)
+        picture = tmp_path / "window.png"
+        publisher.capture(picture, timeout=60)
+        height, width = bright_extent(picture)
+        assert height > 1.5 * width > 0, "its left half is bright, as in the newest; the others' is the upper one"
