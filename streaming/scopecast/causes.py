@@ -18,8 +18,9 @@ _CAUSES: Final = tuple(
         # What a program of ours, or argparse, says as its last word.
         r"^(?:scopecast|[\w./ -]+: error): (?P<cause>.+)",
         # The exception's line is the first after a traceback that is not indented; its name may be any.
-        r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|[ \t]*\n)*(?P<cause>\S.*)"
+        r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)*(?P<cause>\S.*)"
         r"|^(?:Exception in thread .+?[\"'] |Caused by: )?(?P<name>[\w.$]*(?:Error|Exception)(?:: .*)?)$"
+        r"|^.*?(?P<platform>(?:qt\.[\w.]+: )?Could not \w+ the Qt platform plugin .*)"
         r"|^(?P<qt>qt\.[\w.]+: (?i:could not|cannot|failed) .*)",
         _STAMP + r"(?:ERROR|CRITICAL) .*",
         r"^\W*(?:\w+\W+)??(?:ERROR|CRITICAL|FATAL|SEVERE)\b.*",

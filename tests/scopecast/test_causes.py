@@ -81,6 +81,12 @@ LOGS = {
         f"Available platform plugins are: eglfs, xcb, offscreen.\n\nFatal Python error: Aborted\n{INFO}",
         'qt.qpa.plugin: Could not load the Qt platform plugin "xcb" in "" even though it was found.',
     ),
+    "Qt's platform, as vispy logs it": (
+        f'WARNING: Could not find the Qt platform plugin "no" in ""\n'
+        f'{AT} WARNING vispy: Could not find the Qt platform plugin "no" in ""\n'
+        "WARNING: This application failed to start because no Qt platform plugin could be initialized",
+        'Could not find the Qt platform plugin "no" in ""',
+    ),
     "a crash": ("Fatal Python error: Segmentation fault\n\nThread 0x0001\n  File …", None),
     "a loader": ("python: error while loading shared libraries: libz.so.1: cannot open\nbye", None),
 }
