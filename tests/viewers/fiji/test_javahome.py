@@ -60,6 +60,12 @@ def test_the_newest_of_several(tmp_path):
     assert find_java(tmp_path).home == newest
 
 
+def test_one_that_is_a_link(tmp_path):
+    (tmp_path / "java" / "linux64").mkdir(parents=True)
+    (tmp_path / "java" / "linux64" / "jdk").symlink_to(a_java(tmp_path / "elsewhere", "21"))
+    assert find_java(tmp_path).home == tmp_path / "java" / "linux64" / "jdk"
+
+
 @pytest.mark.parametrize(
     ("version", "arguments", "said"),
     [

@@ -98,8 +98,10 @@ def find_java(fiji: Path | None = None) -> Java:
 def _candidates(fiji: Path | None) -> Iterator[tuple[str, Path, Path | None]]:
     """Yield what may be a Java, in the order in which they are tried: what led to it, its folder, its library."""
     if fiji is not None:
-        libraries = (fiji / "java").rglob(f"server/{_LIBRARY}")
-        owned = [(_home_of(library), library) for library in libraries]
+        # java/linux64/zulu…/, java/macosx/zulu-….jdk/; unlike rglob, this follows links.
+        places = [f"{above}{place}" for above in ("", "*/", "*/*/") for place in _PLACES]
+        libraries = {library for place in places for library in (fiji / "java").glob(place)}
+        owned = [(_home_of(library), library) for library in sorted(libraries)]
         for home, library in sorted(owned, key=lambda each: _major(_written_version(each[0])), reverse=True):
             yield "Fiji", home, library
     if named := os.environ.get("JAVA_HOME", ""):
