@@ -140,6 +140,8 @@ def test_a_window_that_was_sent_what_it_cannot_show_shows_the_rest_and_closes(tm
         assert viewer.process.wait(60) == 0, viewer.log
         assert "far can't be shown" in viewer.log or not limits
         assert "an update of the window failed" not in viewer.log
+
+
 def halves(upright: bool) -> np.ndarray:
     """Return a square frame, one half of which is bright: the left one, or the upper one."""
     frame = np.zeros((128, 128), "uint16")

@@ -72,9 +72,7 @@ class Gallery:
                 image = self._images.get(id(stack))
                 if image is not None:
                     self._update(image)
-                elif id(stack) in self.problems or not stack.layout.planes:
-                    continue
-                elif not self._goes_on(stack):
+                elif id(stack) in self.problems or not stack.layout.planes or not self._goes_on(stack):
                     continue
                 elif opened:
                     self.incomplete = True
