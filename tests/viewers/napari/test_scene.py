@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 
 from scopecast import NapariStreamingBackend
 
@@ -76,6 +77,41 @@ def test_a_run_is_fitted_although_the_user_has_looked_closer_at_the_former_one_a
                 live.until(lambda: filled(live) == pytest.approx(0.95, abs=0.04))
         finally:
             viewer.window.resize(900, 700)
+
+
+def test_marks_of_a_former_run_are_gone_before_images_of_other_axes_and_units_come(live):
+    """napari tells of layers whose units differ, and fails to fit those that have fewer axes than the canvas."""
+    told = len(notification_manager.records)
+    with live.publisher(dtype="uint8") as publisher:
+        for number in range(2):
+            publisher.new_stream(f"flat {number}")
+            publisher.publish(frame(100))
+            publisher.publish([[[5, 5], [20, 30]]], kind="shapes", shape_type="rectangle", name="field")
+            live.settled(publisher)
+            live.until(lambda: len(live.viewer.layers) == 2)
+            live.viewer.window.resize(880 + number, 700)  # as sliders that come and go do
+            run(live, publisher, [150, 160, 170], title=f"series {number}", **UM)
+            assert names(live) == [f"series {number}"]
+            assert (filled(live), middle(live)) == (pytest.approx(0.95, abs=0.04), pytest.approx(170, abs=2))
+        assert live.view.problems == ()
+    live.viewer.window.resize(900, 700)
+    assert [record.message for record in list(notification_manager.records)[told:]] == []
+
+
+def test_a_run_is_seen_beside_an_image_of_the_user_that_has_more_axes(live):
+    own = live.viewer.add_image(np.zeros((3, 4, 5, 8, 8), "uint8"), name="own")
+    try:
+        with live.publisher(dtype="uint8") as publisher:
+            publisher.new_stream("plain")
+            publisher.publish(frame(140))
+            live.settled(publisher)
+            live.until(lambda: middle(live) == pytest.approx(140, abs=2))
+            live.viewer.window.resize(881, 700)
+            live.until(lambda: filled(live) == pytest.approx(0.95, abs=0.04))
+            assert live.view.problems == ()
+    finally:
+        live.viewer.layers.remove(own)
+        live.viewer.window.resize(900, 700)
 
 
 def test_the_layer_that_is_worked_on_is_one_that_is_seen_and_the_same_channel_of_the_next_run(live):

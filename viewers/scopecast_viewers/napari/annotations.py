@@ -285,7 +285,7 @@ class LiveAnnotations:
         parts = {part.key: part for stream in streams for part in self._parts_of(stream)}
         self._parts = {key: part for key, part in parts.items() if part.stream in self._layers.scene}
         self._remove_gone(set(parts))
-        self._park()
+        self._come_back()
         self._put_in_order(new)
         self._regions.keep_only(
             item.document for part in parts.values() if part.annotations.kind == "rois" for item in part.annotations
@@ -320,16 +320,19 @@ class LiveAnnotations:
                 del self._live[key]
                 take_out(self.viewer, live.layer)
 
-    def _park(self) -> None:
-        """Take the layers of runs that have left the scene out of the viewer, and put those of others into it again."""
-        for key, live in tuple(self._live.items()):
-            if live.layer is None or live.parked == (key not in self._parts):
-                continue
-            live.parked = not live.parked
-            if live.parked:
-                live.shown = None
+    def leave(self) -> None:
+        """Take the layers of runs that have left the scene out of the viewer."""
+        for live in self:
+            if live.stream not in self._layers.scene:
+                live.parked, live.shown = True, None
                 take_out(self.viewer, live.layer)
+
+    def _come_back(self) -> None:
+        """Put the layers of runs that are in the scene again into the viewer."""
+        for key, live in tuple(self._live.items()):
+            if not live.parked or key not in self._parts:
                 continue
+            live.parked = False
             try:
                 with all_or_nothing(self.viewer):
                     self.viewer.layers.append(live.layer)

@@ -99,6 +99,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._on_top: LiveStream | None = None
         self._painted_size: tuple[int, ...] = ()
         self._was_fitted = False
+        self._fit_due = False  # the canvas got another size while the layers were changing
         self._changed = True
         self._updated_at = 0.0
         self._waiting_for_paint = False
@@ -181,6 +182,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         # Read before the layers take over how far the stacks have grown: the sliders must not run ahead of them.
         newest = None if target is None else target.newest
         with self.follower.moving():
+            self.annotations.leave()  # before images of other axes and units come
             new = self.layers.update(streams)
             self.annotations.update(streams, new)
             if self.scene.on_top is not self._on_top:
@@ -246,6 +248,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         begun = self.scene.begun
         self.layers.spread = self.scene.begun = self.scene.joined = False
         if not begun and not spread:
+            if self._fit_due:
+                self._fit()
             return
         known = self.layers.units[-1] != "pixel"
         if self.status is not None:
@@ -264,18 +268,25 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             everything = [live.layer for live in self.annotations]
         if not everything:
             return
-        self.viewer.reset_view(layers=everything, margin=MARGIN, reset_camera_angle=False)
-        if mine and self.layers.width_of(mine) < FAR_AWAY * self.layers.width_of(everything):
-            self.viewer.reset_view(layers=mine, margin=MARGIN, reset_camera_angle=False)
+        far_away = mine and self.layers.width_of(mine) < FAR_AWAY * self.layers.width_of(everything)
+        layers = mine if far_away else everything
+        # napari can't take the extent of layers that have fewer axes than another one, which the user has added.
+        known = max(layer.ndim for layer in layers) == self.viewer.dims.ndim
+        self.viewer.reset_view(layers=layers if known else None, margin=MARGIN, reset_camera_angle=False)
         self._looks_at = _look(self.viewer)
+        self._fit_due = False
 
     def _fit_again(self, _event: Any = None) -> None:
         """Fit the picture to a canvas of another size, unless the user looks at something of their own.
 
         A window gets its size after it is shown: a run that begins by then is fitted to a canvas that nobody ever sees.
         """
-        if self._looks_at == _look(self.viewer):
-            self._fit()
+        if self._looks_at != _look(self.viewer):
+            return
+        if self.follower.moves:
+            self._fit_due = True  # `update` will do it, when the layers are as they are to be
+        else:
+            self._attempt("fitting the picture to the canvas", self._fit)
 
     @property
     def _in_sight(self) -> bool:
@@ -389,7 +400,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         """Count what has come onto the screen."""
         self._painted_size = tuple(self.viewer.canvas.size)
         if self._was_fitted and self._looks_at != _look(self.viewer):
-            self._fit()  # at its first paint of another size, napari takes over what the canvas had made of that
+            # At its first paint of another size, napari takes over what the canvas had made of that.
+            self._attempt("fitting the picture to the canvas", self._fit)
         self._was_fitted = False
         painted, self._painting = self._painting, None
         if painted is None:
