@@ -41,6 +41,7 @@ class Gallery:
         self.problems: dict[int, str] = {}
         self.incomplete = False
         self._images: dict[int, Hyperstack] = {}  # by the id of the stack
+        self._left: dict[int, tuple[int, Any]] = {}  # by the same: its version when its image was changed, and that
         self._gone: set[int] = set()  # ids of images (ImagePlus.getID) that were closed
         self._lock = threading.Lock()
         self._listener = listener("ij.ImageListener", imageClosed=self._image_closed)
@@ -71,7 +72,7 @@ class Gallery:
                 image = self._images.get(id(stack))
                 if image is not None:
                     self._update(image)
-                elif id(stack) in self.problems or not stack.layout.planes:
+                elif id(stack) in self.problems or not stack.layout.planes or not self._goes_on(stack):
                     continue
                 elif opened:
                     self.incomplete = True
@@ -80,18 +81,26 @@ class Gallery:
                     opened = True
 
     def _open(self, stream: LiveStream, stack: Stack) -> None:
+        _, changed = self._left.pop(id(stack), (0, None))
+        front = changed is not None and java("ij.WindowManager").getCurrentImage() == changed
         try:
             self._images[id(stack)] = Hyperstack(stream, stack)
         except Exception as error:
             title = stream.about.title or stream.title
             self.problems[id(stack)] = f"{title} can't be shown: {type(error).__name__}: {error}"
             logger.exception("%s can't be shown", title)
+        if front and (window := changed.getWindow()) is not None:
+            # The user goes on with the image that they have changed: their next command is for that.
+            java("ij.WindowManager").setCurrentWindow(window)
+            window.toFront()
 
     def _update(self, image: Hyperstack) -> None:
         if image.imp.getWindow() is None:
             return  # closed a moment ago
         try:
-            if image.due:
+            if image.is_changed():
+                self._leave(image)
+            elif image.due:
                 image.update()
                 self.problems.pop(id(image.stack), None)
         except Exception as error:
@@ -101,10 +110,33 @@ class Gallery:
                 self.problems[id(image.stack)] = problem
                 logger.exception("%s can't be brought up to date", image.title)
 
+    def _leave(self, image: Hyperstack) -> None:
+        """Let go of an image that a command has changed; its stream goes on in another one."""
+        del self._images[id(image.stack)]
+        self._left[id(image.stack)] = (image.stack.version, image.imp)
+        java("ij.IJ").showStatus(image.leave())
+
+    def _goes_on(self, stack: Stack) -> bool:
+        """Whether a new image is to be opened for a stack, if a command has changed its former one.
+
+        Not before the command or the macro has ended: what it does next would be done to the new window.
+        """
+        if id(stack) not in self._left:
+            return True
+        version, changed = self._left[id(stack)]
+        at_work = (
+            java("ij.IJ").macroRunning()
+            or java("ij.macro.Interpreter").getInstance() is not None
+            or changed.isLocked()
+            or java("scopecast.Commands").on(changed) is not None
+        )
+        return bool(stack.version != version and not at_work)
+
     def _close_gone(self, streams: tuple[LiveStream, ...]) -> None:
         wanted = {id(stack) for stream in streams for stack in stream.stacks}
         self.closed &= {stream.key for stream in streams}
         self.problems = {key: why for key, why in self.problems.items() if key in wanted}
+        self._left = {key: left for key, left in self._left.items() if key in wanted}
         for key, image in list(self._images.items()):
             if key not in wanted:
                 del self._images[key]
@@ -118,7 +150,11 @@ class Gallery:
         with self._lock:
             gone, self._gone = self._gone, set()
         for key, image in list(self._images.items()):
-            if int(image.imp.getID()) in gone:
+            if int(image.imp.getID()) not in gone:
+                continue
+            if image.closer:  # Stack to Images and the like, which make other images of it
+                self._leave(image)
+            else:
                 del self._images[key]
                 self.closed.add(image.stream.key)
 
@@ -126,6 +162,7 @@ class Gallery:
         """Show a stream again that the user has closed."""
         self.closed.discard(key)
         self.problems.clear()  # what went wrong before is tried once more
+        self._left.clear()
         self.incomplete = True
 
     def hide(self, key: Key) -> None:
@@ -153,3 +190,4 @@ class Gallery:
         """Let go of the images, which stay open with what they show."""
         java("ij.ImagePlus").removeImageListener(self._listener)
         self._images.clear()
+        self._left.clear()

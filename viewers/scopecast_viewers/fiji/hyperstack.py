@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
 MAX_WAIT_S = 0.1
-_COMPOSITE = 1
+_COMPOSITE, _COLOR = 1, 2  # ij.CompositeImage's
 
 
 class Hyperstack:
@@ -69,14 +69,15 @@ class Hyperstack:
         self._folding = self._fold()
         self._slices = Slices(stream, stack, self.form, self._folding)
         self._version = -1
-        self._shown: dict[int, Tag | None] = {}  # by channel, from 0, what is on the window
-        self._painted: dict[int, int] = {}
+        self._pixels: dict[int, tuple[Tag | None, Any]] = {}  # by the slice's number, what the window was given
+        self._painted: dict[int, int] = {}  # by channel, from 0
         self._updated_at = 0.0
         self._waiting_for_paint = False
         self._painting: dict[int, Tag] = {}
         self.paints_ms: list[float] = []
         self.imp: Any = self._make()
-        self._canvas = java("scopecast.LiveCanvas")(self.imp, listener("java.lang.Runnable", run=self._on_paint))
+        painted = listener("java.util.function.Consumer", accept=self._on_paint)
+        self._canvas = java("scopecast.LiveCanvas")(self.imp, painted)
         self.strip = Strip(self._canvas, self.follow)
         self._number = int(self.imp.getCurrentSlice())  # where the sliders were last put, by us or by the user
         self._open()
@@ -142,7 +143,7 @@ class Hyperstack:
         # A command works on the plane that is shown, and must not get another one meanwhile; or it goes through all of
         # them, as Save As does, which writes a file that contradicts itself if the image has grown in between.
         with jpype.synchronized(java("scopecast.Commands").class_):  # none starts in the middle of this
-            if self._must_wait(folding):
+            if not self._is_live or self._must_wait(folding):
                 return
             self._version = version
             self._notice_user()
@@ -155,12 +156,7 @@ class Hyperstack:
             self.overlay.update(imp, folding)
         target = self._target()
         tags = self._tags(target)
-        if self._go(target):
-            self._shown = tags  # ImageJ has read all channels there
-        else:
-            changed |= self._show(tags)
-            if changed:
-                imp.updateAndRepaintWindow()
+        self._show(target, tags, changed)
         self._painting = {c: tag for c, tag in tags.items() if tag and tag.sequence > self._painted.get(c, -1)}
         self._waiting_for_paint = bool(self._painting)
         self._updated_at = time.monotonic()
@@ -198,7 +194,7 @@ class Hyperstack:
         else:
             # Slices get other numbers: a new stack, so that commands which are at work keep the old one.
             self._slices = Slices(self.stream, self.stack, self.form, folding)
-            self._shown = {}
+            self._pixels = {}
         luts = self.imp.getLuts() if folding.dimensions[0] != channels and self.imp.isComposite() else None
         self._folding = folding
         changed = java("scopecast.Growth").grow(self.imp, self._slices.live, *folding.dimensions)
@@ -243,6 +239,8 @@ class Hyperstack:
 
     def _add_channels(self, luts: Any, before: int) -> None:
         """Give the image room for more channels, whose look is chosen next; those that it had keep theirs."""
+        if self._folding.dimensions[0] > java("ij.CompositeImage").MAX_CHANNELS:
+            self.imp.setMode(_COLOR)  # ImageJ composes no more of them
         self.imp.completeReset()
         every = self.imp.getLuts()
         for channel in range(min(before, len(luts))):
@@ -292,24 +290,21 @@ class Hyperstack:
         self._number = number
         return True
 
-    def _show(self, tags: Mapping[int, Tag | None]) -> bool:
-        """Replace the pixels where another frame has come than is shown. Return whether there was one."""
-        new = [channel for channel, tag in tags.items() if self._shown.get(channel, 0) is not tag]
-        first = self._number - (self._number - 1) % self._folding.dimensions[0]
-        with jpype.synchronized(self.imp):
-            if int(self.imp.getCurrentSlice()) != self._number:
-                return False
-            for channel in new:
-                pixels = self._slices.pixels(first + channel)
-                if channel == (self._number - 1) % self._folding.dimensions[0]:
-                    ip = self.imp.getProcessor()
-                    ip.setPixels(pixels)
-                    ip.setSnapshotPixels(None)
-                ip = self.imp.getProcessor(channel + 1) if self._composite else None
-                if ip is not None:
-                    ip.setPixels(pixels)
-            self._shown = dict(tags)
-        return bool(new)
+    def _show(self, number: int, tags: Mapping[int, Tag | None], changed: bool) -> None:
+        """Go to a slice, and give the window the pixels of all channels that are shown there; what it has, it keeps."""
+        channels = self._folding.dimensions[0]
+        first = number - (number - 1) % channels
+        before, self._pixels = self._pixels, {}
+        arrays = jpype.JArray(java("java.lang.Object"))(channels)
+        for channel, tag in tags.items():
+            known = before.get(first + channel)
+            if known is None or known[0] is not tag:
+                known = (tag, self._slices.pixels(first + channel))
+            self._pixels[first + channel] = known
+            arrays[channel] = known[1]
+        self._slices.live.show(first, arrays)
+        changed |= self._go(number)
+        self._canvas.show(self._slices.live, number, arrays, changed)
 
     # ---- what the user sees and does -----------------------------------------------------------------------------
 
@@ -320,14 +315,55 @@ class Hyperstack:
         if following:
             self._version = -1
 
-    def _on_paint(self) -> None:
-        painting, self._painting = self._painting, {}
+    def _on_paint(self, seen: Any) -> None:
+        """Count what the window has painted for the first time: `seen` says of which channels."""
+        painted = {c: tag for c, tag in self._painting.items() if c < len(seen) and seen[c]}
         if self._waiting_for_paint:
             self._waiting_for_paint = False
             self.paints_ms = [*self.paints_ms[-255:], (time.monotonic() - self._updated_at) * 1e3]
-        for channel, tag in painting.items():
+        for channel, tag in painted.items():
             self.stream.log.paint([tag], first=channel not in self._painted)
             self._painted[channel] = tag.sequence
+            del self._painting[channel]
+
+    # ---- commands that change it ---------------------------------------------------------------------------------
+
+    @property
+    def _is_live(self) -> bool:
+        """Whether it is as it was made: no command has given it another stack, or changed the slices of its own."""
+        return bool(java("scopecast.Growth").isLive(self.imp, self._slices.live, *self._folding.dimensions))
+
+    def is_changed(self) -> bool:
+        """Whether a command has changed the image, so that it is not the stream's any more."""
+        if self.imp.changes:  # set by whatever has written into its pixels
+            self._look_for_changes()
+        return not self._is_live
+
+    def _look_for_changes(self) -> None:
+        live, number = self._slices.live, int(self.imp.getCurrentSlice())
+        known = self._pixels.get(number)
+        if not live.lookForChanges() and known is not None and known[0] is self._slices.tag(number):
+            shown = self.imp.getProcessor().getPixels()
+            if not java("java.util.Arrays").equals(shown, self._slices.pixels(number)):
+                live.change(number, shown)
+        self.imp.changes = bool(live.isChanged())
+
+    def leave(self) -> str:
+        """Let go of the image, which stays as the command has made it. Return what is to be said of that."""
+        self._painting, self._waiting_for_paint = {}, False
+        self._slices.keep()
+        command = str(self.closer or java("scopecast.Commands").last(self.imp)).strip(". ") or "A command"
+        self.strip.end(f"not live: changed by {command}")
+        return (
+            f"{command} has changed {self.imp.getTitle()}, which is not live any more. "
+            "The stream goes on in a new window with its next frame."
+        )
+
+    @property
+    def closer(self) -> str:
+        """The command that has closed the window; ``""`` if none has, or one that was asked to."""
+        command = str(self._canvas.closer())
+        return "" if command.startswith(("Close", "Quit")) else command
 
     def write_status(self, source: Source | None) -> None:
         """Write the figures of the stream below its image."""

@@ -2,8 +2,7 @@
 
 The copy is a bulk `get` of a direct `ByteBuffer` over the slot's memory, which takes as long as a memcpy. JPype's own
 slice assignment takes twenty times that. The arrays are used again, as the buffers of numpy planes are (see
-`scopecast_viewers.pool`), with one difference: an array that ImageJ was given (`JavaPlane.lend`) may be held by
-anything in there, such as a macro at work, so it is left to Java's garbage collector and never written again.
+`scopecast_viewers.pool`). ImageJ gets copies of them (`JavaPlane.copy`), which it may keep, and write into.
 """
 
 from __future__ import annotations
@@ -65,22 +64,18 @@ class JavaPlane:
     ----------
     array
         The Java array: byte[], short[], int[] or float[].
-    lent : bool
-        Whether ImageJ was given the array.
     """
 
-    __slots__ = ("_shelf", "array", "dtype", "lent", "nbytes", "shape")
+    __slots__ = ("_shelf", "array", "dtype", "nbytes", "shape")
 
     def __init__(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], shelf: Shelf | None = None) -> None:
         self.array, self.shape, self.dtype = array, shape, dtype
         self.nbytes = math.prod(shape) * dtype.itemsize
-        self.lent = False
         self._shelf = shelf
 
-    def lend(self) -> Any:
-        """Return the Java array for ImageJ."""
-        self.lent = True
-        return self.array
+    def copy(self) -> Any:
+        """Return a copy of the Java array, for ImageJ."""
+        return self.array.clone()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Return a copy of the pixels."""
@@ -89,11 +84,11 @@ class JavaPlane:
         return plane if dtype is None else plane.astype(dtype)
 
     def __del__(self) -> None:
-        if not self.lent and self._shelf is not None:
+        if self._shelf is not None:
             self._shelf.give_back(self.array)
 
     def __repr__(self) -> str:
-        return f"JavaPlane(shape={self.shape}, dtype={self.dtype}, lent={self.lent})"
+        return f"JavaPlane(shape={self.shape}, dtype={self.dtype})"
 
 
 class JavaPool(BufferPool):

@@ -45,7 +45,7 @@ class Slices:
     def __init__(self, stream: LiveStream, stack: Stack, form: PixelForm, folding: Folding) -> None:
         self.folding = folding
         self._stream, self._stack, self._form = stream, stack, form
-        self._blank: Any = None
+        self._kept: dict[tuple[int, ...], JavaPlane] = {}
         height, width = stack.plane_shape[:2]
         channels, slices, frames = folding.dimensions
         table = _signed_table() if form.signed else None
@@ -71,20 +71,23 @@ class Slices:
         return tag if isinstance(tag, Tag) else None
 
     def pixels(self, number: int) -> Any:
-        """Return the Java array of a slice, from 1; where there is no frame, one array of zeros for all such slices."""
-        plane = self._stack.plane(self.place(int(number)))
+        """Return a copy of the pixels of a slice, from 1, as a Java array; zeros where there is no frame."""
+        number = int(number)
+        plane = self._kept.get(self.folding.place(number)) or self._stack.plane(self.place(number))
+        if isinstance(plane, JavaPlane):
+            return plane.copy()
         if plane is None:
-            return self._empty()
-        # What was in the scratch file comes back as numpy's.
-        return plane.lend() if isinstance(plane, JavaPlane) else to_java(np.asarray(plane), self._form.bits)
+            shape = self._form.shape(self._stack.plane_shape)
+            plane = np.full(shape, SIGN if self._form.signed else 0, self._form.dtype)
+        return to_java(np.asarray(plane), self._form.bits)  # what was in the scratch file comes back as numpy's
 
-    def _empty(self) -> Any:
-        if self._blank is None:
-            zeros = np.full(
-                self._form.shape(self._stack.plane_shape), SIGN if self._form.signed else 0, self._form.dtype
-            )
-            self._blank = to_java(zeros, self._form.bits)
-        return self._blank
+    def keep(self) -> None:
+        """Keep the planes that are in memory for as long as ImageJ has the stack, even if their run goes."""
+        layout = self._stack.layout
+        for place, held in list(layout.planes.items()):
+            where = dict(zip(layout.axes, place, strict=True))
+            if isinstance(held.plane, JavaPlane):
+                self._kept[tuple(where.get(name, 0) for name in self.folding.axes)] = held.plane
 
     def label(self, number: int) -> str:
         """Return the label of a slice, from 1: channel and place, and what is special about it."""
@@ -94,7 +97,7 @@ class Slices:
         for name, at in where.items():
             called = self._stream.label(name, at)
             parts.append(called if called != str(at) else f"{name} {at}")
-        state = self._stack.state(place)
+        state = "here" if self.folding.place(int(number)) in self._kept else self._stack.state(place)
         tag = self._stack.tag(place)
         if state == "missing":
             parts.append("no frame here yet")

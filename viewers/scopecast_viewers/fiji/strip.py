@@ -57,6 +57,13 @@ class Strip:
         """Show whether the sliders follow."""
         self.box.setState(following)
 
+    def end(self, text: str) -> None:
+        """Say that the image is live no more; nothing can be followed."""
+        self.panel.remove(self.box)
+        self._label.setText(text)
+        self._label.setForeground(java("java.awt.Color")(*_COLORS["idle"]))
+        self.panel.validate()
+
     def write(self, stream: LiveStream, source: Source | None, hint: str = "") -> None:
         """Write the figures of a stream, and what is special about the slice that is shown."""
         state = state_of(stream)

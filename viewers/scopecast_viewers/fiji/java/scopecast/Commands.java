@@ -2,6 +2,7 @@ package scopecast;
 
 import ij.CommandListener;
 import ij.Executer;
+import ij.IJ;
 import ij.ImagePlus;
 import ij.WindowManager;
 import java.util.HashMap;
@@ -17,6 +18,7 @@ import java.util.Map;
 public final class Commands implements CommandListener {
 	private static final Map<Thread, Commands> WORKING = new HashMap<>();
 	private static Commands listener;
+	private static Commands last = new Commands("", null);
 	private final String name;
 	private final ImagePlus image;
 
@@ -40,13 +42,26 @@ public final class Commands implements CommandListener {
 		return null;
 	}
 
+	/** Returns the name of the command that began last, if that was on an image, or "". */
+	public static synchronized String last(ImagePlus image) {
+		return last.image == image ? last.name : "";
+	}
+
+	/** Returns the name of the command that closes an image at this moment, or "" if it is none. */
+	static synchronized String closing(ImagePlus image) {
+		String working = on(image);
+		return working != null ? working : IJ.macroRunning() ? last(image) : "";
+	}
+
 	@Override
 	public String commandExecuting(String command) {
 		ImagePlus current = WindowManager.getCurrentImage();
 		synchronized (Commands.class) {
 			// A thread of a macro or a script, which may go on for ever after the command, is known to IJ.macroRunning.
+			if (current != null)
+				last = new Commands(command, current);
 			if (current != null && hasOwnThread())
-				WORKING.put(Thread.currentThread(), new Commands(command, current));
+				WORKING.put(Thread.currentThread(), last);
 		}
 		return command;
 	}

@@ -15,26 +15,40 @@ import java.lang.reflect.Method;
  */
 public final class Growth {
 	private static final String[] EXTENTS = {"nChannels", "nSlices", "nFrames"};
+	private static final Field STACK = field(ImagePlus.class, "stack");
+	private static final Field[] OF_IMAGE = fields(ImagePlus.class);
+	private static final Field[] OF_WINDOW = fields(StackWindow.class);
 
 	private Growth() {
 	}
 
+	/** Whether an image has the stack that it was given, and no command has changed it. */
+	public static boolean isLive(ImagePlus imp, LiveStack stack) throws ReflectiveOperationException {
+		return STACK.get(imp) == stack && !stack.isChanged() && imp.getWidth() == stack.getWidth()
+			&& imp.getHeight() == stack.getHeight();
+	}
+
+	/** Whether it has the extents that it was given, too. */
+	public static boolean isLive(ImagePlus imp, LiveStack stack, int channels, int slices, int frames)
+			throws ReflectiveOperationException {
+		return isLive(imp, stack) && OF_IMAGE[0].getInt(imp) == channels && OF_IMAGE[1].getInt(imp) == slices
+			&& OF_IMAGE[2].getInt(imp) == frames;
+	}
+
 	/**
-	 * Takes over new extents, and maybe another stack. To be called on the AWT thread; afterwards the caller sets the
-	 * position, and packs the window if this returns true: its sliders are others now.
+	 * Takes over new extents, and maybe another stack. To be called on the AWT thread, with an image that is live;
+	 * afterwards the caller sets the position, and packs the window if this returns true: its sliders are others now.
 	 */
 	public static boolean grow(ImagePlus imp, LiveStack stack, int channels, int slices, int frames)
 			throws ReflectiveOperationException {
 		int[] extents = {channels, slices, frames};
 		// Other threads (macros) look at the extents too, and take a hyperstack whose extents do not fit its size for
 		// a plain stack: nothing may come in between here.
-		Field[] fields = fields(ImagePlus.class);
-		Field held = field(ImagePlus.class, "stack");
 		imp.setOpenAsHyperStack(true);
-		held.set(imp, stack);
+		STACK.set(imp, stack);
 		stack.setSize(channels * slices * frames);
 		for (int i = 0; i < 3; i++)
-			fields[i].setInt(imp, extents[i]);
+			OF_IMAGE[i].setInt(imp, extents[i]);
 		ImageWindow window = imp.getWindow();
 		return window instanceof StackWindow && stretch(imp, (StackWindow) window, extents);
 	}
@@ -42,7 +56,6 @@ public final class Growth {
 	private static boolean stretch(ImagePlus imp, StackWindow window, int[] extents) throws ReflectiveOperationException {
 		Field[] bars = {field(StackWindow.class, "cSelector"), field(StackWindow.class, "zSelector"),
 			field(StackWindow.class, "tSelector")};
-		Field[] fields = fields(StackWindow.class);
 		// With one slider that is not the channels', the window is one of a plain stack: all planes along z.
 		boolean plain = extents[0] == 1 && (extents[1] == 1 || extents[2] == 1);
 		int[] shown = plain ? new int[] {1, extents[1] * extents[2], 1} : extents;
@@ -52,7 +65,7 @@ public final class Growth {
 		if (!same) {
 			Method addScrollbars = StackWindow.class.getDeclaredMethod("addScrollbars", ImagePlus.class);
 			addScrollbars.setAccessible(true);
-			for (Field each : fields)
+			for (Field each : OF_WINDOW)
 				each.setInt(window, 1);
 			addScrollbars.invoke(window, imp);
 			for (String each : new String[] {"c", "z", "t"}) // where the new sliders stand
@@ -60,7 +73,7 @@ public final class Growth {
 			return true;
 		}
 		for (int i = 0; i < 3; i++) {
-			fields[i].setInt(window, shown[i]);
+			OF_WINDOW[i].setInt(window, shown[i]);
 			ScrollbarWithLabel bar = (ScrollbarWithLabel) bars[i].get(window);
 			if (bar != null && bar.getMaximum() != shown[i] + 1) {
 				bar.setMaximum(shown[i] + 1);
@@ -70,16 +83,20 @@ public final class Growth {
 		return false;
 	}
 
-	private static Field[] fields(Class<?> type) throws ReflectiveOperationException {
+	private static Field[] fields(Class<?> type) {
 		Field[] found = new Field[3];
 		for (int i = 0; i < 3; i++)
 			found[i] = field(type, EXTENTS[i]);
 		return found;
 	}
 
-	private static Field field(Class<?> type, String name) throws ReflectiveOperationException {
-		Field found = type.getDeclaredField(name);
-		found.setAccessible(true);
-		return found;
+	static Field field(Class<?> type, String name) {
+		try {
+			Field found = type.getDeclaredField(name);
+			found.setAccessible(true);
+			return found;
+		} catch (NoSuchFieldException error) {
+			throw new IllegalStateException("this ImageJ has no field " + error.getMessage(), error);
+		}
 	}
 }
