@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["DisplayContract", "OpenViewer"]
 
 SHAPE = (128, 160)
+BITS = 4  # cells of a frame that carries a number
 DARK, BRIGHT = 100, 4000
 DTYPES = (
     *("bool", "int8", "uint8", "int16", ">u2", "int32", "uint32", "int64", "uint64"),
@@ -193,12 +194,42 @@ class DisplayContract:
         frame[vertical * height :, horizontal * width :][:height, :width] = BRIGHT
         return frame
 
-    def picture(self, publisher: Publisher, path: Path) -> npt.NDArray[Any]:
-        """Return a picture of the window, (y, x), grey."""
+    @staticmethod
+    def numbered(number: int, channel: int) -> npt.NDArray[Any]:
+        """Return a dark frame with a number from 1 to 15 in bright cells, lowest bit first.
+
+        They lie side by side, in the upper half for channel 0 and in the lower half for channel 1, so that they can be
+        told apart where all channels are shown in one picture.
+        """
+        frame = np.full(SHAPE, DARK, "uint16")
+        height, width = SHAPE[0] // 2, SHAPE[1] // BITS
+        for bit in range(BITS):
+            if number >> bit & 1:
+                frame[channel * height :, bit * width :][:height, :width] = BRIGHT
+        return frame
+
+    def screen(self, publisher: Publisher, path: Path) -> npt.NDArray[Any]:
+        """Return what is on the screen, (y, x, 3), 0 to 255: all of the window, or the part that shows the images.
+
+        By default the viewer is asked for it (`scopecast_viewers.display.Display.capture`). Override it where that
+        would draw the window anew, and so hide that it shows something old.
+
+        Parameters
+        ----------
+        publisher
+            That the viewer is attached to.
+        path
+            A file that may be written.
+        """
         publisher.capture(path, timeout=self.patience)
         with open_image(path) as image:
-            pixels = next(iter(image.planes())).array.astype(float)
-        return pixels if pixels.ndim == 2 else pixels[..., :3].mean(axis=-1)
+            pixels = next(iter(image.planes())).array
+        return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels[..., :3]
+
+    def picture(self, publisher: Publisher, path: Path) -> npt.NDArray[Any]:
+        """Return what is on the screen, (y, x), grey."""
+        grey: npt.NDArray[Any] = self.screen(publisher, path).mean(axis=-1)
+        return grey
 
     # ---- showing -------------------------------------------------------------------------------------------------
 
@@ -293,6 +324,65 @@ class DisplayContract:
                 publisher.publish(frame, axes={"t": t})
             assert self.settled(publisher).frames.delivered == 4
             self.painted(publisher)
+
+    # ---- what is counted as painted -------------------------------------------------------------------------------
+
+    def test_what_is_counted_as_painted_is_on_the_screen(self, viewer: OpenViewer, tmp_path: Path) -> None:
+        """A second channel joins, and a second run follows: after each frame that is counted, the screen is read."""
+        # (time point, channel, number). From the second to the third all cells change, which tells where they are; the
+        # first one is before a slider takes room away.
+        frames = [(0, 0, 3), (1, 0, 5), (2, 0, 10), (2, 1, 9), (3, 0, 6), (3, 1, 13), (4, 0, 14), (4, 1, 7)]
+        with self.publisher(viewer) as publisher:
+            for run in range(2):
+                publisher.new_stream(f"run {run}")
+                pictures: list[npt.NDArray[Any]] = []
+                shown = [0, 0]
+                for step, (t, c, number) in enumerate(frames):
+                    before = self.settled(publisher).painted
+                    # In the first run the axis joins, too; in the second it is there from the beginning.
+                    where = {"t": t} if run == 0 and step < 3 else {"t": t, "c": c}
+                    publisher.publish(self.numbered(number, c), axes=where)
+                    if not self.has_window:
+                        assert self.settled(publisher).painted == 0, "painted, without a screen"
+                        continue
+                    self.painted(publisher, before)
+                    pictures.append(self.screen(publisher, tmp_path / f"{run}-{step}.png").max(axis=-1).astype(float))
+                    shown = [number, 0] if t > frames[step - 1][0] else shown
+                    shown[c] = number
+                    if step > 1:
+                        box = self._changed_box(*pictures[1:3])
+                        seen = self._read_numbers(pictures[-1], box)
+                        assert seen == shown, f"run {run}: {where} is counted as painted; see {tmp_path}"
+
+    @staticmethod
+    def _changed_box(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> tuple[int, int, int, int]:
+        """Return (top, left, bottom, right) of the largest area that differs, and so leave out what a window writes."""
+        height, width = (min(sizes) for sizes in zip(before.shape, after.shape, strict=True))
+        changed = abs(before[:height, :width] - after[:height, :width]) > 100
+
+        def longest(counts: npt.NDArray[Any]) -> tuple[int, int]:
+            full = np.concatenate([[False], counts > counts.max() / 2, [False]]).astype(int)
+            starts, ends = np.flatnonzero(np.diff(full) > 0), np.flatnonzero(np.diff(full) < 0)
+            at = int(np.argmax(ends - starts))
+            return int(starts[at]), int(ends[at])
+
+        assert changed.any(), "nothing has changed on the screen"
+        top, bottom = longest(changed.sum(axis=1))
+        left, right = longest(changed[top:bottom].sum(axis=0))
+        return top, left, bottom, right
+
+    @staticmethod
+    def _read_numbers(picture: npt.NDArray[Any], box: tuple[int, int, int, int]) -> list[int]:
+        """Return the numbers of both channels that a picture shows, where the upper half of the images is `box`."""
+        top, left, bottom, right = box
+        height, width = bottom - top, (right - left) / BITS
+        numbers = []
+        for channel in range(2):
+            rows = slice(top + channel * height + height // 4, top + channel * height + 3 * height // 4)
+            cells = [left + bit * width for bit in range(BITS)]
+            bright = [picture[rows, int(x + width / 4) : int(x + 3 * width / 4)].mean() > 127 for x in cells]
+            numbers.append(sum(1 << bit for bit in range(BITS) if bright[bit]))
+        return numbers
 
     # ---- whatever comes ------------------------------------------------------------------------------------------
 

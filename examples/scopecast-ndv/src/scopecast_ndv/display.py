@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ndv
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from scopecast_viewers.display import Display
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.live import LiveStream, Tag
     from scopecast_viewers.process import Receiver
     from scopecast_viewers.stack import Stack
 
@@ -25,21 +25,38 @@ __all__ = ["NdvDisplay", "StackData"]
 
 TICK_MS = 30
 QUIET_TICKS = 10
+#: The next frame is shown when the one before is painted, but after so many ticks in any case.
+PATIENCE_TICKS = 20
+#: So often ndv is asked for a frame that it has not painted by then.
+TRIES = 5
 
 
 class StackData(ndv.DataWrapper):
     """A stack as ndv takes its data; it grows while ndv shows it."""
 
     def __init__(self, stream: LiveStream, stack: Stack) -> None:
-        self.stream, self.stack = stream, stack
+        self.stream, self.stack, self.axes = stream, stack, stack.axes
         self.reads = 0
+        self.wanted: tuple[int, ...] = ()  # where the frame is that is to be shown
+        self.read: Tag | None = None  # the frame there, as ndv has read it last
         super().__init__(stack.view())
 
     def isel(self, index: Mapping[int, int | slice]) -> np.ndarray:
         """Return a part of the data; ndv asks for it on a thread of its own."""
+        tag = self.stack.tag(self.wanted) if self._has_wanted(index) else self.read
         part = super().isel(index)
+        self.read = tag
         self.reads += 1
         return part
+
+    def _has_wanted(self, index: Mapping[int, int | slice]) -> bool:
+        """Whether the frame that is to be shown is in a part of the data."""
+        layout = self.stack.layout
+        for axis, (at, low, size) in enumerate(zip(self.wanted, layout.origin, layout.shape, strict=False)):
+            chosen = index.get(axis, slice(None))
+            if at - low not in (range(*chosen.indices(size)) if isinstance(chosen, slice) else (chosen,)):
+                return False
+        return True
 
     @classmethod
     def supports(cls, obj: object) -> bool:
@@ -73,6 +90,9 @@ class NdvDisplay(Display):
         self._shown: StackData | None = None
         self._shape: tuple[int, ...] = ()
         self._version = -1
+        self._pending: Tag | None = None  # to be painted
+        self._in_canvas: Tag | None = None  # ndv has read it, and given it to its canvas
+        self._waited = self._tries = 0
 
     # ---- the window's thread -------------------------------------------------------------------------------------
 
@@ -86,6 +106,10 @@ class NdvDisplay(Display):
         self._window.setWindowTitle("scopecast · ndv")
         self._window.resize(900, 800)
         self._viewer.show()
+        self._viewer.stats_updated.connect(self._given_to_canvas)
+        for canvas in self._window.findChildren(QObject):
+            if hasattr(canvas, "frameSwapped"):
+                canvas.frameSwapped.connect(self._painted)
         timer = QTimer()
         timer.timeout.connect(lambda: self._tick(receiver))
         timer.start(TICK_MS)
@@ -95,11 +119,15 @@ class NdvDisplay(Display):
         self.pool.close()
 
     def _tick(self, receiver: Receiver) -> None:
+        self._waited += 1
         if self._closing or not self._window.isVisible():
             QApplication.quit()
-        elif self._changed:
+        elif self._changed and (self._pending is None or self._waited >= PATIENCE_TICKS):
             self._changed = False
             self._show(receiver)
+        elif self._pending is not None and self._waited >= PATIENCE_TICKS and self._tries < TRIES:
+            self._waited, self._tries = 0, self._tries + 1
+            self._shown.data_changed.emit()
         elif self._asked and self._settled():
             self._asked.popleft()()
 
@@ -119,8 +147,13 @@ class NdvDisplay(Display):
         if stack.version == self._version and self._shown is not None and self._shown.stack is stack:
             return
         self._version = stack.version
-        if self._shown is None or self._shown.stack is not stack or self._shown.dims[:-2] != stack.axes:
+        self._pending, self._in_canvas = tag, None
+        self._waited = self._tries = 0
+        new = self._shown is None or self._shown.stack is not stack or self._shown.axes != stack.axes
+        if new:
             self._shown = StackData(stream, stack)
+        self._shown.wanted = index
+        if new:
             # What the window showed before may have had channels, and this may have none.
             self._viewer.display_model.channel_axis = None
             self._viewer.display_model.channel_mode = "grayscale"
@@ -128,15 +161,26 @@ class NdvDisplay(Display):
             if "c" in stack.axes:
                 self._viewer.display_model.channel_axis = stack.axes.index("c")
                 self._viewer.display_model.channel_mode = "composite"
-        elif self._shape != stack.full_shape:
-            self._shown.dims_changed.emit()
         else:
+            if self._shape != stack.full_shape:
+                self._shown.dims_changed.emit()
             self._shown.data_changed.emit()
         self._shape = stack.full_shape
         newest = zip(stack.axes, index, stack.origin, strict=True)
         where = {name: at - low for name, at, low in newest if name != "c"}  # the sliders are known by name
         self._viewer.display_model.current_index.update(where)
-        stream.log.paint([tag])
+
+    def _given_to_canvas(self, *_: object) -> None:
+        """Note that ndv, which reads on a thread of its own, has what it has read in its canvas."""
+        if self._shown is not None:
+            self._in_canvas = self._shown.read
+
+    def _painted(self) -> None:
+        """Count the frame that has come onto the screen."""
+        tag, pending = self._in_canvas, self._pending
+        if pending is not None and tag is not None and tag.sequence >= pending.sequence:
+            self._pending = None
+            self._shown.stream.log.paint([tag])
 
     # ---- from any thread -----------------------------------------------------------------------------------------
 
