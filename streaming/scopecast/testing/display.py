@@ -228,7 +228,8 @@ class DisplayContract:
 
     def picture(self, publisher: Publisher, path: Path) -> npt.NDArray[Any]:
         """Return what is on the screen, (y, x), grey."""
-        return self.screen(publisher, path).mean(axis=-1)
+        grey: npt.NDArray[Any] = self.screen(publisher, path).mean(axis=-1)
+        return grey
 
     # ---- showing -------------------------------------------------------------------------------------------------
 
@@ -328,8 +329,9 @@ class DisplayContract:
 
     def test_what_is_counted_as_painted_is_on_the_screen(self, viewer: OpenViewer, tmp_path: Path) -> None:
         """A second channel joins, and a second run follows: after each frame that is counted, the screen is read."""
-        #: (time point, channel, number); the first two tell where the images are: all cells change between them.
-        frames = [(0, 0, 5), (1, 0, 10), (1, 1, 9), (2, 0, 6), (2, 1, 3), (3, 0, 13), (3, 1, 7)]
+        # (time point, channel, number). From the second to the third all cells change, which tells where they are; the
+        # first one is before a slider takes room away.
+        frames = [(0, 0, 3), (1, 0, 5), (2, 0, 10), (2, 1, 9), (3, 0, 6), (3, 1, 13), (4, 0, 14), (4, 1, 7)]
         with self.publisher(viewer) as publisher:
             for run in range(2):
                 publisher.new_stream(f"run {run}")
@@ -338,7 +340,7 @@ class DisplayContract:
                 for step, (t, c, number) in enumerate(frames):
                     before = self.settled(publisher).painted
                     # In the first run the axis joins, too; in the second it is there from the beginning.
-                    where = {"t": t} if run == 0 and step < 2 else {"t": t, "c": c}
+                    where = {"t": t} if run == 0 and step < 3 else {"t": t, "c": c}
                     publisher.publish(self.numbered(number, c), axes=where)
                     if not self.has_window:
                         assert self.settled(publisher).painted == 0, "painted, without a screen"
@@ -347,8 +349,8 @@ class DisplayContract:
                     pictures.append(self.screen(publisher, tmp_path / f"{run}-{step}.png").max(axis=-1).astype(float))
                     shown = [number, 0] if t > frames[step - 1][0] else shown
                     shown[c] = number
-                    if step > 0:
-                        box = self._changed_box(*pictures[:2])
+                    if step > 1:
+                        box = self._changed_box(*pictures[1:3])
                         seen = self._read_numbers(pictures[-1], box)
                         assert seen == shown, f"run {run}: {where} is counted as painted; see {tmp_path}"
 

@@ -176,3 +176,57 @@ def test_a_command_makes_of_a_live_image_what_it_makes_of_any_other_and_the_stre
         for t, c in itertools.product(range(FRAMES + 2), range(channels or 1)):
             assert check_stamp(live.pixels(now.imp, c + 1, 1, t + 1)) == (t, c, 0), "a frame has been written into"
         assert check_stamp(pixels_of(now.imp.getProcessor())) == (FRAMES + 1, 0, 0)
+
+
+MACRO = 'selectImage({}); run("8-bit"); run("Invert", "stack");'
+WAYS = {
+    "menu": lambda imp: java("ij.IJ").doCommand("8-bit"),
+    "macro": lambda imp: java("ij.IJ").runMacro(
+        f'selectImage({int(imp.getID())}); run("8-bit"); run("Invert", "stack");'
+    ),
+    "plug-in": lambda imp: java("ij.IJ").runPlugIn(imp, "ij.plugin.Converter", "8-bit"),
+    "script": lambda imp: java("ij.process.StackConverter")(imp).convertToGray8(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_image_that_is_changed_while_frames_come_is_whole_and_the_stream_goes_on_elsewhere(live: LiveFiji, way: str):
+    """By a command of the menu, a macro of several, the search bar's way, and a script that asks nobody."""
+    with live.publisher() as publisher:
+        run_of(live, publisher, 1, range(FRAMES))
+        live.settled(publisher)
+        image = live.image()
+        imp = image.imp
+        low, high = float(imp.getDisplayRangeMin()), float(imp.getDisplayRangeMax())
+        live.on_awt(lambda: java("ij.WindowManager").setCurrentWindow(imp.getWindow()))
+        stop = threading.Event()
+
+        def feed() -> None:
+            for t in itertools.count(FRAMES):
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+                if stop.wait(0.01):
+                    return
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            WAYS[way](imp)
+            live.until(lambda: int(imp.getBitDepth()) == 8 and not imp.isLocked(), what="the image in 8 bits")
+            live.until(lambda: live.images and image not in live.images, what="the stream in another window")
+        finally:
+            stop.set()
+            feeder.join()
+        live.settled(publisher)
+        dimensions, bits, slices = read(imp)
+        assert (bits, dimensions[:3]) == (8, [48, 64, 1])
+        assert len(slices) >= FRAMES
+        for t, got in enumerate(slices):
+            scaled = np.clip((stamped(t, 0, 0, SHAPE).ravel() - low) * 256.0 / (high - low + 1), 0, 255)
+            wanted = 255 - scaled if way == "macro" else scaled
+            assert np.abs(got.view(np.uint8) - wanted).max() <= 1.0, f"slice {t + 1}"
+        (now,) = live.images
+        last = int(now.imp.getNFrames()) - 1
+        live.until(lambda: live.position(now.imp)[2] == last + 1)
+        for t in range(last + 1):
+            assert check_stamp(live.pixels(now.imp, frame=t + 1)) == (t, 0, 0)
+        assert int(now.imp.getBitDepth()) == 16

@@ -426,3 +426,91 @@ def test_a_preview_whose_channels_join_is_a_composite_image(live):
         assert imp.isComposite()
         assert [check_stamp(live.pixels(imp, c + 1)) for c in range(2)] == [(3, 0, 0), (3, 1, 0)]
         live.until(lambda: [check_stamp(pixels_of(imp.getProcessor(c))) for c in (1, 2)] == [(3, 0, 0), (3, 1, 0)])
+
+
+# ---- what is on the screen ------------------------------------------------------------------------------------------
+
+
+def seen(image):
+    """Return the picture that ImageJ paints, (y, x, 3), from the screen: the window's part of it at 100 %."""
+    canvas = image.imp.getCanvas()
+    assert float(canvas.getMagnification()) == 1.0
+    image.imp.getWindow().toFront()
+    java("java.awt.Toolkit").getDefaultToolkit().sync()
+    corner, size = canvas.getLocationOnScreen(), canvas.getSize()
+    area = java("java.awt.Rectangle")(corner.x, corner.y, size.width, size.height)
+    picture = java("java.awt.Robot")().createScreenCapture(area)
+    width, height = int(size.width), int(size.height)
+    pixels = np.array(picture.getRGB(0, 0, width, height, None, 0, width), np.int64).reshape(height, width)
+    return np.stack([pixels >> 16 & 255, pixels >> 8 & 255, pixels & 255], -1)
+
+
+def painted_picture(image):
+    """Return ImagePlus.getImage(), (y, x, 3)."""
+    picture = java("ij.process.ColorProcessor")(image.imp.getImage())
+    return pixels_of(picture).astype(int)
+
+
+def bar(channel, t, shape=(72, 90), dtype="uint16"):
+    """Return a frame with a bright square whose place tells channel (row) and time point (column)."""
+    frame = np.full(shape, 10, dtype)
+    frame[8 * channel : 8 * channel + 8, 10 * t : 10 * t + 10] = 120
+    return frame
+
+
+def places(picture):
+    """Return at which (channel, t) a picture is bright."""
+    bright = picture.max(axis=-1) > 100
+    return {(int(y) // 8, int(x) // 10) for y, x in np.argwhere(bright)}
+
+
+@pytest.mark.parametrize("look", [painted_picture, seen], ids=["getImage", "screen"])
+def test_the_picture_is_the_newest_frames_whatever_the_image_becomes(live, look):
+    """From one channel to nine, in two runs, in the first of which the axis itself joins."""
+    with live.publisher((72, 90)) as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            for t in range(9):  # a channel more at each time point
+                for c in range(t + 1):
+                    publisher.publish(bar(c, t), axes={"t": t} if run == t == 0 else {"t": t, "c": c})
+                live.settled(publisher)
+                (image,) = [each for each in live.images if each.stream.about.title == f"run {run}"]
+                composite = bool(image.imp.isComposite()) and int(image.imp.getMode()) == 1 and t > 0
+                wanted = {(c, t) for c in range(t + 1)} if composite else {(t, t)}  # beyond 8, one at a time
+                live.until(lambda: places(look(image)) == wanted, what=f"{wanted} in the picture of run {run}")  # noqa: B023
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "rgb"])
+def test_the_picture_of_a_second_channel_is_seen_in_every_dtype(live, dtype):
+    def pixels(c, t):
+        return np.repeat(bar(c, t, dtype="uint8")[..., None], 3, axis=-1) if dtype == "rgb" else bar(c, t, dtype=dtype)
+
+    with live.publisher((72, 90), "float32") as publisher:
+        publisher.publish(bar(3, 3), axes={"t": 0})  # of another dtype: another window
+        for t in range(3):
+            for c in range(2):
+                publisher.publish(pixels(c, t), axes={"t": t, "c": c})
+                live.settled(publisher)
+        image = live.images[-1]
+        wanted = {(1, 2)} if dtype == "rgb" else {(0, 2), (1, 2)}
+        live.until(lambda: places(painted_picture(image)) == places(seen(image)) == wanted)
+
+
+def test_a_channel_that_is_switched_off_is_not_counted_as_painted(live):
+    with live.publisher((72, 90)) as publisher:
+        for c in range(2):
+            publisher.publish(bar(c, 0), axes={"t": 0, "c": c})
+            live.settled(publisher)
+        image = live.image()
+        live.until(lambda: image.stream.log.painted == 2)
+        live.on_awt(lambda: image.imp.setActiveChannels("10"))
+        for t in range(1, 4):
+            for c in (1, 0):
+                publisher.publish(bar(c, t), axes={"t": t, "c": c})
+            live.settled(publisher)
+            live.until(lambda: image.stream.log.painted == 2 + t, what="the channel that is on")  # noqa: B023
+        live.until(lambda: places(seen(image)) == {(0, 3)})
+        assert image.stream.log.painted == 5
+        live.on_awt(lambda: image.imp.setActiveChannels("11"))
+        live.until(lambda: places(seen(image)) == {(0, 3), (1, 3)})
+        live.until(lambda: image.stream.log.painted == 6, what="the channel that is on again")

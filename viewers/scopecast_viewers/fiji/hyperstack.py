@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
 MAX_WAIT_S = 0.1
-_COMPOSITE = 1
+_COMPOSITE, _COLOR = 1, 2  # ij.CompositeImage's
 
 
 class Hyperstack:
@@ -239,6 +239,8 @@ class Hyperstack:
 
     def _add_channels(self, luts: Any, before: int) -> None:
         """Give the image room for more channels, whose look is chosen next; those that it had keep theirs."""
+        if self._folding.dimensions[0] > java("ij.CompositeImage").MAX_CHANNELS:
+            self.imp.setMode(_COLOR)  # ImageJ composes no more of them
         self.imp.completeReset()
         every = self.imp.getLuts()
         for channel in range(min(before, len(luts))):

@@ -25,8 +25,10 @@ __all__ = ["NdvDisplay", "StackData"]
 
 TICK_MS = 30
 QUIET_TICKS = 10
-#: The next frame is shown when the one before is painted, but after so many ticks in any case: ndv may have failed.
+#: The next frame is shown when the one before is painted, but after so many ticks in any case.
 PATIENCE_TICKS = 20
+#: So often ndv is asked for a frame that it has not painted by then.
+TRIES = 5
 
 
 class StackData(ndv.DataWrapper):
@@ -90,7 +92,7 @@ class NdvDisplay(Display):
         self._version = -1
         self._pending: Tag | None = None  # to be painted
         self._in_canvas: Tag | None = None  # ndv has read it, and given it to its canvas
-        self._waited = 0
+        self._waited = self._tries = 0
 
     # ---- the window's thread -------------------------------------------------------------------------------------
 
@@ -123,6 +125,9 @@ class NdvDisplay(Display):
         elif self._changed and (self._pending is None or self._waited >= PATIENCE_TICKS):
             self._changed = False
             self._show(receiver)
+        elif self._pending is not None and self._waited >= PATIENCE_TICKS and self._tries < TRIES:
+            self._waited, self._tries = 0, self._tries + 1
+            self._shown.data_changed.emit()
         elif self._asked and self._settled():
             self._asked.popleft()()
 
@@ -142,7 +147,8 @@ class NdvDisplay(Display):
         if stack.version == self._version and self._shown is not None and self._shown.stack is stack:
             return
         self._version = stack.version
-        self._pending, self._in_canvas, self._waited = tag, None, 0
+        self._pending, self._in_canvas = tag, None
+        self._waited = self._tries = 0
         new = self._shown is None or self._shown.stack is not stack or self._shown.axes != stack.axes
         if new:
             self._shown = StackData(stream, stack)
@@ -155,9 +161,9 @@ class NdvDisplay(Display):
             if "c" in stack.axes:
                 self._viewer.display_model.channel_axis = stack.axes.index("c")
                 self._viewer.display_model.channel_mode = "composite"
-        elif self._shape != stack.full_shape:
-            self._shown.dims_changed.emit()
         else:
+            if self._shape != stack.full_shape:
+                self._shown.dims_changed.emit()
             self._shown.data_changed.emit()
         self._shape = stack.full_shape
         newest = zip(stack.axes, index, stack.origin, strict=True)
