@@ -360,7 +360,7 @@ class Launch:
                 timeout=START_TIMEOUT_S,
                 cancelled=self._given_up,
                 environment=self._environment,
-                starting=self._starting if self.attempts == 1 else lambda: None,
+                starting=self._begin,
             )
         except _Interrupted:
             self.problem = "its start was interrupted"
@@ -372,6 +372,11 @@ class Launch:
             return isinstance(error, ViewerUnavailable)
         self.problem = ""
         return True
+
+    def _begin(self) -> None:
+        if self.attempts == 1:
+            self.problem = f"{self.kind} is still being started"
+            self._starting()
 
     def _failed(self, error: Exception) -> None:
         known = isinstance(error, ViewerStartError | OSError)

@@ -535,9 +535,10 @@ class Connection:
         return {entry.token for entry in living if entry.state == "ready"}
 
     def _tell_of_the_start(self) -> None:
-        level = logging.INFO if self._waiting else logging.WARNING  # who waits for it knows, and loses nothing
-        kept = "" if self._waiting else "; until it is up the newest frame of each channel is kept"
-        logger.log(level, "scopecast: starting %s%s", self.kind, kept)
+        meanwhile = (
+            ", and waiting for it" if self._waiting else "; until it is up the newest frame of each channel is kept"
+        )
+        logger.warning("scopecast: starting %s%s", self.kind, meanwhile)
 
     def _await(self, directory: RunDirectory, expected: set[str], deadline: float) -> None:
         """Wait until the viewers `expected` are attached, refused, or gone."""
