@@ -260,7 +260,7 @@ class Connection:
     def _open(self) -> None:
         """Make rings, on the thread "opening"."""
         while not self._cancelled.is_set():
-            growing = self._ring is not None and self._ring.slots < self._ring.layout.slots
+            growing = self._ring is not None and self._ring.can_grow
             self._to_open.wait(self._grow_retry.left_s if growing else None)
             self._to_open.clear()
             try:
@@ -402,7 +402,7 @@ class Connection:
     def _grow(self) -> bool:
         """Make some more slots of the ring, behind the frames. Return whether that was to be done."""
         ring = self._ring
-        if ring is None or ring.slots == ring.layout.slots or not self._grow_retry.due:
+        if ring is None or not ring.can_grow or not self._grow_retry.due:
             return False
         try:
             more = ring.grow()

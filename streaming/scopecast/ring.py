@@ -207,6 +207,11 @@ class Ring:
         return self._segment.whole
 
     @property
+    def can_grow(self) -> bool:
+        """Whether there are slots to be made; never where another has truncated the segment."""
+        return self.slots < self.layout.slots and self.whole
+
+    @property
     def named(self) -> bool:
         """Whether receivers that come now can find the segment."""
         return self._segment.named

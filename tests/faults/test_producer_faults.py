@@ -553,7 +553,6 @@ def test_a_stream_goes_on_after_its_names_were_removed(what):
 def test_a_stream_goes_on_while_the_run_directory_cannot_be_made_anew(tmp_path, monkeypatch, caplog):
     """After a logout the directory above is gone too, and belongs to root."""
     above = tmp_path / "above"
-    monkeypatch.setattr("scopecast.opening.RETURN_S", 0.0)
     directory = RunDirectory(above / "run")
     monkeypatch.setenv("SCOPECAST_RUNTIME_DIR", str(directory.path))
     with Publisher("headless", policy="every") as publisher, Viewer() as viewer:

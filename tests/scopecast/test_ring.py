@@ -412,3 +412,15 @@ RingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40
 @pytest.mark.fault("D5", "P1", "P9")
 class TestRingMachine(RingMachine.TestCase):  # type: ignore[misc,name-defined]
     """A reader without a lease never accepts what was not announced, in any order of events, over several rings."""
+
+
+def test_a_ring_of_which_another_has_cut_off_the_end_does_not_grow():
+    token = new_token()
+    ring = Ring(f"test_{token}_0", Layout(64, 2**20), token, 0, 16)
+    try:
+        assert ring.can_grow
+        assert ring.grow() == 16
+        os.truncate(f"/dev/shm/{ring.name}", ring.layout.pixels)
+        assert not ring.can_grow
+    finally:
+        ring.close()

@@ -21,8 +21,8 @@ with Publisher("headless", policy=sys.argv[1], title="scope") as publisher:
         if word == "publish":
             for _ in range(10):
                 t = next(numbers)
-                # Until there is a new ring, a frame is skipped under "latest".
-                while publisher.publish(stamped(t), axes={"t": t % 500}) < 0:
+                # Until there is a new ring, only the newest frame is kept under "latest".
+                while publisher.publish(stamped(t), axes={"t": t % 500}) < 0 or not publisher._connection.slot_bytes:
                     pass
             tell("published")
         elif word == "segment":
