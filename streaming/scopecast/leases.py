@@ -214,6 +214,10 @@ class Leases:
         while len(self._pins) > max(1, most):
             self._unpin(next(iter(self._pins.values())))
 
+    def crowded(self, channel: Hashable) -> bool:
+        """Whether the next frame of a channel would cost another channel its newest, which nobody has got yet."""
+        return not self.accounts and channel not in self._pins and len(self._pins) >= max(1, len(self._slots) - 2)
+
     def _unpin(self, index: int) -> None:
         slot = self._slots[index]
         if slot.pinned:

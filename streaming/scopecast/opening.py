@@ -200,6 +200,11 @@ class Connection:
         # While the viewer is being started the ring is used already: the newest frame waits in it for the viewer.
         return None
 
+    @property
+    def growing(self) -> bool:
+        """Whether more slots of the ring are being made: frames that find no room are kept for them."""
+        return self._ring is not None and self._ring.can_grow and not self._grow_retry.failures
+
     def _is_hopeless(self, frame_bytes: int) -> bool:
         """Whether there is no ring for frames of this size, and it is not the time to try again."""
         failure = self._failure
@@ -409,6 +414,7 @@ class Connection:
         except SharedMemoryError as error:
             self._grow_retry.failed()
             self._warn("growth", f"only {ring.slots} of {ring.layout.slots} frames have room, as the rest {error}")
+            self.move_kept(ring.layout.slot_bytes, True)
             return False
         with self._lock:
             self.leases.grow(more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 import time
@@ -234,10 +235,13 @@ class Writer:
         while self.forgotten:
             self._give_back(self.forgotten[0])
             self.forgotten.popleft()
-        slot = self._free_slot(channel, policy)
+        may_keep = policy == "latest" and connection.growing
+        slot = None if may_keep and connection.leases.crowded(channel) else self._free_slot(channel, policy)
         if slot is None:
             if policy == "every":
                 return None
+            if may_keep and (kept := self._in_memory(stream, index, channel, axes, shape, dtype, what)):
+                return kept  # until there is a slot
             self._drop()
             return NO_ROOM
         if self._kept:
@@ -291,8 +295,20 @@ class Writer:
             self.check_usable()
             if nbytes <= self._connection.slot_bytes:
                 return None
-            stream, index, channel = self._place(stream, axes, what)
-            memory = self._kept.memory(channel, nbytes)
+            return self._in_memory(*self._place(stream, axes, what), axes, shape, dtype, what)
+
+    def _in_memory(
+        self,
+        stream: FrameStream,
+        index: list[int],
+        channel: Hashable,
+        axes: Mapping[str, AxisValue],
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        what: What,
+    ) -> Writing | None:
+        """Return memory of this process for a frame of a channel; None if too much is kept. Under the lock."""
+        memory = self._kept.memory(channel, math.prod(shape) * dtype.itemsize)
         if memory is None:
             return None
         return Writing(None, memory.view(dtype).reshape(shape), stream, index, dict(axes), "latest", what)
@@ -318,7 +334,9 @@ class Writer:
             if self._connection.closed or (oldest := self._kept.oldest(slot_bytes)) is None:
                 return False
             channel, kept = oldest
-            slot = self._free_slot(channel, "latest")
+            slot = None
+            if last or not self._connection.leases.crowded(channel):
+                slot = self._free_slot(channel, "latest")
             if slot is None:
                 if last:
                     self._kept.release(channel)
@@ -370,7 +388,7 @@ class Writer:
                     msg = "this publisher was closed before the frame was published"
                     raise ClosedError(msg)
                 if slot is None:
-                    if writing.array.nbytes > self._connection.slot_bytes:
+                    if writing.array.nbytes > self._connection.slot_bytes or self._connection.growing:
                         return self._keep(writing, about)
                 elif self._connection.leases is slot.leases:
                     try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +217,36 @@ def test_a_large_ring_is_used_before_it_is_whole(monkeypatch: pytest.MonkeyPatch
         for (t,), plane in planes_of(viewer.streams[0]).items():
             assert check_stamp(plane)[0] == t
         assert viewer.sources[0].rejected == 0
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["viewer attached", "viewer comes later"])
+def test_the_newest_of_more_channels_than_there_are_slots_is_kept_until_the_ring_is_whole(
+    monkeypatch: pytest.MonkeyPatch, watched: bool
+):
+    grown = threading.Event()
+    grow = Ring.grow
+    monkeypatch.setattr(Ring, "grow", lambda ring: grow(ring) if grown.wait(60) else 0)
+    channels = "ABCDEFGH"
+    with ExitStack() as stack:
+        viewer = stack.enter_context(Viewer()) if watched else None
+        publisher = stack.enter_context(Publisher("headless"))
+        publisher.publish(stamped(0, shape=LARGE), axes={"t": 0, "c": "A"})
+        wait_until(lambda: publisher._connection.slot_bytes)
+        assert publisher._connection.ring.slots == 3
+        for t in range(1, 4):
+            for c, name in enumerate(channels):
+                publisher.publish(stamped(t, c, shape=LARGE), axes={"t": t, "c": name})
+        grown.set()
+        wait_until(lambda: publisher._connection.ring.slots == 32)
+        viewer = viewer or stack.enter_context(Viewer())
+        wait_until(lambda: viewer.streams and viewer.streams[0].stacks)
+        wait_until(lambda: len({c for _, c in planes_of(viewer.streams[0])}) == len(channels))
+        wait_until(lambda: publisher.flush(1))
+        planes = planes_of(viewer.streams[0])
+        assert {c: check_stamp(planes[3, c])[:2] for c in range(len(channels))} == {c: (3, c) for c in range(8)}
+        stats = publisher.stats()
+        assert stats.balanced
+        assert stats.frames.dropped == 0
 
 
 @pytest.mark.fault("R1")

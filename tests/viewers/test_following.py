@@ -116,9 +116,11 @@ def test_one_image_of_another_program_changes_nothing():
     stage = Stage(acquisition, notebook)
     for step in range(5):
         stage.at(100 + step, acquisition)
-    assert stage.at(104.1, notebook) == (A, {A, B})
+    assert stage.at(104.1, notebook) == (A, {A})
     for step in range(5, 50):
-        assert stage.at(100 + step, acquisition)[0] == A
+        assert stage.at(100 + step, acquisition) == (A, {A})
+    assert notebook in stage.scene.runs
+    assert stage.at(149.1, notebook) == (A, {A, B}), "it delivers after all"
 
 
 def test_an_idle_source_is_followed_no_more_once_another_delivers():

@@ -145,6 +145,48 @@ def test_sliders_reach_as_far_as_the_run_does_and_follow_it_although_the_user_ha
             assert middle(live) == pytest.approx(203, abs=2)
 
 
+def test_a_picture_of_another_program_leaves_the_view_the_selection_and_the_scale_bar_of_a_run_alone(live):
+    viewer = live.viewer
+    bar = viewer.canvas.overlays.scale_bar
+    with live.publisher(dtype="uint8", title="microscope") as source, live.publisher(title="notebook") as other:
+        run(live, source, [50, 100], title="run", **UM)
+        before = viewer.scene.camera.zoom
+        other.publish(np.full((300, 400), 7, "uint16"))
+        source.publish(frame(150), axes={"t": 2})
+        live.settled(other)
+        live.settled(source)
+        live.until(lambda: middle(live) == pytest.approx(150, abs=2))
+        assert (viewer.scene.camera.zoom, bar.visible, names(live)) == (before, True, ["run"])
+        # Labels of a program that knows no pixel size: they are seen, and nothing else changes.
+        other.new_stream("cells")
+        other.publish(np.ones((64, 64), "uint8"), kind="labels", name="cells", axes={"t": 2})
+        live.settled(other)
+        live.until(lambda: len(names(live)) == 2)
+        assert (viewer.layers.selection.active.name, bar.visible) == ("run", True)
+        # Brought in and sent out again by the user.
+        (notebook,) = [stream for stream in live.view.scene.runs if stream.received == 1]
+        live.view.show_run(notebook)
+        live.until(lambda: len(names(live)) == 3)
+        live.view.show_run(notebook, False)
+        live.until(lambda: len(names(live)) == 2)
+        live.until(lambda: filled(live) == pytest.approx(0.95, abs=0.04))
+        assert (viewer.layers.selection.active.name, bar.visible) == ("run", True)
+
+
+def test_a_run_that_is_brought_back_is_seen_although_it_is_shorter_than_the_one_that_is_followed(live):
+    with live.publisher(dtype="uint8") as publisher:
+        run(live, publisher, [90, 110], title="short")
+        run(live, publisher, range(200, 220), title="long")
+        (short,) = [stream for stream in live.view.scene.runs if stream.about.title == "short"]
+        live.view.show_run(short)
+        live.until(lambda: "short" in names(live))
+        live.until(lambda: middle(live) == pytest.approx(110, abs=2))
+        assert live.viewer.layers.selection.active.name == "short"
+        assert live.point()[0] == 1
+        live.view.set_following(True)
+        live.until(lambda: live.point()[0] == 19)
+
+
 def test_a_program_that_is_idle_takes_neither_the_picture_nor_the_status(live):
     with live.publisher(dtype="uint8", title="microscope") as source, live.publisher(title="notebook") as idle:
         run(live, source, [50, 51], title="run")

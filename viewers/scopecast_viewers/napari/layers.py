@@ -509,6 +509,7 @@ class LiveLayers:
         self.incomplete = False
         divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
         self._hand_on(divided)
+        worked_on = self.viewer.layers.selection.active
         self._remove_gone({_key(stack, channel, place) for _, stack, channel, place in divided})
         self._park()
         self._widen(self.scene.streams)
@@ -544,6 +545,10 @@ class LiveLayers:
         self.tiling.forget(streams)
         if grown:
             self.stretch_sliders()
+        if worked_on is not None and self.viewer.layers.selection.active is None:  # it has left, and nothing has come
+            mine = [live.layer for live in self if live.stream is self.scene.on_top and not live.rank]
+            if mine:
+                self.viewer.layers.selection.select_only(mine[0])
         return new
 
     def _make(self, stream: LiveStream, stack: Stack, channel: int, place: Place) -> LiveLayer | None:
@@ -636,7 +641,8 @@ class LiveLayers:
         if self._active is not None and active is not self._selected:
             self._active = None  # they have chosen another since
         here = any(live.layer is active and live.stream is new.stream for live in self)
-        if active is None or self._active == new.look_of or (self._active is not None and not here):
+        seen = new.stream is self.scene.on_top and not new.rank  # not labels, nor another program's
+        if active is None or (seen and (self._active == new.look_of or (self._active is not None and not here))):
             self.viewer.layers.selection.select_only(new.layer)
             self._selected = new.layer
             if self._active == new.look_of:
@@ -806,7 +812,8 @@ class LiveLayers:
     def _agreed_units(streams: tuple[LiveStream, ...], axes: tuple[str, ...]) -> tuple[str, ...]:
         """Return the unit of each axis: what all streams say, or "pixel"; napari has one unit for all layers."""
         said: dict[str, set[str]] = {}
-        for stream in streams:
+        # Labels and marks whose unit nobody has said change nothing of that of the images.
+        for stream in [each for each in streams if each.received] or streams:
             unit = canvas_unit(stream)
             said.setdefault("yx", set()).add(unit)
             for name, step in zip(stream.about.axes, stream.about.steps, strict=True):

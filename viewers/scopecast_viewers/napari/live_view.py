@@ -97,6 +97,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._stopped = False
         self._looks_at: tuple[float, ...] = ()
         self._on_top: LiveStream | None = None
+        self._to_be_seen: LiveStream | None = None  # a run that the user has brought back
+        self._has_scale_bar: bool | None = None
         self._painted_size: tuple[int, ...] = ()
         self._was_fitted = False
         self._fit_due = False  # the canvas got another size while the layers were changing
@@ -190,9 +192,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 self.layers.raise_top()
             self._arrange()
         moved = False
-        if self.follower.following and target is not None and newest is not None:
+        if (back := self._to_be_seen) is not None and back.newest is not None:
+            target, newest = back, back.newest
+        if (self.follower.following or back is not None) and target is not None and newest is not None:
             where = dict(zip(target.axes, newest[1], strict=False))
             moved = self.follower.go(self.layers.axes, where, canvas_spacing(target))
+        self._to_be_seen = None
         volume = self._shows_volume()
         moves: set[tuple[float, float]] = set()
         for live in tuple(self.layers):
@@ -247,16 +252,16 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         spread = spread and (self._looks_at == _look(self.viewer) or not self._in_sight)
         begun = self.scene.begun
         self.layers.spread = self.scene.begun = self.scene.joined = False
+        known = self.layers.units[-1] != "pixel"
+        if self.status is not None and known != self._has_scale_bar:
+            self.viewer.canvas.overlays.scale_bar.visible = self._has_scale_bar = known
         if not begun and not spread:
             if self._fit_due:
                 self._fit()
             return
-        known = self.layers.units[-1] != "pixel"
-        if self.status is not None:
-            self.viewer.canvas.overlays.scale_bar.visible = known
-        elif len(self.viewer.layers) > len([*self.layers, *self.annotations]):
+        if self.status is None and len(self.viewer.layers) > len([*self.layers, *self.annotations]):
             return  # the user looks at layers of their own
-        elif known:
+        if known:
             self.viewer.canvas.overlays.scale_bar.visible = True
         self._fit()
 
@@ -309,6 +314,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if shown:
             self.scene.show(stream)
             self.layers.bring_back(stream)
+            self.set_following(False)  # the sliders would go where this run may have nothing
+            self._to_be_seen = stream
         else:
             self.scene.hide(stream)
         self._changed = True

@@ -5,8 +5,8 @@ what is not in the scene is not among the viewer's layers; it is kept outside, w
 
 - A run takes the scene with its first image: the former runs of its source leave, and so do other sources that have
   fallen silent. It is followed from then on.
-- It joins, without being followed, if another source delivers images just then; and so does whatever has no images of
-  its own, such as the labels that an analysis sends.
+- It joins, without being followed, if another source delivers images just then, and it has more than a single one. So
+  does whatever has no images of its own, such as the labels that an analysis sends.
 - A run that has left comes back when it goes on (live mode after a sequence), or when the user wants it.
 - The followed one stays so until it has fallen silent and another delivers. So two sources never take turns.
 
@@ -95,7 +95,9 @@ class Scene:
     def hide(self, stream: LiveStream) -> None:
         """Send a run away, as the user wishes, until it goes on."""
         self._leave(stream)
-        self.on_top = self.followed
+        if self.on_top is stream:
+            self.on_top = self.followed
+        self.joined = True  # what is left is to be looked at
         self.reconsider()
 
     def reconsider(self) -> bool:
@@ -149,7 +151,8 @@ class Scene:
                 takes = first or not self._goes_on(old)
             else:
                 takes = self._yields(old, stream) and _sent(stream) > _sent(old)
-                if not takes and not self._goes_on(stream):
+                single = stream.received == 1 < old.received  # as of a notebook: no more may come
+                if not takes and (single or not self._goes_on(stream)):
                     self._leave(stream)
                     return
         for other in self.streams:
