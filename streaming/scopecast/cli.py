@@ -276,7 +276,7 @@ def viewers(as_json: JsonFlag = False) -> None:
         _print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
         return
     if not entries:
-        out.print("Nobody runs: no viewer, and no program that publishes.")
+        out.print("Nothing is running: no viewer, and no program that publishes.")
         return
     table = Table()
     for name in ("role", "kind", "title", "state", "process", "since", "shared memory"):

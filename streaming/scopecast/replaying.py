@@ -159,7 +159,7 @@ def parse_speed(text: str) -> float:
     except ValueError:
         speed = 0.0
     if not 0 < speed < math.inf:
-        msg = f"--speed {text!r} is no speed; use 1 (as it was recorded), a number such as 10 or 0.5, or max"
+        msg = f"--speed {text!r} is not a valid speed; use 1 (as it was recorded), a number such as 10 or 0.5, or max"
         raise ValueError(msg)
     return speed
 

@@ -328,7 +328,7 @@ class RunDirectory:
         return filelock.FileLock(self.path / f"launch-{kind}.lock", thread_local=False)
 
     def clean(self) -> Cleaned:
-        """Remove what the dead left: segments, sockets and files; never those of the living."""
+        """Remove leftovers of crashed programs: segments, sockets and files; never those of the living."""
         cleaned = Cleaned([], [], 0)
         tokens = {path.stem for path in self.path.glob("????????.*") if _TOKEN.match(path.stem)}
         freed = 0

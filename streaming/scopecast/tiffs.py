@@ -362,16 +362,16 @@ def check_structure(descriptor: int) -> int:
     IncompleteFileError
         If something lies past the file's end, or is not written yet (offset 0).
     FileError
-        If it is no TIFF file.
+        If it is not a TIFF file.
     """
     size = os.fstat(descriptor).st_size
     head = _at(descriptor, 0, min(16, size), size)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or len(head) < 8:
-        raise (IncompleteFileError if len(head) < 8 else FileError)("it is no TIFF file, or not yet")
+        raise (IncompleteFileError if len(head) < 8 else FileError)("not a TIFF file, or not complete yet")
     magic = struct.unpack(order + "H", head[2:4])[0]
     if magic not in (42, 43):
-        raise (IncompleteFileError if magic == 0 else FileError)(f"it is no TIFF file (version {magic})")
+        raise (IncompleteFileError if magic == 0 else FileError)(f"not a TIFF file (version {magic})")
     big = magic == 43
     if big and len(head) < 16:
         raise IncompleteFileError("it ends within its header")

@@ -156,7 +156,7 @@ def test_a_mistake_of_ours_says_so(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_nobody_runs():
-    assert "Nobody runs" in run("viewers").output
+    assert "Nothing is running" in run("viewers").output
     assert json.loads(run("viewers", "--json").stdout) == []
 
 

@@ -243,7 +243,7 @@ def test_jpeg_nearly_as_it_was_written(tmp_path: Path):
         ("notes.csv", b"a,b", "extension '.csv'"),
         ("none", b"a", "no extension"),
         ("empty.tif", b"", "it is empty"),
-        ("text.tif", b"this is no image", "no TIFF file"),
+        ("text.tif", b"this is no image", "not a TIFF file"),
         ("text.png", b"this is no image, however it is called" * 4, "can't be decoded"),
         ("text.npy", b"this is no image", "no NPY file"),
         ("missing.tif", None, "there is no such file"),

@@ -101,10 +101,10 @@ def test_what_cannot_be_played_says_why(tmp_path: Path):
         with pytest.raises(FileError, match=text):
             Recording(what)
     (tmp_path / "a.tif").write_bytes(b"II*\0")
-    with pytest.raises(FileError, match=r"a\.tif: it is no TIFF file"):
+    with pytest.raises(FileError, match=r"a\.tif: not a TIFF file"):
         Recording(tmp_path)
     for speed in ("0", "-1", "fast", "nan", "inf"):
-        with pytest.raises(ValueError, match="is no speed"):
+        with pytest.raises(ValueError, match="is not a valid speed"):
             parse_speed(speed)
 
 
@@ -173,7 +173,7 @@ def test_a_file_that_is_damaged_is_told_once_and_the_others_go_on(tmp_path: Path
     stage.play(recording, failed=lambda path, error: failed.append(f"{path.name}: {error}"))
     assert [t for _, t in stage.shown] == [0, 1, 2]
     (text,) = failed
-    assert text.startswith("0.tif: it is no TIFF")
+    assert text.startswith("0.tif: not a TIFF file")
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -237,7 +237,7 @@ def test_the_command_shows_files_and_says_which_it_could_not(viewer: Viewer, tmp
     assert done.returncode == 1
     assert done.stdout == "Shown in headless: 1 file, 12 planes; 1 file not shown.\n"
     (line,) = [line for line in done.stderr.splitlines() if "not shown" in line]
-    assert line == f"not shown: {tmp_path / 'b.tif'}: it is no TIFF file, or not yet"
+    assert line == f"not shown: {tmp_path / 'b.tif'}: not a TIFF file, or not complete yet"
     assert "Traceback" not in done.stderr
     assert len(stamps(viewer.streams[0])) == 12
     assert RunDirectory().living("publisher") == []
@@ -299,7 +299,7 @@ def test_a_mistake_of_the_users_is_a_line(arguments: list[str], text: str):
         (["folder"], "there are no images in folder; name the folders below it, which are not looked into"),
         (
             ["cut.tif", "empty.tif"],
-            "not shown: cut.tif: it is no TIFF file, or not yet not shown: empty.tif: it is empty",
+            "not shown: cut.tif: not a TIFF file, or not complete yet not shown: empty.tif: it is empty",
         ),
     ],
 )

@@ -22,7 +22,7 @@ _ASCII = {"✓": "+", "✗": "x"}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Tell what is wrong on this machine, and how to mend it. Starts, changes and downloads nothing.
+    """Tell what is wrong on this machine, and how to fix it. Starts, changes and downloads nothing.
 
     The exit code is 1 if something that is installed can't work.
     """

@@ -32,7 +32,7 @@ err = Console(stderr=True, highlight=False)
 
 
 class Commands(TyperGroup):
-    """The commands, with errors in the user's words: what is wrong and how to mend it, in a line."""
+    """The commands, with errors in the user's words: what is wrong and how to fix it, in a line."""
 
     def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **more: Any) -> Any:  # type: ignore[override]
         """Run the command line; ``--debug`` may be anywhere in it."""
