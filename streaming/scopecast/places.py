@@ -71,7 +71,7 @@ class Places:
         kind
             What the file holds: labels may be where an image is.
         """
-        path = os.path.normcase(os.path.normpath(path))  # noqa: PTH - of any host
+        path = os.path.normcase(os.path.normpath(path))
         with self._lock:
             known = self._given.get((path, kind))
             if known is not None and known[0] == axes:
