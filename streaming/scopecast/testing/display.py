@@ -360,7 +360,8 @@ class DisplayContract:
 
     def _steady(self, publisher: Publisher, path: Path) -> npt.NDArray[Any]:
         """Return what is on the screen, (y, x), the brightest of each pixel's colours, once it stays the same."""
-        before = self.screen(publisher, path).max(axis=-1).astype(float)
+        before: npt.NDArray[Any] = self.screen(publisher, path).max(axis=-1).astype(float)
+        now = before
         deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             now = self.screen(publisher, path).max(axis=-1).astype(float)
