@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("ndv")
 pytest.importorskip("vispy")
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 PACKAGE = Path(__file__).resolve().parents[2] / "examples" / "scopecast-ndv"
 
@@ -36,7 +36,7 @@ def test_it_is_held_to_the_contracts_of_a_backend_and_of_a_viewer(installed: Pat
         env={**os.environ, "PYTHONPATH": str(installed), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

@@ -346,13 +346,29 @@ class DisplayContract:
                         assert self.settled(publisher).painted == 0, "painted, without a screen"
                         continue
                     self.painted(publisher, before)
-                    pictures.append(self.screen(publisher, tmp_path / f"{run}-{step}.png").max(axis=-1).astype(float))
                     shown = [number, 0] if t > frames[step - 1][0] else shown
                     shown[c] = number
+                    path = tmp_path / f"{run}-{step}.png"
+                    pictures.append(self._steady(publisher, path))
                     if step > 1:
                         box = self._changed_box(*pictures[1:3])
-                        seen = self._read_numbers(pictures[-1], box)
-                        assert seen == shown, f"run {run}: {where} is counted as painted; see {tmp_path}"
+                        # Another look, where another window lay in between; nothing new is published meanwhile.
+                        self.wait_until(
+                            lambda: self._read_numbers(self._steady(publisher, path), box) == shown,  # noqa: B023
+                            f"run {run}: {where}, which is counted as painted, is on the screen; see {path}",
+                        )
+
+    def _steady(self, publisher: Publisher, path: Path) -> npt.NDArray[Any]:
+        """Return what is on the screen, (y, x), the brightest of each pixel's colours, once it stays the same."""
+        before: npt.NDArray[Any] = self.screen(publisher, path).max(axis=-1).astype(float)
+        now = before
+        deadline = time.monotonic() + self.patience
+        while time.monotonic() < deadline:
+            now = self.screen(publisher, path).max(axis=-1).astype(float)
+            if now.shape == before.shape and (abs(now - before) > 100).mean() < 0.002:
+                break
+            before = now
+        return now
 
     @staticmethod
     def _changed_box(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> tuple[int, int, int, int]:

@@ -107,15 +107,17 @@ class NdvDisplay(Display):
         self._window.resize(900, 800)
         self._viewer.show()
         self._viewer.stats_updated.connect(self._given_to_canvas)
-        for canvas in self._window.findChildren(QObject):
-            if hasattr(canvas, "frameSwapped"):
-                canvas.frameSwapped.connect(self._painted)
+        canvases = [child for child in self._window.findChildren(QObject) if hasattr(child, "frameSwapped")]
+        for canvas in canvases:
+            canvas.frameSwapped.connect(self._painted)
         timer = QTimer()
         timer.timeout.connect(lambda: self._tick(receiver))
         timer.start(TICK_MS)
         receiver.start()
         app.exec()
         timer.stop()
+        for canvas in canvases:  # it may go on painting while the interpreter ends
+            canvas.frameSwapped.disconnect(self._painted)
         self.pool.close()
 
     def _tick(self, receiver: Receiver) -> None:
