@@ -123,7 +123,7 @@ def test_the_cause_is_told_first_wherever_it_stands(
     monkeypatch.setattr(launch, "ATTEMPTS", 1)
     monkeypatch.setenv("DISPLAY", os.environ.get("DISPLAY", ":0"))
     started = Launch(RunDirectory(), "headless")
-    assert started.wait(float("inf"))
+    started.run()
     cause = "the headless viewer ended at once (exit code 1): ModuleNotFoundError: No module named 'absent'"
     assert started.problem == f"{cause} (tried 1 times)"
     (record,) = caplog.records

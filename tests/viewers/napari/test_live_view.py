@@ -496,6 +496,7 @@ def test_deleting_a_layer_does_not_end_following(live):
         for t in range(3):
             short.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
         live.settled(short)
+        short.close()  # one that goes on would be followed for two more seconds
         for t in range(9):
             long.publish(stamped(t, 0, 0, (32, 32)), axes={"t": t})
         live.settled(long)

@@ -543,6 +543,9 @@ class LiveLayers:
                     self.give_up(live, error)
                 grown = True
         self.tiling.forget(streams)
+        shown = {live.stream.key for live in self._layers.values()}
+        failed = {of.key for of, stack, channel, place in divided if _key(stack, channel, place) in self._failed}
+        self.scene.unshown = failed - shown
         if grown:
             self.stretch_sliders()
         if worked_on is not None and self.viewer.layers.selection.active is None:  # it has left, and nothing has come

@@ -40,6 +40,8 @@ class Scene:
         The run that sliders, view and status are of.
     on_top : LiveStream or None
         The run whose images hide what is under them: the one that is followed, or that the user has brought back.
+    unshown : set
+        The keys of runs of which nothing can be shown: they yield to any other.
     begun, joined : bool
         A run has taken the scene; one has come beside what is there. Whoever looks at it sets it back.
     """
@@ -47,6 +49,7 @@ class Scene:
     def __init__(self) -> None:
         self.followed: LiveStream | None = None
         self.on_top: LiveStream | None = None
+        self.unshown: set[_Key] = set()
         self.begun = self.joined = False
         self._streams: tuple[LiveStream, ...] = ()
         self._here: set[_Key] = set()
@@ -187,7 +190,9 @@ class Scene:
 
     def _yields(self, stream: LiveStream, other: LiveStream) -> bool:
         """Whether a run that is followed is idle, or has never been more than one image while another delivers."""
-        return not self._is_heard(stream, IDLE_S) or (stream.received == 1 and other.received > 2)
+        if stream.key in self.unshown or not self._is_heard(stream, IDLE_S):
+            return True
+        return stream.received == 1 and other.received > 2
 
     def _goes_on(self, stream: LiveStream) -> bool:
         """Whether more is to be expected, at the pace that the run has had: a time series rests between its points."""
