@@ -264,8 +264,10 @@ def test_ctrl_c_while_the_doctor_starts_a_program_leaves_none(monkeypatch: pytes
 
 
 def test_an_interrupted_check_ends_at_once_and_leaves_no_process(runtime_dir: Path):
-    program = runtime_dir / "bin" / "java"
+    program, library = runtime_dir / "bin" / "java", runtime_dir / "lib" / "server" / "libjvm.so"
     program.parent.mkdir()
+    library.parent.mkdir(parents=True)
+    library.touch()
     # A Java that never answers, and says that it was asked.
     program.write_text(f"#!/bin/sh\n: > {runtime_dir}/asked\nexec sleep 600\n")
     program.chmod(0o755)

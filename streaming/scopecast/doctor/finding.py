@@ -104,6 +104,8 @@ def run_bounded(command: Sequence[str], timeout: float, environment: Mapping[str
         return Ended(None, _text(error.stdout), _text(error.stderr))
     finally:
         if process is not None:
+            if sys.platform != "win32" and process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started, such as a Java that does not answer
             process.kill()
             process.wait()
             for stream in (process.stdout, process.stderr):
