@@ -112,6 +112,7 @@ class ShapesOverlay(Overlay):
             "opacity": 1.0,
         }
         self._color_by = style.color_by if style.color_by in content.features else ""
+        self._text_by = style.text
         if style.text:
             look["text"] = _text(style)
         shapes = list(zip(content.coordinates, content.types, strict=True))
@@ -123,6 +124,8 @@ class ShapesOverlay(Overlay):
     def show(self, content: Content) -> None:
         """Give the layer other shapes."""
         layer = self.layer
+        if self._text_by and self._text_by not in content.features:
+            layer.text, self._text_by = None, ""  # napari would look for it in vain
         with layer.events.data.blocker():
             layer.data = list(zip(content.coordinates, content.types, strict=True))
             layer.features = content.features
