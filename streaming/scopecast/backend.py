@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, TypeVar
 
 from scopecast.accounting import Receipt, Skipped, Stats
 from scopecast.annotations import keywords_of
+from scopecast.arrays import as_array, check_dtype
 from scopecast.axes import axes_from_path, check_axes, short_label
 from scopecast.environment import imagej_variables
 from scopecast.errors import ClosedError, FileError
@@ -295,13 +296,17 @@ class StreamingBackend:
             if data is None or (isinstance(data, list | tuple | bytes) and not len(data)):
                 data = given
         else:
+            if kind == "image":  # what can't be shown takes no place
+                data = as_array(data)
+                check_dtype(data.dtype)
             if not named:
                 # Nothing tells where it belongs: a place of its own, the same whenever the file is written again.
                 named["file"] = short_label(file or "unnamed", keep_end=True)
             assert self._places is not None
-            named, note = self._places.settle(path, named, pattern, f"{kind} {more.get('name') or ''}")
-            if note:
-                logger.warning("scopecast: %s: %s", path, note)
+            if kind != "image" or data.size:
+                named, note = self._places.settle(path, named, pattern, f"{kind} {more.get('name') or ''}")
+                if note:
+                    logger.warning("scopecast: %s: %s", path, note)
             if kind == "image":
                 for each in (path, file):
                     self._placed[os.path.splitext(each)[0]] = named  # noqa: PTH122

@@ -80,9 +80,10 @@ def test_what_is_missing_is_said_once_and_the_producer_goes_on(environment, said
         assert len(receipt.skipped) == 3
         assert live.stats().balanced
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1
-    assert said in warnings[0]
-    assert "Traceback" not in warnings[0]
+    assert warnings[0] == "scopecast: starting fiji, and waiting for it"
+    assert len(warnings) == 2
+    assert said in warnings[1]
+    assert "Traceback" not in warnings[1]
 
 
 def test_quitting_imagej_says_goodbye(tmp_path: Path):

@@ -232,13 +232,18 @@ def test_what_is_not_known_to_overflow_is_undone(live, monkeypatch, data, more, 
     monkeypatch.setattr("scopecast_viewers.napari.limits.Box.check", lambda *_: None)
     monkeypatch.setattr("scopecast_viewers.napari.limits.Box.objection", lambda *_: "")
     monkeypatch.setattr("scopecast_viewers.napari.contents.FAR", np.inf)
-    with live.publisher() as publisher:
+    with live.publisher() as publisher, live.publisher() as another:
         there = publisher.new_stream("there")
-        for t in range(2):
-            publisher.publish(DOT, axes={"t": t}, stream=there)
+        if more.get("kind") in ("points", "shapes", "tracks"):
+            publisher.publish(DOT, stream=there)
+            publisher.publish(data, stream=there, **more)
+        else:  # an image of another program, while this one delivers too: both are to be on the canvas
+            odd = another.new_stream("odd", **about)
+            for t in range(3):
+                publisher.publish(DOT, axes={"t": t, "z": 3}, stream=there)
+                another.publish(data, stream=odd, **{**more, "axes": {"t": t, **more.get("axes", {})}})
         live.settled(publisher)
-        publisher.publish(data, stream=publisher.new_stream("odd", **about) if about else there, **more)
-        live.settled(publisher)
+        live.settled(another)
         live.until(lambda: "can't be shown: " in problems(live))
         check_all_goes_well(live, publisher)
         assert len(live.viewer.layers) == len(live.view.layers) + len(list(live.view.annotations))
@@ -269,6 +274,8 @@ def test_what_a_part_of_napari_raises_at_a_layer_is_told_once_and_the_next_is_sh
         emitter.connect(fail)
         try:
             axes = {"t": 3, "z": 5} if event in ("range", "ndim") else {}
+            if kind == "image" and event not in ("range", "ndim"):
+                publisher.new_stream("next")  # whose layer is a new one
             publisher.publish(DOT if kind == "image" else [[3, 4]], kind=kind, axes=axes)
             publisher.publish(DOT, axes=axes)
             live.settled(publisher)
