@@ -191,7 +191,8 @@ def test_what_is_far_away_is_told_and_neither_the_images_nor_other_marks_stand_s
         for t in (1, 2):
             publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
         live.settled(publisher)
-        np.testing.assert_array_equal(live.pixels(live.image().imp), stamped(2, 0, 0, SHAPE))
+        assert live.position(live.image().imp) == (1, 1, 3)
+        np.testing.assert_array_equal(live.pixels(live.image().imp, frame=3), stamped(2, 0, 0, SHAPE))
         names = [name for name, _, _ in overlay_of(live)]
         assert names.count("points") == 2
         assert "track 1" in names

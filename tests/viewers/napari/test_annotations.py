@@ -320,7 +320,8 @@ def test_a_deleted_layer_stays_away_a_hidden_one_catches_up_and_a_new_run_clears
         assert [layer.name for layer in live.viewer.layers] == ["second"]
         live.view.show_run(live.receiver.streams[0])
         live.until(lambda: "kept · live" in live.viewer.layers)
-        live.until(lambda: points_of(live, "kept · live") == [[0, 0]])
+        # The sliders go to the newest image of what was brought back, and its points with them.
+        live.until(lambda: points_of(live, "kept · live") == [[1, 1]])
         for number in range(3):
             publisher.new_stream(f"run {number}")
             image(publisher, 0)
