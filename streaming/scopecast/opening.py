@@ -636,6 +636,9 @@ class Connection:
             finally:
                 if opening:
                     self._opening.release()
+            for thread in tuple(self._threads.values()):
+                if thread is not threading.current_thread():
+                    thread.join(timeout=1.0)  # they know, and have at most to finish what they are at
 
     def _tear_down(self) -> None:
         with self._lock:

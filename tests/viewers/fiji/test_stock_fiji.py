@@ -52,6 +52,8 @@ def frame(t: int) -> np.ndarray:
 def is_on_screen(picture: np.ndarray, wanted: np.ndarray) -> bool:
     """Whether a frame is somewhere in a picture of the screen, each pixel as it was sent."""
     height, width = wanted.shape[:2]
+    if picture.shape[0] < height or picture.shape[1] < width:
+        return False  # of a window that is only opening
     starts = np.ones((picture.shape[0] - height + 1, picture.shape[1] - width + 1), bool)
     for y, x in ((0, 0), (1, 7), (height - 1, 3)):
         starts &= (picture[y : y + starts.shape[0], x : x + starts.shape[1]] == wanted[y, x]).all(axis=-1)
