@@ -70,7 +70,7 @@ def require_pictures(docs: Path) -> None:
 
 def command_line() -> str:
     """Return the page of the command line, from its own help."""
-    from scopecast.cli import app
+    from scopecast.cli.main import app
 
     lines = ["# The command line", ""]
     root: Any = typer.main.get_command(app)
@@ -91,7 +91,7 @@ def _usage(arguments: list[str]) -> str:
 
 def messages() -> str:
     """Return the page of the messages: fields, types, and the golden bytes that the tests hold them to."""
-    from scopecast import wire
+    from scopecast.link import messages as wire
 
     golden = _golden()
     lines = [_first_table(inspect.getdoc(wire) or ""), ""]
@@ -130,7 +130,7 @@ def _first_table(text: str) -> str:
 
 def _golden() -> dict[str, tuple[str, str]]:
     """Return the messages of the test of the golden bytes, as they are written there, with their bytes."""
-    tree = ast.parse((ROOT / "tests/scopecast/test_wire.py").read_text("utf-8"))
+    tree = ast.parse((ROOT / "tests/scopecast/link/test_messages.py").read_text("utf-8"))
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "GOLDEN":
             assert isinstance(node.value, ast.Dict)
@@ -139,7 +139,7 @@ def _golden() -> dict[str, tuple[str, str]]:
                 for key, value in zip(node.value.keys, node.value.values, strict=True)
                 if key is not None and isinstance(value, ast.Tuple)
             }
-    msg = "tests/scopecast/test_wire.py has no GOLDEN"
+    msg = "tests/scopecast/link/test_messages.py has no GOLDEN"
     raise LookupError(msg)
 
 

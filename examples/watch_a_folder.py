@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scopecast.hosts.folder import FolderWatch
-from scopecast.showing import Showing
-from scopecast.viewing import opened_viewer
+from scopecast.showing.show import opened_viewer
+from scopecast.showing.stacks import Showing
+from scopecast.showing.watch import FolderWatch
 
 VIEWER = os.environ.get("SCOPECAST_EXAMPLE_VIEWER", "napari")
 # Stands in for the microscope's software: six images, written by another program.

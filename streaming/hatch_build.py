@@ -11,8 +11,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_PACKAGE = Path("streaming/scopecast")
-_MODULE = "scopecast._copying"
+_PACKAGE = Path("streaming/scopecast/memory")
+_MODULE = "scopecast.memory._copying"
 
 
 class CopyingBuildHook(BuildHookInterface[Any]):
@@ -33,7 +33,7 @@ class CopyingBuildHook(BuildHookInterface[Any]):
                 _put(None, package)
             return
         if module is not None:
-            build_data["force_include"][str(module)] = f"scopecast/{module.name}"
+            build_data["force_include"][str(module)] = f"scopecast/memory/{module.name}"
             build_data["pure_python"] = False
             build_data["tag"] = f"cp311-abi3-{_platform()}"
 

@@ -14,8 +14,8 @@ import hypothesis
 import pytest
 
 from leftovers import Leftovers
+from scopecast.demo.screen import ensure_screen
 from scopecast.errors import ScreenError
-from scopecast.screen import ensure_screen
 
 collect_ignore = ["guides"]  # test_guides.py runs these
 _THREAD_START = threading.Thread.start

@@ -21,7 +21,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from scopecast import copying
+from scopecast.memory import copying
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"scopecast": ROOT / "streaming" / "scopecast", "scopecast_viewers": ROOT / "viewers" / "scopecast_viewers"}
@@ -220,7 +220,7 @@ def test_the_wheel_has_every_file_of_both_packages(wheel: Path) -> None:
     packed = files_of(wheel)
     compiled = {name for name in packed if Path(name).suffix in COMPILED}
     assert packed - compiled == expected
-    assert compiled <= {"scopecast/_copying.abi3.so", "scopecast/_copying.pyd"}
+    assert compiled <= {"scopecast/memory/_copying.abi3.so", "scopecast/memory/_copying.pyd"}
     assert wheel.name.split("-")[2:4] == (["cp311", "abi3"] if compiled else ["py3", "none"])
 
 

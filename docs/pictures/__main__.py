@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scopecast.runs import ENVIRONMENT
-from scopecast.screen import ensure_screen
+from scopecast.demo.screen import ensure_screen
+from scopecast.rundir.directory import ENVIRONMENT
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "_pictures"

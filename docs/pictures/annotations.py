@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from scopecast import Publisher
-from scopecast.launch import end_viewers, viewers_started_here
-from scopecast.runs import RunDirectory
-from scopecast.screen import ensure_screen
+from scopecast.demo.screen import ensure_screen
+from scopecast.publishing.launch import end_viewers, viewers_started_here
+from scopecast.rundir.directory import RunDirectory
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "segmentation_overlay.py"
 

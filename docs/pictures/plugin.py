@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 IMAGES = Path(__file__).parent.parent / "images"
-SIMULATION = (sys.executable, "-P", "-m", "scopecast.simulation", "--title", "Plate 7, well B4")
+SIMULATION = (sys.executable, "-P", "-m", "scopecast.demo.simulation", "--title", "Plate 7, well B4")
 
 
 def picture(path: Path, theme: str) -> None:
@@ -82,8 +82,8 @@ def main() -> None:
     if options.here:
         picture(options.file.absolute(), options.theme)
         return
-    from scopecast.runs import RunDirectory
-    from scopecast.screen import ensure_screen
+    from scopecast.demo.screen import ensure_screen
+    from scopecast.rundir.directory import RunDirectory
 
     with tempfile.TemporaryDirectory(prefix="sc-") as directory, ensure_screen():
         os.environ["SCOPECAST_RUNTIME_DIR"] = directory

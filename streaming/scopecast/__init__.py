@@ -5,8 +5,10 @@
 'napari'
 """
 
-from scopecast.accounting import FrameCounts, Receipt, ReceiverStats, Skipped, Stats
-from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
+from scopecast.backends.filemanager import FileManager
+from scopecast.backends.storage import BackendRegistry, ReadOnlyBackend, StorageBackend
+from scopecast.backends.stores import DiskBackend, MemoryBackend
+from scopecast.backends.streaming import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
 from scopecast.errors import (
     ClosedError,
     FileError,
@@ -21,13 +23,11 @@ from scopecast.errors import (
     ViewerLagging,
     ViewerStartError,
 )
-from scopecast.filemanager import FileManager
-from scopecast.live_core import live
-from scopecast.publisher import Publisher, Reservation
-from scopecast.storage import BackendRegistry, ReadOnlyBackend, StorageBackend
-from scopecast.stores import DiskBackend, MemoryBackend
-from scopecast.streams import FrameStream
-from scopecast.viewing import show
+from scopecast.frames.streams import FrameStream
+from scopecast.hosts.pymmcore import live
+from scopecast.publishing.accounts import FrameCounts, Receipt, ReceiverStats, Skipped, Stats
+from scopecast.publishing.publisher import Publisher, Reservation
+from scopecast.showing.show import show
 
 __version__ = "0.1.0"
 

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from scopecast.cli import main as run  # takes a while, in which Ctrl-C is as good as later
+        from scopecast.cli.main import main as run  # takes a while, in which Ctrl-C is as good as later
     except KeyboardInterrupt:
         sys.exit(130)
     run()

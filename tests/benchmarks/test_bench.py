@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from scopecast import bench
 from scopecast.benchmarks import report
 from scopecast.benchmarks.figures import Row, Timing, median, spread, timed
 from scopecast.benchmarks.processes import ENVIRONMENT, private_run_directory
-from scopecast.runs import RunDirectory
+from scopecast.cli import bench
+from scopecast.rundir.directory import RunDirectory
 
 FIELDS = {"figure", "frame", "mode", "p50_ms", "p99_ms", "per_s", "memcpy_p50_ms", "ratio"}
 MODES = ("viewer absent", "viewer healthy", "viewer stopped", "viewer killed", "producer's Python busy")

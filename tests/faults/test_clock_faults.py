@@ -26,9 +26,9 @@ PACKAGES = {
 WALL_CLOCK = {"time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.ctime", "time.strftime"}
 #: Where the time of day is what is meant: ages of files, which the file system stamps with it, and dates for people.
 MEANT = {
-    "scopecast/runs.py",  # logs that nobody needs any more
-    "scopecast/xauthority.py",  # folders that are not complete
-    "scopecast/cli.py",  # since when someone runs
+    "scopecast/rundir/directory.py",  # logs that nobody needs any more
+    "scopecast/demo/xauthority.py",  # folders that are not complete
+    "scopecast/cli/main.py",  # since when someone runs
     "scopecast/benchmarks/peers.py",  # what another library stamps its messages with
     "scopecast/benchmarks/report.py",  # the date of a measurement
 }
@@ -83,7 +83,12 @@ class SteppedClock(SimpleNamespace):
 def test_nobody_is_given_up_because_the_clock_jumps(monkeypatch, change, by):
     """Where the monotonic clock goes on while the machine sleeps (Windows), it jumps for both sides at once."""
     clock = SteppedClock()
-    for module in ("scopecast.hub", "scopecast.runs", "scopecast_viewers.source", "scopecast_viewers.process"):
+    for module in (
+        "scopecast.publishing.receivers",
+        "scopecast.rundir.directory",
+        "scopecast_viewers.receiving.source",
+        "scopecast_viewers.receiver",
+    ):
         monkeypatch.setattr(f"{module}.time", clock)
     with Viewer() as viewer, Publisher("headless", policy="every") as publisher:
         publisher.open((64, 48), wait=10)

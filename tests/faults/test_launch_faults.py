@@ -12,8 +12,10 @@ import pytest
 
 from children import Child, wait_until
 from receivers import Viewer, stamped
-from scopecast import Publisher, StreamingBackend, launch, wire
-from scopecast.runs import RunDirectory
+from scopecast import Publisher, StreamingBackend
+from scopecast.link import messages as wire
+from scopecast.publishing import launch
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,8 +21,8 @@ from children import Child, wait_until
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import ClosedError, Publisher
 from scopecast.crashpoints import LAUNCH_STEPS, STEPS
-from scopecast.runs import RunDirectory
-from scopecast.segment import Segment
+from scopecast.memory.segment import Segment
+from scopecast.rundir.directory import RunDirectory
 
 SHM = Path("/dev/shm")
 PRODUCER = Path(scopecast.__file__).parent
@@ -165,8 +165,8 @@ def test_two_cleaners_at_once_remove_everything_once(tmp_path):
         # Each is entered by a process of its own, which is killed.
         code = (
             "import os, signal, sys\n"
-            "from scopecast.runs import RunDirectory\n"
-            "from scopecast.segment import Segment\n"
+            "from scopecast.rundir.directory import RunDirectory\n"
+            "from scopecast.memory.segment import Segment\n"
             "for _ in range(10):\n"
             "    member = RunDirectory().join('publisher', 'headless')\n"
             "    member.entry.segments = [f'headless_{member.token}_0']\n"
@@ -261,7 +261,7 @@ def test_ctrl_c_ends_a_script_at_once_with_one_traceback():
 class _Strike:
     """Raises KeyboardInterrupt at the nth line that this thread runs in the producer's modules."""
 
-    FILES = frozenset({"publisher.py", "hub.py", "leases.py", "ring.py", "streams.py"})
+    FILES = frozenset({"publisher.py", "receivers.py", "slots.py", "ring.py", "streams.py"})
 
     def __init__(self, number: int) -> None:
         self.left = number
@@ -563,7 +563,7 @@ def test_a_stream_goes_on_while_the_run_directory_cannot_be_made_anew(tmp_path, 
         wait_until(lambda: [text for text in caplog.messages if "new viewers can't find" in text])
         # Longer than anyone takes a removed directory for a death.
         now = time.monotonic
-        monkeypatch.setattr("scopecast.runs.time.monotonic", lambda: now() + 60)
+        monkeypatch.setattr("scopecast.rundir.directory.time.monotonic", lambda: now() + 60)
         seen = publisher._connection.hub.receivers
         (receiver,) = seen.values()
         beats = receiver.pong.number

@@ -14,9 +14,10 @@ import zmq
 from children import Child, wait_until
 from peers import entry_of, peers
 from receivers import Viewer, check_stamp, planes_of, stamped
-from scopecast import Publisher, wire
-from scopecast.hub import MAX_RECEIVERS
-from scopecast.runs import RunDirectory, new_token
+from scopecast import Publisher
+from scopecast.link import messages
+from scopecast.publishing.receivers import MAX_RECEIVERS
+from scopecast.rundir.directory import RunDirectory, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,21 +39,21 @@ def test_a_viewer_of_another_protocol_is_told_what_to_update(publisher, low, hig
     with peers(publisher) as (peer,):
         peer.hello(low, high)
         answer = peer.answer()
-        assert isinstance(answer, wire.Reject)
+        assert isinstance(answer, messages.Reject)
         assert what in answer.reason
         assert not answer.again
         assert publisher.publish(stamped(0), axes={"t": 0}) == 0
         assert list(publisher.stats()) == []
         # The same peer, updated.
         peer.hello(0, 7)
-        assert isinstance(peer.answer(), wire.Welcome)
+        assert isinstance(peer.answer(), messages.Welcome)
 
 
 @pytest.mark.fault("V7")
 @pytest.mark.parametrize("spoken", [0, 2])
 def test_the_viewer_says_what_to_update(publisher, spoken):
     viewer = Viewer()
-    viewer.receiver._hello = wire.Hello(spoken, spoken, viewer.token, "headless", os.getpid())
+    viewer.receiver._hello = messages.Hello(spoken, spoken, viewer.token, "headless", os.getpid())
     with viewer, Viewer() as good:
         viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "refused")
         assert "update" in viewer.sources[0].problem
@@ -68,9 +69,9 @@ def test_fields_that_a_newer_peer_appends_are_ignored(publisher):
     with peers(publisher) as (peer,):
         hello = ["HELLO", 1, 2, new_token(), "headless", 7, "newer", {"gpu": True}, [1, 2, 3], None]
         peer.socket.send(msgspec.msgpack.encode(hello))
-        assert isinstance(peer.answer(), wire.Welcome)
+        assert isinstance(peer.answer(), messages.Welcome)
         publisher.publish(stamped(0), axes={"t": 0})
-        assert isinstance(peer.answer(), wire.Stream)
+        assert isinstance(peer.answer(), messages.Stream)
         frame = peer.answer()
         ack = ["ACK", frame.epoch, frame.slot, frame.generation, "delivered", "in colour"]
         peer.socket.send(msgspec.msgpack.encode(ack))
@@ -110,9 +111,9 @@ def test_only_so_many_viewers_are_served(publisher):
         for peer, member in zip(found, members, strict=True):
             peer.hello(token=member.token)
         answers = [peer.answer() for peer in found]
-        (refused,) = [answer for answer in answers if isinstance(answer, wire.Reject)]
+        (refused,) = [answer for answer in answers if isinstance(answer, messages.Reject)]
         assert f"{MAX_RECEIVERS} viewers" in refused.reason
-        assert sum(isinstance(answer, wire.Welcome) for answer in answers) == MAX_RECEIVERS
+        assert sum(isinstance(answer, messages.Welcome) for answer in answers) == MAX_RECEIVERS
         assert publisher.publish(stamped(0), axes={"t": 0}) == 0
 
 
@@ -190,11 +191,11 @@ def test_a_message_that_is_one_byte_too_large_is_not_taken_in(publisher):
     with peers(publisher, 2) as (peer, large):
         for each in (peer, large):
             each.hello(token=each.member.token)
-            assert isinstance(each.answer(), wire.Welcome)
-        peer.socket.send(bytes(wire.MAX_MESSAGE_BYTES))
+            assert isinstance(each.answer(), messages.Welcome)
+        peer.socket.send(bytes(messages.MAX_MESSAGE_BYTES))
         wait_until(lambda: hub.protocol_errors == 1, "read, and no message of ours")
         monitor = large.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        large.socket.send(bytes(wire.MAX_MESSAGE_BYTES + 1))
+        large.socket.send(bytes(messages.MAX_MESSAGE_BYTES + 1))
         assert monitor.poll(20_000), "its connection is closed"
         large.socket.disable_monitor()
         monitor.close(0)
@@ -208,7 +209,7 @@ def test_a_message_that_is_one_byte_too_large_is_not_taken_in(publisher):
 @pytest.fixture
 def without_heartbeat(monkeypatch):
     """Nothing wakes the keeper but messages, and those who took their signal from it."""
-    monkeypatch.setattr("scopecast.hub.HEARTBEAT_S", 3600.0)
+    monkeypatch.setattr("scopecast.publishing.receivers.HEARTBEAT_S", 3600.0)
     with Publisher("headless", linger=0.0) as publisher:
         publisher.open((64, 48), wait=10)
         yield publisher
@@ -221,7 +222,7 @@ def test_what_arrives_while_the_socket_is_used_is_read_without_delay(without_hea
     hub = publisher._connection.hub
     with peers(publisher) as (peer,):
         peer.hello()
-        assert isinstance(peer.answer(), wire.Welcome)
+        assert isinstance(peer.answer(), messages.Welcome)
         wait_until(lambda: hub.receivers)
         count = 2000 if use != "broadcast" else 1
         for _ in range(5):
@@ -232,7 +233,7 @@ def test_what_arrives_while_the_socket_is_used_is_read_without_delay(without_hea
                 # Asking takes the signal from the keeper.
                 wait_until(hub._readable)
                 if use == "broadcast":
-                    hub.broadcast(wire.End(99))
+                    hub.broadcast(messages.End(99))
                 elif use == "drain":
                     hub.drain_if_any()
                     assert hub.protocol_errors < before + count, "bounded work in publish()"

@@ -16,8 +16,8 @@ import pytest
 from children import Child, wait_until
 from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped
 from scopecast import Publisher
-from scopecast.ring import RingReader
-from scopecast.runs import new_token
+from scopecast.memory.ring import RingReader
+from scopecast.rundir.directory import new_token
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -15,9 +15,10 @@ import zmq
 from children import Child, wait_until
 from peers import Peer, entry_of, peers
 from receivers import Viewer, check_stamp, planes_of, stamped, viewer_process
-from scopecast import Publisher, wire
-from scopecast.runs import RunDirectory
-from scopecast.transport import KeyPair, bind, connect
+from scopecast import Publisher
+from scopecast.link import messages as wire
+from scopecast.link.transport import KeyPair, bind, connect
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -256,8 +257,8 @@ def test_a_huge_message_closes_the_connection_that_brought_it(publisher):
 @pytest.mark.usefixtures("transport")
 def test_a_death_is_noticed_without_any_heartbeat(monkeypatch, caplog):
     """By the connection that breaks, and then by the lock, which the kernel may free a little later."""
-    monkeypatch.setattr("scopecast.hub.HEARTBEAT_S", 3600.0)
-    monkeypatch.setattr("scopecast.hub.SUSPECT_S", 60.0)
+    monkeypatch.setattr("scopecast.publishing.receivers.HEARTBEAT_S", 3600.0)
+    monkeypatch.setattr("scopecast.publishing.receivers.SUSPECT_S", 60.0)
     with Publisher("headless", linger=0.0) as publisher:
         publisher.open((64, 48), wait=10)
         for number in range(3):

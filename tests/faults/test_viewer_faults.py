@@ -14,7 +14,7 @@ import pytest
 from children import Child, wait_until
 from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher
-from scopecast.runs import RunDirectory
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from receivers import viewer_process
-from scopecast.runs import RunDirectory
+from scopecast.rundir.directory import RunDirectory
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
 pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
 
-from scopecast import demo
-from scopecast import demo_microscope as demo_microscope_module
-from scopecast.demo_microscope import demo_microscope, demo_sequence
+from scopecast.demo import demo
+from scopecast.demo import microscope as demo_microscope_module
+from scopecast.demo.microscope import demo_microscope, demo_sequence
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 

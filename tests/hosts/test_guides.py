@@ -55,7 +55,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from receivers import Viewer, check_stamp, planes_of, stamped
-from scopecast import BackendRegistry, DiskBackend, FileManager, MemoryBackend, NapariStreamingBackend, storage
+from scopecast import BackendRegistry, DiskBackend, FileManager, MemoryBackend, NapariStreamingBackend
+from scopecast.backends import storage
 from scopecast.testing import Observer, StreamingBackendContract
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from polystore.exceptions import StorageResolutionError
 from polystore.roi import ROI, EllipseShape, MaskShape, PointShape, PolygonShape, PolylineShape
 
 from scopecast.hosts.polystore import PolystoreFiji, PolystoreNapari
-from scopecast.runs import RunDirectory
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

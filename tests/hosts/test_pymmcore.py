@@ -17,7 +17,7 @@ import pytest
 
 from receivers import Viewer, viewer_process
 from scopecast import StreamingBackend, live
-from scopecast.hosts.pymmcore import describe_sequence
+from scopecast.backends.events import describe_sequence
 from scopecast.testing import Observer
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
@@ -532,7 +532,7 @@ def test_nothing_of_the_live_view_reaches_the_runner(core: CMMCorePlus, caplog: 
         assert backend.errors >= 5
     assert "ClosedError" in caplog.text
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert {record.name for record in told} == {"scopecast.backend"}
+    assert {record.name for record in told} == {"scopecast.backends.streaming"}
 
 
 @pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from leftovers import Leftovers
-from scopecast.runs import RunDirectory
+from scopecast.rundir.directory import RunDirectory
 from soak.actors import Running
 
 if TYPE_CHECKING:

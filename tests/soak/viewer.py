@@ -16,10 +16,10 @@ import time
 from typing import Any
 
 from receivers import WatchedDisplay, check_stamp
-from scopecast_viewers.history import History
-from scopecast_viewers.live import LiveStream
-from scopecast_viewers.process import SWITCH_INTERVAL_S, Receiver
-from scopecast_viewers.scratch import Scratch
+from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
+from scopecast_viewers.receiving.live import LiveStream
+from scopecast_viewers.stacks.history import History
+from scopecast_viewers.stacks.scratch import Scratch
 from soak.producer import open_files
 
 _REPORT_S = 0.5

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from scopecast import Publisher
-from scopecast.screen import VirtualScreen
-from scopecast.xauthority import remove_authority
+from scopecast.demo.screen import VirtualScreen
+from scopecast.demo.xauthority import remove_authority
 from scopecast_viewers.fiji.awt import invoke_later, java
 from scopecast_viewers.fiji.display import FijiDisplay
-from scopecast_viewers.process import Receiver
+from scopecast_viewers.receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scopecast_viewers.fiji.hyperstack import Hyperstack
-    from scopecast_viewers.history import History
+    from scopecast_viewers.stacks.history import History
 
 __all__ = ["LiveFiji", "pixels_of", "start_imagej"]
 

@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from children import wait_until
-from scopecast.runs import RunDirectory
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,13 +8,13 @@ import numpy as np
 
 from scopecast import Publisher
 from scopecast_viewers.napari.display import NapariDisplay
-from scopecast_viewers.process import Receiver
+from scopecast_viewers.receiver import Receiver
 
 if TYPE_CHECKING:
     import napari
 
-    from scopecast_viewers.history import History
     from scopecast_viewers.napari.live_view import LiveView
+    from scopecast_viewers.stacks.history import History
 
 __all__ = ["Live"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from scopecast import wire
-from scopecast.runs import Entry, RunDirectory, new_token
-from scopecast.transport import KeyPair, connect
+from scopecast.link import messages
+from scopecast.link.transport import KeyPair, connect
+from scopecast.rundir.directory import Entry, RunDirectory, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,12 +37,12 @@ class Peer:
         self.socket.setsockopt(zmq.RCVTIMEO, 10_000)
         connect(self.socket, entry, keys)
 
-    def hello(self, low: int = wire.PROTOCOL, high: int = wire.PROTOCOL, token: str = "") -> None:
-        self.socket.send(wire.encode(wire.Hello(low, high, token or new_token(), "headless", os.getpid())))
+    def hello(self, low: int = messages.PROTOCOL, high: int = messages.PROTOCOL, token: str = "") -> None:
+        self.socket.send(messages.encode(messages.Hello(low, high, token or new_token(), "headless", os.getpid())))
 
     def answer(self) -> Any:
         """The next message that is no heartbeat."""
-        while isinstance(message := wire.decode_from_publisher(self.socket.recv()), wire.Ping):
+        while isinstance(message := messages.decode_from_publisher(self.socket.recv()), messages.Ping):
             pass
         return message
 

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from scopecast.runs import Entry, RunDirectory, new_token
+from scopecast.rundir.directory import Entry, RunDirectory, new_token
 from scopecast_viewers.headless import HeadlessDisplay
-from scopecast_viewers.process import Receiver
+from scopecast_viewers.receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
-    from scopecast_viewers.history import History
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.source import Source
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.receiving.source import Source
+    from scopecast_viewers.stacks.history import History
 
 __all__ = ["Viewer", "ViewerProcess", "WatchedDisplay", "check_stamp", "planes_of", "stamped", "viewer_process"]
 
@@ -130,7 +130,7 @@ class Viewer:
     Attributes
     ----------
     display : WatchedDisplay
-    receiver : scopecast_viewers.process.Receiver
+    receiver : scopecast_viewers.receiver.Receiver
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import pytest
 from children import wait_until
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher
-from scopecast.runs import RunDirectory
+from scopecast.rundir.directory import RunDirectory
 
 SHAPE = (64, 48)
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from scopecast_viewers.process import main
+from scopecast_viewers.receiver import main
 
 sys.exit(main())

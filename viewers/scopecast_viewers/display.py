@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from scopecast_viewers.plane import Plane
-    from scopecast_viewers.process import Receiver
+    from scopecast_viewers.receiver import Receiver
+    from scopecast_viewers.stacks.plane import Plane
 
 __all__ = ["Display"]
 
@@ -67,8 +67,8 @@ class Display(ABC):
         dtype
             Of the pixels; uint8 for documents.
         kind
-            ``"image"``, ``"labels"``, or one of `scopecast.documents.DOCUMENTS`. What a display says yes to, it finds
-            in its streams: labels among the ``stacks``, with their names in ``labelled``; documents in
+            ``"image"``, ``"labels"``, or one of `scopecast.frames.documents.DOCUMENTS`. What a display says yes to, it
+            finds in its streams: labels among the ``stacks``, with their names in ``labelled``; documents in
             ``annotations``.
         """
         return kind == "image"

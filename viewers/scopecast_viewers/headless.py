@@ -6,15 +6,15 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scopecast.annotations import KINDS
+from scopecast.frames.annotations import KINDS
 from scopecast_viewers.display import Display
-from scopecast_viewers.pool import PlanePool
+from scopecast_viewers.stacks.pool import PlanePool
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from scopecast_viewers.process import Receiver
+    from scopecast_viewers.receiver import Receiver
 
 __all__ = ["HeadlessDisplay"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from scopecast.runs import display_names
+from scopecast.rundir.directory import display_names
 
 if TYPE_CHECKING:
-    from scopecast.runs import Entry
-    from scopecast_viewers.process import Receiver
-    from scopecast_viewers.source import Source
+    from scopecast.rundir.directory import Entry
+    from scopecast_viewers.receiver import Receiver
+    from scopecast_viewers.receiving.source import Source
 
 __all__ = ["Listed", "Listing"]
 

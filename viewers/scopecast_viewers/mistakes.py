@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from scopecast_viewers.display import Display
-    from scopecast_viewers.plane import Plane
+    from scopecast_viewers.stacks.plane import Plane
 
 __all__ = ["with_mistakes"]
 

@@ -13,13 +13,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.headless import HeadlessDisplay
-from scopecast_viewers.process import SWITCH_INTERVAL_S, Receiver
+from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from scopecast_viewers.display import Display
-    from scopecast_viewers.live import Tag
+    from scopecast_viewers.receiving.live import Tag
 
 __all__ = ["Arrivals", "TimedDisplay", "measure"]
 

@@ -1,1 +1,1 @@
-"""What `scopecast bench` measures, a module a kind of figure; see `scopecast.bench`."""
+"""What `scopecast bench` measures, a module a kind of figure; see `scopecast.cli.bench`."""

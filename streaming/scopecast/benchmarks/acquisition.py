@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scopecast.benchmarks.figures import Row, name_of
 from scopecast.benchmarks.processes import Viewer
-from scopecast.live_core import live
+from scopecast.hosts.pymmcore import live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from scopecast.ring import MAX_BYTES, plan_layout
+from scopecast.memory.ring import MAX_BYTES, plan_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
-    from scopecast.runs import RunDirectory
+    from scopecast.rundir.directory import RunDirectory
 
 __all__ = [
     "FULL",

@@ -10,8 +10,8 @@ from scopecast import Publisher
 from scopecast.benchmarks.figures import LARGE, Memcpy, Row, name_of, source_frames, spread
 from scopecast.benchmarks.processes import Viewer
 from scopecast.benchmarks.sustained import times_to_arrive
+from scopecast.demo.screen import ensure_screen
 from scopecast.errors import ScreenError, ViewerStartError
-from scopecast.screen import ensure_screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ import psutil
 
 from scopecast.benchmarks.figures import LARGE, SMALL, Row, name_of, source_frames
 from scopecast.benchmarks.processes import Viewer
-from scopecast.publisher import Publisher
-from scopecast.ring import MAX_BYTES
-from scopecast.segment import free_bytes
+from scopecast.memory.ring import MAX_BYTES
+from scopecast.memory.segment import free_bytes
+from scopecast.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,12 +21,12 @@ import msgspec
 import psutil
 
 from scopecast.errors import ViewerStartError
-from scopecast.runs import ENVIRONMENT, RunDirectory, new_token
+from scopecast.rundir.directory import ENVIRONMENT, RunDirectory, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scopecast.publisher import Publisher
+    from scopecast.publishing.publisher import Publisher
 
 __all__ = ["Program", "Viewer", "private_run_directory", "wait_for"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from scopecast.benchmarks.figures import LARGE, SMALL, Memcpy, Row, busy_thread, median, name_of, timed
 from scopecast.benchmarks.processes import Viewer
 from scopecast.benchmarks.programs import copying_elsewhere
-from scopecast.publisher import Publisher
+from scopecast.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

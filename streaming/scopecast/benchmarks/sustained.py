@@ -13,7 +13,7 @@ from scopecast.benchmarks.peers import PEERS, frames_per_second
 from scopecast.benchmarks.processes import Viewer
 from scopecast.benchmarks.programs import copying_elsewhere
 from scopecast.benchmarks.publish import PACE
-from scopecast.publisher import Publisher
+from scopecast.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

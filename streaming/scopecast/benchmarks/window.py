@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from scopecast.benchmarks.figures import LARGE, Row, name_of, source_frames, spread
 from scopecast.benchmarks.processes import Viewer, wait_for
+from scopecast.demo.screen import ensure_screen
 from scopecast.errors import ScreenError, ViewerStartError
-from scopecast.publisher import Publisher
-from scopecast.screen import ensure_screen
+from scopecast.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scopecast.accounting import ReceiverStats
     from scopecast.benchmarks.figures import Bench
+    from scopecast.publishing.accounts import ReceiverStats
 
 __all__ = ["measure"]
 

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scopecast.causes import cause_in
+from scopecast.demo.screen import has_screen
 from scopecast.doctor.finding import Finding, run_bounded
 from scopecast.doctor.libraries import install_line, missing_libraries, named_in
-from scopecast.screen import has_screen
+from scopecast.publishing.causes import cause_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

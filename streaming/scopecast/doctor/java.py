@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scopecast.demo.screen import VirtualScreen, has_screen
 from scopecast.doctor.finding import Finding, run_bounded
 from scopecast.doctor.libraries import install_line, missing_libraries
 from scopecast.errors import ScreenError
-from scopecast.launch import known_viewers
-from scopecast.screen import VirtualScreen, has_screen
+from scopecast.publishing.launch import known_viewers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

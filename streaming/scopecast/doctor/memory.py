@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from scopecast.doctor.finding import Finding, mib
 from scopecast.doctor.rundirectory import directory_if_usable
 from scopecast.doctor.system import container
-from scopecast.ring import MAX_BYTES, MIN_BYTES, plan_layout
-from scopecast.segment import NAME_PATTERN
+from scopecast.memory.ring import MAX_BYTES, MIN_BYTES, plan_layout
+from scopecast.memory.segment import NAME_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopecast.doctor.finding import Finding
-from scopecast.runs import ENVIRONMENT, MAX_SOCKET_PATH, RunDirectory, objection, runtime_path, short_path
-from scopecast.wire import PROTOCOL
+from scopecast.link.messages import PROTOCOL
+from scopecast.rundir.directory import ENVIRONMENT, MAX_SOCKET_PATH, RunDirectory, objection, runtime_path, short_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scopecast.doctor.finding import State
-    from scopecast.runs import Entry
+    from scopecast.rundir.directory import Entry
 
 __all__ = ["directory_if_usable", "members", "place", "sockets"]
 

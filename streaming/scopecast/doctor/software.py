@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 import scopecast
 from scopecast.doctor.finding import Finding
-from scopecast.launch import known_viewers
+from scopecast.publishing.launch import known_viewers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

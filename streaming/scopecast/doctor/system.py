@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopecast import copying
 from scopecast.doctor.finding import Finding
+from scopecast.memory import copying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

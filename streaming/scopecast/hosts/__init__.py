@@ -1,1 +1,1 @@
-"""Adapters of the software where frames are born; each imports its host lazily."""
+"""The programs that scopecast plugs into, one module each; a host is imported only when it is used."""

@@ -17,14 +17,14 @@ from exengine.kernel.data_coords import DataCoordinates
 from exengine.kernel.data_storage_base import DataStorage
 
 from scopecast.errors import ClosedError
-from scopecast.publisher import Publisher
+from scopecast.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
-    from scopecast.accounting import Stats
+    from scopecast.publishing.accounts import Stats
 
 __all__ = ["LiveViewStorage"]
 

@@ -18,9 +18,9 @@ from polystore.base import PicklableBackend
 from polystore.roi import ROI, EllipseShape, PointShape, PolygonShape, PolylineShape
 from polystore.roi_converters import ImageJROIShapeConverter
 
-from scopecast.accounting import Receipt, Stats
-from scopecast.backend import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
-from scopecast.rois import is_roi_path
+from scopecast.backends.streaming import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
+from scopecast.frames.rois import is_roi_path
+from scopecast.publishing.accounts import Receipt, Stats
 
 if TYPE_CHECKING:
     import os

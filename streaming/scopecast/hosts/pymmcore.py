@@ -1,293 +1,185 @@
-"""What pymmcore-plus says of a sequence and of a frame, in the terms of a stream.
-
-Only attributes and keys are read; nothing of pymmcore-plus or useq is imported. Contracts: pymmcore-plus 0.18
-``mda/events/_protocol.py`` (signals) and ``metadata/schema.py`` (``FrameMetaV1``, ``SummaryMetaV1``), useq 0.9.
-"""
+"""The live view of a pymmcore-plus core: its sequences, its live mode and its snaps, as long as a block lasts."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import UserDict
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from scopecast.axes import short_label, spell_axis
-from scopecast.streams import MAX_LABELS
+from scopecast.backends.streaming import StreamingBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
-    from scopecast.axes import AxisValue
+__all__ = ["live"]
 
-__all__ = [
-    "ChannelNames",
-    "announced_plane",
-    "corner_on_stage",
-    "describe_sequence",
-    "pixel_affine",
-    "pixel_size",
-    "place_event",
-]
-
-_MOST_NAMES = 64
-
-# ---- frames ----------------------------------------------------------------------------------------------------------
+#: Seconds between two looks at the camera in live mode: about what a screen shows.
+PACE_S = 1 / 30
 
 
-class ChannelNames:
-    """What the channels of a run are called: none like another.
+@contextmanager
+def live(core: Any, viewer: str = "napari", *, wait: float = 0.0, **arguments: Any) -> Iterator[StreamingBackend]:
+    """Show all that a pymmcore-plus core acquires, while the block lasts.
 
-    Micro-Manager's groups may have presets of the same name, and a sequence may have one channel twice, with another
-    exposure, say. The first is called by its name, the others by their group or number, too.
-    """
-
-    def __init__(self) -> None:
-        self._labels: dict[tuple[Any, ...], str] = {}
-        self._taken: set[str] = set()
-        self._repeated: dict[tuple[Any, ...], list[int]] = {}  # the places in the sequence of what it has twice
-        self._seen: dict[tuple[Any, ...], dict[object, int]] = {}  # the indices that events without a sequence have
-
-    def listed(self, sequence: Any) -> list[str]:
-        """Return the channels of a ``useq.MDASequence``, in order; one without a name is called by its number."""
-        places: dict[tuple[Any, ...], list[int]] = {}
-        names = []
-        for at, channel in enumerate(getattr(sequence, "channels", None) or ()):
-            key = (getattr(channel, "group", None), channel.config)
-            same = places.setdefault(key, [])
-            same.append(at)
-            names.append(self._label(*key, len(same) - 1) if channel.config else self._free(str(at)))
-        self._repeated = {key: same for key, same in places.items() if len(same) > 1}
-        return names
-
-    def of(self, event: Any, index: object = None) -> str:
-        """Return what the channel of a ``useq.MDAEvent`` with an index is called; "" where it has none."""
-        channel = getattr(event, "channel", None)
-        config = getattr(channel, "config", None)
-        if not config:
-            return ""
-        key = (getattr(channel, "group", None), config)
-        nth = 0
-        if same := self._repeated.get(key):
-            nth = same.index(index) if index in same else 0
-        elif getattr(event, "sequence", None) is None and index is not None:
-            seen = self._seen.setdefault(key, {})
-            nth = seen.setdefault(index, len(seen))
-        return self._labels.get((*key, nth)) or self._label(*key, nth)
-
-    def _label(self, group: Any, config: Any, nth: int) -> str:
-        key = (group, config, nth)
-        if key not in self._labels:
-            names = (f"{config} ({nth + 1})",) if nth else (str(config), f"{config} ({group})")
-            self._labels[key] = self._free(*names)
-        return self._labels[key]
-
-    def _free(self, *names: str) -> str:
-        """Return a label that no other channel has: one of some names, or the last of them with a number."""
-        numbered = (f"{names[-1]} ({number})" for number in itertools.count(2))
-        for name in itertools.chain(names, numbered):
-            if (label := short_label(name)) not in self._taken:
-                self._taken.add(label)
-                return label
-        raise AssertionError  # numbers don't end
-
-
-def place_event(event: Any, metadata: Any = None, channels: ChannelNames | None = None) -> dict[str, AxisValue]:
-    """Return the axes of an ``MDAEvent``.
+    Sequences (``core.run_mda``, ``core.mda.run``) get layers of their own. Live mode
+    (``startContinuousSequenceAcquisition``) is shown at the pace of a screen, and snaps when they are taken, both in
+    the layer of the preview; of several cameras (Micro-Manager's "Multi Camera"), each has one. Nothing is ever raised
+    into the acquisition, and it never waits for a viewer.
 
     Parameters
     ----------
-    event
-        A ``useq.MDAEvent``: its ``index`` maps axes (``useq.Axis`` are strings) to integers, its ``channel`` names
-        the channel.
-    metadata
-        The ``FrameMetaV1``, which names the camera where there are several.
-    channels
-        What the channels of the run are called; by default each as the event has it.
+    core : pymmcore_plus.CMMCorePlus
+        The core.
+    viewer
+        The kind of viewer: ``"napari"``, ``"fiji"``, …
+    wait
+        Seconds to wait for a viewer before the block begins, so that a short run is shown as a whole; by default none:
+        until the viewer is up the newest frame of each channel is kept for it.
+    **arguments
+        Those of `StreamingBackend`: `title`, `launch`, `linger`, `budget`, …
 
-    Returns
-    -------
-    dict
-        E.g. ``{"t": 3, "c": "DAPI", "z": 7}``; {} for an event without an index.
+    Yields
+    ------
+    StreamingBackend
+        What streams; ask it for its ``stats()``.
+
+    Raises
+    ------
+    TypeError
+        If `core` has no ``mda`` and ``events``, and so is none of pymmcore-plus.
+
+    Examples
+    --------
+    ::
+
+        with scopecast.live(core):
+            core.run_mda(sequence).join()
     """
-    axes: dict[str, AxisValue] = {}
-    # This runs for each frame. useq's index is a UserDict, whose own items() take longer than all that is done here.
-    index = getattr(event, "index", None)
-    for name, value in (index.data if isinstance(index, UserDict) else index or {}).items():
-        axes[_plain_names.get(name) or _plain_name(name)] = int(value)
-    if label := (channels or ChannelNames()).of(event, axes.get("c")):
-        axes["c"] = label
-    if "cam" in axes and isinstance(metadata, dict) and metadata.get("camera_device"):
-        axes["cam"] = short_label(str(metadata["camera_device"]))
-    return axes
+    for name in ("mda", "events"):
+        if not hasattr(core, name):
+            msg = f"live() takes a pymmcore_plus.CMMCorePlus, which has .{name}; {type(core).__name__} has none"
+            raise TypeError(msg)
+    with _of_kind(viewer)(**arguments) as backend:
+        if wait:
+            shape = (core.getImageHeight(), core.getImageWidth())
+            backend.publisher.open(shape, f"uint{8 * core.getBytesPerPixel()}", wait=wait)
+        preview = _Preview(core, backend)
+        links: list[tuple[Any, Callable[..., None]]] = [
+            (core.mda.events.sequenceStarted, backend.sequenceStarted),
+            (core.mda.events.frameReady, backend.frameReady),
+            (core.mda.events.sequenceFinished, backend.sequenceFinished),
+            (core.events.continuousSequenceAcquisitionStarted, preview.start),
+            (core.events.sequenceAcquisitionStopped, preview.stop),
+            (core.events.imageSnapped, preview.snapped),
+        ]
+        connected: list[tuple[Any, Callable[..., None]]] = []
+        try:
+            for signal, slot in links:
+                signal.connect(slot)
+                connected.append((signal, slot))
+            if core.isSequenceRunning() and not core.mda.is_running():
+                preview.start()  # live mode was on before
+            yield backend
+        finally:
+            for signal, slot in connected:
+                signal.disconnect(slot)
+            preview.stop()
 
 
-_plain_names: dict[Any, str] = {}
+def _of_kind(viewer: str) -> type[StreamingBackend]:
+    """Return a backend for any kind of viewer, which is not registered."""
+
+    class Live(StreamingBackend):
+        VIEWER_TYPE = viewer
+
+    return Live
 
 
-def _plain_name(axis: Any) -> str:
-    """Return the name of an axis as a mere str, and remember it; the names of useq are an enumeration's."""
-    name = spell_axis(str(getattr(axis, "value", axis)))
-    if len(_plain_names) < _MOST_NAMES:
-        _plain_names[axis] = name
-    return name
+class _OfCamera:
+    """As much of an event as says that there are several cameras; which one it was is in the metadata."""
+
+    index: ClassVar[dict[str, int]] = {"cam": 0}
 
 
-def corner_on_stage(
-    axes: Mapping[str, AxisValue],
-    event: Any,
-    metadata: Any,
-    plane_shape: Sequence[int],
-    affine: Sequence[float] | None = None,
-) -> tuple[float, ...]:
-    """Return where a frame of a position or grid belongs on the canvas.
+class _Preview:
+    """Shows the newest frame of the live mode at the display's pace, on a thread of its own, and snaps.
 
-    Parameters
-    ----------
-    axes
-        As from `place_event`; without a position (``p``) or grid (``g``), frames are not placed.
-    event, metadata
-        The ``MDAEvent`` and ``FrameMetaV1``. The position that was asked for counts, the same at every time point; one
-        that was read with the frame only where none was asked for.
-    plane_shape
-        (y, x, …) of the frame, in pixels.
-    affine
-        As from `pixel_affine`.
-
-    Returns
-    -------
-    tuple of float
-        Position (y, x) of the frame's first pixel in µm, y downwards; () where it is not known.
-
-    Notes
-    -----
-    The stage's coordinates are those of the frame's centre. An affine A takes a step in pixels (x, y) to the step of
-    the stage that moves the image as far, so A⁻¹ takes the stage's coordinates to pixels of the canvas. Without one,
-    the stage's y points up, as useq's grids have it, whose first row has the largest y.
+    The camera's own thread fills the core's buffer; that is only looked at, never emptied.
     """
-    if "p" not in axes and "g" not in axes:
-        return ()
-    size = pixel_size(metadata)
-    stage = _stage_position(event, metadata)
-    if size is None or stage is None or len(plane_shape) < 2:
-        return ()
-    x, y = stage[0], -stage[1]
-    if affine is not None:
-        a, b, _, d, e, _ = affine
-        determinant = a * e - b * d
-        x, y = size * (e * stage[0] - b * stage[1]) / determinant, size * (a * stage[1] - d * stage[0]) / determinant
-    return (y - plane_shape[0] * size / 2, x - plane_shape[1] * size / 2)
 
+    def __init__(self, core: Any, backend: StreamingBackend) -> None:
+        self.core, self.backend = core, backend
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
 
-def _stage_position(event: Any, metadata: Any) -> tuple[float, float] | None:
-    """Return the stage's x and y in µm."""
-    x, y = getattr(event, "x_pos", None), getattr(event, "y_pos", None)
-    if type(x) is type(y) is float and math.isfinite(x + y):  # nearly every event's
-        return x, y
-    read = metadata.get("position") if isinstance(metadata, dict) else None
-    places = [getattr(event, f"{axis}_pos", None) for axis in "xy"]
-    x, y = (read.get(axis) for axis in "xy") if None in places and isinstance(read, dict) else places
-    if not isinstance(x, int | float) or not isinstance(y, int | float) or not math.isfinite(x + y):
-        return None
-    return float(x), float(y)
+    def start(self, *_: object) -> None:
+        """Begin to look at the live mode; anew where the camera has ended the one before by itself."""
+        self.stop()
+        with self._lock:
+            self._stopping = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._stopping,), name="scopecast-preview", daemon=True
+            )
+            self._thread.start()
 
+    def stop(self, *_: object) -> None:
+        """Stop looking. Idempotent."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stopping.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)
 
-def pixel_size(metadata: Any) -> float | None:
-    """Return the pixel size in µm that a frame's or a sequence's metadata names."""
-    if not isinstance(metadata, dict):
-        return None
-    size = metadata.get("pixel_size_um")
-    if size is None:
-        infos: Sequence[dict[str, Any]] = metadata.get("image_infos") or ({},)
-        size = infos[0].get("pixel_size_um")
-    return float(size) if isinstance(size, int | float) and 0 < size < float("inf") else None
+    def _run(self, stopping: threading.Event) -> None:
+        newest: dict[str, object] = {}
+        while not stopping.wait(PACE_S):
+            # None is an error of the core's, which may pass.
+            if self.backend.attempt("the live mode", self._show_newest, newest) is False:
+                return
 
+    def _show_newest(self, shown: dict[str, object]) -> bool:
+        """Show the newest frame of each camera; `shown` has the numbers of those that were shown last.
 
-def pixel_affine(metadata: Any) -> tuple[float, ...] | None:
-    """Return the affine from pixels to µm of the stage that a sequence's summary has.
+        Returns
+        -------
+        bool
+            Whether the camera still runs.
+        """
+        if not self.core.isSequenceRunning():
+            return False
+        if not (waiting := self.core.getRemainingImageCount()):
+            return True  # the camera has made none yet
+        cameras = self.core.getNumberOfCameraChannels()
+        if cameras == 1:
+            image, tags = self.core.getLastImageAndMD()
+            self._show(image, tags, shown, "")
+            return True
+        seen: set[str] = set()
+        for back in range(min(waiting, 2 * cameras)):  # their frames come one after the other, more or less in turn
+            image, tags = self.core.getNBeforeLastImageAndMD(back)
+            if (camera := str(tags.get("Camera", ""))) not in seen:
+                seen.add(camera)
+                self._show(image, tags, shown, camera)
+        return True
 
-    Returns
-    -------
-    tuple of float or None
-        (a, b, tx, d, e, ty), as ``CMMCore.getPixelSizeAffine`` gives it. None where it is not set (pymmcore-plus leaves
-        out the identity), or cannot be inverted.
-    """
-    infos = metadata.get("image_infos") if isinstance(metadata, dict) else None
-    affine = infos[0].get("pixel_size_affine") if infos else None
-    if affine is None or len(affine) != 6 or not all(map(math.isfinite, affine)):
-        return None
-    a, b, _, d, e, _ = affine
-    return tuple(float(value) for value in affine) if a * e - b * d else None
+    def _show(self, image: Any, tags: Any, shown: dict[str, object], camera: str) -> None:
+        number = tags.get("ImageNumber", None)
+        if number is None or number != shown.get(camera):
+            shown[camera] = number
+            self._publish(image, camera)
 
+    def _publish(self, image: Any, camera: str) -> None:
+        metadata = {"pixel_size_um": self.core.getPixelSizeUm() or None, "camera_device": camera}
+        self.backend.frame_ready(image, _OfCamera() if camera else None, metadata)
 
-# ---- sequences -------------------------------------------------------------------------------------------------------
+    def snapped(self, *_: object) -> None:
+        """Show the image that was just snapped."""
+        self.backend.attempt("a snap", self._show_snap)
 
-
-def announced_plane(metadata: Any) -> tuple[tuple[int, ...], str]:
-    """Return the shape and dtype of the frames to come, from pymmcore-plus's summary; ((), "") where it has none."""
-    infos = metadata.get("image_infos") if isinstance(metadata, dict) else None
-    if not infos:
-        return (), ""
-    shape = tuple(int(extent) for extent in infos[0].get("plane_shape") or ())
-    return shape, str(np.dtype(infos[0].get("dtype") or "uint16"))
-
-
-def describe_sequence(
-    sequence: Any, pixel_size_um: float | None = None, channels: ChannelNames | None = None
-) -> dict[str, Any]:
-    """Return what is fixed about the frames of an ``MDASequence``, as arguments of ``Publisher.new_stream``.
-
-    Parameters
-    ----------
-    sequence
-        A ``useq.MDASequence``; or None, or one without axes, for a generator of events, of which nothing is known.
-    pixel_size_um
-        Size of a pixel in µm, if it is known; 0 (what ``CMMCore.getPixelSizeUm`` is without a calibration) is not.
-    channels
-        What the channels of the run are called; it learns those of the sequence.
-    """
-    about: dict[str, Any] = {}
-    if pixel_size_um:
-        about.update(scale=(float(pixel_size_um),) * 2, units="um")
-    if not getattr(sequence, "axis_order", True):
-        # pymmcore-plus's placeholder for a generator of events, which warns whoever asks it for its sizes.
-        return about
-    sizes = dict(getattr(sequence, "sizes", None) or {})
-    if sizes:
-        about["sizes"] = {_plain_name(name): int(size) for name, size in sizes.items() if size}
-    if listed := (channels or ChannelNames()).listed(sequence):
-        about["channels"] = listed
-    # A plan of many wells is made into positions as they are asked for.
-    places = itertools.islice(getattr(sequence, "stage_positions", None) or (), MAX_LABELS)
-    names = [short_label(str(getattr(place, "name", None) or "")) for place in places]
-    if any(names):
-        about["positions"] = names
-    steps = {"t": _interval(sequence), "z": _z_step(sequence) if pixel_size_um else None}
-    if any(steps.values()):
-        about["steps"] = {axis: step for axis, step in steps.items() if step}
-    return about
-
-
-def _interval(sequence: Any) -> float | None:
-    """Return the seconds between the time points of a sequence; None where they differ, or are not planned."""
-    plan = getattr(sequence, "time_plan", None)
-    phases = getattr(plan, "phases", None) or (plan,)
-    if len(phases) != 1:
-        return None
-    interval = getattr(phases[0], "interval", None)
-    seconds: Any = interval.total_seconds() if interval is not None and hasattr(interval, "total_seconds") else interval
-    return float(seconds) if isinstance(seconds, int | float) and 0 < seconds < math.inf else None
-
-
-def _z_step(sequence: Any) -> float | None:
-    """Return the distance between the planes of a sequence's z plan, in µm."""
-    plan = getattr(sequence, "z_plan", None)
-    step = getattr(plan, "step", None)
-    if isinstance(step, int | float) and step:
-        return abs(float(step))
-    try:
-        positions = [float(z) for z in plan or ()]
-    except TypeError:
-        return None
-    return abs(positions[1] - positions[0]) or None if len(positions) > 1 else None
+    def _show_snap(self) -> None:
+        if not self.core.mda.is_running():  # else it is the engine's, and comes as a frame
+            cameras = self.core.getNumberOfCameraChannels()
+            for number in range(cameras):
+                name = self.core.getPhysicalCameraDevice(number) if cameras > 1 else ""
+                self._publish(self.core.getImage(number) if cameras > 1 else self.core.getImage(), name)

@@ -15,18 +15,18 @@ import numpy as np
 import psutil
 import pytest
 
-from scopecast.backend import StreamingBackend
-from scopecast.files import open_image
-from scopecast.publisher import Publisher
-from scopecast.runs import RunDirectory
-from scopecast.screen import ensure_screen
+from scopecast.backends.streaming import StreamingBackend
+from scopecast.demo.screen import ensure_screen
+from scopecast.images.base import open_image
+from scopecast.publishing.publisher import Publisher
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
-    from scopecast.accounting import Receipt, ReceiverStats
+    from scopecast.publishing.accounts import Receipt, ReceiverStats
 
 __all__ = ["DisplayContract", "OpenViewer"]
 

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import zmq
 
-from scopecast import wire
 from scopecast.errors import SharedMemoryError
-from scopecast.ring import RingReader
-from scopecast.runs import RunDirectory
+from scopecast.link import messages
+from scopecast.memory.ring import RingReader
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scopecast.runs import Entry
+    from scopecast.rundir.directory import Entry
 
 __all__ = ["Observer", "Seen"]
 
@@ -38,7 +38,7 @@ class Seen(NamedTuple):
         A copy, (y, x) or (y, x, 3 or 4).
     axes : dict
         Where it belongs: an index along each axis, or the label where one is announced.
-    stream : scopecast.wire.Stream
+    stream : scopecast.link.messages.Stream
         The announcement that it came under.
     path, translate, metadata
         As they were published.
@@ -48,7 +48,7 @@ class Seen(NamedTuple):
 
     pixels: npt.NDArray[Any]
     axes: dict[str, int | str]
-    stream: wire.Stream
+    stream: messages.Stream
     path: str
     translate: tuple[float, ...]
     metadata: Any
@@ -58,22 +58,22 @@ class Seen(NamedTuple):
 class _Line:
     """The connection to one publisher."""
 
-    def __init__(self, entry: Entry, context: zmq.Context[zmq.Socket[bytes]], hello: wire.Hello) -> None:
+    def __init__(self, entry: Entry, context: zmq.Context[zmq.Socket[bytes]], hello: messages.Hello) -> None:
         self.entry, self.hello = entry, hello
         self.greeting = True
         self.reader: RingReader | None = None
-        self.streams: dict[int, wire.Stream] = {}
+        self.streams: dict[int, messages.Stream] = {}
         self.axes: dict[int, dict[int, list[str]]] = {}  # those that a stream had when it had so many
         self.ended = False
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_MESSAGE_BYTES)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES)
         self.socket.connect(entry.endpoint)
         self.send(hello)
 
-    def send(self, message: wire.FromReceiver) -> None:
+    def send(self, message: messages.FromReceiver) -> None:
         with suppress(zmq.ZMQError):
-            self.socket.send(wire.encode(message), zmq.NOBLOCK)
+            self.socket.send(messages.encode(message), zmq.NOBLOCK)
 
     def close(self) -> None:
         self.ended = True
@@ -114,7 +114,7 @@ class Observer:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.seen: list[Seen] = []
-        self.streams: dict[tuple[str, int], wire.Stream] = {}
+        self.streams: dict[tuple[str, int], messages.Stream] = {}
         self.ended: set[tuple[str, int]] = set()
         self.error: Exception | None = None
         self._directory = RunDirectory()
@@ -150,7 +150,7 @@ class Observer:
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         member = self._directory.join("receiver", self.kind, title="observer")
-        hello = wire.Hello(wire.PROTOCOL, wire.PROTOCOL, member.token, self.kind, os.getpid(), "observer")
+        hello = messages.Hello(messages.PROTOCOL, messages.PROTOCOL, member.token, self.kind, os.getpid(), "observer")
         member.entry.state = "ready"
         member.write()
         next_scan = 0.0
@@ -174,12 +174,12 @@ class Observer:
         finally:
             for line in self._lines:
                 if not line.ended:
-                    line.send(wire.Bye("the observer was closed"))
+                    line.send(messages.Bye("the observer was closed"))
                 line.close()
             context.term()
             member.close()
 
-    def _scan(self, context: zmq.Context[zmq.Socket[bytes]], hello: wire.Hello, poller: zmq.Poller) -> None:
+    def _scan(self, context: zmq.Context[zmq.Socket[bytes]], hello: messages.Hello, poller: zmq.Poller) -> None:
         known = {line.entry.token for line in self._lines}
         for entry in self._directory.entries("publisher", self.kind):
             if entry.token not in known and entry.state == "ready" and self._directory.alive(entry.token):
@@ -190,37 +190,37 @@ class Observer:
     def _drain(self, line: _Line) -> None:
         with suppress(zmq.Again):
             while not line.ended:
-                self._handle(line, wire.decode_from_publisher(line.socket.recv(zmq.NOBLOCK)))
+                self._handle(line, messages.decode_from_publisher(line.socket.recv(zmq.NOBLOCK)))
 
-    def _handle(self, line: _Line, message: wire.FromPublisher) -> None:
+    def _handle(self, line: _Line, message: messages.FromPublisher) -> None:
         token = line.entry.token
-        if isinstance(message, wire.Frame):
-            line.send(wire.Ack(message.epoch, message.slot, message.generation, self._take(line, message)))
-        elif isinstance(message, wire.Ping):
-            line.send(wire.Pong(message.number))
-        elif isinstance(message, wire.Stream):
+        if isinstance(message, messages.Frame):
+            line.send(messages.Ack(message.epoch, message.slot, message.generation, self._take(line, message)))
+        elif isinstance(message, messages.Ping):
+            line.send(messages.Pong(message.number))
+        elif isinstance(message, messages.Stream):
             line.streams[message.id] = self.streams[token, message.id] = message
             line.axes.setdefault(message.id, {})[len(message.axes)] = message.axes
-        elif isinstance(message, wire.Welcome):
+        elif isinstance(message, messages.Welcome):
             line.greeting = False
             if line.reader is not None:
                 line.reader.close()
                 line.reader = None
             with suppress(SharedMemoryError):  # the next epoch's Welcome is on its way
                 line.reader = RingReader(message.segment, message.token, message.epoch)
-        elif isinstance(message, wire.End):
+        elif isinstance(message, messages.End):
             self.ended.add((token, message.stream))
-        elif isinstance(message, wire.Bye):
-            line.send(wire.Bye())
+        elif isinstance(message, messages.Bye):
+            line.send(messages.Bye())
             line.ended = True
-        elif isinstance(message, wire.Reject) and message.again:
+        elif isinstance(message, messages.Reject) and message.again:
             if not line.greeting:  # it was given up for dead, on a machine that gave it no time: it is here again
                 line.greeting = True
                 line.send(line.hello)
-        elif isinstance(message, wire.Reject):
+        elif isinstance(message, messages.Reject):
             raise AssertionError(f"{line.entry.title} refused the observer: {message.reason}")
 
-    def _take(self, line: _Line, frame: wire.Frame) -> Any:
+    def _take(self, line: _Line, frame: messages.Frame) -> Any:
         reader, stream = line.reader, line.streams.get(frame.stream)
         if reader is None or stream is None or reader.epoch != frame.epoch:
             return "skipped"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from scopecast.filemanager import FileManager
+from scopecast.backends.filemanager import FileManager
 
 __all__ = ["StorageBackendContract"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from scopecast.accounting import Receipt
-from scopecast.storage import BackendRegistry
+from scopecast.backends.storage import BackendRegistry
+from scopecast.publishing.accounts import Receipt
 from scopecast.testing.observer import Observer
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scopecast.backend import StreamingBackend
+    from scopecast.backends.streaming import StreamingBackend
 
 __all__ = ["StreamingBackendContract"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from scopecast import wire
+from scopecast.link import messages as wire
 
 endpoint, key, runtime, user = sys.argv[1], sys.argv[2].encode(), Path(sys.argv[3]), int(sys.argv[4])
 if user:

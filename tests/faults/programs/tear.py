@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from receivers import stamped
-from scopecast.ring import Layout, Ring
+from scopecast.memory.ring import Layout, Ring
 
 name, token = sys.argv[1:]
 ring = Ring(name, Layout(8, 512 * 512 * 2), token, 0)

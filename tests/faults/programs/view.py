@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from receivers import WatchedDisplay, check_stamp
-from scopecast_viewers.process import SWITCH_INTERVAL_S, Receiver
+from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--slow", type=float, default=0.0, help="seconds that every frame takes")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from scopecast_viewers.history import History
+    from scopecast_viewers.stacks.history import History
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import tifffile
 
 from fiji_live import pixels_of
 from receivers import stamped
-from scopecast.showing import Showing
+from scopecast.showing.stacks import Showing
 from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.fiji.labels import categorical_colors
 

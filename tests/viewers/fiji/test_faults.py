@@ -10,7 +10,8 @@ import roifile
 
 from fiji_live import LiveFiji
 from receivers import Viewer, WatchedDisplay, check_stamp, stamped
-from scopecast import FijiStreamingBackend, wire
+from scopecast import FijiStreamingBackend
+from scopecast.link import messages
 from scopecast_viewers.fiji.awt import java
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def test_an_imagej_of_another_protocol_says_what_to_update(
     imagej: Any, live: LiveFiji, monkeypatch: pytest.MonkeyPatch, spoken: int, said: str
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(wire, "PROTOCOL", spoken)
+        patch.setattr(messages, "PROTOCOL", spoken)
         other = LiveFiji(imagej)
     try:
         with live.publisher(title="scope") as publisher:

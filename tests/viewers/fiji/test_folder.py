@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from scopecast.environment import imagej_variables
 from scopecast.errors import ViewerStartError
+from scopecast.publishing.environment import imagej_variables
 from scopecast_viewers.fiji.folder import find_fiji, heap_setting, jars_of
 from scopecast_viewers.fiji.jvm import Choice, choose
 

@@ -11,8 +11,8 @@ import pytest
 from fiji_live import pixels_of
 from receivers import check_stamp, stamped
 from scopecast_viewers.fiji.awt import java
-from scopecast_viewers.history import History
-from scopecast_viewers.scratch import Scratch
+from scopecast_viewers.stacks.history import History
+from scopecast_viewers.stacks.scratch import Scratch
 
 SHAPE = (64, 48)
 

@@ -91,7 +91,7 @@ def test_quitting_imagej_says_goodbye(tmp_path: Path):
     program = (
         "import sys\n"
         "from scopecast_viewers.fiji.display import FijiDisplay\n"
-        "from scopecast_viewers.process import Receiver\n"
+        "from scopecast_viewers.receiver import Receiver\n"
         "import threading\n"
         "display = FijiDisplay()\n"
         "def quit_when_asked():\n"

@@ -22,13 +22,13 @@ from children import wait_until
 from receivers import stamped, viewer_process
 from scopecast import FijiStreamingBackend, Publisher
 from scopecast.doctor import java
-from scopecast.runs import RunDirectory
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from scopecast.runs import Entry
+    from scopecast.rundir.directory import Entry
 
 SHAPE = (96, 128, 3)  # RGB, which ImageJ shows as it is
 COMMAND = [sys.executable, "-P", "-m", "scopecast"]
@@ -146,7 +146,7 @@ def test_the_command_line_twice(stock_fiji, tmp_path):
 PROGRAM = """
 import sys, threading
 from scopecast_viewers.fiji.display import FijiDisplay
-from scopecast_viewers.process import Receiver
+from scopecast_viewers.receiver import Receiver
 
 def answer():
     from scopecast_viewers.fiji.awt import java

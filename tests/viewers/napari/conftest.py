@@ -13,7 +13,7 @@ from napari_live import Live
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scopecast_viewers.history import History
+    from scopecast_viewers.stacks.history import History
 
 
 @pytest.fixture(scope="module")

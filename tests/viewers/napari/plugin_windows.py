@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_panel import Opened, rows_of
 from receivers import check_stamp, stamped
-from scopecast.runs import RunDirectory
+from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.napari import session as session_module
 
 SHAPE = (64, 48)

@@ -10,8 +10,8 @@ from imagefiles import write_imagej
 from napari_live import Live
 from receivers import check_stamp, stamped
 from scopecast import NapariStreamingBackend, Publisher
-from scopecast.belonging import pair_up
-from scopecast.showing import Showing
+from scopecast.showing.regions import pair_up
+from scopecast.showing.stacks import Showing
 
 SHAPE = (64, 48)
 

@@ -16,9 +16,9 @@ import tifffile
 from napari_live import Live
 from receivers import Viewer, check_stamp, stamped
 from scopecast import Publisher
-from scopecast.runs import RunDirectory
-from scopecast_viewers.history import History
-from scopecast_viewers.scratch import Scratch
+from scopecast.rundir.directory import RunDirectory
+from scopecast_viewers.stacks.history import History
+from scopecast_viewers.stacks.scratch import Scratch
 
 SHAPE = (64, 48)
 

@@ -17,8 +17,8 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_panel import Opened, rows_of, words
 from receivers import check_stamp, stamped
-from scopecast import wire
-from scopecast.runs import RunDirectory
+from scopecast.link import messages
+from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.napari import snapshot as snapshot_module
 
 SHAPE = (64, 48)
@@ -114,7 +114,7 @@ def test_a_producer_that_is_killed_stays_listed_with_its_last_frames(opened):
 
 def test_a_refusal_is_told_in_words(opened):
     hello = opened.receiver._hello
-    opened.receiver._hello = wire.Hello(7, 9, hello.token, hello.kind, hello.pid, hello.title)
+    opened.receiver._hello = messages.Hello(7, 9, hello.token, hello.kind, hello.pid, hello.title)
     with opened.publisher("newer", attached=False):
         opened.until_row("newer", "update scopecast in the acquisition")
         assert "refused" in words(opened.row("newer"))

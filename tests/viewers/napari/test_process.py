@@ -80,7 +80,7 @@ def close_viewer():
 signal.signal(signal.SIGUSR1, lambda *_: soon(close_windows))
 signal.signal(signal.SIGUSR2, lambda *_: soon(close_viewer))
 if os.environ.get("WITHOUT_LIMITS"):
-    import scopecast_viewers.annotations as annotations
+    import scopecast_viewers.look.annotations as annotations
     import scopecast_viewers.napari.limits as limits
     annotations.FAR = float("inf")
     limits.Box.check = lambda *_: None

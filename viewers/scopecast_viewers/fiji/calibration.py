@@ -8,8 +8,8 @@ from scopecast_viewers.fiji.awt import java
 
 if TYPE_CHECKING:
     from scopecast_viewers.fiji.pixels import PixelForm
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["calibration_of", "info_of", "title_of"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from scopecast.documents import DOCUMENTS
 from scopecast.errors import ViewerStartError
+from scopecast.frames.documents import DOCUMENTS
 from scopecast_viewers.display import Display
 from scopecast_viewers.fiji.pixels import narrow_labels
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from scopecast_viewers.fiji.gallery import Gallery
     from scopecast_viewers.fiji.menu import StreamMenu
     from scopecast_viewers.fiji.planes import JavaPool
-    from scopecast_viewers.plane import Plane
-    from scopecast_viewers.process import Receiver
+    from scopecast_viewers.receiver import Receiver
+    from scopecast_viewers.stacks.plane import Plane
 
 __all__ = ["FijiDisplay"]
 

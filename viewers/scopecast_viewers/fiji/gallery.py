@@ -12,9 +12,9 @@ from scopecast_viewers.fiji.hyperstack import Hyperstack
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.source import Source
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.receiving.source import Source
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["Gallery"]
 

@@ -13,7 +13,7 @@ from scopecast_viewers.fiji.awt import java
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["LabelLook", "categorical_colors"]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import jpype
 import numpy as np
 
-from scopecast_viewers.colors import GRAY, channel_color
-from scopecast_viewers.contrast import contrast_limits
 from scopecast_viewers.fiji.awt import java
+from scopecast_viewers.look.colors import GRAY, channel_color
+from scopecast_viewers.look.contrast import contrast_limits
 
 if TYPE_CHECKING:
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["Look"]
 

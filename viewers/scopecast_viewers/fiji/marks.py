@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import jpype
 import numpy as np
 
-from scopecast.documents import Points, Shapes, Tracks
-from scopecast_viewers.annotations import FAR
+from scopecast.frames.documents import Points, Shapes, Tracks
 from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.fiji.labels import categorical_colors
+from scopecast_viewers.look.annotations import FAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from scopecast.documents import Document, Style
-    from scopecast_viewers.annotations import Annotation
+    from scopecast.frames.documents import Document, Style
+    from scopecast_viewers.look.annotations import Annotation
 
 __all__ = ["MOST_POINTS", "MOST_SHAPES", "Mark", "draw", "draw_tracks"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
-from scopecast_viewers.status import figures_of, state_of
+from scopecast_viewers.receiving.status import figures_of, state_of
 
 if TYPE_CHECKING:
     from scopecast_viewers.fiji.gallery import Gallery, Key
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.process import Receiver
+    from scopecast_viewers.receiver import Receiver
+    from scopecast_viewers.receiving.live import LiveStream
 
 __all__ = ["StreamMenu"]
 

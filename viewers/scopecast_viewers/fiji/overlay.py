@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jpype
 
-from scopecast.documents import Points, Rois, Shapes
+from scopecast.frames.documents import Points, Rois, Shapes
 from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.fiji.marks import Mark, draw, draw_tracks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from scopecast_viewers.annotations import AnnotationSet
     from scopecast_viewers.fiji.folding import Folding
-    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.look.annotations import AnnotationSet
+    from scopecast_viewers.receiving.live import LiveStream
 
 __all__ = ["LiveOverlay"]
 

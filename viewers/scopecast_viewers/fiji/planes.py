@@ -2,7 +2,7 @@
 
 The copy is a bulk `get` of a direct `ByteBuffer` over the slot's memory, which takes as long as a memcpy. JPype's own
 slice assignment takes twenty times that. The arrays are used again, as the buffers of numpy planes are (see
-`scopecast_viewers.pool`). ImageJ gets copies of them (`JavaPlane.copy`), which it may keep, and write into.
+`scopecast_viewers.stacks.pool`). ImageJ gets copies of them (`JavaPlane.copy`), which it may keep, and write into.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from jpype import JArray, JByte, JClass, JFloat, JInt, JShort
 from jpype.nio import convertToDirectBuffer
 
 from scopecast_viewers.fiji.pixels import form_of
-from scopecast_viewers.pool import BufferPool
+from scopecast_viewers.stacks.pool import BufferPool
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from scopecast_viewers.fiji.pixels import PixelForm
-    from scopecast_viewers.pool import Shelf
+    from scopecast_viewers.stacks.pool import Shelf
 
 __all__ = ["JavaPlane", "JavaPool", "to_java"]
 
@@ -58,7 +58,7 @@ def to_java(pixels: npt.NDArray[Any], bits: int) -> Any:
 
 
 class JavaPlane:
-    """A plane whose pixels are a Java array; see `scopecast_viewers.plane.Plane`.
+    """A plane whose pixels are a Java array; see `scopecast_viewers.stacks.plane.Plane`.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class JavaPlane:
 
 
 class JavaPool(BufferPool):
-    """Copies frames into Java arrays; see `scopecast_viewers.pool.BufferPool`. The Java VM must run."""
+    """Copies frames into Java arrays; see `scopecast_viewers.stacks.pool.BufferPool`. The Java VM must run."""
 
     def __init__(self, spare_bytes: int = 64 << 20) -> None:
         super().__init__(spare_bytes)

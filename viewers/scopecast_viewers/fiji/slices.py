@@ -10,13 +10,13 @@ import numpy as np
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.pixels import SIGN
 from scopecast_viewers.fiji.planes import JavaPlane, to_java
-from scopecast_viewers.live import Tag
+from scopecast_viewers.receiving.live import Tag
 
 if TYPE_CHECKING:
     from scopecast_viewers.fiji.folding import Folding
     from scopecast_viewers.fiji.pixels import PixelForm
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["Slices"]
 

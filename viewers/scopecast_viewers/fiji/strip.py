@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from scopecast_viewers.fiji.awt import java, listener
-from scopecast_viewers.status import figures_of, state_of
+from scopecast_viewers.receiving.status import figures_of, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.source import Source
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.receiving.source import Source
 
 __all__ = ["Strip"]
 

@@ -13,7 +13,7 @@ from scopecast_viewers.timing import Arrivals, measure
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from scopecast_viewers.plane import Plane
+    from scopecast_viewers.stacks.plane import Plane
 
 __all__ = ["TimedFiji"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from scopecast.documents import Points, Rois, Shapes
+from scopecast.frames.documents import Points, Rois, Shapes
+from scopecast_viewers.look.regions import Regions, read_regions
 from scopecast_viewers.napari.contents import (
     Content,
     Look,
@@ -18,16 +19,15 @@ from scopecast_viewers.napari.overlays import Overlay, PointsOverlay, ShapesOver
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import corner_of_image
 from scopecast_viewers.napari.units import canvas_spacing, canvas_unit, corner_on_canvas, pixel_on_canvas
-from scopecast_viewers.regions import Regions, read_regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from napari.viewer import Viewer
 
-    from scopecast_viewers.annotations import Annotation, AnnotationSet
-    from scopecast_viewers.live import LiveStream, Tag
+    from scopecast_viewers.look.annotations import Annotation, AnnotationSet
     from scopecast_viewers.napari.layers import LiveLayer, LiveLayers
+    from scopecast_viewers.receiving.live import LiveStream, Tag
 
 __all__ = ["LiveAnnotation", "LiveAnnotations"]
 

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from scopecast.documents import Points, Rois, Shapes, Style, Tracks
-from scopecast_viewers.annotations import FAR
-from scopecast_viewers.regions import YELLOW
+from scopecast.frames.documents import Points, Rois, Shapes, Style, Tracks
+from scopecast_viewers.look.annotations import FAR
+from scopecast_viewers.look.regions import YELLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from scopecast_viewers.annotations import Annotation
-    from scopecast_viewers.regions import Region, Regions
+    from scopecast_viewers.look.annotations import Annotation
+    from scopecast_viewers.look.regions import Region, Regions
 
 __all__ = ["Content", "Look", "points_content", "regions_content", "shapes_content", "tracks_content"]
 

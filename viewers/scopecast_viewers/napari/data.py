@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scopecast_viewers.moment import Moment
-from scopecast_viewers.view import NOTHING_FIXED, StackView
+from scopecast_viewers.stacks.moment import Moment
+from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scopecast_viewers.plane import Plane
-    from scopecast_viewers.stack import Layout, Stack
+    from scopecast_viewers.stacks.plane import Plane
+    from scopecast_viewers.stacks.stack import Layout, Stack
 
 __all__ = ["LayerData"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
-from scopecast.annotations import KINDS
+from scopecast.frames.annotations import KINDS
 from scopecast_viewers.display import Display
-from scopecast_viewers.pool import PlanePool
+from scopecast_viewers.stacks.pool import PlanePool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from scopecast_viewers.napari.live_view import LiveView
-    from scopecast_viewers.process import Receiver
+    from scopecast_viewers.receiver import Receiver
 
 __all__ = ["NapariDisplay"]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scopecast_viewers.live import Tag
 from scopecast_viewers.napari.layers import LiveLayer
 from scopecast_viewers.napari.tiles import corner_of_image
 from scopecast_viewers.napari.units import corner_on_canvas
+from scopecast_viewers.receiving.live import Tag
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["LiveLabels", "layer_class"]
 

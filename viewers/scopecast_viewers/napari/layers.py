@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from napari.utils.colormaps import Colormap
 
-from scopecast.axes import sort_axes
-from scopecast_viewers.colors import GRAY, channel_color
-from scopecast_viewers.contrast import contrast_limits, contrast_range
-from scopecast_viewers.live import Tag
+from scopecast.frames.axes import sort_axes
+from scopecast_viewers.look.colors import GRAY, channel_color
+from scopecast_viewers.look.contrast import contrast_limits, contrast_range
 from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.limits import MOST_STEPS, Box, CantShowError, Unshown
 from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import Place, Tiling
 from scopecast_viewers.napari.units import canvas_spacing, canvas_unit, corner_on_canvas, pixel_on_canvas
+from scopecast_viewers.receiving.live import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.stack import Layout, Stack
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.stack import Layout, Stack
 
 __all__ = ["LiveLayer", "LiveLayers"]
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
 
-    from scopecast_viewers.live import LiveStream, Tag
     from scopecast_viewers.napari.annotations import LiveAnnotation
     from scopecast_viewers.napari.layers import LiveLayer
-    from scopecast_viewers.process import Receiver
+    from scopecast_viewers.receiver import Receiver
+    from scopecast_viewers.receiving.live import LiveStream, Tag
 
 __all__ = ["LiveView"]
 

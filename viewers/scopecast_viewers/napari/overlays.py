@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from scopecast_viewers.look.regions import YELLOW
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
-from scopecast_viewers.regions import YELLOW
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.viewer import Viewer
 
-    from scopecast.documents import Style
+    from scopecast.frames.documents import Style
     from scopecast_viewers.napari.contents import Content
 
 __all__ = ["Overlay", "PointsOverlay", "ShapesOverlay", "TracksOverlay"]

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy
 from superqt import QElidingLabel
 
 from scopecast_viewers.napari.status import DOTS
-from scopecast_viewers.status import format_age
+from scopecast_viewers.receiving.status import format_age
 
 if TYPE_CHECKING:
     from scopecast_viewers.listing import Listed

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu, QPushButton
 
-from scopecast_viewers.status import state_of
+from scopecast_viewers.receiving.status import state_of
 
 if TYPE_CHECKING:
-    from scopecast_viewers.live import LiveStream
     from scopecast_viewers.napari.live_view import LiveView
+    from scopecast_viewers.receiving.live import LiveStream
 
 __all__ = ["RunsButton"]
 

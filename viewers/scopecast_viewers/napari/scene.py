@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.receiving.live import LiveStream
 
 __all__ = ["IDLE_S", "Scene"]
 

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QApplication
 
 from scopecast_viewers.napari.display import NapariDisplay
 from scopecast_viewers.napari.live_view import LiveView
-from scopecast_viewers.process import SWITCH_INTERVAL_S, Receiver
+from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

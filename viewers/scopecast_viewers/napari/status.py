@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
-from scopecast_viewers.status import figures_of, state_of
+from scopecast_viewers.receiving.status import figures_of, state_of
 
 if TYPE_CHECKING:
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.source import Source
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.receiving.source import Source
 
 __all__ = ["DOTS", "StatusLine"]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from scopecast_viewers.live import Tag
+from scopecast_viewers.receiving.live import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from scopecast_viewers.live import LiveStream
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["MOST_LAYERS", "Place", "Tiling", "corner_of_image"]
 

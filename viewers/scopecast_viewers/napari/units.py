@@ -15,7 +15,7 @@ import pint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scopecast_viewers.live import LiveStream
+    from scopecast_viewers.receiving.live import LiveStream
 
 __all__ = ["canvas_spacing", "canvas_unit", "corner_on_canvas", "pixel_on_canvas"]
 

@@ -10,16 +10,16 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from scopecast_viewers.display import Display
-from scopecast_viewers.pool import PlanePool
+from scopecast_viewers.stacks.pool import PlanePool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import numpy as np
 
-    from scopecast_viewers.live import LiveStream, Tag
-    from scopecast_viewers.process import Receiver
-    from scopecast_viewers.stack import Stack
+    from scopecast_viewers.receiver import Receiver
+    from scopecast_viewers.receiving.live import LiveStream, Tag
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["NdvDisplay", "StackData"]
 

@@ -1,0 +1,170 @@
+"""Errors of the command line in the user's words: one line with the cause and the fix; tracebacks only with --debug."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from scopecast.errors import ScopecastError, ViewerStartError
+from scopecast.publishing.causes import cause_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import FrameType
+
+__all__ = ["Commands", "check_writable", "err", "print_line", "text_of", "write_text"]
+
+INTERRUPTED = 128 + signal.SIGINT
+#: What a mistake in the arguments exits with, as everywhere.
+MISUSED = 2
+err = Console(stderr=True, highlight=False)
+
+
+class Commands(TyperGroup):
+    """The commands, with errors in the user's words: what is wrong and how to fix it, in a line."""
+
+    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **more: Any) -> Any:  # type: ignore[override]
+        """Run the command line; ``--debug`` may be anywhere in it."""
+        given = list(sys.argv[1:] if args is None else args)
+        if "--debug" in given:
+            given = ["--debug", *(argument for argument in given if argument != "--debug")]
+        if not standalone_mode:
+            return super().main(given, standalone_mode=False, **more)
+        try:
+            code = super().main(given, standalone_mode=False, **more)
+        except Exception as error:
+            if not _is_misuse(error):
+                raise
+            _explain_misuse(error)
+            sys.exit(MISUSED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:  # click's Context, which typer has its own copy of since 0.26
+        """Run a command, and say what went wrong."""
+        try:
+            with _ending_in_order():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except (ScopecastError, OSError, ValueError, MemoryError) as error:
+            if ctx.params.get("debug"):
+                raise
+            _fail(text_of(error))
+        except Exception as error:
+            if ctx.params.get("debug") or type(error).__module__.startswith(("click", "typer")):
+                raise
+            _fail(f"{type(error).__name__}: {text_of(error)} (this should not happen; --debug tells where it did)")
+
+
+def _is_misuse(error: Exception) -> bool:
+    """Whether an error is click's, about the arguments; typer brings a click of its own or uses the installed one."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def _explain_misuse(error: Any) -> None:
+    """Say what is wrong with the arguments, and where it is told what they may be."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    text = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "scopecast"
+    print_line(f"{text[:1].lower()}{text[1:].rstrip('.')} (see {command} --help)")
+
+
+def print_line(text: str) -> None:
+    """Print what went wrong, on stderr."""
+    err.print(Text.assemble(("scopecast: ", "bold red"), text), soft_wrap=True)
+
+
+def _fail(text: str) -> None:
+    print_line(text)
+    raise typer.Exit(1)
+
+
+def text_of(error: Exception) -> str:
+    """Return an error's text in a line: its first line, with the cause if that is told only further below."""
+    if isinstance(error, OSError) and error.strerror:
+        # str() of these begins with "[Errno 13]", which tells a user nothing.
+        return _of_the_system(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory: {lines[0]}; use smaller or fewer frames"
+    if len(lines) == 1:
+        return lines[0]
+    if isinstance(error, ViewerStartError):  # its first line has the cause
+        return f"{lines[0].rstrip('.')}; `scopecast doctor` looks for what is missing"
+    return f"{lines[0]} {cause_in(chr(10).join(lines[1:]))}"
+
+
+def _of_the_system(error: OSError) -> str:
+    if isinstance(error, ScopecastError):
+        return " ".join(str(error.strerror).split())
+    what = f"{error.filename}: " if error.filename is not None else ""
+    fix = {
+        errno.ENOSPC: "free some space, or write elsewhere",
+        errno.EACCES: "write elsewhere, or change who may",
+        errno.EROFS: "write elsewhere",
+        errno.EMFILE: "raise the limit: ulimit -n 4096",
+    }.get(error.errno or 0, "")
+    return f"{what}{error.strerror}" + (f"; {fix}" if fix else "")
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Raise a ScopecastError if one of the files can't be written, before the work that it is to hold is done."""
+    for path in paths:
+        if path is None:
+            continue
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            reason = f"there is no folder {folder}; make it, or name another"
+        elif path.is_dir():
+            reason = "it is a folder; name a file in it"
+        elif not os.access(path if path.exists() else folder, os.W_OK):
+            reason = f"you may not write {'it' if path.exists() else f'into {folder}'}; name another"
+        else:
+            continue
+        raise ScopecastError(f"{path} can't be written: {reason}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; an error names it, also where the disk is full only at the end."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Have Ctrl-C, SIGTERM and the terminal's end unwind everything; once: a second one must not break that off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # of these, each system has some
+    numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup wants it so
+
+    def unwind(number: int, _: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {number: signal.signal(number, unwind) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

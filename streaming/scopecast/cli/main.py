@@ -1,0 +1,357 @@
+"""The command line: what all commands share, and those without a module of their own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+import scopecast
+from scopecast.cli.doctor import doctor
+from scopecast.cli.errors import Commands, check_writable, err, write_text
+from scopecast.cli.output import guard_streams
+from scopecast.cli.replay import replay
+from scopecast.cli.show import show
+from scopecast.cli.terminal import help_of
+from scopecast.cli.watch import watch
+from scopecast.demo.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
+from scopecast.demo.xauthority import clean_authorities
+from scopecast.errors import ScopecastError
+from scopecast.memory.segment import own_bytes
+from scopecast.rundir.directory import RunDirectory, display_names
+
+if TYPE_CHECKING:
+    from scopecast.publishing.accounts import Stats
+    from scopecast.rundir.directory import Entry
+
+__all__ = ["app", "main"]
+
+out = Console(highlight=False)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The live view of microscopes and imaging pipelines.",
+    epilog="New here? `scopecast demo` shows what it does. Something is wrong? `scopecast doctor` says what.",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    guard_streams()
+    try:
+        app(prog_name="scopecast")
+    finally:
+        sys.stdout.flush()  # what fails only at Python's end, nobody can catch
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"scopecast {scopecast.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Prepare the log: warnings as a line above whatever is shown."""
+    logger = logging.getLogger("scopecast")
+    for handler in [handler for handler in logger.handlers if isinstance(handler, RichHandler)]:
+        logger.removeHandler(handler)
+    logger.addHandler(RichHandler(console=err, show_path=False, show_time=debug, markup=False))
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger.propagate = False
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]
+
+
+# ---- demo ------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    viewer: Annotated[
+        str, typer.Option(metavar="KIND", help="napari, fiji (ImageJ), both, or headless (no window).")
+    ] = "napari",
+    size: Annotated[str, typer.Option(metavar="N|WxH", help="Pixels of a frame.")] = "1536",
+    timepoints: Annotated[int, typer.Option("--timepoints", "-t", help="Number of time points.")] = 12,
+    channels: Annotated[
+        str, typer.Option("--channels", "-c", metavar="NAMES", help="Of DAPI, FITC, Rhodamine, Cy5.")
+    ] = "DAPI,FITC,Rhodamine",
+    z: Annotated[int, typer.Option("--z", "-z", help="Number of z planes.")] = 5,
+    z_step: Annotated[float, typer.Option(help="Distance of the z planes in µm.")] = 2.0,
+    exposure: Annotated[float, typer.Option(help="Exposure in ms.")] = 15.0,
+    interval: Annotated[float, typer.Option(help="Seconds from one time point to the next.")] = 1.0,
+    keep: Annotated[
+        bool | None,
+        typer.Option(help="Leave the window open afterwards; by default if it is on a real screen."),
+    ] = None,
+    screenshot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a picture of the window (PNG).")] = None,
+    json_file: JsonFile = None,
+    title: Annotated[str, typer.Option(help="What the viewer calls the run.")] = "demo",
+    fiji: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|ENDPOINT", help="Your Fiji.app, or an endpoint such as sc.fiji:fiji; default: ImageJ."
+        ),
+    ] = None,
+) -> None:
+    """Show a simulated acquisition live: Micro-Manager's core runs a sequence, a viewer shows its frames."""
+    if fiji:
+        os.environ["SCOPECAST_FIJI"] = fiji  # for the viewer that is started
+    if screenshot is not None and viewer == "headless":
+        raise DemoError("a headless viewer has no window to take a picture of; leave out --screenshot")
+    check_writable(screenshot, json_file)
+    width, height = _parse_size(size)
+    wanted = Options(
+        viewer=viewer,
+        width=width,
+        height=height,
+        timepoints=timepoints,
+        channels=tuple(name.strip() for name in channels.split(",") if name.strip()),
+        z=z,
+        z_step=z_step,
+        exposure=exposure,
+        interval=interval,
+        keep=keep,
+        title=title,
+    )
+    watch = _TerminalWatch()
+    with watch, prepare(wanted, watch) as ready:
+        figures = ready.run()
+        watch.close()
+        out.print(_figures_table(figures, wanted))
+        if json_file is not None:
+            write_text(json_file, json.dumps(figures.as_json(), indent=2) + "\n")
+        if screenshot is not None:
+            for saved in ready.capture(screenshot):
+                out.print(f"The window is saved as {saved}.")
+        _keep_window(ready)
+
+
+def _keep_window(ready: Demo) -> None:
+    """Leave the window to the user; on a virtual screen, which ends with this process, wait until it is closed."""
+    if not ready.stays or ready.options.viewer == "headless":
+        return
+    if ready.screen_is_virtual:
+        out.print("The window stays on the virtual screen until it is closed, or Ctrl-C is pressed.")
+        ready.wait_until_closed()
+    else:
+        out.print("The window stays, with its frames to scroll through, until you close it.")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """Return width and height.
+
+    >>> _parse_size("512"), _parse_size("640x480")
+    ((512, 512), (640, 480))
+    """
+    width, _, height = text.lower().partition("x")
+    if not width.isdecimal() or not (height.isdecimal() or width == text):
+        raise DemoError(f"--size {text!r} is not a size; write 2048, or 640x480 (width x height)")
+    return int(width), int(height or width)
+
+
+class _TerminalWatch:
+    """Shows on the terminal what the demo does: a line with what goes on, and a bar while frames come."""
+
+    def __init__(self) -> None:
+        self._line = Spinner("dots", "")
+        self._bar = Progress(
+            TextColumn("acquiring"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("frames"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[about]}"),
+            console=err,
+        )
+        self._task = self._bar.add_task("", total=None, about="", visible=False)
+        self._began = self._rate = 0.0
+        self._live = Live(Group(self._line), console=err, refresh_per_second=10)
+
+    def doing(self, what: str) -> None:
+        """Show what begins."""
+        self._line.update(text=Text(f"{what} …"))
+        self._live.update(Group(self._bar, self._line) if self._began else Group(self._line))
+
+    def progress(self, done: int, total: int, stats: Stats) -> None:
+        """Move the bar."""
+        if not self._began:
+            self._began = time.monotonic()
+            self._bar.reset(self._task, total=total, visible=True)
+            self._live.update(self._bar)
+        if not self._bar.finished:
+            self._rate = done / max(time.monotonic() - self._began, 0.1)
+        about = f"{self._rate:.0f}/s"
+        if attached := [row for row in stats.receivers if row.attached]:
+            about += f"  delivered {attached[0].frames.delivered}  painted {attached[0].painted}"
+        self._bar.update(self._task, completed=done, about=about)
+
+    def close(self) -> None:
+        """Show the bar as it is at the end, without the line."""
+        if self._live.is_started:
+            self._live.update(self._bar if self._began else Text(""))
+            self._live.stop()
+            if self._began and not err.is_terminal:
+                err.line()  # rich leaves a log's last line open
+
+    def __enter__(self) -> None:
+        self._live.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _figures_table(figures: Figures, wanted: Options) -> Table:
+    """Return what the demo measured as a table."""
+    table = Table(
+        title=f"{wanted.frames} frames of {wanted.width}x{wanted.height} uint16 in {figures.seconds:.1f} s "
+        f"({figures.fps:.1f}/s)",
+        title_justify="left",
+        show_header=False,
+    )
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    skipped = ", ".join(f"{reason}: {count}" for reason, count in figures.skipped_because.items())
+    table.add_row("published", str(figures.published), "frames given to publish()")
+    table.add_row("  delivered", str(figures.delivered), "in the viewer")
+    table.add_row("  superseded", str(figures.superseded), "a newer frame took their place")
+    table.add_row("  dropped", str(figures.dropped), "no room, or the viewer died")
+    table.add_row("  skipped", str(figures.skipped), skipped or "never sent")
+    if figures.in_flight:
+        table.add_row("  in flight", str(figures.in_flight), "not settled yet")
+    if wanted.viewer != "headless":
+        table.add_row("painted", str(figures.painted), "shown on the screen")
+    table.add_section()
+    table.add_row("publish()", _milliseconds(figures.publish_ms), "p50 / p99, cost to the camera")
+    table.add_row("memcpy", _milliseconds(figures.memcpy_ms), "p50 / p99, a mere copy at this pace")
+    if figures.painted:
+        table.add_row("age when painted", _milliseconds(figures.age_ms), "p50 / p99, since publish()")
+    return table
+
+
+def _milliseconds(value: Percentiles) -> str:
+    return f"{value.p50:.2f} / {value.p99:.2f} ms"
+
+
+# ---- commands of their own modules ----------------------------------------------------------------------------------
+
+for _command in (show, watch, replay):
+    app.command(help=help_of(_command))(_command)
+
+
+# ---- the run directory -----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def viewers(as_json: JsonFlag = False) -> None:
+    """List who runs: the viewers, and the programs that publish frames."""
+    entries = RunDirectory().living()
+    names = display_names(entries)
+    if as_json:
+        _print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
+        return
+    if not entries:
+        out.print("Nothing is running: no viewer, and no program that publishes.")
+        return
+    table = Table()
+    for name in ("role", "kind", "title", "state", "process", "since", "shared memory"):
+        table.add_column(name, justify="right" if name in ("process", "shared memory") else "left")
+    for entry in entries:
+        started = time.localtime(entry.created)
+        since = time.strftime("%X" if started[:3] == time.localtime()[:3] else "%x %X", started)
+        memory = f"{_segment_bytes(entry) / 2**20:.0f} MiB" if entry.segments else ""
+        role = "viewer" if entry.role == "receiver" else entry.role
+        table.add_row(role, entry.kind, Text(names[entry.token]), entry.state, str(entry.pid), since, memory)
+    out.print(table)
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    names = ("token", "role", "kind", "title", "host", "pid", "created", "state", "endpoint", "segments")
+    return {**{name: getattr(entry, name) for name in names}, "segment_bytes": _segment_bytes(entry)}
+
+
+def _segment_bytes(entry: Entry) -> int:
+    return sum(own_bytes(name) or 0 for name in entry.segments)
+
+
+@app.command()
+def clean(as_json: JsonFlag = False) -> None:
+    """Remove what dead programs and viewers left behind: shared memory, sockets, files."""
+    cleaned = RunDirectory().clean()
+    screens = [str(path) for path in clean_authorities()]
+    if as_json:
+        _print_json(cleaned._asdict() | {"screens": screens})
+        return
+    if not cleaned.members and not cleaned.segments and not screens:
+        out.print("Nothing was left behind.")
+        return
+    if screens:
+        out.print(f"Removed what was left of {_count(len(screens), 'virtual screen')}: {', '.join(screens)}")
+    if not cleaned.members and not cleaned.segments:
+        return
+    out.print(f"Removed what was left of {_count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
+    for name in cleaned.segments:
+        out.print(f"  shared memory {name}")
+    out.print(f"Freed {cleaned.bytes / 2**20:.0f} MiB of shared memory.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _print_json(what: Any) -> None:
+    sys.stdout.write(json.dumps(what, indent=2) + "\n")
+
+
+app.command()(doctor)
+
+
+# ---- bench -----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def bench(
+    json_file: JsonFile = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Measure next to nothing, to see that it runs.")] = False,
+    write_docs: Annotated[
+        bool, typer.Option("--write-docs", help="Write the table into docs/performance.md of this checkout.")
+    ] = False,
+) -> None:
+    """Measure what publishing costs, how fast frames arrive, and how others compare."""
+    check_writable(json_file)
+    try:
+        from scopecast.cli import bench as benchmark
+
+        benchmark.run(json_file, quick, write_docs)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "scopecast":
+            raise
+        raise ScopecastError(
+            f"the benchmark compares with other libraries, and {error.name} is not installed; "
+            f"install them: pip install imagezmq polystore pandas"
+        ) from error

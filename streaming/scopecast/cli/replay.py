@@ -1,0 +1,119 @@
+"""``scopecast replay``: a recording, shown as if it were acquired now."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from scopecast.cli.terminal import (
+    AxesOption,
+    FijiOption,
+    PixelSizeOption,
+    TitleOption,
+    ViewerOption,
+    ZStepOption,
+    count,
+    err,
+    out,
+    report,
+    say_notes,
+    showing_for,
+    variables_of,
+)
+from scopecast.showing.replay import Recording, parse_speed, play
+from scopecast.showing.show import opened_viewer, split_axes_option
+
+__all__ = ["replay"]
+
+_BEHIND_S = 0.2
+
+
+def replay(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A recorded stack, a folder of images, or an NDTiff dataset.")
+    ],
+    speed: Annotated[
+        str, typer.Option(metavar="1|N|max", help="1 is as recorded, 10 ten times as fast, max as fast as can be.")
+    ] = "1",
+    fps: Annotated[
+        float | None, typer.Option(metavar="F", help="Frames per second, in place of the recorded times.")
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin anew at the end, until Ctrl-C.")] = False,
+    axes: AxesOption = None,
+    viewer: ViewerOption = "napari",
+    fiji: FijiOption = None,
+    title: TitleOption = "",
+    pixel_size: PixelSizeOption = None,
+    z_step: ZStepOption = None,
+) -> None:
+    """Show a recording as if it were acquired now, each frame at its time. Ctrl-C ends it.
+
+    The times are those that were recorded: OME-TIFF's, Micro-Manager's (also its metadata.txt), NDTiff's, ImageJ's
+    frame interval; of single images without times, the files' dates. As in an acquisition, nothing waits for the
+    viewer: a frame for which it has no time is superseded by the next.
+    """
+    variables = variables_of(viewer, fiji)
+    pace = parse_speed(speed)
+    recording = Recording(path, dims=split_axes_option(axes)[0], fps=fps)
+    root, lone = recording.files[0].absolute().parent, len(recording.files) == 1
+    showing = showing_for(viewer, axes, title, pixel_size, z_step, root=root, lone=lone, policy="latest")
+    failed = [file for file, _ in recording.unreadable]
+    for file, error in recording.unreadable:
+        report(file, error, err)
+    frames = 0
+    behind = 0.0
+    with (
+        Live(Text(f"opening {viewer} …"), console=err, refresh_per_second=4, transient=True) as live,
+        opened_viewer(viewer, variables),
+        showing,
+    ):
+        pace_text = "as fast as can be" if math.isinf(pace) else f"at {pace:g} times the speed" if pace != 1 else ""
+        length = f", {_duration(recording.seconds / pace)}" if math.isfinite(pace) else ""
+        total = len(recording.moments)
+        if not fps or math.isinf(pace):
+            pace_text = pace_text or "at its own speed"
+        out.print(
+            f"Replaying {path} {pace_text}".rstrip() + f": {count(total, 'frame')}{length}. Times: {recording.source}.",
+            soft_wrap=True,
+        )
+
+        def tell_failed(file: Path, error: Exception) -> None:
+            failed.append(file)
+            report(file, error, live.console)
+
+        try:
+            for played in play(recording, showing, speed=pace, loop=loop, failed=tell_failed):
+                frames = played.frames
+                behind = max(behind, played.behind_s)
+                waits = f", next in {_duration(played.wait_s)}" if played.wait_s >= 1 else ""
+                late = f", {played.behind_s:.1f} s behind" if played.behind_s > _BEHIND_S else ""
+                rounds = f", round {frames // total + 1}" if loop else ""
+                done = frames % total if loop else frames
+                live.update(Text(f"{done} of {count(total, 'frame')}{rounds}{waits}{late}"))
+                say_notes(showing.notes, live.console)
+            showing.finish()
+        finally:
+            live.update(Text(""))
+            counts = showing.counts()
+            fates = f", {counts.delivered} delivered, {counts.superseded + counts.dropped} superseded" if counts else ""
+            late = f"; at most {behind:.1f} s behind: the files can't be read faster" if behind > _BEHIND_S else ""
+            out.print(f"Replayed in {viewer}: {count(frames, 'frame')}{fates}{late}.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as one reads it.
+
+    >>> _duration(0.25), _duration(75), _duration(7265)
+    ('0.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

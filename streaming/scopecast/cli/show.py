@@ -1,0 +1,109 @@
+"""``scopecast show``: image files into a viewer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scopecast.cli.terminal import (
+    AxesOption,
+    FijiOption,
+    PixelSizeOption,
+    TitleOption,
+    ViewerOption,
+    ZStepOption,
+    count,
+    err,
+    out,
+    report,
+    say_notes,
+    shorten,
+    showing_for,
+    variables_of,
+)
+from scopecast.errors import FileError
+from scopecast.images.base import EXTENSIONS, common_folder, find_files, nothing_in, which_open
+from scopecast.showing.regions import REGIONS, has_regions, pair_up
+from scopecast.showing.show import opened_viewer
+
+__all__ = ["show"]
+
+
+def show(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES…",
+            help="Images (TIFF, PNG, JPEG, NPY), ImageJ's .roi and .roi.zip, folders of them, patterns ('*.tif').",
+        ),
+    ],
+    axes: AxesOption = None,
+    viewer: ViewerOption = "napari",
+    fiji: FijiOption = None,
+    title: TitleOption = "",
+    pixel_size: PixelSizeOption = None,
+    z_step: ZStepOption = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for a viewer that takes nothing more.")
+    ] = 30.0,
+) -> None:
+    """Show image files in the viewer that runs, or in a new one.
+
+    Stacks keep their axes, channels, colours and pixel size (ImageJ, OME-TIFF, Micro-Manager). Files whose names tell
+    where they belong (img_t003_c1.tif) become one stack, those whose names say nothing lie side by side on a slider
+    "file". Regions of interest of ImageJ lie on the image of the same name, or on the one before. Large files are read
+    plane by plane. The window stays until you close it.
+    """
+    variables = variables_of(viewer, fiji)
+    found, others = find_files(files, extensions=(*EXTENSIONS, *REGIONS))
+    found = pair_up(found)
+    images = [file for file in found if not has_regions(file)]
+    showing = showing_for(
+        viewer, axes, title, pixel_size, z_step, timeout=timeout, root=common_folder(images), lone=len(images) == 1
+    )
+    if not found:
+        raise FileError(nothing_in(files))
+    if not images:
+        raise FileError("regions of interest lie on an image: name their image, too")
+    if unreadable := which_open(images, showing.dims):  # no viewer is opened for nothing
+        for file, problem in unreadable.items():
+            report(file, problem, err)
+        raise typer.Exit(1)
+    failed = 0
+    shown = frames = 0
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    ) as bar:
+        starting = bar.add_task(f"opening {viewer} …", total=None)
+        with opened_viewer(viewer, variables), showing:
+            bar.remove_task(starting)
+            everything = bar.add_task("files", total=len(found), visible=len(found) > 1)
+            planes = bar.add_task("planes", visible=False)
+            for file in found:
+                name = shorten(file.name)
+
+                def progress(done: int, total: int, name: str = name) -> None:
+                    bar.update(planes, completed=done, total=total, visible=total > 1, description=name)
+
+                try:
+                    frames += showing.file(file, progress)
+                    shown += 1
+                except FileError as error:
+                    failed += 1
+                    report(file, error, bar.console)
+                bar.advance(everything)
+            showing.finish()
+            say_notes(showing.notes, bar.console)
+    left_out = f"; {count(others, 'other file')} left out, as not images" if others else ""
+    not_shown = f"; {count(failed, 'file')} not shown" if failed else ""
+    regions = f", {count(showing.regions, 'region')} of interest" if showing.regions else ""
+    out.print(f"Shown in {viewer}: {count(shown, 'file')}, {count(frames, 'plane')}{regions}{not_shown}{left_out}.")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,150 @@
+"""What the commands that show files share: their consoles, their options, and how they say what went wrong."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from scopecast.publishing.environment import imagej_variables
+from scopecast.showing.show import check_viewer, split_axes_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scopecast.showing.stacks import Showing
+
+__all__ = [
+    "AxesOption",
+    "FijiOption",
+    "PixelSizeOption",
+    "TitleOption",
+    "ViewerOption",
+    "ZStepOption",
+    "count",
+    "err",
+    "help_of",
+    "out",
+    "report",
+    "say_notes",
+    "shorten",
+    "showing_for",
+    "variables_of",
+]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+AxesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help=r"How axes are read from the files' names, as a regular expression: 't(?P<t>\d+)_(?P<c>[A-Za-z]+)'. Names "
+        "such as img_t003_c1_z05.tif are understood without. Or the axes of stacks that don't name their own: 'tzyx'.",
+    ),
+]
+ViewerOption = Annotated[
+    str,
+    typer.Option(metavar="KIND", help="What shows them: napari, fiji (ImageJ), or headless, which has no window."),
+]
+FijiOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|ENDPOINT",
+        help="With --viewer fiji: your Fiji.app, or an endpoint such as sc.fiji:fiji; default: ImageJ.",
+    ),
+]
+TitleOption = Annotated[str, typer.Option(help="What the layers are called; by default the file or the folder.")]
+PixelSizeOption = Annotated[
+    float | None, typer.Option(metavar="µm", help="Size of a pixel in µm, where the files don't say it, or wrongly.")
+]
+ZStepOption = Annotated[
+    float | None, typer.Option(metavar="µm", help="Distance of the z planes in µm, where the files don't say it.")
+]
+_MOST_NAMES: Final = 3
+
+
+def help_of(command: Callable[..., Any]) -> str:
+    """Return a command's docstring with its paragraphs in a line each, as the terminal has its own width."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def report(file: object, error: object, console: Console, verdict: str = "not shown") -> None:
+    """Say in a line why a file is not shown."""
+    console.print(Text.assemble((f"{verdict}: ", "bold red"), f"{file}: {error}"), soft_wrap=True)
+
+
+def say_notes(notes: dict[str, list[str]], console: Console) -> None:
+    """Say what the files' readers want the user to know, each once, with the files that it is about."""
+    for note, names in notes.items():
+        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > 3 else "")
+        console.print(Text.assemble(("note: ", "bold"), f"{listed}: {note}"), soft_wrap=True)
+    notes.clear()
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "plane"), count(3, "plane")
+    ('1 plane', '3 planes')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def shorten(name: str, most: int = 40) -> str:
+    """Return the end of a name that is too long for a line.
+
+    >>> shorten("a_very_long_name.tif", 12)
+    '…ng_name.tif'
+    """
+    return name if len(name) <= most else f"…{name[-most + 1 :]}"
+
+
+def showing_for(
+    viewer: str, axes: str | None, title: str, pixel_size: float | None, z_step: float | None, **more: Any
+) -> Showing:
+    """Return a `Showing` as the options that the commands share want it; `more` are its other arguments.
+
+    Raises
+    ------
+    ValueError, ViewerStartError
+        If one of them can't be.
+    """
+    from scopecast.showing.stacks import Showing
+
+    check_viewer(viewer)
+    dims, pattern, _ = split_axes_option(axes)
+    about = _calibration(pixel_size, z_step)
+    return Showing(viewer, title=title, pattern=pattern, dims=dims, about=about, **more)
+
+
+def _calibration(pixel_size: float | None, z_step: float | None) -> dict[str, Any]:
+    """Return what the options say of sizes, as arguments of a stream."""
+    about: dict[str, Any] = {}
+    for name, value in (("--pixel-size", pixel_size), ("--z-step", z_step)):
+        if value is not None and not 0 < value < 1e9:
+            msg = f"{name} is a length in µm, such as 0.65; not {value:g}"
+            raise ValueError(msg)
+    if pixel_size is not None:
+        about.update(scale=(pixel_size, pixel_size), units="um")
+    if z_step is not None:
+        about["steps"] = {"z": z_step}
+    return about
+
+
+def variables_of(viewer: str, fiji: str | None) -> dict[str, str]:
+    """Return the variables for a viewer that is started, from the options.
+
+    Raises
+    ------
+    ValueError
+        If there is a Fiji for another viewer.
+    """
+    if fiji and viewer != "fiji":
+        msg = f"--fiji is the ImageJ of --viewer fiji, and the viewer is {viewer}; add --viewer fiji, or leave it out"
+        raise ValueError(msg)
+    return imagej_variables(fiji)

@@ -1,0 +1,98 @@
+"""``scopecast watch``: the files that other software writes, shown as they come."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from scopecast.cli.terminal import (
+    AxesOption,
+    FijiOption,
+    PixelSizeOption,
+    TitleOption,
+    ViewerOption,
+    ZStepOption,
+    count,
+    err,
+    out,
+    report,
+    say_notes,
+    shorten,
+    showing_for,
+    variables_of,
+)
+from scopecast.errors import FileError, ScopecastError
+from scopecast.showing.show import opened_viewer
+from scopecast.showing.watch import FolderWatch
+
+__all__ = ["watch"]
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that images are written to.")],
+    axes: AxesOption = None,
+    pattern: Annotated[str, typer.Option(metavar="GLOB", help="Only files with such names: '*_processed.tif'.")] = "*",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="The folders below it, too.")] = False,
+    existing: Annotated[bool, typer.Option("--existing", help="Also show what is there already.")] = False,
+    viewer: ViewerOption = "napari",
+    fiji: FijiOption = None,
+    title: TitleOption = "",
+    pixel_size: PixelSizeOption = None,
+    z_step: ZStepOption = None,
+    poll: Annotated[
+        bool, typer.Option("--poll", help="Look at the folder all the time: quicker on network drives.")
+    ] = False,
+) -> None:
+    """Show the images that other software writes into a folder, as they come. Ctrl-C ends it.
+
+    A file (TIFF, PNG, JPEG, NPY) is shown as soon as it is complete: nobody writes it any more, and it can be read to
+    its end; never a half one. Files that are written again are shown again. Those whose names tell where they belong
+    (img_t003_c1.tif) become one stack, the others lie side by side on a slider "file". The window stays when this ends.
+    """
+    variables = variables_of(viewer, fiji)
+    watched = FolderWatch(folder, pattern=pattern, recursive=recursive, existing=existing, poll=poll)
+    showing = showing_for(viewer, axes, title, pixel_size, z_step, root=watched.folder)
+    shown = given_up = 0
+    problem = ""
+    with (
+        Live(Text(f"opening {viewer} …"), console=err, refresh_per_second=4, transient=True) as live,
+        opened_viewer(viewer, variables),
+        showing,
+    ):
+
+        def show(path: Path) -> None:
+            nonlocal problem
+            try:
+                showing.file(path, settled=False)
+                problem = ""
+            except FileError:
+                raise
+            except ScopecastError as error:  # the viewer's doing: the next file may fare better
+                if str(error) != problem:
+                    problem = str(error)
+                    report(path, error, live.console)
+
+        newest = ""
+        try:
+            for number, news in enumerate(watched.run(show)):
+                if not number:
+                    out.print(f"Watching {folder}; Ctrl-C ends it.")
+                if news is not None:
+                    if news.verdict == "shown":
+                        shown += not problem
+                        newest = shorten(news.path.name)
+                    else:
+                        given_up += news.verdict == "given up"
+                        verdict = "not complete, tried again" if news.verdict == "incomplete" else "given up"
+                        report(news.path, news.reason, live.console, verdict)
+                    say_notes(showing.notes, live.console)
+                waits = f", {watched.waiting} not complete yet" if watched.waiting else ""
+                live.update(Text(f"{folder}: {count(shown, 'file')} shown{waits}{newest and '; newest: '}{newest}"))
+        finally:
+            live.update(Text(""))
+            failed = f"; {count(given_up, 'file')} given up" if given_up else ""
+            out.print(f"Shown in {viewer}: {count(shown, 'file')} of {folder}{failed}.")

@@ -1,0 +1,1 @@
+"""The demo: a simulated acquisition, and the screen that it may need."""

@@ -1,0 +1,177 @@
+"""A stream: the frames of one run, and the order of its axes and labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scopecast.frames.axes import MAX_AXES, MAX_INDEX, MAX_LABEL, check_axes, sort_axes
+from scopecast.link import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from scopecast.frames.axes import AxisValue
+
+__all__ = ["FrameStream"]
+
+#: Labels that are announced, over all axes together: a message has 64 KiB, and a character up to 4 bytes. What comes
+#: later has its index all the same, and the viewer shows that.
+MAX_LABELS = 1024
+MAX_LABEL_BYTES = 40 * 1024
+MAX_COLORS = 64
+
+
+class FrameStream:
+    """The frames of one run: an MDA sequence, a series of batches, a live preview.
+
+    Made by `Publisher.new_stream`.
+
+    Parameters
+    ----------
+    number
+        Numbers the streams of a publisher.
+    title
+        Shown with its layers.
+    sizes
+        Final extent of each axis where it is known, e.g. ``{"t": 20, "c": 3}``; these axes exist from the start.
+    channels
+        Names of the channels in order; others are added as they appear. A name that comes again gets its number.
+        Frames may be placed by either, number or name.
+    positions
+        Names of the positions (axis ``"p"``) in order, ``""`` for one that has none; a name that comes again gets its
+        number. Frames may be placed by either, number or name.
+    colors
+        Their colours, as ``#rrggbb`` or a colormap's name; ``""`` leaves the choice to the viewer.
+    scale
+        Size of a pixel (y, x) in `units`, above 0.
+    steps
+        Distance between positions along an axis in `units`, e.g. ``{"z": 0.5}``; of ``"t"`` in seconds.
+    units
+        Unit of `scale` and `steps`, such as ``"um"``; ``"pixel"`` where it is not known.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If any of these is not allowed; the text says what is.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        title: str,
+        *,
+        sizes: Mapping[str, int] = {},
+        channels: Sequence[str] = (),
+        positions: Sequence[str] = (),
+        colors: Sequence[str] = (),
+        scale: Sequence[float] = (1.0, 1.0),
+        steps: Mapping[str, float] = {},
+        units: str = "pixel",
+    ) -> None:
+        self.number, self.title = number, messages.printable(title)[:200]
+        self.sizes = {name: int(size) for name, size in check_axes(sizes).items()}
+        self.axes: list[str] = list(sort_axes(self.sizes))
+        self.scale, self.units = _finite("scale", scale), _short("units", units)
+        if len(self.scale) != 2:
+            msg = f"scale is the size of a pixel (y, x), two numbers; not {scale!r}"
+            raise ValueError(msg)
+        if min(self.scale) <= 0:
+            msg = f"scale must be above 0, not {tuple(self.scale)}: leave it out where the size of a pixel is not known"
+            raise ValueError(msg)
+        named = check_axes(dict.fromkeys(steps, 0))
+        self.steps = dict(zip(named, _finite("steps", steps.values()), strict=True))
+        self.colors = [_short("a colour", color) for color in colors][:MAX_COLORS]
+        self._labels: dict[str, dict[str, int]] = {}
+        self._listed: dict[str, list[str]] = {}  # the labels that are announced
+        self._listed_bytes = self._listed_count = 0
+        self._ends: dict[str, int] = {}  # behind the largest index along each axis
+        for axis, names in (("c", [str(name) for name in channels]), ("p", [str(name) for name in positions])):
+            for at, name in enumerate(names):
+                label = check_axes({axis: name or (str(at) if axis == "p" else "")})[axis]
+                taken = label in self._labels.get(axis, ())
+                self._place(axis, f"{str(label)[: MAX_LABEL - 8]} ({at})" if taken else label)
+        self.announced = False
+        self.ended = False
+
+    def place(self, axes: Mapping[str, AxisValue]) -> list[int]:
+        """Return where a frame belongs: an index along each of `self.axes`.
+
+        A string is a label, whose index is the order of its appearance; behind the integers that came before it. A
+        new axis or label makes `announced` False: the stream is to be announced anew before the frame is.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an axis or a value is not allowed (see `scopecast.frames.axes.check_axes`).
+        """
+        checked = check_axes(axes) if axes else {}
+        new = [name for name in checked if name not in self.axes]
+        if new:
+            if len(self.axes) + len(new) > MAX_AXES:
+                msg = f"a stream has at most {MAX_AXES} axes; {new} would join {self.axes}: leave some out"
+                raise ValueError(msg)
+            self.axes = list(sort_axes([*self.axes, *new]))
+            self.announced = False
+        return [self._place(name, checked[name]) if name in checked else 0 for name in self.axes]
+
+    def _place(self, axis: str, value: AxisValue) -> int:
+        if isinstance(value, int):
+            if value >= self._ends.get(axis, 0):
+                self._ends[axis] = value + 1
+            return value
+        labels = self._labels.setdefault(axis, {})
+        index = labels.get(value)
+        if index is None:
+            index = labels[value] = self._ends.get(axis, 0)
+            if index > MAX_INDEX:
+                msg = f"axis {axis!r} has no place left for {value!r}: the largest index, {MAX_INDEX}, is taken"
+                raise ValueError(msg)
+            self._ends[axis] = index + 1
+            self._list(axis, index, value)
+        return index
+
+    def _list(self, axis: str, index: int, label: str) -> None:
+        """Add a label to those that are announced, if there is room."""
+        nbytes = len(label.encode(errors="surrogatepass")) + 3
+        listed = self._listed.get(axis, [])
+        if len(listed) < index < MAX_LABELS:
+            listed = [*listed, *map(str, range(len(listed), index))]  # places that were given by number
+            nbytes += sum(len(each) + 3 for each in listed[len(self._listed.get(axis, ())) :])
+        count = index + 1 - len(self._listed.get(axis, ()))
+        room = self._listed_count + count <= MAX_LABELS and self._listed_bytes + nbytes <= MAX_LABEL_BYTES
+        if room and index == len(listed):
+            self._listed_count += count
+            self._listed_bytes += nbytes
+            # Replaced, not changed: another thread may be writing the announcement.
+            self._listed = {**self._listed, axis: [*listed, label]}
+            self.announced = False
+
+    def message(self) -> messages.Stream:
+        """Return the message that announces the stream as it is now."""
+        return messages.Stream(
+            id=self.number,
+            title=self.title,
+            axes=self.axes,
+            labels={axis: list(labels) for axis, labels in self._listed.items()},
+            sizes=[self.sizes.get(name, 0) for name in self.axes],
+            scale=self.scale,
+            steps=[float(self.steps.get(name, 0.0)) for name in self.axes],
+            units=self.units,
+            preview=not any(name not in ("c", "cam") for name in self.axes),
+            colors=self.colors,
+        )
+
+
+def _finite(what: str, values: Iterable[float]) -> list[float]:
+    numbers = [float(value) for value in values]
+    if not all(abs(number) <= 1e300 for number in numbers):  # NaN is not, either
+        msg = f"{what} must be finite numbers; got {numbers}"
+        raise ValueError(msg)
+    return numbers
+
+
+def _short(what: str, text: str) -> str:
+    if not isinstance(text, str) or len(text) > MAX_LABEL:
+        msg = f"{what} is a text of at most {MAX_LABEL} characters; got {text!r}"
+        raise ValueError(msg)
+    return messages.printable(text)

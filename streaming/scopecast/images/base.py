@@ -1,0 +1,530 @@
+"""Image files, plane by plane: what is in them, where each plane belongs, how large a pixel is.
+
+Files are read with ``read`` and ``pread``, never mapped into memory: another program may cut a file short at any
+moment, and a page of a mapping that lies past the end kills the process that touches it (SIGBUS). No more than one
+plane is in memory at a time. The formats are in `scopecast.images.tiffs` and
+`scopecast.images.pictures`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import importlib.util
+import math
+import os
+import re
+import stat
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+import numpy as np
+
+from scopecast.errors import FileError, IncompleteFileError, ScopecastError, UnreadableFileError
+from scopecast.frames.axes import axis_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import BinaryIO
+
+    import numpy.typing as npt
+
+    from scopecast.images.about import About
+
+__all__ = [
+    "EXTENSIONS",
+    "ImageFile",
+    "Plane",
+    "Sight",
+    "check_memory",
+    "check_regular",
+    "common_folder",
+    "extension_of",
+    "find_files",
+    "name_axes",
+    "natural_key",
+    "need",
+    "nothing_in",
+    "open_image",
+    "open_regular",
+    "read_exactly",
+    "reading",
+    "which_open",
+]
+
+_TIFF: Final = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".tf8", ".btf", ".lsm", ".stk")
+_PICTURE: Final = (".png", ".jpg", ".jpeg", ".bmp")
+EXTENSIONS: Final = (*_TIFF, *_PICTURE, ".npy")
+"""What `open_image` opens, in lower case."""
+
+# Where a file has axes that it does not name; the same guess as for arrays, see scopecast.frames.arrays.
+_GUESSES: Final = {1: ("z",), 2: ("t", "z"), 3: ("t", "c", "z"), 4: ("p", "t", "c", "z")}
+
+
+#: The times that are believed: those of clocks that count from 1970 are.
+_MOST_SECONDS: Final = 1e11
+_SMALL: Final = 1 << 26  # bytes that any machine has
+_SPECIAL: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class Plane(NamedTuple):
+    """One read of a file: nearly always one plane.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        (y, x), (y, x, 3 or 4), or what `dims` says.
+    axes : dict of str to int or str
+        Where it belongs among the file's planes.
+    dims : tuple of str or None
+        The names of the array's dimensions, where they are not the usual ones.
+    """
+
+    array: npt.NDArray[Any]
+    axes: Mapping[str, int | str]
+    dims: tuple[str, ...] | None = None
+
+
+class Sight(NamedTuple):
+    """What a file looked like at a moment; another sight, another content.
+
+    Attributes
+    ----------
+    size
+        In bytes; -1 if there is no file.
+    changed_ns
+        When its content was changed, in nanoseconds since the epoch.
+    file
+        Its number in the file system: another one was renamed into its place.
+    """
+
+    size: int
+    changed_ns: int
+    file: int
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Sight:
+        """Look at a file."""
+        try:
+            status = os.stat(path)  # noqa: PTH116 - strings too, and many of them
+        except OSError:
+            return cls(-1, 0, 0)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class ImageFile(ABC):
+    """An image file that is open; a context manager.
+
+    Attributes
+    ----------
+    path : Path
+    about : About
+        Its axes, channels and pixel size.
+    """
+
+    path: Path
+    about: About
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of reads that it takes."""
+
+    def read(self, number: int) -> Plane | None:
+        """Read a plane.
+
+        Parameters
+        ----------
+        number
+            From 0 to ``len(self) - 1``, in the order of the file's axes.
+
+        Returns
+        -------
+        Plane or None
+            None where the file has a gap.
+
+        Raises
+        ------
+        IncompleteFileError
+            If the file ends before the plane does.
+        FileError
+            If it can't be decoded.
+        """
+        with reading():
+            return self._read(number)
+
+    def time_s(self, number: int) -> float | None:
+        """Return when a plane was recorded, in seconds since the recording began; None if the file does not say."""
+        with reading():
+            time = self._time_s(number)
+        # Also whole numbers of hundreds of digits, which JSON may have; and NaN is not within, either.
+        return time if time is not None and abs(time) <= _MOST_SECONDS else None
+
+    @abstractmethod
+    def _read(self, number: int) -> Plane | None:
+        """Read a plane as `read` does; whatever this raises, that makes a FileError of it."""
+
+    def _time_s(self, number: int) -> float | None:
+        """Return the time of a plane as the file has it."""
+        return None
+
+    def planes(self) -> Iterator[Plane]:
+        """Read all planes, one after the other; gaps are left out."""
+        for number in range(len(self)):
+            if (plane := self.read(number)) is not None:
+                yield plane
+
+    def close(self) -> None:  # noqa: B027 - only some hold anything
+        """Close the file. Idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None = None) -> ImageFile:
+    """Open an image file: TIFF (ImageJ, OME, plain, and their kin), PNG, JPEG, BMP, NPY; or the folder of an NDTiff.
+
+    Nothing but the file's headers is read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    dims
+        Names for the axes of a file that does not name its own, such as ``"tzyx"``; y, x and s (colours) may be left
+        out.
+
+    Raises
+    ------
+    IncompleteFileError
+        If the file is empty, or ends before its contents do: it is being written, or was cut short.
+    FileError
+        If it can't be shown for another reason, which the text tells, without the path.
+    """
+    file = Path(path)
+    try:
+        with reading():
+            return _open(file, dims)
+    except FileError as error:
+        if not os.path.exists(file):  # noqa: PTH110 - never raises; also removed meanwhile, which confuses decoders
+            pattern = glob.has_magic(os.fspath(path))
+            linked = "it is a link to a file that is not there" if file.is_symlink() else ""
+            text = linked or ("no file is called so" if pattern else "there is no such file")
+            raise FileError(text) from error
+        raise
+
+
+def _open(file: Path, dims: str | Sequence[str] | None) -> ImageFile:
+    extension = extension_of(file)
+    size = file.stat().st_size
+    if file.is_dir():
+        from scopecast.images.ndtiff import NdtiffDataset, is_dataset
+
+        if is_dataset(file):
+            return NdtiffDataset(file)
+    check_regular(file)
+    if extension in (".roi", ".roi.zip"):
+        raise FileError("regions of interest lie on images: show it together with its image")
+    if extension not in EXTENSIONS:
+        raise FileError(f"extension {extension!r}" if extension else "it has no extension")
+    if not size:
+        raise IncompleteFileError("it is empty")
+    from scopecast.images.pictures import NpyFile, Picture
+
+    if extension == ".npy":
+        return NpyFile(file, dims)
+    if extension in _PICTURE:
+        return Picture(file)
+    from scopecast.images.tiffs import TiffImage
+
+    return TiffImage(file, dims)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise FileError for what is no file: a folder, a pipe or a device, which may be read for ever.
+
+    Raises
+    ------
+    OSError
+        If nothing is there, or it can't be looked at.
+    """
+    _check_mode(os.stat(path).st_mode)  # noqa: PTH116 - strings too
+
+
+def _check_mode(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise FileError(f"it is {_SPECIAL.get(stat.S_IFMT(mode), 'something else')}, and no file")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; never waits for another program, as opening a pipe would.
+
+    Raises
+    ------
+    FileError
+        If it is no regular file.
+    OSError
+        If it can't be opened.
+    """
+    check_regular(path)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    try:
+        _check_mode(os.fstat(descriptor).st_mode)  # another one may have taken its place
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_memory(nbytes: int, what: str) -> None:
+    """Raise FileError for what would take more than half of the memory that this machine has left."""
+    if nbytes < _SMALL:
+        return
+    import psutil
+
+    if nbytes > int(psutil.virtual_memory().available) // 2:
+        raise FileError(f"{what} has {nbytes / 2**30:.1f} GiB, more than this machine's memory has room for")
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Make a FileError of whatever a file makes its reader raise.
+
+    A damaged file, or metadata that makes no sense, can make a decoder raise anything: struct.error, zlib.error,
+    IndexError, RecursionError, imagecodecs' own …
+
+    Raises
+    ------
+    UnreadableFileError
+        If the system refuses the file at the moment.
+    FileError
+        Otherwise.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except ScopecastError as error:  # such as a dtype that can't be shown
+        raise FileError(str(error)) from error
+    except MemoryError as error:
+        raise FileError("it takes more memory than there is") from error
+    except Exception as error:
+        text = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        if "imagecodecs" in text:
+            raise FileError(f"its compression needs imagecodecs ({text}); pip install 'scopecast[files]'") from error
+        if isinstance(error, OSError) and error.errno:
+            raise UnreadableFileError(error.strerror or text) from error
+        raise FileError(f"it can't be decoded ({type(error).__name__}: {text})") from error
+
+
+def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[Path, FileError]:
+    """Look whether any of some images can be opened, before a viewer is.
+
+    Returns
+    -------
+    dict of Path to FileError
+        Why not, if none of them can; empty as soon as one can.
+    """
+    failed: dict[Path, FileError] = {}
+    for file in files:
+        try:
+            open_image(file, dims=dims).close()
+        except FileError as error:
+            failed[file] = error
+        else:
+            return {}
+    return failed
+
+
+def nothing_in(arguments: Iterable[str | os.PathLike[str]]) -> str:
+    """Say that there are no images in what a user names."""
+    named = [Path(argument) for argument in arguments]
+    below = any(entry.is_dir() for folder in named if folder.is_dir() for entry in folder.iterdir())
+    text = f"there are no images in {', '.join(map(str, named))}"
+    return f"{text}; name the folders below it, which are not looked into" if below else text
+
+
+def need(package: str, what: str) -> None:
+    """Raise FileError unless a package of the extra ``files`` is installed."""
+    if importlib.util.find_spec(package) is None:
+        raise FileError(f"{what} needs {package}, which is not installed; pip install 'scopecast[files]'")
+
+
+def extension_of(path: str | os.PathLike[str]) -> str:
+    """Return a file's extension in lower case, ``""`` without one.
+
+    >>> extension_of("A.OME.TIF"), extension_of("cells.roi.zip")
+    ('.tif', '.roi.zip')
+    """
+    name = os.fspath(path).lower()
+    return ".roi.zip" if name.endswith(".roi.zip") else os.path.splitext(name)[1]  # noqa: PTH122 - a name
+
+
+def natural_key(path: str | os.PathLike[str]) -> tuple[tuple[int, int, str], ...]:
+    """Return a key to sort names as a person would.
+
+    >>> sorted(["t10.tif", "t9.tif", "T1.tif"], key=natural_key)
+    ['T1.tif', 't9.tif', 't10.tif']
+    """
+    parts = re.findall(r"[0-9]+|[^0-9]+", os.fspath(path).lower())
+    return tuple((0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts)
+
+
+def find_files(
+    arguments: Iterable[str | os.PathLike[str]], *, extensions: tuple[str, ...] = EXTENSIONS
+) -> tuple[list[Path], int]:
+    """Return the files that a user names: files as they are, the images of folders, what glob patterns match.
+
+    Parameters
+    ----------
+    arguments
+        Files, folders (not those below them), and patterns such as ``"run*/*.tif"``, which shells on Windows leave as
+        they are. A folder that is one dataset (NDTiff) counts as a file.
+    extensions
+        What counts as an image in a folder.
+
+    Returns
+    -------
+    files : list of Path
+        Each once, the files of a folder or pattern in natural order.
+    others : int
+        How many files of the folders are left out, as they are no images.
+    """
+    from scopecast.images.ndtiff import is_dataset
+
+    found: dict[Path, None] = {}
+    others = 0
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir() and is_dataset(path):
+            found[path] = None
+        elif path.is_dir():
+            # What is neither file nor folder (a link to nowhere, a pipe) counts: its name says that it is an image.
+            inside = sorted((entry for entry in path.iterdir() if not entry.is_dir()), key=natural_key)
+            images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
+            others += len(inside) - len(images)
+            found.update(dict.fromkeys(images))
+        elif not path.exists() and glob.has_magic(os.fspath(argument)):
+            matches = glob.glob(os.fspath(argument), recursive=True)  # noqa: PTH207 - patterns may be absolute
+            found.update(dict.fromkeys(Path(match) for match in sorted(matches, key=natural_key)))
+            if not matches:
+                found[path] = None  # to be reported: no such file
+        else:
+            found[path] = None
+    return list(found), others
+
+
+def common_folder(files: Sequence[Path]) -> Path | None:
+    """Return the folder that all files are below; None if there is none, as on several drives.
+
+    >>> str(common_folder([Path("/data/run1/a.tif"), Path("/data/run2/a.tif")]).as_posix())
+    '/data'
+    """
+    try:
+        return Path(os.path.commonpath([path.absolute().parent for path in files]))
+    except ValueError:
+        return None
+
+
+def name_axes(
+    unnamed: int, dims: str | Sequence[str] | None, taken: Iterable[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the axes that a file has and does not name.
+
+    Parameters
+    ----------
+    unnamed
+        How many there are, y and x not among them.
+    dims
+        What the user says, or None.
+    taken
+        Axes that the file names.
+
+    Returns
+    -------
+    names : tuple of str
+        As many as `unnamed`, outermost first.
+    notes : tuple of str
+        What the user should know, if they were guessed.
+
+    Raises
+    ------
+    FileError
+        If the user's names are not as many as the axes.
+
+    Examples
+    --------
+    >>> name_axes(1, None)
+    (('z',), ("its 1 axis has no name in the file, and is taken as z; --axes 'tyx', say, would name it otherwise",))
+    >>> name_axes(2, "tzyx")
+    (('t', 'z'), ())
+    """
+    if dims is not None:
+        names = tuple(name for name in map(axis_name, dims) if name not in ("y", "x", "s"))
+        if len(names) != unnamed or len(set(names)) != unnamed:
+            shown = repr(dims) if isinstance(dims, str) else ", ".join(dims)
+            raise FileError(f"axes {shown} name {len(names)} axes besides y and x, and the file has {unnamed}")
+        return names, ()
+    if not unnamed:
+        return (), ()
+    free = [name for name in ("p", "t", "c", "z") if name not in set(taken)]
+    wanted = [name for name in _GUESSES.get(unnamed, ()) if name in free]
+    names = tuple(wanted) if len(wanted) == unnamed else tuple(free[-unnamed:]) if unnamed <= len(free) else ()
+    if not names:
+        raise FileError(
+            f"it has {unnamed} axes without names besides y and x; name them, such as --axes {'abdeptcz'[-unnamed:]}yx"
+        )
+    axes, have, are, them = ("axis", "has", "is", "it") if unnamed == 1 else ("axes", "have", "are", "them")
+    no_name = "no name" if unnamed == 1 else "no names"
+    other = "tyx" if names == ("z",) else "ztyx" if unnamed == 2 else "ptczyx"[6 - unnamed - 2 :]
+    return names, (
+        f"its {unnamed} {axes} {have} {no_name} in the file, and {are} taken as {', '.join(names)}; "
+        f"--axes {other!r}, say, would name {them} otherwise",
+    )
+
+
+def read_exactly(descriptor: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Read an array from a place of a file.
+
+    Parameters
+    ----------
+    descriptor
+        The open file.
+    offset
+        Where it begins, in bytes.
+    shape, dtype
+        Of the array; C order.
+
+    Raises
+    ------
+    IncompleteFileError
+        If the file ends before.
+    FileError
+        If the memory has no room for it.
+    """
+    check_memory(math.prod(shape) * dtype.itemsize, "one plane")
+    array = np.empty(shape, dtype)
+    target = array.reshape(-1).view(np.uint8).data
+    done = 0
+    while done < len(target):
+        if hasattr(os, "preadv"):
+            count = os.preadv(descriptor, [target[done:]], offset + done)
+        else:  # Windows
+            os.lseek(descriptor, offset + done, os.SEEK_SET)
+            chunk = os.read(descriptor, min(len(target) - done, 1 << 24))
+            count = len(chunk)
+            target[done : done + count] = chunk
+        if not count:
+            raise IncompleteFileError(f"it ends {len(target) - done} bytes too early")
+        done += count
+    return array

@@ -1,0 +1,100 @@
+"""What Micro-Manager writes into ``metadata.txt`` beside the single images of an acquisition."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from scopecast.errors import FileError
+from scopecast.images.about import About, as_length
+from scopecast.images.base import open_regular, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["METADATA", "Beside", "read_metadata"]
+
+METADATA: Final = "metadata.txt"
+_MOST_BYTES: Final = 1 << 28
+_MOST_MS: Final = 1e14  # clocks that count from 1970 are within
+
+
+class Beside(NamedTuple):
+    """What is known of the images of a folder.
+
+    Attributes
+    ----------
+    times
+        When each file was recorded, in seconds.
+    scale_um, z_step_um
+        Size of a pixel and distance of the planes in µm; 0 where it is not told.
+    channels
+        Names of the channels; Micro-Manager 2 has only their numbers in the files' names.
+    notes
+        What the user should know of it.
+    """
+
+    times: Mapping[str, float] = {}
+    scale_um: float = 0.0
+    z_step_um: float = 0.0
+    channels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def complete(self, described: dict[str, Any]) -> dict[str, Any]:
+        """Return what a file says of itself, as arguments of a stream, with the sizes that it does not tell."""
+        if described["units"] != "pixel" or not self.scale_um:
+            return described
+        steps = {"z": self.z_step_um, **described["steps"]} if self.z_step_um else described["steps"]
+        return {**described, "scale": (self.scale_um, self.scale_um), "units": "um", "steps": steps}
+
+    def channel(self, name: str, label: str) -> str:
+        """Return the channel of a file, where its name has only the number: ``img_channel000_….tif``.
+
+        >>> Beside(channels=("DAPI", "FITC")).channel("img_channel001_z000.tif", "1")
+        'FITC'
+        """
+        counted = "_channel" in name.lower() and label.isdecimal() and int(label) < len(self.channels)
+        return self.channels[int(label)] if counted else label
+
+
+def read_metadata(folder: Path) -> Beside:
+    """Read the ``metadata.txt`` of a folder; what is not there, or can't be read, is left out.
+
+    In version 2 each image has a key ``Metadata-<folder>/<file>``, in 1.4 ``FrameKey-<t>-<c>-<z>`` with a ``FileName``.
+    """
+    try:
+        with reading(), open_regular(folder / METADATA) as file:
+            text = file.read(_MOST_BYTES).decode("utf-8", "replace")
+    except FileError:
+        return Beside()
+    about: Any = None
+    for ending in ("", "}", "}}"):  # what an acquisition that was broken off did not write any more
+        with contextlib.suppress(ValueError, RecursionError):
+            about = json.loads(text.rstrip().rstrip(",") + ending)
+            break
+    if not isinstance(about, dict):
+        return Beside()
+    times: dict[str, float] = {}
+    summary = about.get("Summary")
+    summary = summary if isinstance(summary, dict) else {}
+    size: Any = summary.get("PixelSize_um")
+    for key, frame in about.items():
+        if not isinstance(frame, dict) or not key.startswith(("Metadata-", "FrameKey-")):
+            continue
+        name = frame.get("FileName") or key.partition("-")[2]
+        elapsed = frame.get("ElapsedTime-ms")
+        if isinstance(name, str) and isinstance(elapsed, int | float) and abs(elapsed) < _MOST_MS:
+            times[name.replace("\\", "/").rpartition("/")[2]] = elapsed / 1e3
+        if as_length(of_frame := frame.get("PixelSizeUm")):
+            size = of_frame
+    names = summary.get("ChNames")
+    checked = About(
+        scale=(size, size),
+        units="um",
+        steps={"z": summary.get("z-step_um")},
+        channels=names if isinstance(names, list) else (),
+    )
+    scale = checked.scale[0] if checked.units == "um" else 0.0
+    return Beside(times, scale, checked.steps.get("z", 0.0), tuple(checked.channels), checked.notes)

@@ -1,0 +1,208 @@
+"""What OME-XML and ImageJ's metadata say of channels, colours, pixel sizes and times.
+
+Schema: OME 2016-06 (``Pixels``: PhysicalSizeX, TimeIncrement; ``Channel``: Name, Color as a signed RGBA integer;
+``Plane``: DeltaT). Tags are matched without their namespace, as its year differs from file to file.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Final
+from xml.etree import ElementTree
+
+import numpy as np
+
+__all__ = ["OmeImage", "imagej_colors", "micrometers", "own_blocks", "read_ome"]
+
+_MICROMETERS: Final = {
+    **dict.fromkeys(
+        ("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometers", "micrometre"), 1.0
+    ),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-3),
+    **dict.fromkeys(("mm", "millimeter", "millimeters"), 1e3),
+    **dict.fromkeys(("cm", "centimeter"), 1e4),
+    **dict.fromkeys(("m", "meter"), 1e6),
+    **dict.fromkeys(("å", "angstrom"), 1e-4),
+    "pm": 1e-6,
+}
+_SECONDS: Final = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
+_WHITE: Final = "#ffffff"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OmeImage:
+    """One ``Image`` of an OME-XML.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    channels, colors, scale, units, steps
+        As the file has them; `scopecast.images.about.About` checks them.
+    shape, planes
+        Pixels (y, x) of a plane, and how many planes there are: along c, z and t.
+    times
+        Seconds since the start of the acquisition, by (t, c, z).
+    """
+
+    name: str = ""
+    channels: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
+    scale: tuple[float, float] = (1.0, 1.0)
+    units: str = "pixel"
+    steps: dict[str, float] = field(default_factory=dict)
+    shape: tuple[int, int] = (0, 0)
+    planes: int = 0
+    times: dict[tuple[int, int, int], float] = field(default_factory=dict)
+
+
+def micrometers(unit: object) -> float:
+    r"""Return how many micrometres a unit of length has; 0 for what is no such unit.
+
+    >>> micrometers("nm"), micrometers("\\u00B5m"), micrometers("pixel")
+    (0.001, 1.0, 0.0)
+    """
+    return _MICROMETERS.get(str(unit or "").strip().lower(), 0.0)
+
+
+def read_ome(xml: str) -> list[OmeImage]:
+    """Read the images of an OME-XML; [] where it makes no sense.
+
+    Parameters
+    ----------
+    xml
+        The text.
+    """
+    try:
+        root = ElementTree.fromstring(xml)
+    except (ElementTree.ParseError, RecursionError):
+        return []
+    return [_read_image(image) for image in root if _tag(image) == "Image"]
+
+
+def own_blocks(xml: str, file_name: str, pages: int) -> str:
+    """Return an OME-XML without what it tells of the other files of a set.
+
+    Each file of a set lists the planes of all, and a reader that follows the list opens whatever has such a name.
+
+    Parameters
+    ----------
+    xml
+        The text.
+    file_name
+        Of the file that it is in.
+    pages
+        How many pages that has; no block of planes has more.
+    """
+    try:
+        root = ElementTree.fromstring(xml)
+    except (ElementTree.ParseError, RecursionError):
+        return xml
+    own = root.get("UUID")
+    changed = False
+    for pixels in (child for image in root if _tag(image) == "Image" for child in image if _tag(child) == "Pixels"):
+        for block in [child for child in pixels if _tag(child) == "TiffData"]:
+            uuid = next((child for child in block if _tag(child) == "UUID"), None)
+            name = "" if uuid is None else uuid.get("FileName", "")
+            if uuid is not None and uuid.text != own and (own or name.lower() != file_name.lower()):
+                pixels.remove(block)
+                changed = True
+            elif (count := block.get("PlaneCount", "")).isdecimal() and (len(count) > 9 or int(count) > pages):
+                block.set("PlaneCount", str(pages))
+                changed = True
+    return ElementTree.tostring(root, encoding="unicode") if changed else xml
+
+
+def _read_image(image: ElementTree.Element) -> OmeImage:
+    name = image.get("Name", "")
+    pixels = next((child for child in image if _tag(child) == "Pixels"), None)
+    if pixels is None:
+        return OmeImage(name=name)
+    sizes = [_length(pixels, axis) for axis in "YXZ"]
+    made: dict[str, Any] = {"name": name}
+    made["shape"] = (_extent(pixels, "Y"), _extent(pixels, "X"))
+    made["planes"] = math.prod(max(1, _extent(pixels, axis)) for axis in "CZT")
+    steps: dict[str, float] = {}
+    if sizes[0] and sizes[1]:
+        made.update(scale=(sizes[0], sizes[1]), units="um")
+    if sizes[2]:
+        steps["z"] = sizes[2]
+    if interval := _number(pixels.get("TimeIncrement")) * _SECONDS.get(pixels.get("TimeIncrementUnit", "s"), 0.0):
+        steps["t"] = interval
+    channels = [child for child in pixels if _tag(child) == "Channel"]
+    if any(channel.get("Name") for channel in channels):
+        made["channels"] = tuple(channel.get("Name", "") for channel in channels)
+    colors = [_color(channel.get("Color")) for channel in channels]
+    # White for each of several channels is what writers put who know of no colour.
+    if any(color not in ("", _WHITE) for color in colors):
+        made["colors"] = tuple(colors)
+    times: dict[tuple[int, int, int], float] = {}
+    for plane in pixels:
+        if _tag(plane) != "Plane" or plane.get("DeltaT") is None:
+            continue
+        unit = _SECONDS.get(plane.get("DeltaTUnit", "s"), 0.0)
+        where = (plane.get("TheT", "0"), plane.get("TheC", "0"), plane.get("TheZ", "0"))
+        if unit and all(number.isdecimal() and len(number) < 10 for number in where):
+            t, c, z = (int(number) for number in where)
+            times[t, c, z] = _number(plane.get("DeltaT")) * unit
+    return OmeImage(**made, steps=steps, times=times)
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def _number(text: str | None) -> float:
+    """Return a number; 0 where there is none, NaN for what is no number."""
+    try:
+        return float(text or 0.0)
+    except ValueError:
+        return math.nan
+
+
+def _extent(pixels: ElementTree.Element, axis: str) -> int:
+    """Return how many pixels or planes there are along an axis; 0 where that is no number."""
+    text = pixels.get(f"Size{axis}", "")
+    return int(text) if text.isdecimal() and len(text) < 20 else 0
+
+
+def _length(pixels: ElementTree.Element, axis: str) -> float:
+    """Return a physical size in µm; 0 where there is none."""
+    size = _number(pixels.get(f"PhysicalSize{axis}"))
+    return size * micrometers(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+
+
+def _color(text: str | None) -> str:
+    """Return a colour as ``#rrggbb``; OME has it as a signed integer of red, green, blue and opacity.
+
+    >>> _color("16711935"), _color("-16776961"), _color(None)
+    ('#00ff00', '#ff0000', '')
+    """
+    try:
+        value = int(text or "") & 0xFFFFFFFF
+    except ValueError:
+        return ""
+    return f"#{value >> 8:06x}"
+
+
+def imagej_colors(luts: Any, count: int) -> tuple[str, ...]:
+    """Return the colours of ImageJ's lookup tables; "" for those that are no ramp from black to one colour.
+
+    Parameters
+    ----------
+    luts
+        ImageJ's metadata "LUTs": arrays of shape (3, 256), uint8.
+    count
+        The number of channels.
+    """
+    colors: list[str] = []
+    for lut in list(luts if luts is not None else ())[:count]:
+        table = np.asarray(lut)
+        if table.shape != (3, 256):
+            colors.append("")
+            continue
+        ramp = np.outer(table[:, -1].astype(float), np.linspace(0, 1, 256))
+        plain = np.abs(table - ramp).max() <= 2
+        colors.append("#{:02x}{:02x}{:02x}".format(*table[:, -1]) if plain else "")
+    return tuple(colors) if any(color not in ("", _WHITE) for color in colors) else ()

@@ -1,0 +1,432 @@
+"""TIFF files, plane by plane: plain stacks, ImageJ's hyperstacks, OME-TIFF, Micro-Manager's stacks.
+
+tifffile parses the files; what it says is put into the terms of a stream here. `check_structure` looks, without
+decoding anything, whether a file is all there: tifffile takes a file that was cut short for one of fewer pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from scopecast.errors import FileError, IncompleteFileError
+from scopecast.frames.arrays import check_dtype
+from scopecast.frames.axes import axis_name
+from scopecast.images.about import About, as_seconds
+from scopecast.images.base import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
+from scopecast.images.ome import OmeImage, imagej_colors, micrometers, own_blocks, read_ome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+__all__ = ["TiffImage", "check_structure"]
+
+# tifffile's letters, see tifffile.TIFF.AXES_NAMES; the others, such as Q and I, are axes without a meaning.
+_NAMES: Final = {
+    "T": "t",
+    "C": "c",
+    "Z": "z",
+    "P": "p",
+    "R": "p",
+    "Y": "y",
+    "X": "x",
+    "S": "s",
+    "A": "angle",
+    "V": "view",
+    "H": "phase",
+    "E": "lambda",
+    "L": "exposure",
+    "M": "tile",
+    "F": "lifetime",
+}
+# PhotometricInterpretation: RGB, separated (CMYK is decoded as it is), YCbCr, CIELab.
+_COLOURED: Final = (2, 5, 6, 8)
+_MICROMANAGER: Final = 51123
+_MOST_PAGES: Final = 1 << 22
+
+
+class TiffImage(ImageFile):
+    """A TIFF file that is open."""
+
+    def __init__(self, path: Path, dims: str | Sequence[str] | None = None) -> None:
+        need("tifffile", "TIFF")
+        self.path = path
+        with open_regular(path) as file:
+            self._pages = check_structure(file.fileno())
+        self._stack = contextlib.ExitStack()
+        try:
+            with _quiet():
+                try:
+                    self._parse(dims)
+                except (FileError, OSError):
+                    raise
+                # Whatever tifffile makes of metadata that contradicts itself; told in a note, as the pixels need none.
+                except Exception as error:  # noqa: BLE001
+                    self._stack.close()
+                    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                    self._parse(dims, f"its metadata makes no sense ({text[:100]}), and is left out")
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _parse(self, dims: str | Sequence[str] | None, *notes: str) -> None:
+        """Have the file parsed, and describe it; where there is something to note, as pages without metadata."""
+        import tifffile
+
+        flags: dict[str, Any] = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS} if notes else {}
+        self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, **flags))
+        if self._tiff.is_ome:
+            # The other files of a set are not opened: they are shown as files of their own, and may be anything.
+            own = own_blocks(self._tiff.ome_metadata or "", self.path.name, self._pages)
+            if own != self._tiff.ome_metadata:
+                self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, omexml=own))
+        self._describe(dims, notes)
+
+    def _describe(self, dims: str | Sequence[str] | None, notes: tuple[str, ...]) -> None:
+        tiff = self._tiff
+        self._ome = read_ome(tiff.ome_metadata or "") if tiff.is_ome else []
+        _check_sizes(self._ome, tiff.pages.first)
+        # Of a set of files only the planes of this one: the others are files of their own.
+        mine = [
+            series for series in tiff.series if any(page is not None and page.parent is tiff for page in _of(series))
+        ]
+        if not mine:
+            raise FileError("it has no image")
+        first = mine[0]
+        self._images = _same(mine)
+        self._axes, self._shape, self._inside = _split(first)
+        check_dtype(first.dtype)
+        check_memory(math.prod(self._shape[len(self._axes) :]) * first.dtype.itemsize, "one plane")
+        # The images of an OME file are fields of view; those of others, mostly pages, are just one after the other.
+        listed = len(self._images) > 1
+        named = "p" if tiff.is_ome or tiff.is_micromanager else ""
+        names, guessed = self._name(dims, (named,) if listed else ())
+        notes += guessed
+        self._image_axis, self._names = (names[0] if listed else ""), names[listed:]
+        extents = zip(self._names, self._shape, strict=False)
+        sizes = {self._image_axis: len(self._images)} if listed else {}
+        sizes.update((name, size) for name, size in extents if size > 1)
+        if not listed and len(mine) > 1:
+            notes = (*notes, f"it has {len(mine)} series of different forms; the first is shown")
+        if len(first.levels) > 1:
+            notes = (*notes, f"it is a pyramid of {len(first.levels)} levels; the full resolution is shown")
+        self._colour = first.keyframe.photometric in _COLOURED
+        self._per_image = int(np.prod(self._shape[: len(self._axes)], dtype=np.int64))
+        if len(mine) == 1 and len(first.levels) == 1 and self._per_image < self._pages:
+            notes = (*notes, f"its metadata tells of {self._per_image} of its {self._pages} pages; these are shown")
+        self.about = About(sizes=sizes, notes=notes, **self._calibrate(first, sizes))
+
+    def _name(
+        self, dims: str | Sequence[str] | None, outer: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Name the `outer` axis of the images, if there is one, and those before a read's own."""
+        named = [*outer, *(_NAMES.get(letter, "") for letter in self._axes)]
+        lengths = [*(2 for _ in outer), *self._shape[: len(self._axes)]]
+        if "s" in named:  # pages of one colour each
+            named[named.index("s")] = "c"
+        known = [name for name in named if name]
+        if len(set(known)) < len(known):
+            named, known = [""] * len(named), []
+        unnamed = [at for at, name in enumerate(named) if not name and lengths[at] > 1]
+        said = None
+        if dims is not None and unnamed:  # the user may name all axes, or those that the file leaves open
+            said = [name for name in map(axis_name, dims) if name not in known]
+        names, notes = name_axes(len(unnamed), said, known)
+        for at, name in zip(unnamed, names, strict=True):
+            named[at] = name
+        return tuple(name or f"axis{at}" for at, name in enumerate(named)), notes
+
+    def _calibrate(self, series: Any, sizes: dict[str, int]) -> dict[str, Any]:
+        """Return channels, colours and pixel size, as arguments of `About`."""
+        tiff = self._tiff
+        self._interval = 0.0
+        if self._ome:
+            image = self._ome_of(0)
+            self._interval = as_seconds(image.steps.get("t"))
+            return {
+                "channels": image.channels,
+                "colors": image.colors,
+                "scale": image.scale,
+                "units": image.units,
+                "steps": image.steps,
+            }
+        if tiff.is_imagej:
+            return self._calibrate_imagej(series, tiff.imagej_metadata or {}, sizes)
+        if tiff.is_micromanager:
+            return self._calibrate_micromanager((tiff.micromanager_metadata or {}).get("Summary") or {})
+        return {}
+
+    def _calibrate_imagej(self, series: Any, about: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
+        made: dict[str, Any] = {"steps": {}}
+        factor = micrometers(about.get("unit"))
+        x, y = (_per_unit(series.keyframe, name) for name in ("XResolution", "YResolution"))
+        if factor and x and y:
+            made.update(scale=(_rounded(factor / y), _rounded(factor / x)), units="um")
+        spacing = about.get("spacing")
+        if "z" in sizes:
+            made["steps"]["z"] = spacing * (factor or 1.0) if isinstance(spacing, int | float) else spacing
+        self._interval = as_seconds(about.get("finterval"))
+        if "t" in sizes:
+            made["steps"]["t"] = about.get("finterval")
+        if about.get("mode", "composite") in ("composite", "color") and "c" in sizes:
+            made["colors"] = imagej_colors(about.get("LUTs"), sizes["c"])
+        return made
+
+    def _calibrate_micromanager(self, summary: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(summary, dict):
+            return {}
+        size, names = summary.get("PixelSize_um"), summary.get("ChNames")
+        return {
+            "scale": (size, size),
+            "units": "um",
+            "steps": {"z": summary.get("z-step_um")},
+            "channels": names if isinstance(names, list) else (),
+        }
+
+    def _ome_of(self, image: int) -> OmeImage:
+        """Return what the OME-XML says of one of the images shown."""
+        series = self._images[image]
+        if len(self._ome) == len(self._tiff.series):
+            return self._ome[next(at for at, each in enumerate(self._tiff.series) if each is series)]
+        return next((each for each in self._ome if each.name == series.name), self._ome[0])
+
+    def __len__(self) -> int:
+        return self._per_image * len(self._images)
+
+    def _place(self, number: int) -> tuple[int, dict[str, int]]:
+        """Return which image a read is of, and where it is in it."""
+        image, at = divmod(number, self._per_image)
+        leading = self._shape[: len(self._axes)]
+        index = np.unravel_index(at, leading) if leading else ()
+        return image, {name: int(place) for name, place in zip(self._names, index, strict=True)}
+
+    def _read(self, number: int) -> Plane | None:
+        image, where = self._place(number)
+        series = self._images[image]
+        shape = self._shape[len(self._axes) :]
+        with _quiet():
+            page = None
+            if series.dataoffset is not None and series.transform is None:
+                nbytes = int(np.prod(shape, dtype=np.int64)) * series.dtype.itemsize
+                dtype = np.dtype(series.dtype).newbyteorder(self._tiff.byteorder)
+                offset = series.dataoffset + (number % self._per_image) * nbytes
+                array = read_exactly(self._tiff.filehandle.fileno(), offset, shape, dtype)
+            else:
+                page = series.pages[number % self._per_image] if self._per_image > 1 else series.pages[0]
+                if page is None or page.parent is not self._tiff:
+                    return None
+                array = np.asarray(page.asarray()).reshape(shape)
+        axes = {name: where[name] for name in self.about.sizes if name in where}
+        if self._image_axis:
+            axes[self._image_axis] = image
+        names = [_NAMES.get(letter, "") for letter in self._inside]
+        keep = tuple(at for at, name in enumerate(names) if shape[at] > 1 or name in ("y", "x"))
+        array = array.reshape([shape[at] for at in keep])
+        inside = [names[at] for at in keep]
+        if inside == ["y", "x"]:
+            return Plane(array, axes)
+        colours = "s" in inside and array.shape[inside.index("s")] in (3, 4)
+        if "s" in inside and not (colours and self._colour and array.dtype.str[1:] in ("u1", "u2", "f4", "f8")):
+            inside[inside.index("s")] = "c" if "c" not in axes else "sample"
+        free = (name for name in ("z", "t", "c", "p") if name not in axes and name not in inside)
+        return Plane(array, axes, tuple(name or next(free) for name in inside))
+
+    def _time_s(self, number: int) -> float | None:
+        image, where = self._place(number)
+        if self._ome:
+            about = self._ome_of(image)
+            time = about.times.get((where.get("t", 0), where.get("c", 0), where.get("z", 0)))
+            if time is not None:
+                return time
+        elif self._tiff.is_micromanager or self._tiff.is_ndtiff:
+            with _quiet():
+                page = self._images[image].pages[number % self._per_image]
+                return None if page is None else _micromanager_time(page, self._tiff)
+        return where["t"] * self._interval if self._interval and "t" in where else None
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._stack.close()
+
+
+def _of(series: Any) -> list[Any]:
+    """Return the pages of a series that exist as such; a stack may have one page for all of its planes."""
+    return list(series._pages) if len(series.pages) > 1 else [series.pages[0]]  # noqa: SLF001 - no parsing of frames
+
+
+def _same(series: list[Any]) -> list[Any]:
+    """Return the images that can be shown as the positions of one stack: all, or the first alone."""
+    first = series[0]
+    form = (first.get_shape(False), first.get_axes(False), first.dtype)
+    alike = all((it.get_shape(False), it.get_axes(False), it.dtype) == form for it in series)
+    return series if alike and not {"P", "R"} & set(first.get_axes(False)) else [first]
+
+
+def _split(series: Any) -> tuple[str, tuple[int, ...], str]:
+    """Return the axes before those of a page, the full shape, and the axes of a page."""
+    axes, shape = str(series.get_axes(False)), tuple(int(n) for n in series.get_shape(False))
+    wanted = int(np.prod(series.keyframe.shape, dtype=np.int64))
+    for start in range(len(axes) - 1, -1, -1):
+        inside = axes[start:]
+        if int(np.prod(shape[start:], dtype=np.int64)) == wanted and {"Y", "X"} <= set(inside):
+            return axes[:start], shape, inside
+    raise FileError(f"its pages don't fit its axes {axes} of {shape}")
+
+
+def _check_sizes(images: list[OmeImage], page: Any) -> None:
+    """Raise ValueError where an OME-XML tells of sizes that can't be: tifffile makes room for all that it names.
+
+    The images of a pyramid or a set have other sizes than the first page, but not all of them.
+    """
+    if not images:
+        return
+    planes = sum(image.planes for image in images)
+    if planes > _MOST_PAGES:
+        raise ValueError(f"its OME-XML tells of {planes:.2g} planes")
+    size = (int(page.imagelength), int(page.imagewidth))
+    told = [image.shape for image in images if all(image.shape)]
+    if told and size not in told:
+        raise ValueError(f"its OME-XML tells of {told[0][1]} x {told[0][0]} pixels")
+
+
+def _per_unit(page: Any, tag: str) -> float:
+    """Return a resolution tag in pixels per unit; 0 where there is none."""
+    value = page.tags.valueof(tag)
+    try:
+        over, under = value
+        return float(over) / float(under)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 0.0
+
+
+def _rounded(size: float) -> float:
+    """Undo what a ratio of integers did to a size such as 0.65."""
+    return float(f"{size:.6g}")
+
+
+def _micromanager_time(page: Any, tiff: Any) -> float | None:
+    """Return the time of a plane of Micro-Manager's: its tag 51123 holds the frame's metadata as JSON."""
+    tags = getattr(page, "tags", None)
+    if tags is None:
+        tags = page.aspage().tags
+    about = tags.valueof(_MICROMANAGER)
+    if isinstance(about, str | bytes):
+        try:
+            about = json.loads(about)
+        except (ValueError, RecursionError):
+            return None
+    elapsed = about.get("ElapsedTime-ms") if isinstance(about, dict) else None
+    return elapsed / 1e3 if isinstance(elapsed, int | float) else None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile's log to itself: what it says of a damaged file is told as an error or a note."""
+    log = logging.getLogger("tifffile")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+# ---- is it all there? ------------------------------------------------------------------------------------------------
+
+_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
+
+
+def check_structure(descriptor: int) -> int:
+    """See that a TIFF file has all the pixels that its directories speak of; return the number of directories.
+
+    Every directory of the chain must lie within the file, as must all values and all strips or tiles. Nothing is
+    decoded. The format: TIFF 6.0, section 2; BigTIFF as described by the Aware Systems' proposal.
+
+    Parameters
+    ----------
+    descriptor
+        The open file.
+
+    Raises
+    ------
+    IncompleteFileError
+        If something lies past the file's end, or is not written yet (offset 0).
+    FileError
+        If it is not a TIFF file.
+    """
+    size = os.fstat(descriptor).st_size
+    head = _at(descriptor, 0, min(16, size), size)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 8:
+        raise (IncompleteFileError if len(head) < 8 else FileError)("not a TIFF file, or not complete yet")
+    magic = struct.unpack(order + "H", head[2:4])[0]
+    if magic not in (42, 43):
+        raise (IncompleteFileError if magic == 0 else FileError)(f"not a TIFF file (version {magic})")
+    big = magic == 43
+    if big and len(head) < 16:
+        raise IncompleteFileError("it ends within its header")
+    offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
+    if not offset:
+        raise IncompleteFileError("its first directory is not written yet")
+    seen: set[int] = set()
+    while offset and len(seen) < _MOST_PAGES:
+        if offset in seen:
+            raise FileError("its directories form a circle")
+        seen.add(offset)
+        offset = _check_directory(descriptor, offset, size, order, big=big)
+    return len(seen)
+
+
+def _check_directory(descriptor: int, offset: int, size: int, order: str, *, big: bool) -> int:
+    """Check one directory; return where the next one is, 0 for none."""
+    count_format, entry_format, pointer = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
+    width, entry, place = (8, 20, 8) if big else (2, 12, 4)
+    (count,) = struct.unpack(order + count_format, _at(descriptor, offset, width, size))
+    if not 0 < count <= 4096:
+        raise IncompleteFileError(f"a directory has {count} entries: it is not written yet, or damaged")
+    body = _at(descriptor, offset + width, count * entry + place, size)
+    lists: dict[int, np.ndarray[Any, Any]] = {}
+    for number in range(count):
+        raw = body[number * entry : (number + 1) * entry]
+        tag, kind, values = struct.unpack(order + entry_format, raw[:-place])
+        nbytes = _SIZES.get(kind, 1) * values
+        where = 0
+        if nbytes > place:
+            (where,) = struct.unpack(order + pointer, raw[-place:])
+            if where + nbytes > size:
+                raise IncompleteFileError(f"tag {tag} lies past the end: the file has {size} bytes")
+        if tag in (*_OFFSETS, *_COUNTS):
+            data = _at(descriptor, where, nbytes, size) if where else raw[-place:][:nbytes]
+            lists[tag] = np.frombuffer(data, f"{order}u{_SIZES.get(kind, 4)}").astype(np.uint64)
+    for offsets, counts in zip(_OFFSETS, _COUNTS, strict=True):
+        if offsets in lists and counts in lists and len(lists[offsets]) == len(lists[counts]):
+            used = lists[counts] > 0
+            if not lists[offsets][used].all():
+                raise IncompleteFileError("a part of its pixels is not written yet")
+            end = int((lists[offsets] + lists[counts])[used].max()) if used.any() else 0
+            if end > size:
+                raise IncompleteFileError(f"it has {size} of at least {end} bytes")
+    return int(struct.unpack(order + pointer, body[-place:])[0])
+
+
+def _at(descriptor: int, offset: int, count: int, size: int) -> bytes:
+    if offset + count > size:
+        raise IncompleteFileError(f"it ends {offset + count - size} bytes too early")
+    if sys.platform == "win32":
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        data = os.read(descriptor, count)
+    else:
+        data = os.pread(descriptor, count, offset)
+    if len(data) < count:
+        raise IncompleteFileError(f"it ends {count - len(data)} bytes too early")
+    return data

@@ -1,0 +1,304 @@
+"""The messages between a publisher and its receivers: MessagePack arrays of typed fields, with limits.
+
+Each message is an array whose first element names its kind. A newer peer of the same protocol may append fields, which
+an older one ignores; a change that an older peer could misread raises `PROTOCOL`. Nothing is ever unpickled.
+
+=========  =====================  =================================================================================
+message    who sends it           what it says
+=========  =====================  =================================================================================
+HELLO      receiver               these protocols I speak, this is my token and the kind of viewer that I am
+WELCOME    publisher              this is the segment to map (again whenever there is a new one)
+REJECT     publisher              I can't serve you, and why
+STREAM     publisher              what is fixed about the frames of one run: axes, labels, scale, units
+FRAME      publisher              in this slot, at this generation, lies this frame
+ACK        receiver               I have copied it (or not); you may have the slot back
+PING       publisher              are you there?
+PONG       receiver               yes, and this is what I have painted
+CAPTURE    publisher              save a picture of your window
+CAPTURED   receiver               done, or why not
+END        publisher              no more frames will come in this stream
+BYE        both                   I am leaving in good order
+=========  =====================  =================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from scopecast.errors import ProtocolError
+
+__all__ = [
+    "MAX_METADATA_BYTES",
+    "PROTOCOL",
+    "Ack",
+    "Bye",
+    "Capture",
+    "Captured",
+    "End",
+    "Frame",
+    "FromPublisher",
+    "FromReceiver",
+    "Hello",
+    "Ping",
+    "Pong",
+    "Reject",
+    "Stream",
+    "Welcome",
+    "decode_from_publisher",
+    "decode_from_receiver",
+    "encode",
+    "encode_metadata",
+    "printable",
+]
+
+#: The version of the protocol; a receiver and a publisher must have one in common.
+PROTOCOL: Final = 1
+#: A message longer than this closes the connection that brought it (ZMQ_MAXMSGSIZE).
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+#: The metadata of a frame is cut to nothing past this, and counted.
+MAX_METADATA_BYTES: Final = 16 * 1024
+
+U32 = Annotated[int, Meta(ge=0, lt=2**32)]
+U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Token = Annotated[str, Meta(pattern=r"\A[a-z2-7]{8}\Z")]
+Kind = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,31}\Z")]
+Title = Annotated[str, Meta(max_length=200)]
+Text = Annotated[str, Meta(max_length=2000)]
+Path = Annotated[str, Meta(max_length=4096)]
+AxisName = Annotated[str, Meta(min_length=1, max_length=32)]
+Label = Annotated[str, Meta(max_length=64)]
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+Index = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=9)]
+Shape = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=4)]
+Transform = Annotated[list[Finite], Meta(max_length=2)]
+
+
+class _Message(Struct, array_like=True, gc=False):
+    """What all messages share: a tagged MessagePack array."""
+
+
+class Hello(_Message, tag="HELLO"):
+    """A receiver introduces itself."""
+
+    protocol_min: U32
+    protocol_max: U32
+    token: Token
+    kind: Kind
+    pid: U32
+    title: Title = ""
+
+
+class Welcome(_Message, tag="WELCOME"):
+    """The publisher's ring; sent again, with the next epoch, whenever the ring is made anew.
+
+    `heartbeat` is the seconds between two PINGs.
+    """
+
+    protocol: U32
+    token: Token
+    epoch: U63
+    segment: Annotated[str, Meta(max_length=30)]
+    heartbeat: Finite
+    title: Title = ""
+    host: Title = ""
+
+
+class Reject(_Message, tag="REJECT"):
+    """The publisher refuses; with `again`, a new HELLO is welcome (the receiver had been given up for dead)."""
+
+    protocol_min: U32
+    protocol_max: U32
+    reason: Text
+    again: bool = False
+
+
+class Stream(_Message, tag="STREAM"):
+    """What is fixed about a run's frames; sent again when an axis or a label joins.
+
+    `labels` names the positions along an axis in order (channels); `colors` are those of the channels, as ``#rrggbb``
+    or a colormap's name, or ``""``; `sizes` are the final extents where they are known, else 0. `scale` is the size
+    of a pixel (y, x) in `units`, `steps` the distance between positions along each of `axes` in the same unit, along
+    ``"t"`` in seconds (0 where it is not known).
+    """
+
+    id: U32
+    title: Title
+    axes: Annotated[list[AxisName], Meta(max_length=9)]
+    labels: Annotated[dict[AxisName, Annotated[list[Label], Meta(max_length=1024)]], Meta(max_length=9)]
+    sizes: Index
+    scale: Transform
+    steps: Annotated[list[Finite], Meta(max_length=9)]
+    units: Label
+    preview: bool = False
+    colors: Annotated[list[Label], Meta(max_length=1024)] = []
+
+
+class Frame(_Message, tag="FRAME"):
+    """A frame that lies in a slot. `index` follows the stream's `axes`; `sent_ns` is CLOCK_MONOTONIC.
+
+    `kind` is ``image`` or ``labels``, whose pixels lie there, or that of a document (`scopecast.frames.documents`),
+    whose bytes do; a receiver acknowledges what it doesn't know as skipped. `name` tells several of a kind apart.
+    """
+
+    stream: U32
+    sequence: U63
+    epoch: U63
+    slot: U32
+    generation: U63
+    kind: Annotated[str, Meta(max_length=16)]
+    dtype: Annotated[str, Meta(max_length=16)]
+    shape: Shape
+    index: Index
+    sent_ns: U63
+    path: Path = ""
+    translate: Transform = []
+    metadata: msgspec.Raw = msgspec.Raw(b"\xc0")
+    name: Label = ""
+
+
+class Ack(_Message, tag="ACK"):
+    """What became of a frame: in the receiver's stack, or skipped (a kind or dtype that it can't show, or stale)."""
+
+    epoch: U63
+    slot: U32
+    generation: U63
+    fate: Literal["delivered", "skipped"]
+
+
+class Ping(_Message, tag="PING"):
+    """A heartbeat; `superseded` and `dropped` are the receiver's row of the accounts, for its status line."""
+
+    number: U63
+    superseded: U63 = 0
+    dropped: U63 = 0
+    published: U63 = 0
+
+
+class Pong(_Message, tag="PONG"):
+    """The answer to a PING, with what the window has painted of this publisher's frames; times in milliseconds."""
+
+    number: U63
+    painted: U63 = 0
+    age_p50_ms: Finite = 0.0
+    age_p99_ms: Finite = 0.0
+    drain_p50_ms: Finite = 0.0
+    drain_p99_ms: Finite = 0.0
+    paint_p50_ms: Finite = 0.0
+    first_ms: Finite = 0.0
+    forgotten: U63 = 0
+    layer_ms: Finite = 0.0
+
+
+class Capture(_Message, tag="CAPTURE"):
+    """Ask for a picture of the window, written as PNG to `path`."""
+
+    number: U63
+    path: Path
+
+
+class Captured(_Message, tag="CAPTURED"):
+    """The picture is written, or `error` says why not."""
+
+    number: U63
+    error: Text = ""
+
+
+class End(_Message, tag="END"):
+    """A stream has ended; its frames stay."""
+
+    stream: U32
+
+
+class Bye(_Message, tag="BYE"):
+    """The sender leaves in good order."""
+
+    reason: Text = ""
+
+
+FromReceiver = Hello | Ack | Pong | Captured | Bye
+FromPublisher = Welcome | Reject | Stream | Frame | Ping | Capture | End | Bye
+
+_from_receiver = msgspec.msgpack.Decoder(FromReceiver)
+_from_publisher = msgspec.msgpack.Decoder(FromPublisher)
+_encoder = msgspec.msgpack.Encoder()
+encode = _encoder.encode
+
+
+def printable(text: str) -> str:
+    """Return a text that can be sent: file names that are not UTF-8 have half characters (lone surrogates) in them."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def decode_from_receiver(data: bytes) -> FromReceiver:
+    """Decode what a receiver sent.
+
+    Raises
+    ------
+    ProtocolError
+        If it is no message of this protocol, or a field is outside its limits.
+    """
+    try:
+        message: FromReceiver = _from_receiver.decode(data)
+    # Deep nesting raises RecursionError, not DecodeError; a wild string a UnicodeDecodeError.
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(_describe(data, error)) from error
+    return message
+
+
+def decode_from_publisher(data: bytes) -> FromPublisher:
+    """Decode what a publisher sent.
+
+    Raises
+    ------
+    ProtocolError
+        If it is no message of this protocol, or a field is outside its limits.
+    """
+    try:
+        message: FromPublisher = _from_publisher.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(_describe(data, error)) from error
+    return message
+
+
+def _describe(data: bytes, error: Exception) -> str:
+    return f"{len(data)} bytes that are no message of protocol {PROTOCOL} ({type(error).__name__}: {error})"
+
+
+def _plain(value: Any) -> Any:
+    """Turn what msgspec can't encode (pymmcore's events, numpy scalars) into what it can."""
+    for method in ("model_dump", "tolist", "item"):
+        if callable(convert := getattr(value, method, None)):
+            return convert()
+    return str(value)
+
+
+_metadata_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
+_NIL = msgspec.Raw(b"\xc0")
+
+
+def encode_metadata(metadata: Any) -> msgspec.Raw | None:
+    """Encode a frame's metadata, whatever it holds.
+
+    Returns
+    -------
+    msgspec.Raw or None
+        None if it can't be encoded, or has more than `MAX_METADATA_BYTES` bytes: it is then left out and counted,
+        never an error.
+
+    Examples
+    --------
+    >>> encode_metadata({"exposure_ms": 10})
+    <msgspec.Raw object at ...>
+    >>> encode_metadata({"blob": "x" * 20_000}) is None
+    True
+    """
+    if metadata is None:
+        return _NIL
+    try:
+        data = _metadata_encoder.encode(metadata)
+    except Exception:  # noqa: BLE001 - whatever a host's object does when it is converted; counted by the caller
+        return None
+    return msgspec.Raw(data) if len(data) <= MAX_METADATA_BYTES else None

@@ -1,0 +1,309 @@
+"""The ring: a segment of shared memory cut into slots, one frame each.
+
+Layout, all integers native and 64 bits wide unless stated::
+
+    0       header: magic, token, version, epoch, slots, slot_bytes, table, pixels, total, state (written last)
+    4096    slot table: 64 bytes a slot; generation (odd while the slot is written), sequence number, nbytes
+    page    pixels: `slots` times `slot_bytes`, page-aligned
+
+A counter is one aligned 64-bit word, which the processor never tears; packed with ``struct`` (0.3 %) or across a cache
+line (1.2 %) it was seen torn. A receiver validates the header once and computes every offset from its own copy: a
+message only ever carries a slot's index.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from scopecast.errors import SharedMemoryError
+from scopecast.memory.segment import PAGE, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Layout", "Ring", "RingReader", "plan_layout"]
+
+MAGIC = b"scopcast"
+VERSION = 1
+READY = 0x5245414459  # "READY"
+_HEADER = struct.Struct("=8s16s8Q")
+_STATE = _HEADER.size - 8  # byte offset of `state`
+_WORDS = 8  # 64-bit words per entry of the slot table: a cache line of its own
+_GENERATION, _SEQUENCE, _NBYTES = range(3)
+
+MIN_BYTES = 64 * 2**20
+MAX_BYTES = 512 * 2**20
+MAX_SLOTS = 256
+NOMINAL_SLOTS = 32
+MIN_SLOTS = 3
+#: A ring is made so many bytes (or three frames) at a time: frames can pass after the first step.
+STEP_BYTES = 16 * 2**20
+
+
+class Layout(NamedTuple):
+    """How a ring is cut.
+
+    Attributes
+    ----------
+    slots
+        How many frames it holds.
+    slot_bytes
+        Bytes of a slot; a multiple of the page size.
+    """
+
+    slots: int
+    slot_bytes: int
+
+    @property
+    def table(self) -> int:
+        """Byte offset of the slot table."""
+        return PAGE
+
+    @property
+    def pixels(self) -> int:
+        """Byte offset of the first slot's pixels."""
+        return PAGE + _pages(self.slots * _WORDS * 8)
+
+    @property
+    def step(self) -> int:
+        """How many slots are made at a time; three at least, without which a ring can't work."""
+        return min(self.slots, max(MIN_SLOTS, STEP_BYTES // self.slot_bytes))
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole segment."""
+        return self.pixels + self.slots * self.slot_bytes
+
+
+def _pages(nbytes: int) -> int:
+    return max(1, -(-nbytes // PAGE)) * PAGE
+
+
+def plan_layout(frame_bytes: int, budget: int) -> Layout | None:
+    """Choose the layout for frames of `frame_bytes`: 32 of them, at least 64 MiB, at most `budget`.
+
+    Parameters
+    ----------
+    frame_bytes
+        Bytes of one frame.
+    budget
+        The most bytes that the segment may have.
+
+    Returns
+    -------
+    Layout or None
+        None when not even three frames fit the budget.
+
+    Examples
+    --------
+    >>> plan_layout(2048 * 2048 * 2, 512 * 2**20)
+    Layout(slots=32, slot_bytes=8388608)
+    >>> plan_layout(512 * 512 * 2, 512 * 2**20)
+    Layout(slots=128, slot_bytes=524288)
+    >>> plan_layout(2**30, 512 * 2**20) is None
+    True
+    """
+    frame = _pages(frame_bytes)
+    wanted = min(max(NOMINAL_SLOTS * frame, MIN_BYTES), budget - 2 * PAGE)
+    slots = min(wanted // frame, MAX_SLOTS)
+    while slots >= MIN_SLOTS and Layout(slots, frame).total > budget:
+        slots -= 1  # the table took a page
+    if slots < MIN_SLOTS:
+        return None
+    # Many small frames: wider slots, so that a larger frame later on needs no new ring.
+    room = min(wanted, budget - Layout(slots, 0).total)  # what the header and the table leave of it
+    return Layout(slots, max(frame, room // slots // PAGE * PAGE if slots == MAX_SLOTS else 0))
+
+
+class Ring:
+    """The publisher's end of a ring: writes slots.
+
+    Parameters
+    ----------
+    name
+        The segment's name.
+    layout
+        How to cut it.
+    token
+        The publisher's token, which receivers check.
+    epoch
+        Counts the rings of one publisher from 0.
+    slots
+        How many of the slots to make now; all by default. See `grow` for the others.
+
+    Attributes
+    ----------
+    slots : int
+        How many slots can be used, the first ones.
+    """
+
+    def __init__(self, name: str, layout: Layout, token: str, epoch: int, slots: int | None = None) -> None:
+        self.name, self.layout, self.epoch = name, layout, epoch
+        self.slots = layout.slots if slots is None else slots
+        self._segment = Segment.create(name, layout.total, layout.pixels + self.slots * layout.slot_bytes)
+        header = (MAGIC, token.encode(), VERSION, epoch, *layout, layout.table, layout.pixels, layout.total, 0)
+        _HEADER.pack_into(self._segment.memory, 0, *header)
+        words = self._segment.memory[layout.table : layout.table + layout.slots * _WORDS * 8]
+        self._table = words.cast("Q")
+        self._generations = [0] * layout.slots
+        pixels = np.frombuffer(self._segment.memory, np.uint8, layout.slots * layout.slot_bytes, layout.pixels)
+        self._slots = list(pixels.reshape(layout.slots, layout.slot_bytes))
+        struct.pack_into("=Q", self._segment.memory, _STATE, READY)
+
+    def grow(self) -> int:
+        """Make some more slots, and return how many; 0 if all of them are there.
+
+        Raises
+        ------
+        SharedMemoryError
+            If there is not enough shared memory; the slots that are there can be used.
+        """
+        more = min(self.layout.step, self.layout.slots - self.slots)
+        self._segment.reserve(self.layout.pixels + (self.slots + more) * self.layout.slot_bytes)
+        self.slots += more
+        return more
+
+    def begin(self, slot: int) -> None:
+        """Make the slot's generation odd: whoever still reads it will find its frame gone."""
+        self._generations[slot] += 1
+        self._table[slot * _WORDS + _GENERATION] = self._generations[slot]
+
+    def array(self, slot: int, shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return a writable C-contiguous array of `shape` and `dtype` over the slot's memory."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        return self._slots[slot][:nbytes].view(dtype).reshape(shape)
+
+    def commit(self, slot: int, sequence: int, nbytes: int) -> int:
+        """Make the slot's generation even again, and return it: the frame is whole."""
+        entry = slot * _WORDS
+        self._table[entry + _SEQUENCE] = sequence
+        self._table[entry + _NBYTES] = nbytes
+        self._generations[slot] += 1
+        generation = self._generations[slot]
+        self._table[entry + _GENERATION] = generation
+        return generation
+
+    def abort(self, slot: int) -> None:
+        """Close a slot whose writing failed: even again, and announced to nobody."""
+        if self._generations[slot] % 2:
+            if self.whole:
+                self.commit(slot, 0, 0)
+            else:  # another program has truncated it: nobody can read it, and to write there would kill this process
+                self._generations[slot] += 1
+
+    def generation(self, slot: int) -> int:
+        """Return the slot's generation: odd while it is written."""
+        return self._generations[slot]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the segment has its full size still; nothing may be written where another has truncated it."""
+        return self._segment.whole
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether there are slots to be made; never where another has truncated the segment."""
+        return self.slots < self.layout.slots and self.whole
+
+    @property
+    def named(self) -> bool:
+        """Whether receivers that come now can find the segment."""
+        return self._segment.named
+
+    def unlink(self) -> None:
+        """Remove the segment's name; receivers that have it mapped go on."""
+        self._segment.unlink()
+
+    def close(self) -> None:
+        """Unlink the segment and let go of it. Idempotent."""
+        self._slots.clear()
+        self._table.release()
+        self._segment.close()
+
+
+class RingReader:
+    """A receiver's end of a ring: reads slots, never writes.
+
+    Parameters
+    ----------
+    name
+        The segment's name, as announced.
+    token
+        The publisher's token, which the header must hold.
+    epoch
+        The epoch that was announced, which the header must hold.
+
+    Raises
+    ------
+    SharedMemoryError
+        If the segment can't be mapped, or its header is not that of this publisher's ring.
+    """
+
+    def __init__(self, name: str, token: str, epoch: int) -> None:
+        self.name, self.epoch = name, epoch
+        self._segment = Segment.attach(name)
+        try:
+            self.layout = self._validate(token, epoch)
+        except BaseException:
+            self._segment.close()
+            raise
+        layout = self.layout
+        words = self._segment.memory[layout.table : layout.table + layout.slots * _WORDS * 8]
+        self._table = words.cast("Q")
+        pixels = np.frombuffer(self._segment.memory, np.uint8, layout.slots * layout.slot_bytes, layout.pixels)
+        self._slots = list(pixels.reshape(layout.slots, layout.slot_bytes))
+
+    def _validate(self, token: str, epoch: int) -> Layout:
+        header = _HEADER.unpack_from(self._segment.memory, 0)
+        magic, named, version, numbered, slots, slot_bytes, table, pixels, total, state = header
+        layout = Layout(slots, slot_bytes)
+        problem = None
+        if magic != MAGIC or version != VERSION:
+            problem = f"is no ring of version {VERSION} (magic {magic!r}, version {version})"
+        elif named.rstrip(b"\0") != token.encode() or numbered != epoch:
+            problem = f"is another publisher's or an older one (epoch {numbered}, expected {epoch})"
+        elif state != READY:
+            problem = "is not complete yet"
+        elif not 0 < slots <= MAX_SLOTS or slot_bytes % PAGE or not 0 < slot_bytes <= 2**40:
+            problem = f"has impossible sizes ({slots} slots of {slot_bytes} bytes)"
+        elif (table, pixels, total) != (layout.table, layout.pixels, layout.total):
+            problem = f"is laid out in another way (pixels at {pixels}, expected {layout.pixels})"
+        elif total > self._segment.size:
+            problem = f"is truncated ({self._segment.size} of {total} bytes)"
+        if problem:
+            raise SharedMemoryError(errno.EINVAL, f"the segment {self.name} {problem}")
+        return layout
+
+    def view(self, slot: int, shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return a read-only array over the slot's memory, without a copy.
+
+        Raises
+        ------
+        ValueError
+            If there is no such slot, or the array does not fit it.
+        """
+        if not 0 <= slot < self.layout.slots:
+            msg = f"slot {slot} is outside the ring of {self.layout.slots} slots"
+            raise ValueError(msg)
+        # math.prod, because np.prod((2**32, 2**32, 2)) is 0.
+        nbytes = math.prod(shape) * dtype.itemsize
+        if min(shape, default=1) < 1 or not 0 < nbytes <= self.layout.slot_bytes:
+            msg = f"an array {tuple(shape)} of {dtype} ({nbytes} bytes) does not fit a slot of {self.layout.slot_bytes}"
+            raise ValueError(msg)
+        return self._slots[slot][:nbytes].view(dtype).reshape(shape)
+
+    def generation(self, slot: int) -> int:
+        """Return the slot's generation as it is now: odd while it is written."""
+        return self._table[slot * _WORDS + _GENERATION]
+
+    def close(self) -> None:
+        """Let go of the segment. Idempotent."""
+        self._slots.clear()
+        self._table.release()
+        self._segment.close()

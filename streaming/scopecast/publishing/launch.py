@@ -1,0 +1,396 @@
+"""Starting a viewer's process: once for a kind, whoever asks, and with a reason when it fails."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import psutil
+
+from scopecast.crashpoints import crash_point
+from scopecast.errors import ViewerStartError, ViewerUnavailable
+from scopecast.publishing.causes import cause_in
+from scopecast.rundir.directory import new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scopecast.rundir.directory import Entry, RunDirectory
+
+__all__ = ["Launch", "end_viewers", "find_or_start_viewer", "known_viewers", "viewers_started_here"]
+
+logger = logging.getLogger(__name__)
+
+#: A viewer that does not start is tried again, so often in all; the first pause has so many seconds, each later one
+#: twice as many as the one before.
+ATTEMPTS = 3
+PAUSE_S = 1.0
+#: A napari takes 4 to 8 seconds until it is ready, on a busy machine or with a cold disk several times as many.
+START_TIMEOUT_S = 60.0
+#: What ending a viewer that is being started may take at most, before Ctrl-C goes on its way.
+END_S = 5.0
+_POLL_S = 0.03
+_SCREENLESS = frozenset({"headless"})
+_LOG_LINES = 12
+
+
+def known_viewers() -> set[str]:
+    """Return the kinds of viewers that are installed (the entry points ``scopecast.viewers``)."""
+    return {entry.name for entry in importlib.metadata.entry_points(group="scopecast.viewers")}
+
+
+def _why_not(kind: str) -> str | None:
+    """Return why a viewer of this kind can't be started here, or None if nothing speaks against it."""
+    if kind not in (viewers := known_viewers()):
+        return f"there is no viewer of the kind {kind!r} (installed: {', '.join(sorted(viewers)) or 'none'})"
+    if kind == "napari" and importlib.util.find_spec("napari") is None:
+        return "napari is not installed; install it with: pip install 'scopecast[napari]' pyqt6"
+    if kind == "fiji" and importlib.util.find_spec("jpype") is None:
+        return "the ImageJ viewer needs jpype1; install it with: pip install 'scopecast[fiji]'"
+    if (
+        kind not in _SCREENLESS
+        and sys.platform.startswith("linux")
+        and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    ):
+        return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set); log in with ssh -X, or use xvfb-run"
+    return None
+
+
+def find_or_start_viewer(
+    directory: RunDirectory,
+    kind: str,
+    *,
+    timeout: float,
+    cancelled: Callable[[], bool] = lambda: False,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
+    starting: Callable[[], None] = lambda: None,
+) -> Entry:
+    """Return the viewer of a kind that runs, or start one and wait until it is ready.
+
+    Parameters
+    ----------
+    directory
+        The run directory, where viewers are found.
+    kind
+        The kind of viewer.
+    timeout
+        Seconds until it must be ready; a napari takes 4 to 8.
+    cancelled
+        Asked every now and then; once it returns True, the waiting ends, and a viewer that was started is left to
+        itself. If it raises, that viewer is ended.
+    arguments
+        More arguments for the viewer's command line.
+    environment
+        Variables for the viewer, beside this process's own.
+    starting
+        Called when none runs, and one is about to be started.
+
+    Raises
+    ------
+    ViewerUnavailable
+        If it can't be started here: what is missing.
+    ViewerStartError
+        If it was started, and did not become ready: why, and below it the last lines that it wrote.
+    """
+    deadline = time.monotonic() + timeout
+    if running := _ready(directory, kind):
+        return running
+    if reason := _why_not(kind):
+        raise ViewerUnavailable(reason)
+    lock = directory.launch_lock(kind)
+    while True:
+        try:
+            lock.acquire(timeout=0.1)
+            break
+        except filelock.Timeout:
+            if running := _ready(directory, kind):
+                return running
+            if cancelled() or time.monotonic() >= deadline:
+                msg = f"another process has been starting a {kind} viewer for {timeout:.0f} s"
+                raise ViewerStartError(msg) from None
+    try:
+        if running := _ready(directory, kind):
+            return running
+        starting()
+        return _start(directory, kind, deadline, cancelled, arguments, environment)
+    finally:
+        lock.release()
+
+
+def _ready(directory: RunDirectory, kind: str) -> Entry | None:
+    return next((entry for entry in directory.living("receiver", kind) if entry.state == "ready"), None)
+
+
+def _start(
+    directory: RunDirectory,
+    kind: str,
+    deadline: float,
+    cancelled: Callable[[], bool],
+    arguments: Sequence[str],
+    variables: Mapping[str, str],
+) -> Entry:
+    token = new_token()
+    log = directory.file(token, "log")
+    # -P: a file of the user's that is named like a module must not come before the real one.
+    command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
+    environment = {**os.environ, **variables, "SCOPECAST_RUNTIME_DIR": str(directory.path)}
+    crash_point("launch-locked")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            **_apart(),
+        )
+    try:
+        crash_point("viewer-started")
+        # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here. A process that
+        # is about to end itself can start no thread any more, and needs none.
+        with suppress(RuntimeError):
+            threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
+        return _await_ready(directory, kind, token, process, deadline, cancelled)
+    except (ViewerStartError, OSError):
+        raise
+    except BaseException:  # Ctrl-C: nobody waits for this viewer any more
+        _end(process)
+        raise
+
+
+def _await_ready(
+    directory: RunDirectory,
+    kind: str,
+    token: str,
+    process: subprocess.Popen[bytes],
+    deadline: float,
+    cancelled: Callable[[], bool],
+) -> Entry:
+    began = time.monotonic()
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            msg = f"the {kind} viewer ended at once ({_how(process.returncode)}){_told(directory, token)}"
+            raise ViewerStartError(msg)
+        for entry in directory.entries("receiver", kind):
+            if entry.token == token and entry.state == "ready":
+                return entry
+        if cancelled():
+            break
+        time.sleep(_POLL_S)
+    else:
+        _end(process)
+    waited = time.monotonic() - began
+    msg = f"the {kind} viewer was not ready after {waited:.0f} s{_told(directory, token)}"
+    raise ViewerStartError(msg)
+
+
+def _apart() -> dict[str, Any]:
+    """Return how a process is started that outlives this one, and Ctrl-C in its terminal."""
+    if sys.platform == "win32":
+        # A console of its own that is not shown. Without any (DETACHED_PROCESS) a window would open for the real Python
+        # that the python.exe of a virtual environment starts.
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a viewer that is not ready, and what it started itself: it leads a group of its own."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _how(code: int) -> str:
+    """Say how a process ended, from its exit code.
+
+    >>> _how(3), _how(-9)
+    ('exit code 3', 'signal SIGKILL')
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):  # a number that has no name, such as one of the real-time signals
+        return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}"
+
+
+def _told(directory: RunDirectory, token: str) -> str:
+    """Return what a viewer's log tells, as the end of an error's text: the cause, and below it the last lines."""
+    try:
+        log = directory.file(token, "log").read_text(errors="replace")
+    except OSError:
+        return ""
+    lines = log.strip().splitlines()
+    return "\n    ".join([f": {cause_in(log)}", *lines[-_LOG_LINES:]]) if lines else ""
+
+
+def viewers_started_here() -> set[psutil.Process]:
+    """Return the viewers that are this process's children: another's, or one that ran before, is none of our business.
+
+    Told by the process and not by its entry, which it writes only after a while.
+    """
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "scopecast_viewers" in process.cmdline():
+                found.add(process)
+    return found
+
+
+def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience: float) -> None:
+    """End viewers as if their windows were closed; kill those that take too long, and remove what they leave.
+
+    Parameters
+    ----------
+    viewers
+        As from `viewers_started_here`.
+    directory
+        The run directory.
+    patience
+        Seconds until those that are still there are killed.
+    """
+    for process in viewers:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()  # psutil compares the time of creation first: never a later process with the same id
+    _, hung = psutil.wait_procs(viewers, timeout=patience)
+    for process in hung:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(hung, timeout=5.0)
+    if viewers:
+        directory.clean()
+
+
+class Launch:
+    """A publisher's attempts to have a viewer: a few, further and further apart, on the thread that calls `run`.
+
+    The first failure is one warning with the cause and the last lines of the viewer's log; later ones are told to those
+    who ask. What can't work (no screen, nothing installed) is not tried at all.
+
+    Parameters
+    ----------
+    directory
+        The run directory, where viewers are found.
+    kind
+        The kind of viewer.
+    environment
+        Variables for a viewer that is started.
+    starting
+        Called when the first one is about to be started.
+
+    Attributes
+    ----------
+    problem : str
+        Why there is no viewer, in a line; ``""`` while none was missed.
+    attempts : int
+        How often one was looked for, and started if none was found.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        kind: str,
+        environment: Mapping[str, str] = {},
+        starting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.kind = kind
+        self._starting = starting
+        self._environment = environment
+        self.problem = ""
+        self.attempts = 0
+        self._directory = directory
+        self._settled = threading.Event()
+        self._concluded = threading.Event()  # no attempt after the one under way
+        self._cancelled = False
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """End the attempts, and the viewer that is being started: Ctrl-C struck who waited for it."""
+        self._interrupted = True
+        self._concluded.set()
+        # The process may be about to end, and the thread of the attempts with it: first the viewer is to be ended.
+        self._settled.wait(END_S)
+
+    def conclude(self) -> None:
+        """Make no attempt after the one that is under way."""
+        self._concluded.set()
+
+    def cancel(self) -> None:
+        """Wait for nothing any more; a window that opens a little late harms nobody."""
+        self._cancelled = True
+        self._concluded.set()
+
+    def _given_up(self) -> bool:
+        if self._interrupted:
+            raise _Interrupted
+        return self._cancelled
+
+    def run(self) -> None:
+        """Make the attempts, until there is a viewer or no more are to be made."""
+        try:
+            while not self._attempt() and self.attempts < ATTEMPTS:
+                if self._pause(PAUSE_S * 2 ** (self.attempts - 1)):
+                    return
+        finally:
+            self._settled.set()
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait before the next attempt. Return whether there is to be none."""
+        return self._concluded.wait(seconds)
+
+    def _attempt(self) -> bool:
+        """Find a viewer, or start one. Return whether no other attempt is to be made."""
+        self.attempts += 1
+        try:
+            find_or_start_viewer(
+                self._directory,
+                self.kind,
+                timeout=START_TIMEOUT_S,
+                cancelled=self._given_up,
+                environment=self._environment,
+                starting=self._begin,
+            )
+        except _Interrupted:
+            self.problem = "its start was interrupted"
+            return True
+        except Exception as error:  # noqa: BLE001 - the acquisition goes on without a viewer; said, and counted
+            if self._cancelled:
+                return True
+            self._failed(error)
+            return isinstance(error, ViewerUnavailable)
+        self.problem = ""
+        return True
+
+    def _begin(self) -> None:
+        if self.attempts == 1:
+            self.problem = f"{self.kind} is still being started"
+            self._starting()
+
+    def _failed(self, error: Exception) -> None:
+        known = isinstance(error, ViewerStartError | OSError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self.problem = text.partition("\n")[0]
+        again = not isinstance(error, ViewerUnavailable)
+        if again and self.attempts >= ATTEMPTS:
+            self.problem += f" (tried {self.attempts} times)"
+        if self.attempts <= 1:
+            what = f"frames are not shown (it is tried {ATTEMPTS} times in all)" if again else "frames are not shown"
+            logger.warning("scopecast: %s: %s", what, text)
+        else:
+            logger.info("scopecast: attempt %d of %d: %s", self.attempts, ATTEMPTS, text)
+
+
+class _Interrupted(BaseException):
+    """Ends a start that nobody waits for any more; not an Exception, so that nothing takes it for a failure."""

@@ -1,0 +1,531 @@
+"""The run directory: who is alive, under which token, with which segments; and cleaning up after the dead.
+
+Every publisher and every receiver has files named by its token: ``token.lock`` (held for life), ``token.json`` (what it
+is, first as an intent, then ready), ``token.sock`` (a publisher's endpoint) and ``token.log`` (a launched viewer's
+output). Whether one is alive is told by its lock, which the kernel frees with the process; never by its pid, which
+another process may have by now.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
+
+import filelock
+import msgspec
+import platformdirs
+import psutil
+
+from scopecast.crashpoints import crash_point
+from scopecast.errors import RuntimeDirectoryError
+from scopecast.link.messages import PROTOCOL, printable
+from scopecast.memory.segment import NAME_PATTERN, own_bytes, unlink_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "display_names", "new_token"]
+
+ENVIRONMENT = "SCOPECAST_RUNTIME_DIR"
+#: sockaddr_un holds 108 bytes on Linux, 104 on macOS, the final zero included.
+MAX_SOCKET_PATH = 103
+LOG_LIFETIME_S = 86_400.0
+#: A viewer's log is there, and empty, before the viewer itself is: it has this long to start.
+START_S = 120.0
+#: After the directory was removed under its members (logind, at logout), they have this long to enter anew.
+RETURN_S = 5.0
+#: How long a file may be held open by another process that reads it (Windows).
+_BUSY_S = 0.5 if sys.platform == "win32" else 0.0
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+T = TypeVar("T")
+_TOKEN = re.compile(r"\A[a-z2-7]{8}\Z")
+
+
+def new_token() -> str:
+    """Return eight random letters and digits (40 bits), which name a publisher or a receiver."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+class Entry(msgspec.Struct, kw_only=True):
+    """What a publisher or a receiver says of itself in its ``token.json``.
+
+    Attributes
+    ----------
+    token, role, kind
+        Its token, whether it publishes or receives, and the kind of viewer: ``"napari"``, ``"fiji"``, …
+    title, host
+        What it calls itself, and the software that it runs in.
+    pid, created
+        Its process, and when that was started (seconds since the epoch); for information only.
+    state
+        ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end;
+        ``"choosing"`` is a viewer that attaches only where its user says so: nobody is to rely on it.
+    endpoint
+        A publisher's ZeroMQ endpoint.
+    key
+        Its public CURVE key in Z85, which guards a tcp endpoint; ``""`` where it has none.
+    segments
+        Names of the shared memory segments that it has, or is about to make.
+    protocol
+        The version of the protocol that it speaks; 0 where it does not say so.
+    """
+
+    token: str
+    role: Literal["publisher", "receiver"]
+    kind: str
+    title: str = ""
+    host: str = ""
+    pid: int = 0
+    created: float = 0.0
+    state: Literal["starting", "ready", "choosing", "leaving"] = "starting"
+    endpoint: str = ""
+    key: str = ""
+    segments: list[str] = []
+    protocol: int = 0
+
+
+_decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+def _read_entry(path: Path) -> Entry | None:
+    """Return what a member says of itself; None where it just went, or where that makes no sense."""
+    try:
+        entry = _decode_entry(_insist(path.read_bytes))
+    # Deep nesting raises RecursionError, text that is not UTF-8 UnicodeDecodeError; neither is a DecodeError.
+    except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return entry if entry.token == path.stem and _TOKEN.match(entry.token) else None
+
+
+def _insist(act: Callable[[], T]) -> T:
+    """Do what Windows refuses while another process has the file open or replaces it, which takes a moment only.
+
+    Elsewhere a PermissionError means what it says.
+    """
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return act()
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.001)
+
+
+class Cleaned(NamedTuple):
+    """What `RunDirectory.clean` removed.
+
+    Attributes
+    ----------
+    members
+        Tokens of the dead.
+    segments
+        Names of their shared memory segments.
+    bytes
+        How much shared memory that was.
+    """
+
+    members: list[str]
+    segments: list[str]
+    bytes: int
+
+
+def runtime_path() -> Path:
+    """Return where the run directory is by default; nothing is made."""
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    with warnings.catch_warnings():  # without XDG_RUNTIME_DIR platformdirs warns, and falls back below /tmp
+        warnings.simplefilter("ignore")
+        return platformdirs.user_runtime_path("scopecast", appauthor=False)  # %LOCALAPPDATA%\\Temp\\scopecast
+
+
+def short_path() -> Path:
+    """Return where sockets are whose path would be too long in the run directory; nothing is made."""
+    folder = Path(tempfile.gettempdir())
+    if sys.platform == "win32":
+        return folder / "scopecast"  # the folder is the user's own
+    return folder / f"scopecast-{os.getuid()}"
+
+
+def objection(path: Path) -> str | None:
+    """Return why the directory `path` is not safe to use (``"belongs to the user 7"``), or None.
+
+    Raises
+    ------
+    OSError
+        If there is none, or it can't be looked at.
+    """
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        return "is not a directory (or a link to one)"
+    if sys.platform == "win32":
+        return None  # it lies in the user's profile, whose access list keeps others out; a mode says nothing there
+    if status.st_uid != os.getuid():
+        return f"belongs to the user {status.st_uid}"
+    if status.st_mode & 0o077:
+        return f"is open to others (mode {stat.S_IMODE(status.st_mode):o}; 'chmod 700' it)"
+    return None
+
+
+def _private_directory(path: Path) -> Path:
+    """Make the directory `path` for this user alone, or refuse it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problem = objection(path)
+    except OSError as error:
+        msg = f"the run directory {path} can't be made: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
+        raise RuntimeDirectoryError(error.errno, msg) from error
+    if problem:
+        msg = f"the run directory {path} {problem}; set {ENVIRONMENT} to a directory of yours"
+        raise RuntimeDirectoryError(1, msg)
+    return path
+
+
+class RunDirectory:
+    """The directory where publishers and receivers of one user find each other.
+
+    Parameters
+    ----------
+    path
+        Where it is; by default ``$SCOPECAST_RUNTIME_DIR``, or the platform's place for such files. Made with mode 0700
+        if it is not there.
+
+    Raises
+    ------
+    RuntimeDirectoryError
+        If it is a link, another user's, or open to others: whoever can write there could inject frames.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = _private_directory(runtime_path() if path is None else path)
+        self._identity = self._identify()
+        self._removed_at: float | None = None  # by time.monotonic()
+
+    def _identify(self) -> tuple[int, int]:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return (0, 0)
+        return (status.st_dev, status.st_ino)
+
+    def file(self, token: str, suffix: str) -> Path:
+        """Return the path of a member's file, such as ``file(token, "log")``."""
+        return self.path / f"{token}.{suffix}"
+
+    def socket_path(self, token: str) -> Path:
+        """Return where a publisher's socket lies; in a shorter directory where the path would be too long for one."""
+        path = self.file(token, "sock")
+        if sys.platform == "win32" or len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+            return path
+        return _private_directory(short_path()) / path.name
+
+    def join(
+        self,
+        role: Literal["publisher", "receiver"],
+        kind: str,
+        *,
+        token: str = "",
+        title: str = "",
+        host: str = "",
+        key: str = "",
+    ) -> Member:
+        """Enter a new member, with its lock held and its intent written.
+
+        Parameters
+        ----------
+        role
+            ``"publisher"`` or ``"receiver"``.
+        kind
+            The kind of viewer.
+        token
+            Its token; a new one by default.
+        title, host
+            What it calls itself, and the software that it runs in.
+        key
+            Its public CURVE key, where it has one.
+        """
+        entry = Entry(
+            token=token or new_token(),
+            role=role,
+            kind=kind,
+            title=printable(title),
+            host=printable(host),
+            key=printable(key),
+            pid=os.getpid(),
+            created=psutil.Process().create_time(),
+            protocol=PROTOCOL,
+        )
+        return Member(self, entry)
+
+    def entries(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
+        """Return what is written here, of the living and the dead, in order of their start.
+
+        Raises
+        ------
+        OSError
+            If the directory can't be read, as without a descriptor; where there is none, there are no entries.
+        """
+        found = []
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - pathlib's glob() hides errors, from Python 3.13 on
+        except FileNotFoundError:
+            names = []
+        # Another process may remove or replace one at any moment; what does not parse belongs to nobody we know.
+        for name in names:
+            entry = _read_entry(self.path / name) if len(name) == 13 and name.endswith(".json") else None
+            if entry is not None and role in (None, entry.role) and kind in (None, entry.kind):
+                found.append(entry)
+        return sorted(found, key=lambda entry: (entry.created, entry.token))
+
+    def alive(self, token: str) -> bool:
+        """Whether the member's lock is held.
+
+        Where the whole directory was removed, all locks went with it, and that says nothing of their holders: they are
+        taken to be alive for the seconds that they need to notice, and to enter anew (see `Member.write`).
+        """
+        path = self.file(token, "lock")
+        if not path.exists():
+            return self._was_removed()
+        if (held := _is_held(path)) is not None:
+            return held
+        probe = filelock.FileLock(path, thread_local=False)
+        try:
+            probe.acquire(timeout=0)
+        except (filelock.Timeout, OSError):
+            return True
+        probe.release()
+        return False
+
+    def _was_removed(self) -> bool:
+        """Whether the directory was removed just now; another may be in its place already."""
+        if (identity := self._identify()) == self._identity:
+            return False
+        now = time.monotonic()
+        if self._removed_at is None or not self.path.is_dir():  # while there is none, nobody can enter anew
+            self._removed_at = now
+        if now - self._removed_at < RETURN_S:
+            return True
+        self._identity, self._removed_at = identity, None
+        return False
+
+    def living(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
+        """Return the entries of those that are alive."""
+        return [entry for entry in self.entries(role, kind) if self.alive(entry.token)]
+
+    def launch_lock(self, kind: str) -> filelock.BaseFileLock:
+        """Return the lock under which viewers of a kind are started, so that eight backends start one."""
+        return filelock.FileLock(self.path / f"launch-{kind}.lock", thread_local=False)
+
+    def clean(self) -> Cleaned:
+        """Remove leftovers of crashed programs: segments, sockets and files; never those of the living."""
+        cleaned = Cleaned([], [], 0)
+        tokens = {path.stem for path in self.path.glob("????????.*") if _TOKEN.match(path.stem)}
+        freed = 0
+        for token in sorted(tokens):
+            lock = self._take(token)
+            if lock is None:
+                continue
+            try:
+                freed += self._bury(token, cleaned)
+            finally:
+                # Unlinked while it is held: whoever opened it meanwhile finds that its inode has gone, and tries anew.
+                with suppress(OSError):
+                    self.file(token, "lock").unlink(missing_ok=True)
+                lock.release()
+        return cleaned._replace(bytes=freed)
+
+    def _take(self, token: str) -> filelock.BaseFileLock | None:
+        """Return the lock of a dead member, held; None for one that lives, or that another is burying."""
+        lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except (filelock.Timeout, OSError):
+            if self.alive(token):
+                return None
+            try:  # someone was asking whether it lives, which takes a moment
+                lock.acquire(timeout=1.0, poll_interval=0.001)
+            except (filelock.Timeout, OSError):
+                return None
+        return lock
+
+    def _bury(self, token: str, cleaned: Cleaned) -> int:
+        freed = 0
+        entry = _read_entry(self.file(token, "json"))
+        for name in entry.segments if entry else ():
+            if NAME_PATTERN.match(name) and name.split("_")[-2] == token:
+                with suppress(OSError):
+                    size = own_bytes(name)
+                    if size is not None and unlink_segment(name):
+                        cleaned.segments.append(name)
+                        freed += size
+        for suffix in ("sock", "json", "new"):
+            self.file(token, suffix).unlink(missing_ok=True)
+        with suppress(OSError, RuntimeDirectoryError):
+            self.socket_path(token).unlink(missing_ok=True)
+            self.socket_path(token).with_suffix(".shut").unlink(missing_ok=True)
+        log = self.file(token, "log")
+        with suppress(OSError):
+            # The log of a viewer that crashed is kept for a day: it is all that tells why.
+            status = log.stat()
+            if time.time() - status.st_mtime > (LOG_LIFETIME_S if status.st_size else START_S):
+                log.unlink()
+        if entry is not None:
+            cleaned.members.append(token)
+        return freed
+
+
+def _is_held(path: Path) -> bool | None:
+    """Whether a lock is held; None where only taking it can tell (Windows, file systems without flock).
+
+    Asked by a shared lock: two who ask at the same time do not take each other for the holder.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:  # no descriptor to be had: nothing speaks for its death
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # now: a child that is forked meanwhile has the descriptor too
+    except OSError as error:
+        return True if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def display_names(entries: Iterable[Entry], given: Mapping[str, str] = {}) -> dict[str, str]:
+    """Return a name for each token; several of one title are told apart: ``"name"``, ``"name (2)"``.
+
+    Publishers and receivers are numbered apart, those of different kinds too, in order of their start. Who has no title
+    goes by its kind.
+
+    Parameters
+    ----------
+    entries
+        The members to be named.
+    given
+        Names that are shown already, by token: a member keeps its own, and no other gets it.
+
+    Examples
+    --------
+    >>> first, second = (Entry(token=t, role="publisher", kind="napari", title="scope") for t in ("a", "b"))
+    >>> display_names([first, second])
+    {'a': 'scope', 'b': 'scope (2)'}
+    >>> display_names([second], {"b": "scope (2)"})
+    {'b': 'scope (2)'}
+    """
+    members = sorted(entries, key=lambda entry: (entry.created, entry.token))
+    # A title that is "scope (2)" by itself keeps that name.
+    titles: dict[tuple[str, str], set[str]] = {}
+    for entry in members:
+        titles.setdefault((entry.role, entry.kind), set()).add(entry.title)
+    names = {entry.token: given[entry.token] for entry in members if entry.token in given}
+    used: dict[tuple[str, str], set[str]] = {}
+    for entry in members:
+        if entry.token in names:
+            continue
+        group = entry.role, entry.kind
+        taken = used.setdefault(group, set(given.values()))
+        title = entry.title or entry.kind
+        name, number = title, 1
+        while name in taken or (number > 1 and name in titles[group]):
+            number += 1
+            name = f"{title} ({number})"
+        taken.add(name)
+        names[entry.token] = name
+    return names
+
+
+class Member:
+    """A publisher or a receiver while it lives: the holder of its lock and its entry.
+
+    A context manager; `close` removes its files.
+    """
+
+    def __init__(self, directory: RunDirectory, entry: Entry) -> None:
+        self.directory = directory
+        self.entry = entry
+        self._pid = os.getpid()
+        self._writing = threading.Lock()
+        self._lock: filelock.BaseFileLock | None = self._acquire()
+        crash_point("locked")
+        self.write()
+
+    def _acquire(self) -> filelock.BaseFileLock:
+        lock = filelock.FileLock(self.directory.file(self.token, "lock"), thread_local=False, mode=0o600)
+        lock.acquire(timeout=5)
+        return lock
+
+    @property
+    def token(self) -> str:
+        """The token that names its files."""
+        return self.entry.token
+
+    @property
+    def removed(self) -> bool:
+        """Whether another has removed its files; `write` makes them anew."""
+        return any(not self.directory.file(self.token, suffix).exists() for suffix in ("lock", "json"))
+
+    def write(self) -> None:
+        """Write the entry, in one step; after `close` nothing.
+
+        If the directory was removed by another (logind, at logout), it is made again, and the lock taken in it.
+        """
+        with self._writing:
+            if self._lock is None:
+                return
+            if not self.directory.file(self.token, "lock").exists():
+                _private_directory(self.directory.path)
+                gone, self._lock = self._lock, self._acquire()
+                gone.release()
+            self._write()
+
+    def _write(self) -> None:
+        target = self.directory.file(self.token, "json")
+        draft = self.directory.file(self.token, "new")
+        draft.touch(0o600)
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
+        crash_point("drafted")
+        _insist(lambda: draft.replace(target))
+
+    def close(self) -> None:
+        """Remove the member's files and free its lock. Idempotent; does nothing in a forked child."""
+        if os.getpid() != self._pid:  # before the lock, which a thread of the parent's may hold for ever here
+            return
+        with self._writing:
+            lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new")):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        if self.entry.role == "publisher":
+            with suppress(OSError, RuntimeDirectoryError):
+                self.directory.socket_path(self.token).unlink(missing_ok=True)
+                self.directory.socket_path(self.token).with_suffix(".shut").unlink(missing_ok=True)
+        with suppress(OSError):
+            self.directory.file(self.token, "lock").unlink(missing_ok=True)
+        lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

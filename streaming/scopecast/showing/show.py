@@ -1,0 +1,291 @@
+"""``scopecast.show``: an array or image files into a viewer, in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from scopecast.errors import FileError, ViewerStartError
+from scopecast.frames.arrays import as_array, check_dtype, split_planes
+from scopecast.frames.axes import axes_from_path, axis_name, check_axes
+from scopecast.publishing.accounts import Receipt, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from scopecast.frames.axes import AxisValue
+
+__all__ = ["check_viewer", "opened_viewer", "show", "split_axes_option"]
+
+#: Seconds that a viewer may take to open.
+START_S: Final = 90.0
+_BREAK_OFF_S: Final = 3.0
+_WITHOUT_WINDOW: Final = frozenset({"headless"})
+
+
+def show(
+    what: Any,
+    *,
+    viewer: str = "napari",
+    title: str = "",
+    axes: str | Mapping[str, AxisValue] | None = None,
+    scale: float | Sequence[float] | None = None,
+    units: str = "",
+    steps: Mapping[str, float] = {},
+    channels: Sequence[str] = (),
+    colors: Sequence[str] = (),
+    rgb: bool | None = None,
+    timeout: float = 30.0,
+) -> Receipt:
+    r"""Show an array or image files in a viewer: the one that runs, or a new one.
+
+    Returns when the viewer has everything; the window stays when this process ends. Every call makes layers of its own,
+    and so does a notebook cell that runs again.
+
+    Parameters
+    ----------
+    what
+        An array of any library, (…, y, x) or (…, y, x, 3 or 4) for colour; dask, zarr and h5py arrays are read plane by
+        plane. Or a path of a TIFF, PNG, JPEG or NPY file, of a folder, a pattern such as ``"run*/*.tif"``, or a list of
+        these; regions of interest of ImageJ (``.roi``, ``.roi.zip``) lie on the image of the same name, or on the one
+        before.
+    viewer
+        The kind of viewer.
+    title
+        What the layers are called; by default the file's or the folder's name.
+    axes
+        Names of an array's dimensions, such as ``"tczyx"``, or of the axes that a file does not name itself. For files:
+        also a regular expression with named groups that reads the axes from their names, such as
+        ``r"t(?P<t>\d+)_(?P<c>\w+)"``. Or a mapping, such as ``{"t": 3}``: where all of it belongs.
+    scale
+        Size of a pixel, (y, x) or one number for both, in `units`; by default what the file says.
+    units
+        Such as ``"um"``; that is the default where `scale` is given.
+    steps
+        Distance of the planes along an axis, such as ``{"z": 0.5}``, in `units`; of ``"t"`` in seconds.
+    channels
+        Names of the channels, in order.
+    colors
+        Their colours, ``#rrggbb``.
+    rgb
+        Whether an array's last dimension of 3 or 4 is colour; by default it is, for uint8, uint16 and floats.
+    timeout
+        Seconds to wait for a viewer that makes no room.
+
+    Returns
+    -------
+    Receipt
+        What was sent, and what was skipped and why.
+
+    Raises
+    ------
+    ViewerStartError
+        If no viewer runs, and none could be started.
+    UnsupportedDtypeError, ValueError
+        If an array can't be shown; files that can't are in the receipt.
+    ViewerLagging
+        If the viewer made no room within the timeout.
+
+    Examples
+    --------
+    >>> import numpy as np, scopecast
+    >>> scopecast.show(np.zeros((3, 64, 64), "uint16"), axes="tyx", scale=0.65)  # doctest: +SKIP
+    Receipt(sent=('array',), skipped=(), frames=3)
+    >>> print(scopecast.show("run7/", axes=r"t(?P<t>\d+)"))  # doctest: +SKIP
+    120 sent (120 frames)
+    """
+    from scopecast.images.base import EXTENSIONS, common_folder, find_files, which_open
+    from scopecast.showing.regions import REGIONS, has_regions, pair_up
+    from scopecast.showing.stacks import Showing
+
+    about = _given(scale, units, steps, channels, colors)
+    dims, pattern, where = split_axes_option(axes)
+    paths = _as_paths(what)
+    sent: list[str] = []
+    skipped: list[Skipped] = []
+    frames = 0
+    files: list[Path] = []
+    planes: Iterator[tuple[dict[str, int | str], Any]] = iter(())
+    if paths is None:
+        # Before anything is started: what is wrong with the array is the caller's to know at once.
+        planes = _planes_of(what, dims, where, rgb)
+    else:
+        files = pair_up(find_files(paths, extensions=(*EXTENSIONS, *REGIONS))[0])
+    images = [file for file in files if not has_regions(file)]
+    if paths is not None and (not images or (failed := which_open(images, dims))):
+        reasons = failed if images else {}
+        none = "regions of interest lie on an image, and none is named"
+        return Receipt((), tuple(Skipped(str(file), str(reasons.get(file, none))) for file in files), 0)
+    with (
+        opened_viewer(viewer),
+        Showing(
+            viewer,
+            title=title,
+            pattern=pattern,
+            dims=dims,
+            where=where,
+            about=about,
+            timeout=timeout,
+            root=common_folder(images),
+            lone=len(images) == 1,
+        ) as showing,
+    ):
+        if paths is None:
+            frames, reason = showing.array(planes, title or "array")
+            (skipped.append(Skipped(title or "array", reason)) if reason else sent.append(title or "array"))
+        for file in files:
+            try:
+                frames += showing.file(file)
+                sent.append(str(file))
+            except FileError as error:
+                skipped.append(Skipped(str(file), str(error)))
+        showing.finish()
+    return Receipt(tuple(sent), tuple(skipped), frames)
+
+
+def split_axes_option(
+    axes: str | Mapping[str, AxisValue] | None,
+) -> tuple[str | None, str | None, dict[str, AxisValue]]:
+    r"""Return the names of dimensions, the pattern for file names, and the place that `axes` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> split_axes_option("tzyx"), split_axes_option(r"_(?P<t>\d+)\.")
+    (('tzyx', None, {}), (None, '_(?P<t>\\d+)\\.', {}))
+    """
+    if axes is None:
+        return None, None, {}
+    if isinstance(axes, Mapping):
+        return None, None, check_axes(axes)
+    if "(?P<" in axes:
+        axes_from_path("", axes)  # raises where it is no pattern
+        return None, axes, {}
+    try:
+        names = [axis_name(name) for name in axes]
+    except ValueError:
+        names = []
+    if not names or len(set(names)) < len(names):
+        msg = (
+            f"axes {axes!r} are neither the names of dimensions, such as 'tczyx', nor a regular expression with named "
+            f"groups, such as 't(?P<t>\\d+)'"
+        )
+        raise ValueError(msg)
+    return axes, None, {}
+
+
+def _as_paths(what: Any) -> list[str | os.PathLike[str]] | None:
+    """Return the paths that a user means, or None for an array."""
+    if isinstance(what, str | os.PathLike):
+        return [what]
+    if isinstance(what, list | tuple | set) and what and all(isinstance(item, str | os.PathLike) for item in what):
+        return list(what)
+    return None
+
+
+def _given(
+    scale: float | Sequence[float] | None,
+    units: str,
+    steps: Mapping[str, float],
+    channels: Sequence[str],
+    colors: Sequence[str],
+) -> dict[str, Any]:
+    """Return what the user says of a stream, as arguments of `Publisher.new_stream`; without what they leave open."""
+    about: dict[str, Any] = {}
+    if scale is not None:
+        about["scale"] = (float(scale),) * 2 if isinstance(scale, int | float) else tuple(float(size) for size in scale)
+        about["units"] = units or "um"
+    elif units:
+        about["units"] = units
+    if steps:
+        about["steps"] = dict(steps)
+    if channels:
+        about["channels"] = tuple(channels)
+    if colors:
+        about["colors"] = tuple(colors)
+    return about
+
+
+def _planes_of(
+    data: Any, dims: str | Sequence[str] | None, where: Mapping[str, AxisValue], rgb: bool | None
+) -> Iterator[tuple[dict[str, int | str], Any]]:
+    """Take an array apart; one that is stored in chunks (dask, zarr, h5py) is read plane by plane."""
+    said = getattr(data, "dims", ())  # xarray's
+    if dims is None and isinstance(said, tuple) and {"y", "x"} <= set(said) and all(isinstance(it, str) for it in said):
+        dims = said
+    if hasattr(data, "dtype"):
+        check_dtype(data.dtype)
+    chunked = not isinstance(data, np.ndarray) and hasattr(data, "chunks") and len(getattr(data, "shape", ())) > 2
+    if not chunked:
+        return split_planes(as_array(data), dims=dims, axes=where, rgb=rgb)
+    names = tuple(map(axis_name, dims or ()))
+    if dims is not None and names[-2:] != ("y", "x") and names[-3:] != ("y", "x", "s"):
+        return split_planes(as_array(data), dims=dims, axes=where, rgb=rgb)
+    # What planes there are is found with an array of the same form that takes no memory.
+    stand_in = np.broadcast_to(np.zeros((), data.dtype), tuple(int(extent) for extent in data.shape))
+    return _read_planes(data, split_planes(stand_in, dims=dims, axes=where, rgb=rgb))
+
+
+def _read_planes(
+    data: Any, planes: Iterator[tuple[dict[str, int | str], Any]]
+) -> Iterator[tuple[dict[str, int | str], Any]]:
+    for number, (axes, plane) in enumerate(planes):
+        index = np.unravel_index(number, data.shape[: len(data.shape) - plane.ndim])
+        yield axes, np.asarray(data[tuple(int(at) for at in index)])
+
+
+def check_viewer(kind: str) -> None:
+    """Raise ViewerStartError if there is no viewer of a kind."""
+    from scopecast.publishing.launch import known_viewers
+
+    usable = sorted(known_viewers(), key=lambda name: (name != "napari", name in _WITHOUT_WINDOW, name))
+    if kind not in usable:
+        there = " or ".join(part for part in (", ".join(usable[:-1]), *usable[-1:]) if part)
+        msg = f"there is no viewer {kind!r} here; use {there or 'another installation'}"
+        raise ViewerStartError(msg)
+
+
+@contextlib.contextmanager
+def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[None]:
+    """Find the viewer of a kind that runs, or start one.
+
+    A window that is started stays, as it is the user's now; a viewer without a window ends with the context. If the
+    start is interrupted, nothing of it stays.
+
+    Parameters
+    ----------
+    kind
+        The kind of viewer.
+    environment
+        Variables for a viewer that is started, beside this process's own.
+
+    Raises
+    ------
+    ViewerStartError
+        If there is none, and none could be started.
+    """
+    from scopecast.publishing.launch import end_viewers, find_or_start_viewer, viewers_started_here
+    from scopecast.rundir.directory import RunDirectory
+
+    check_viewer(kind)
+    directory = RunDirectory()
+    before = viewers_started_here()
+    try:
+        find_or_start_viewer(directory, kind, timeout=START_S, environment=environment)
+    except BaseException:
+        end_viewers(viewers_started_here() - before, directory, _BREAK_OFF_S)
+        raise
+    started = viewers_started_here() - before if kind in _WITHOUT_WINDOW else set()
+    try:
+        yield
+    finally:
+        end_viewers(started, directory, _BREAK_OFF_S)

@@ -1,0 +1,419 @@
+"""Messages: their bytes are fixed, their fields have limits, and no bytes at all do harm."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+import useq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopecast.errors import ProtocolError
+from scopecast.link import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOKEN = "abcd2345"
+
+#: Protocol 1 as it was first released. A change here is a new protocol, not a new test.
+GOLDEN: dict[str, tuple[Any, str]] = {
+    "HELLO": (
+        messages.Hello(1, 1, TOKEN, "napari", 4711, "desk"),
+        "97a548454c4c4f0101a86162636432333435a66e6170617269cd1267a46465736b",
+    ),
+    "WELCOME": (
+        messages.Welcome(1, TOKEN, 2, "napari_abcd2345_2", 0.5, "camera", "pymmcore"),
+        "98a757454c434f4d4501a8616263643233343502b16e61706172695f61626364323334355f32cb3fe0000000000000a663616d657261"
+        "a870796d6d636f7265",
+    ),
+    "REJECT": (messages.Reject(1, 1, "no room", True), "95a652454a4543540101a76e6f20726f6f6dc3"),
+    "STREAM": (
+        messages.Stream(
+            id=3,
+            title="run",
+            axes=["t", "c"],
+            labels={"c": ["DAPI", "FITC"]},
+            sizes=[20, 2],
+            scale=[0.5, 0.25],
+            steps=[1.0, 1.0],
+            units="um",
+            preview=False,
+            colors=["blue", ""],
+        ),
+        "9ba653545245414d03a372756e92a174a16381a16392a444415049a44649544392140292cb3fe0000000000000cb3fd0000000000000"
+        "92cb3ff0000000000000cb3ff0000000000000a2756dc292a4626c7565a0",
+    ),
+    "FRAME": (
+        messages.Frame(
+            3,
+            300,
+            2,
+            7,
+            70000,
+            "image",
+            "<u2",
+            [512, 256],
+            [19, 1],
+            2**40,
+            "a/b.tif",
+            [1.5, -2.0],
+            msgspec.Raw(bytes.fromhex("81ab6578706f737572655f6d730a")),
+            "cells",
+        ),
+        "9fa54652414d4503cd012c0207ce00011170a5696d616765a33c753292cd0200cd0100921301cf0000010000000000a7612f622e7469"
+        "6692cb3ff8000000000000cbc00000000000000081ab6578706f737572655f6d730aa563656c6c73",
+    ),
+    "ACK": (messages.Ack(2, 7, 70000, "delivered"), "95a341434b0207ce00011170a964656c697665726564"),
+    "PING": (messages.Ping(9, 1, 2, 300), "95a450494e47090102cd012c"),
+    "PONG": (
+        messages.Pong(9, 250, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7, 8.0),
+        "9ba4504f4e4709ccfacb3ff0000000000000cb4000000000000000cb4008000000000000cb4010000000000000cb4014000000000000"
+        "cb401800000000000007cb4020000000000000",
+    ),
+    "CAPTURE": (messages.Capture(5, "/tmp/a.png"), "93a74341505455524505aa2f746d702f612e706e67"),
+    "CAPTURED": (messages.Captured(5, "no window"), "93a8434150545552454405a96e6f2077696e646f77"),
+    "END": (messages.End(3), "92a3454e4403"),
+    "BYE": (messages.Bye("closed"), "92a3425945a6636c6f736564"),
+}
+FROM_RECEIVER = {"HELLO", "ACK", "PONG", "CAPTURED", "BYE"}
+FROM_PUBLISHER = (GOLDEN.keys() - FROM_RECEIVER) | {"BYE"}
+
+
+def decoders(tag: str) -> list[Callable[[bytes], Any]]:
+    return [
+        decode
+        for decode, tags in (
+            (messages.decode_from_receiver, FROM_RECEIVER),
+            (messages.decode_from_publisher, FROM_PUBLISHER),
+        )
+        if tag in tags
+    ]
+
+
+def as_list(message: Any) -> list[Any]:
+    """A message as what it is on the wire: an array, the tag first."""
+    fields: list[Any] = msgspec.msgpack.decode(messages.encode(message))
+    return fields
+
+
+@pytest.fixture(params=GOLDEN)
+def tag(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# ---- the bytes ---------------------------------------------------------------------------------------------------
+
+
+def test_every_message_has_golden_bytes():
+    kinds = {kind.__struct_config__.tag for kind in (*messages.FromReceiver.__args__, *messages.FromPublisher.__args__)}
+    assert kinds == GOLDEN.keys()
+    assert messages.PROTOCOL == 1
+
+
+def test_the_bytes_are_those_of_protocol_1(tag: str):
+    message, golden = GOLDEN[tag]
+    assert messages.encode(message).hex() == golden
+    for decode in decoders(tag):
+        assert decode(bytes.fromhex(golden)) == message
+
+
+def test_a_frame_of_the_first_release_has_no_name():
+    message, golden = GOLDEN["FRAME"]
+    older = messages.decode_from_publisher(bytes.fromhex("9e" + golden[2:].removesuffix("a563656c6c73")))
+    assert older == msgspec.structs.replace(message, name="")
+
+
+def test_a_message_in_the_wrong_direction_is_refused(tag: str):
+    data = bytes.fromhex(GOLDEN[tag][1])
+    if tag not in FROM_RECEIVER:
+        with pytest.raises(ProtocolError, match="are no message of protocol 1"):
+            messages.decode_from_receiver(data)
+    if tag not in FROM_PUBLISHER:
+        with pytest.raises(ProtocolError, match="are no message of protocol 1"):
+            messages.decode_from_publisher(data)
+
+
+@pytest.mark.fault("V7")
+def test_fields_that_a_newer_peer_appends_are_ignored(tag: str):
+    message = GOLDEN[tag][0]
+    newer = msgspec.msgpack.encode([*as_list(message), "new", {"newer": [1, 2]}])
+    for decode in decoders(tag):
+        assert decode(newer) == message
+
+
+def test_fields_with_a_default_may_be_missing_and_no_others(tag: str):
+    message = GOLDEN[tag][0]
+    required = sum(field.required for field in msgspec.structs.fields(message))
+    fields = as_list(message)
+    for decode in decoders(tag):
+        assert type(decode(msgspec.msgpack.encode(fields[: 1 + required]))) is type(message)
+        for length in range(1 + required):
+            with pytest.raises(ProtocolError):
+                decode(msgspec.msgpack.encode(fields[:length]))
+
+
+# ---- limits ------------------------------------------------------------------------------------------------------
+
+LIMITS: list[tuple[str, int, Any, Any]] = [  # message, field counted from 1, the most that is allowed, too much
+    ("HELLO", 1, 2**32 - 1, 2**32),
+    ("HELLO", 1, 0, -1),
+    ("HELLO", 3, "zzzz7777", "zzzz7771"),
+    ("HELLO", 3, "zzzz7777", "zzzz777"),
+    ("HELLO", 3, "zzzz7777", "zzzz7777\n"),
+    ("HELLO", 3, "zzzz7777", "../../zz"),
+    ("HELLO", 4, "a" * 32, "a" * 33),
+    ("HELLO", 4, "my_viewer2", "my viewer"),
+    ("HELLO", 4, "napari", "napari\n"),
+    ("HELLO", 5, 2**32 - 1, 2**32),
+    ("HELLO", 6, "t" * 200, "t" * 201),
+    ("WELCOME", 3, 2**63 - 1, 2**63),
+    ("WELCOME", 4, "s" * 30, "s" * 31),
+    ("WELCOME", 5, 1e300, 1e301),
+    ("WELCOME", 5, 1e300, float("inf")),
+    ("WELCOME", 5, -1e300, float("nan")),
+    ("REJECT", 3, "r" * 2000, "r" * 2001),
+    ("STREAM", 3, ["a"] * 9, ["a"] * 10),
+    ("STREAM", 3, ["a" * 32], ["a" * 33]),
+    ("STREAM", 3, ["a"], [""]),
+    ("STREAM", 4, {"c": ["l"] * 1024}, {"c": ["l"] * 1025}),
+    ("STREAM", 4, {"c": ["l" * 64]}, {"c": ["l" * 65]}),
+    ("STREAM", 4, {f"a{n}": [] for n in range(9)}, {f"a{n}": [] for n in range(10)}),
+    ("STREAM", 5, [2**31 - 1] * 9, [0] * 10),
+    ("STREAM", 6, [1.0, 1.0], [1.0, 1.0, 1.0]),
+    ("STREAM", 6, [1.0, 1.0], [1.0, float("nan")]),
+    ("STREAM", 8, "u" * 64, "u" * 65),
+    ("STREAM", 10, ["#00ff00"] * 1024, [""] * 1025),
+    ("FRAME", 1, 2**32 - 1, 2**32),
+    ("FRAME", 2, 2**63 - 1, 2**63),
+    ("FRAME", 3, 2**63 - 1, -1),
+    ("FRAME", 4, 2**32 - 1, -1),
+    ("FRAME", 4, 2**32 - 1, 2**32),
+    ("FRAME", 4, 7, 7.5),
+    ("FRAME", 6, "k" * 16, "k" * 17),
+    ("FRAME", 7, "d" * 16, "d" * 17),
+    ("FRAME", 8, [2**31 - 1] * 4, [1] * 5),
+    ("FRAME", 8, [2**31 - 1] * 4, [2**31]),
+    ("FRAME", 8, [0], [-1]),
+    ("FRAME", 9, [2**31 - 1] * 9, [1] * 10),
+    ("FRAME", 11, "p" * 4096, "p" * 4097),
+    ("FRAME", 12, [1.0, 2.0], [1.0, 2.0, 3.0]),
+    ("FRAME", 12, [1.0, 2.0], [float("inf")]),
+    ("FRAME", 14, "n" * 64, "n" * 65),
+    ("ACK", 1, 2**63 - 1, -1),
+    ("ACK", 2, 2**32 - 1, -1),
+    ("ACK", 2, 2**32 - 1, 10**10),
+    ("ACK", 4, "skipped", "superseded"),
+    ("PONG", 2, 2**63 - 1, 2**63),
+    ("PONG", 3, 1e300, float("nan")),
+    ("CAPTURE", 2, "p" * 4096, "p" * 4097),
+    ("CAPTURED", 2, "e" * 2000, "e" * 2001),
+    ("END", 1, 2**32 - 1, 2**32),
+    ("BYE", 1, "r" * 2000, "r" * 2001),
+    ("BYE", 1, "r", b"bytes"),
+]
+
+
+@pytest.mark.fault("H5")
+@pytest.mark.parametrize(
+    ("tag", "field", "most", "more"), LIMITS, ids=[f"{tag}-{field}-{n}" for n, (tag, field, *_) in enumerate(LIMITS)]
+)
+def test_a_field_has_its_limit(tag: str, field: int, most: Any, more: Any):
+    fields = as_list(GOLDEN[tag][0])
+    for decode in decoders(tag):
+        fields[field] = most
+        assert type(decode(msgspec.msgpack.encode(fields))) is type(GOLDEN[tag][0])
+        fields[field] = more
+        with pytest.raises(ProtocolError, match="ValidationError"):
+            decode(msgspec.msgpack.encode(fields))
+
+
+# ---- hostile bytes -----------------------------------------------------------------------------------------------
+
+DEEP = b"\x91" * 60_000 + b"\xc0"
+DEPTH_BOMBS = {
+    "at the top": DEEP,
+    "in a field": b"\x92\xa3BYE" + DEEP,
+    "in an unknown field": b"\x93\xa3BYE\xa0" + DEEP,
+    "of maps": b"\x93\xa3BYE\xa0" + b"\x81\xa0" * 30_000 + b"\xc0",
+    "in metadata": messages.encode(GOLDEN["FRAME"][0])[:-20] + DEEP,
+    "instead of labels": b"\x9b\xa6STREAM\x03\xa3run\x90" + DEEP,
+}
+
+
+@pytest.mark.fault("H5")
+@pytest.mark.parametrize("bomb", DEPTH_BOMBS.values(), ids=DEPTH_BOMBS)
+@pytest.mark.parametrize("decode", [messages.decode_from_receiver, messages.decode_from_publisher])
+def test_depth_is_bounded(bomb: bytes, decode: Callable[[bytes], Any]):
+    with pytest.raises(ProtocolError, match="are no message of protocol 1"):
+        decode(bomb)
+
+
+@pytest.mark.fault("H5")
+def test_huge_counts_fail_at_once_and_take_no_memory():
+    code = """
+import resource
+from scopecast.link import messages as wire
+from scopecast.errors import ProtocolError
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
+huge = [kind + b"\\xff" * 4 for kind in (b"\\xdd", b"\\xdf", b"\\xdb", b"\\xc6")]
+begin = [
+    b"", b"\\x92\\xa3BYE", b"\\x93\\xa3BYE\\xa0",
+    b"\\x9b\\xa6STREAM\\x03\\xa3run", b"\\x9b\\xa6STREAM\\x03\\xa3run\\x90",
+    b"\\x9b\\xa6STREAM\\x03\\xa3run\\x90\\x81\\xa1c", b"\\x9b\\xa6STREAM\\x03\\xa3run\\x90\\x80",
+    b"\\x9e\\xa5FRAME\\x00\\x00\\x00\\x00\\x00\\xa0\\xa0",
+    b"\\x9e\\xa5FRAME\\x00\\x00\\x00\\x00\\x00\\xa0\\xa0\\x90\\x90\\x00\\xa0\\x90",
+]
+count = 0
+for start in begin:
+    for bomb in huge:
+        for decode in (wire.decode_from_receiver, wire.decode_from_publisher):
+            try:
+                decode(start + bomb + b"\\x00" * 1000)
+            except ProtocolError:
+                count += 1
+print(count == len(begin) * len(huge) * 2)
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (child.returncode, child.stdout) == (0, "True\n"), child.stderr
+
+
+def decode_both(data: bytes) -> None:
+    for decode in (messages.decode_from_receiver, messages.decode_from_publisher):
+        with contextlib.suppress(ProtocolError):
+            decode(data)
+
+
+@pytest.mark.fault("H5")
+@given(st.binary(max_size=200))
+def test_random_bytes_are_a_protocol_error_at_most(data: bytes):
+    decode_both(data)
+
+
+@pytest.mark.fault("H5")
+@given(
+    tag=st.sampled_from(sorted(GOLDEN)),
+    cut=st.integers(0, 80),
+    changes=st.lists(st.tuples(st.integers(0, 79), st.integers(0, 255)), max_size=6),
+)
+def test_a_damaged_message_is_a_protocol_error_at_most(tag: str, cut: int, changes: list[tuple[int, int]]):
+    data = bytearray.fromhex(GOLDEN[tag][1])
+    for place, value in changes:
+        data[place % len(data)] = value
+    decode_both(bytes(data[: len(data) - cut] if cut < len(data) else data))
+
+
+NESTED = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(tag=st.sampled_from(sorted(GOLDEN)), fields=st.lists(NESTED, max_size=14))
+def test_fields_of_other_types_are_a_protocol_error_at_most(tag: str, fields: list[Any]):
+    decode_both(msgspec.msgpack.encode([tag, *fields]))
+
+
+# ---- metadata ----------------------------------------------------------------------------------------------------
+
+
+def decoded(metadata: Any) -> Any:
+    raw = messages.encode_metadata(metadata)
+    assert raw is not None
+    return msgspec.msgpack.decode(raw)
+
+
+def test_the_metadata_of_pymmcore_plus_is_encoded_with_its_event():
+    sequence = useq.MDASequence(channels=["DAPI"], time_plan={"interval": 0, "loops": 2})
+    event = list(sequence)[1]
+    found = decoded({"mda_event": event, "exposure_ms": 10.5})
+    assert found["exposure_ms"] == 10.5
+    assert found["mda_event"]["index"] == {"t": 1, "c": 0}
+    assert found["mda_event"]["channel"]["config"] == "DAPI"
+
+
+PLAIN = {
+    "nothing": (None, None),
+    "numpy int": ({"a": np.int16(-5)}, {"a": -5}),
+    "numpy float": ({"a": np.float32(0.5)}, {"a": 0.5}),
+    "numpy bool": ({"a": np.bool_(True)}, {"a": True}),
+    "numpy array": ({"a": np.arange(6).reshape(2, 3)}, {"a": [[0, 1, 2], [3, 4, 5]]}),
+    "an array by itself": (np.arange(3), [0, 1, 2]),
+    "an empty array": (np.arange(0), []),
+    "an object": ({"a": complex(1, 2)}, {"a": "(1+2j)"}),
+}
+
+
+@pytest.mark.parametrize(("metadata", "plain"), PLAIN.values(), ids=PLAIN)
+def test_metadata_is_made_plain(metadata: Any, plain: Any):
+    assert decoded(metadata) == plain
+
+
+def _cyclic() -> list[Any]:
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    return cyclic
+
+
+class Converted:
+    """An object whose conversion gives another such object, for ever."""
+
+    def tolist(self) -> Converted:
+        return Converted()
+
+
+class Broken:
+    """An object that fails in every way."""
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("no truth")
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+CUT = {
+    "too long": {"blob": "x" * messages.MAX_METADATA_BYTES},
+    "cyclic": _cyclic(),
+    "endless": {"a": Converted()},
+    "broken": Broken(),
+    "broken inside": {"a": Broken()},
+    "an int of 65 bits": {"a": 2**64},
+    "half a character": {"a": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("metadata", CUT.values(), ids=CUT)
+def test_metadata_that_cannot_be_sent_is_left_out(metadata: Any):
+    assert messages.encode_metadata(metadata) is None
+
+
+def test_metadata_of_exactly_the_limit_is_sent():
+    most = messages.MAX_METADATA_BYTES - 3  # a text's length takes 3 bytes
+    assert messages.encode_metadata("x" * most) is not None
+    assert messages.encode_metadata("x" * (most + 1)) is None
+
+
+def test_the_largest_frame_message_is_within_the_limit_of_a_message():
+    message = messages.Frame(
+        *(2**32 - 1, 2**63 - 1, 2**63 - 1, 2**32 - 1, 2**63 - 1),
+        *("k" * 16, "d" * 16, [2**31 - 1] * 4, [2**31 - 1] * 9, 2**63 - 1),
+        "\U0001f52c" * 4096,
+        [1e300, 1e300],
+        messages.encode_metadata("x" * (messages.MAX_METADATA_BYTES - 3)),
+        "\U0001f52c" * 64,
+    )
+    assert len(messages.encode(message)) <= messages.MAX_MESSAGE_BYTES

@@ -1,0 +1,1 @@
+"""What every viewer shows alike: colours, contrast, regions, annotations. Knows no viewer."""

@@ -1,0 +1,426 @@
+"""The receiver: finds the publishers of its kind, attaches to them, and drains them on a thread of its own."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+import zmq
+
+from scopecast.link import messages
+from scopecast.link.transport import KeyPair
+from scopecast.link.wakeup import WakeUp
+from scopecast.rundir.directory import RunDirectory, new_token
+from scopecast_viewers.mistakes import with_mistakes
+from scopecast_viewers.receiving.source import Source
+from scopecast_viewers.stacks.history import History, history_from_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from scopecast.rundir.directory import Entry, Member
+    from scopecast_viewers.display import Display
+    from scopecast_viewers.receiving.live import LiveStream
+
+__all__ = ["Receiver", "main"]
+
+logger = logging.getLogger(__name__)
+
+SCAN_S = 0.2
+#: The GUI's Python would else keep the interpreter from the receiver's thread for 5 ms at a time.
+SWITCH_INTERVAL_S = 0.0005
+#: Publishers that have gone stay listed, with their frames, up to this many.
+KEPT_SOURCES = 8
+#: Seconds of rest after a turn that failed.
+_REST_S = 0.05
+
+
+class Receiver:
+    """Attaches a display to the publishers of its kind: to all of them, or to those that the user chooses.
+
+    It can be started and stopped as often as one likes; what it has received stays until `close`.
+
+    Parameters
+    ----------
+    display
+        What shows the frames.
+    token
+        This receiver's token; a new one by default.
+    title
+        What it calls itself.
+    directory
+        The run directory; the user's by default.
+    history
+        Which planes stay in memory; its own by default.
+
+    Attributes
+    ----------
+    sources : tuple of Source
+        The publishers that it is or was attached to.
+    publishers : tuple of scopecast.rundir.directory.Entry
+        The publishers of its kind that are alive, whether it is attached to them or not; looked for every 0.2 s.
+    errors : int
+        How often the display failed when it was told that something is new, or the receiver's own thread at what it
+        did; it goes on in any case.
+    problem : str
+        Why publishers may be missing, and that it is tried again; ``""`` while nothing is wrong.
+    """
+
+    def __init__(
+        self,
+        display: Display,
+        *,
+        token: str = "",
+        title: str = "",
+        directory: RunDirectory | None = None,
+        history: History | None = None,
+    ) -> None:
+        self.display = display
+        self.directory = directory or RunDirectory()
+        self.history = history or History()
+        self.sources: tuple[Source, ...] = ()
+        self.errors = 0
+        self.problem = ""
+        self._told: set[str] = set()  # of what a user was told once
+        self._keys = KeyPair.if_possible()
+        self.publishers: tuple[Entry, ...] = ()
+        self.token = token or new_token()
+        self._title = title or display.kind
+        self._attach_to_new = True
+        self._chosen: set[str] = set()  # publishers that `attach` was called for
+        self._asked: deque[Callable[[], None]] = deque()
+        self.member: Member = self._join()
+        self._hello = messages.Hello(
+            messages.PROTOCOL, messages.PROTOCOL, self.token, display.kind, os.getpid(), self.member.entry.title
+        )
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._wake = WakeUp()
+        self._thread: threading.Thread | None = None
+        self._stopping = self._closed = False
+        self._poller = zmq.Poller()
+        self._watched: dict[zmq.Socket[bytes], Source] | None = None
+        self._next_scan = 0.0
+        self._problems: dict[str, str] = {}
+
+    def _join(self) -> Member:
+        key = self._keys.public if self._keys else ""
+        return self.directory.join("receiver", self.display.kind, token=self.token, title=self._title, key=key)
+
+    @property
+    def streams(self) -> tuple[LiveStream, ...]:
+        """The streams of all sources, in the order in which they were announced."""
+        return tuple(stream for source in self.sources for stream in source.streams)
+
+    @property
+    def running(self) -> bool:
+        """Whether it is started: it looks for publishers, and they find it."""
+        return self._thread is not None
+
+    @property
+    def attach_to_new(self) -> bool:
+        """Whether it attaches to every publisher that it has not known; if not, to those that `attach` names.
+
+        One that does not is no viewer that a program could rely on to show its frames: a program that starts a viewer
+        where none runs will start one.
+        """
+        return self._attach_to_new
+
+    @attach_to_new.setter
+    def attach_to_new(self, every: bool) -> None:
+        if every != self._attach_to_new:
+            self._attach_to_new = every
+            if self.running:
+                self._enter()
+                self._ask(self._scan)
+
+    def attach(self, token: str) -> None:
+        """Attach to a publisher, as soon as it can be reached; again, if it was detached. Called from any thread.
+
+        Parameters
+        ----------
+        token
+            The publisher's, as in `publishers`.
+        """
+        self._ask(lambda: self._attach(token))
+
+    def detach(self, token: str, reason: str = "its user has detached it") -> None:
+        """Say goodbye to a publisher until `attach` is called for it; its frames stay. Called from any thread.
+
+        Parameters
+        ----------
+        token
+            The publisher's.
+        reason
+            Told to the publisher.
+        """
+        self._ask(lambda: self._detach(token, reason))
+
+    def forget(self, stream: LiveStream) -> None:
+        """Let go of the frames of a stream that nobody wants to see any more. Called from any thread."""
+        self._ask(lambda: self._forget(stream))
+
+    def start(self) -> None:
+        """Begin to attach and to receive; from now on publishers find this receiver. Idempotent.
+
+        Raises
+        ------
+        RuntimeError
+            If it is closed.
+        """
+        if self._closed:
+            raise RuntimeError(f"the {self.display.kind} receiver {self.token} is closed; make a new one")
+        if self.running:
+            return
+        if self._stopping:  # it was stopped, and has left the run directory
+            self.member, self._stopping = self._join(), False
+        self._thread = threading.Thread(target=self._receive, name="scopecast-receiver", daemon=True)
+        self._thread.start()
+        self._enter()
+
+    def _enter(self) -> None:
+        """Write in the run directory that we are there."""
+        self.member.entry.state = "ready" if self._attach_to_new else "choosing"
+        self.member.write()
+
+    def stop(self, reason: str = "the viewer was closed") -> None:
+        """Say goodbye to every publisher, and leave the run directory; all frames stay. Idempotent."""
+        if self._stopping:
+            return
+        if self._thread is not None:
+            self.member.entry.state = "leaving"  # nobody is to wait for this viewer any more
+            with suppress(OSError):
+                self.member.write()
+        self._stopping = True
+        self._wake.wake()
+        if self._thread is not None:
+            self._thread.join(10.0)
+            self._thread = None
+        for source in self.sources:
+            source.leave(reason)
+        self.publishers = ()
+        self.member.close()
+
+    def close(self, reason: str = "the viewer was closed") -> None:
+        """Stop, and let go of all planes. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self.stop(reason)
+        for source in self.sources:
+            source.remove()
+        self._context.term()
+        self._wake.close()
+        self.history.close()
+
+    # ---- on the receiver's thread --------------------------------------------------------------------------------
+
+    def _ask(self, work: Callable[[], None]) -> None:
+        """Have the receiver's thread do something soon; at the next start, if it is stopped."""
+        self._asked.append(work)
+        if not self._closed:
+            self._wake.wake()
+
+    def _attach(self, token: str) -> None:
+        self._chosen.add(token)
+        for source in self.sources:
+            if source.entry.token == token:
+                source.wanted = True
+        self._scan()
+
+    def _detach(self, token: str, reason: str) -> None:
+        self._chosen.discard(token)
+        for source in self.sources:
+            if source.entry.token == token:
+                source.wanted = False
+                source.leave(reason)
+        self._tell_display()
+
+    def _forget(self, stream: LiveStream) -> None:
+        for source in self.sources:
+            source.forget(stream)
+        self._tell_display()
+
+    def _receive(self) -> None:
+        """Receive until it is stopped, whatever a publisher or the run directory does."""
+        more = False
+        while not self._stopping:
+            try:
+                more = self._turn(more)
+            except Exception as error:  # noqa: BLE001 - there is no other thread that would receive; counted, and told
+                more = False
+                self._failed("receiving", error)
+                time.sleep(_REST_S)  # it may come again at once, and would then take the whole processor
+            else:
+                self._recovered("receiving")
+
+    def _turn(self, more: bool) -> bool:
+        """Wait for what publishers send, or until it is time to look for them. Return whether there may be more."""
+        while self._asked:
+            self._asked.popleft()()
+        sockets = {socket: source for source in self._open() for socket in (source.socket, source.monitor)}
+        if sockets != self._watched:
+            self._poller = zmq.Poller()
+            self._poller.register(self._wake, zmq.POLLIN)
+            for socket in sockets:
+                self._poller.register(socket, zmq.POLLIN)
+            self._watched = sockets
+        wait = 0.0 if more else max(0.0, self._next_scan - time.monotonic())
+        ready = dict(self._poller.poll(int(wait * 1000) + (not more)))
+        if self._wake in ready or self._wake.fileno() in ready:
+            self._wake.clear()
+        more = received = False
+        for source in self._open():
+            if source.socket in ready or source.monitor in ready:
+                more = self._attend(source, ready) or more
+                received = True
+        if time.monotonic() >= self._next_scan:
+            self._next_scan = time.monotonic() + SCAN_S  # first: what fails is not tried again at once
+            self._scan()
+        if received:
+            self._tell_display()
+        return more
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Count a mistake, have viewers show it, and log the first one of its kind."""
+        self.errors += 1
+        self._problems[what] = f"{what}: {type(error).__name__}: {error} (it is tried again)"
+        self.problem = "; ".join(self._problems.values())
+        level = logging.DEBUG if what in self._told else logging.WARNING
+        self._told.add(what)
+        logger.log(level, "the %s receiver: %s", self.display.kind, self._problems[what], exc_info=error)
+
+    def _recovered(self, what: str) -> None:
+        if self._problems and self._problems.pop(what, ""):
+            self.problem = "; ".join(self._problems.values())
+            self._told.discard(what)
+
+    def _attend(self, source: Source, ready: Collection[object]) -> bool:
+        """Read what a publisher sent. Return whether there may be more."""
+        more = False
+        try:
+            if source.socket in ready:
+                more = source.drain()
+            if source.connected and source.monitor in ready:
+                source.check()
+        except Exception as error:  # noqa: BLE001 - the other publishers' frames go on; counted
+            source.failed("what it sent", error)
+        return more
+
+    def _tell_display(self) -> None:
+        """Say that something is new; a display that fails at that ends neither the receiving nor the accounts."""
+        try:
+            self.display.changed()
+        except Exception:
+            self.errors += 1
+            if self.errors == 1:
+                logger.exception("the %s display failed when it was told of new frames", self.display.kind)
+
+    def _open(self) -> list[Source]:
+        return [source for source in self.sources if source.connected]
+
+    def _scan(self) -> None:
+        """Look after the sources, and attach to the publishers that are new."""
+        for source in self._open():
+            try:
+                source.check()
+            except Exception as error:  # noqa: BLE001 - see _attend
+                source.failed("its connection", error)
+        try:
+            alive = self._living()
+        except OSError as error:  # no descriptors left, for one: those that we know go on
+            self._failed("looking for publishers", error)
+            self._tell_display()
+            return
+        self._recovered("looking for publishers")
+        self.publishers = tuple(alive)
+        self._return_to(alive)
+        self._greet([entry for entry in alive if self._attach_to_new or entry.token in self._chosen])
+        gone = [source for source in self.sources if source.state in ("ended", "lost")]
+        for source in gone[:-KEPT_SOURCES]:
+            source.remove()
+            self.sources = tuple(kept for kept in self.sources if kept is not source)
+        self._tell_display()
+
+    def _living(self) -> list[Entry]:
+        """Return the publishers of our kind that can be reached."""
+        entries = [] if self._gone() else self.directory.entries("publisher", self.display.kind)
+        return [entry for entry in entries if entry.state == "ready" and self.directory.alive(entry.token)]
+
+    def _greet(self, entries: list[Entry]) -> None:
+        """Attach to publishers that we do not know yet."""
+        # One that was lost, and lives: it was away from the run directory for too long.
+        known = {source.entry.token for source in self.sources if source.state != "lost"}
+        for entry in entries:
+            if entry.token not in known:
+                try:
+                    source = Source(
+                        entry, self.directory, self._hello, self.display, self.history, self._context, self._keys
+                    )
+                except Exception as error:  # noqa: BLE001 - no descriptors left, for one; the others are attached to
+                    self._failed(f"attaching to {entry.title}", error)
+                    continue
+                self._recovered(f"attaching to {entry.title}")
+                self.sources = (*self.sources, source)
+
+    def _return_to(self, alive: list[Entry]) -> None:
+        """Attach again to publishers that we had left, if that is wanted."""
+        tokens = {entry.token for entry in alive}
+        for source in self.sources:
+            if source.state != "detached":
+                continue
+            if source.entry.token not in tokens:
+                if not self.directory.alive(source.entry.token):
+                    source.end()
+            elif source.wanted:
+                what = f"attaching to {source.entry.title}"
+                try:
+                    source.attach()
+                except Exception as error:  # noqa: BLE001 - see _greet
+                    self._failed(what, error)
+                else:
+                    self._recovered(what)
+
+    def _gone(self) -> bool:
+        """Whether the run directory was removed under us; write our entry anew once it is back."""
+        if self.directory.file(self.member.token, "json").exists():
+            return False
+        with suppress(OSError):
+            self.member.write()
+        return not self.directory.path.is_dir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a receiver process: ``python -m scopecast_viewers napari``."""
+    parser = argparse.ArgumentParser(prog="python -m scopecast_viewers", description="Show live streams in a viewer.")
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="scopecast.viewers")}
+    parser.add_argument("kind", choices=sorted(entries), help="the viewer")
+    parser.add_argument("--token", default="", help="the token to use in the run directory")
+    parser.add_argument("--title", default="", help="what the viewer calls itself")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        history = history_from_environment()
+    except ValueError as error:
+        parser.error(str(error))
+    display: Display = with_mistakes(entries[options.kind].load())()
+    with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: display.quit())
+        display.run(receiver)
+    return 0

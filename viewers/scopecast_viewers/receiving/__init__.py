@@ -1,0 +1,1 @@
+"""What comes from a publisher: its source, its streams as they grow, and how they fare."""

@@ -1,0 +1,310 @@
+"""A live stream as a viewer sees it: what its publisher says of it, and the stacks that its frames are in."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from scopecast_viewers.look.annotations import Annotation, Annotations
+from scopecast_viewers.stacks.stack import Stack
+
+if TYPE_CHECKING:
+    from scopecast.frames.documents import Document
+    from scopecast.link.messages import Frame, Stream
+    from scopecast_viewers.stacks.history import History
+    from scopecast_viewers.stacks.plane import Plane
+
+__all__ = ["LiveStream", "PaintLog", "Tag"]
+
+State = Literal["live", "detached", "ended", "lost", "removed"]
+_RATE_WINDOW = 60
+
+
+class Tag(NamedTuple):
+    """What a stack remembers of a frame beside its pixels.
+
+    Attributes
+    ----------
+    sequence
+        The frame's number at its publisher.
+    sent_ns
+        When it was published, CLOCK_MONOTONIC in nanoseconds.
+    path
+        The file that it is, or ``""``.
+    translate
+        Position (y, x) of its first pixel in the stream's unit, or ().
+    """
+
+    sequence: int
+    sent_ns: int
+    path: str
+    translate: tuple[float, ...]
+
+
+class PaintLog:
+    """What a window has painted of one publisher's frames: how many, and how old they were then."""
+
+    def __init__(self) -> None:
+        self.painted = 0
+        self.ages_ms: deque[float] = deque(maxlen=4096)
+        self.first_ms = 0.0
+        self._lock = threading.Lock()
+
+    def paint(self, tags: list[Tag], *, first: bool = False) -> None:
+        """Count frames that are on the screen now for the first time."""
+        now = time.monotonic_ns()
+        with self._lock:
+            self.painted += len(tags)
+            self.ages_ms.extend((now - tag.sent_ns) / 1e6 for tag in tags)
+            if first and tags:
+                self.first_ms = (now - min(tag.sent_ns for tag in tags)) / 1e6
+
+    def percentiles(self) -> tuple[float, float]:
+        """Return the median and the 99th percentile of the ages, in milliseconds."""
+        with self._lock:
+            ages = list(self.ages_ms)
+        return (float(np.percentile(ages, 50)), float(np.percentile(ages, 99))) if ages else (0.0, 0.0)
+
+
+class LiveStream:
+    """The frames of one run, in as many stacks as they have shapes and dtypes.
+
+    The receiver's thread puts frames in; the viewer's thread reads `stacks` and the counts.
+
+    Parameters
+    ----------
+    source
+        The token of the publisher.
+    title
+        What the publisher calls itself.
+    about
+        The announcement.
+    history
+        Which planes stay in memory; shared by all streams of a viewer.
+
+    Attributes
+    ----------
+    about : scopecast.link.messages.Stream
+        The newest announcement.
+    stacks : tuple of Stack
+        In order of their first frame.
+    state : str
+        ``"live"``, ``"detached"`` (by us), ``"ended"`` (in good order), ``"lost"`` (its publisher died), or
+        ``"removed"``.
+    parts : tuple of (Stack, channel)
+        The channels that each stack has, by their index on the axis ``"c"`` (0 without one), in order of their first
+        frame: what a viewer with a layer per channel shows.
+    labelled : dict of id(Stack) to str
+        The stacks that are labels, and what they are called; all others are images.
+    annotations : Annotations
+        Its points, shapes, tracks and regions of interest.
+    received : int
+        Images that were put into the stacks.
+    newest : tuple of (Stack or None, index, Tag) or None
+        The image that came last. Labels and documents count only while there is no image: they usually tell of an
+        earlier one, and a viewer that follows would jump back and forth.
+    log : PaintLog
+        What was painted of this publisher's frames.
+    """
+
+    def __init__(self, source: str, title: str, about: Stream, history: History, log: PaintLog) -> None:
+        self.source, self.title, self.about = source, title, about
+        self.log = log
+        self.stacks: tuple[Stack, ...] = ()
+        self.parts: tuple[tuple[Stack, int], ...] = ()
+        self._parts: set[tuple[int, int]] = set()  # of their ids, to look them up: the tuple grows with the channels
+        self.latest: dict[tuple[int, int], tuple[int, ...]] = {}  # where the newest frame of each part is
+        self.magnitudes: frozenset[int] = frozenset()  # ids of the stacks whose frames were complex
+        self.sent_as: dict[int, str] = {}  # by the id of a stack: the dtype of its frames as they were published
+        self.state: State = "live"
+        self.received = 0
+        self.labelled: dict[int, str] = {}
+        self.annotations = Annotations()
+        self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
+        self._history = history
+        self._by_signature: dict[tuple[tuple[int, ...], str, str, str, str], Stack] = {}
+        self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
+        # Axes only ever join, so that the length of a frame's index tells which there were when it was published.
+        self._axes_of_length = {len(about.axes): tuple(about.axes)}
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The publisher's token and the stream's number: unique among all streams."""
+        return (self.source, self.about.id)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of the stacks."""
+        return tuple(self.about.axes)
+
+    @property
+    def spacing(self) -> dict[str, float]:
+        """Distance of the planes along each axis on a canvas, in the unit of the pixels; 1 where there is none.
+
+        Time has none: its steps are seconds, and a slider over time counts time points.
+        """
+        return {
+            name: step if step and name != "t" else 1.0
+            for name, step in zip(self.about.axes, self.about.steps, strict=True)
+        }
+
+    @property
+    def rate(self) -> float:
+        """Frames per second over the last of them; 0 when none came for two seconds."""
+        arrivals = list(self._arrivals)
+        if len(arrivals) < 2 or time.monotonic() - arrivals[-1] > 2.0:
+            return 0.0
+        return (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-6)
+
+    @property
+    def pace_s(self) -> float:
+        """Longest time between two of the last images in seconds; 0 before the second."""
+        arrivals = list(self._arrivals)
+        return max((after - before for before, after in itertools.pairwise(arrivals)), default=0.0)
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the newest frame was published; None before the first."""
+        newest = self.newest
+        return None if newest is None else (time.monotonic_ns() - newest[2].sent_ns) / 1e9
+
+    def update(self, about: Stream) -> None:
+        """Take a newer announcement: axes and labels may have joined."""
+        old = self.axes
+        if "c" in about.axes and "c" not in old:
+            self._set_parts(tuple((stack, 0) for stack in self.stacks))
+        self.about = about
+        self._axes_of_length[len(about.axes)] = tuple(about.axes)
+        for position, name in enumerate(about.axes):
+            if name not in old:
+                for stack in self.stacks:
+                    stack.add_axis(name, position)
+                self.latest = {part: (*index[:position], 0, *index[position:]) for part, index in self.latest.items()}
+                if self.newest is not None:
+                    newest, index, tag = self.newest
+                    self.newest = (newest, (*index[:position], 0, *index[position:]), tag)
+        if not {*old} - {"c"} and {*about.axes} - {"c"}:
+            self._outgrow_preview()
+
+    def _outgrow_preview(self) -> None:
+        """Put the planes of a preview into stacks that keep to the budget: from now on they grow."""
+        for old in self.stacks:
+            new = Stack(self.axes, old.plane_shape, old.dtype, self._history)
+            for place in sorted(old.layout.planes):
+                if (plane := old.plane(place)) is not None:
+                    new.put(place, plane, old.tag(place))
+            self.stacks = tuple(new if stack is old else stack for stack in self.stacks)
+            self._set_parts(tuple((new if stack is old else stack, channel) for stack, channel in self.parts))
+            self._by_signature = {key: new if stack is old else stack for key, stack in self._by_signature.items()}
+            self.latest = {(id(new) if at == id(old) else at, c): index for (at, c), index in self.latest.items()}
+            if id(old) in self.magnitudes:
+                self.magnitudes |= {id(new)}
+            if id(old) in self.labelled:
+                self.labelled[id(new)] = self.labelled[id(old)]
+            self.sent_as[id(new)] = self.sent_as.get(id(old), old.dtype.name)
+            if self.newest is not None and self.newest[0] is old:
+                self.newest = (new, *self.newest[1:])
+            old.clear()
+
+    def place(self, index: list[int]) -> list[int] | None:
+        """Return a frame's index along `axes`, some of which may have joined since it was published."""
+        if len(index) == len(self.about.axes):
+            return index
+        axes = self._axes_of_length.get(len(index))
+        if axes is None:
+            return None
+        where = dict(zip(axes, index, strict=True))
+        return [where.get(name, 0) for name in self.about.axes]
+
+    def put(self, frame: Frame, plane: Plane, *, magnitude: bool = False) -> None:
+        """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex."""
+        signature = (plane.shape, plane.dtype.str, frame.dtype, frame.kind, frame.name)
+        stack = self._by_signature.get(signature)
+        if stack is None:
+            preview = not any(name != "c" for name in self.axes)
+            stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview)
+            self._by_signature[signature] = stack
+            self.labelled.pop(id(stack), None)  # of one that is gone, whose id this may be
+            self.magnitudes -= {id(stack)}
+            if frame.kind == "labels":
+                self.labelled[id(stack)] = frame.name  # before any viewer can see it
+            self.sent_as[id(stack)] = np.dtype(frame.dtype).name
+            self.stacks = (*self.stacks, stack)
+            if magnitude:
+                self.magnitudes |= {id(stack)}
+        index = tuple(frame.index)
+        tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
+        stack.put(index, plane, tag)
+        part = (stack, index[self.axes.index("c")] if "c" in self.axes else 0)
+        self.latest[id(stack), part[1]] = index
+        if (id(stack), part[1]) not in self._parts:
+            self._set_parts((*self.parts, part))
+        if self.about.preview and len(self._by_signature) > 1:
+            self._replace(signature, index)
+        if frame.kind == "image":
+            self.received += 1
+            self._arrivals.append(time.monotonic())
+        if frame.kind == "image" or not self.received:
+            self.newest = (stack, index, tag)
+
+    def _replace(self, signature: tuple[tuple[int, ...], str, str, str, str], index: tuple[int, ...]) -> None:
+        """Let go of the image of another shape or dtype that live mode has shown until now, at the same index."""
+        for other, stack in tuple(self._by_signature.items()):
+            if other == signature or other[3:] != signature[3:] or not stack.discard(index):
+                continue
+            planes = stack.layout.planes
+            if not planes:
+                del self._by_signature[other]
+                self.stacks = tuple(kept for kept in self.stacks if kept is not stack)
+            at = self.axes.index("c") if "c" in self.axes else None
+            left = {0 if at is None else place[at] for place in planes}
+            self._set_parts(tuple(part for part in self.parts if part[0] is not stack or part[1] in left))
+            self.latest = {
+                (of, c): place for (of, c), place in self.latest.items() if of != id(stack) or place in planes
+            }
+
+    def annotate(self, frame: Frame, document: Document) -> bool:
+        """Put a document where it belongs. Return False if the stream has no room for another name."""
+        tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
+        places = dict(zip(self.axes, frame.index, strict=True))
+        where = {axis: places[axis] for axis in document.fixed if axis in places}
+        channel = where.pop("c", None)
+        annotation = Annotation(where, document, tag, math.prod(frame.shape))
+        if not self.annotations.put(frame.kind, frame.name, annotation, channel):
+            return False
+        if not self.received:
+            before = dict(zip(self.axes, self.newest[1], strict=True)) if self.newest else {}
+            self.newest = (None, tuple(where.get(axis, before.get(axis, 0)) for axis in self.axes), tag)
+        return True
+
+    def _set_parts(self, parts: tuple[tuple[Stack, int], ...]) -> None:
+        self.parts = parts
+        self._parts = {(id(stack), channel) for stack, channel in parts}
+
+    def label(self, axis: str, index: int) -> str:
+        """Return the label at an index of an axis, or the index itself."""
+        labels = self.about.labels.get(axis, [])
+        return labels[index] if index < len(labels) else str(index)
+
+    def remove(self) -> None:
+        """Let go of all planes for good."""
+        self.state = "removed"
+        for stack in self.stacks:
+            stack.clear()
+        self.annotations.clear()
+
+    def clear(self) -> None:
+        """Let go of all that has come; what comes from now on begins anew. For the receiver's thread."""
+        stacks, self.stacks, self.newest = self.stacks, (), None
+        self._set_parts(())
+        self._by_signature, self.latest, self.received = {}, {}, 0
+        self._arrivals.clear()
+        for stack in stacks:
+            stack.clear()
+        self.annotations.clear()

@@ -1,0 +1,43 @@
+"""What a viewer says of a live stream in a line: how it comes in, how old it is, what is lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.receiving.source import Source
+
+__all__ = ["figures_of", "format_age", "state_of"]
+
+
+def state_of(stream: LiveStream) -> str:
+    """Return ``"live"``, ``"idle"`` (live, but no frame comes), or the state in which the stream has ended."""
+    return stream.state if stream.state != "live" or stream.rate else "idle"
+
+
+def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
+    """Return the figures of a stream and its source as plain texts, the most important first."""
+    state, parts = state_of(stream), []
+    if state == "lost":
+        parts.append("source lost, its last frames stay")
+    elif state == "ended":
+        parts.append("ended")
+    elif stream.rate:
+        parts.append(f"{stream.rate:.1f} frames/s")
+    parts.append(f"{stream.received} frame{'' if stream.received == 1 else 's'}")
+    if (age := stream.age_s) is not None and state in ("live", "idle"):
+        parts.append(f"newest {format_age(age)} old")
+    if source is not None:
+        parts += [f"{source.superseded} superseded", f"{source.dropped} dropped"]
+    forgotten = sum(stack.forgotten for stack in stream.stacks)
+    if forgotten:
+        parts.append(f"{forgotten} forgotten (the history is full)")
+    return parts
+
+
+def format_age(seconds: float) -> str:
+    """Return a time span as one reads it: ``"40 ms"``, ``"2.5 s"``, ``"3 min"``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,1 @@
+"""Planes by their place, as an array, and the memory and scratch file that they are in."""
