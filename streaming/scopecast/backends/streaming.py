@@ -24,7 +24,7 @@ from scopecast.frames.arrays import as_array, check_dtype
 from scopecast.frames.axes import axes_from_path, check_axes, short_label
 from scopecast.frames.places import Places
 from scopecast.frames.rois import is_roi_path
-from scopecast.link.messages import printable
+from scopecast.protocol import printable
 from scopecast.publishing.accounts import Receipt, Skipped, Stats
 from scopecast.publishing.environment import imagej_variables
 from scopecast.publishing.publisher import Policy, Publisher

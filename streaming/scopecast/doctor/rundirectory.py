@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopecast.doctor.finding import Finding
-from scopecast.link.messages import PROTOCOL
+from scopecast.protocol import PROTOCOL
 from scopecast.rundir.directory import ENVIRONMENT, MAX_SOCKET_PATH, RunDirectory, objection, runtime_path, short_path
 
 if TYPE_CHECKING:

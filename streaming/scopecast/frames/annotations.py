@@ -16,7 +16,7 @@ from scopecast.frames import documents
 from scopecast.frames.arrays import as_array
 from scopecast.frames.axes import axis_name, check_axes
 from scopecast.frames.documents import DOCUMENTS, MAX_DOCUMENT_BYTES, MAX_PROPERTIES, SHAPE_TYPES, Style
-from scopecast.link import messages
+from scopecast.protocol import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -129,7 +129,7 @@ def prepare(
 def _checked_name(name: object) -> str:
     if not isinstance(name, str) or len(name) > _MAX_NAME:
         raise ValueError(f"name is a text of at most {_MAX_NAME} characters, such as 'cells'; got {name!r}")
-    return messages.printable(name)[:_MAX_NAME]
+    return printable(name)[:_MAX_NAME]
 
 
 def _labels(data: Any) -> npt.NDArray[Any]:
@@ -313,14 +313,14 @@ def _properties(properties: Any, count: int, what: str) -> list[documents.Number
             raise ValueError(f"property {name!r} has the shape {array.shape}: give one value for each of the {what}")
         _same_length(f"property {name!r}", array, count, what)
         if array.dtype.kind not in "biuf":
-            columns.append(documents.Texts(messages.printable(name), _texts(f"property {name!r}", array, count, what)))
+            columns.append(documents.Texts(printable(name), _texts(f"property {name!r}", array, count, what)))
         else:
-            columns.append(documents.column(messages.printable(name), array))
+            columns.append(documents.column(printable(name), array))
     return columns
 
 
 def _texts(what: str, values: Iterable[Any], count: int, of: str) -> list[str]:
-    texts = [messages.printable(str(value)) for value in values]
+    texts = [printable(str(value)) for value in values]
     _same_length(what, texts, count, of)
     if long := next((text for text in texts if len(text) > _MAX_NAME), None):
         raise ValueError(f"{what}: a text of {len(long)} characters ({long[:20]!r}…); at most {_MAX_NAME}: shorten it")

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scopecast.frames.axes import rest_of_name, short_label
-from scopecast.link.messages import printable
+from scopecast.protocol import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

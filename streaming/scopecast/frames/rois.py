@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from scopecast.frames.documents import MAX_DOCUMENT_BYTES, MAX_ROI_BYTES, MAX_ROIS, Rois
-from scopecast.link import messages
+from scopecast.protocol import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ def rois_document(data: Any, fixed: list[str], names: Sequence[str] = ()) -> Roi
         raise ValueError(f"{len(found)} regions of interest are too many: at most {MAX_ROIS}; publish them in parts")
     if len(names) and len(names) != len(found):
         raise ValueError(f"{len(names)} names for {len(found)} regions of interest: give one for each")
-    said = [messages.printable(str(name))[:_MAX_NAME] for name in names] or [name for name, _ in found]
+    said = [printable(str(name))[:_MAX_NAME] for name in names] or [name for name, _ in found]
     return Rois(fixed, [item for _, item in found], said)
 
 
@@ -73,7 +73,7 @@ def _regions(data: Any) -> Iterator[tuple[str, bytes]]:
     elif isinstance(data, bytes | bytearray | memoryview):
         yield "", _checked(bytes(data), "what was given")
     elif callable(tobytes := getattr(data, "tobytes", None)) and hasattr(data, "roitype"):
-        name = messages.printable(str(getattr(data, "name", "") or ""))[:_MAX_NAME]
+        name = printable(str(getattr(data, "name", "") or ""))[:_MAX_NAME]
         yield name, _checked(tobytes(), f"the region {name!r}")
     elif isinstance(data, list | tuple):
         for item in data:
@@ -153,4 +153,4 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str) -> bytes:
 def _plain(name: str) -> str:
     """Return the name of a region from that of its file, wherever that lies."""
     last = re.split(r"[/\\]", name)[-1]
-    return messages.printable(last[: -len(".roi")] if last.lower().endswith(".roi") else last)[:_MAX_NAME]
+    return printable(last[: -len(".roi")] if last.lower().endswith(".roi") else last)[:_MAX_NAME]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scopecast.frames.axes import MAX_AXES, MAX_INDEX, MAX_LABEL, check_axes, sort_axes
 from scopecast.link import messages
+from scopecast.protocol import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +69,7 @@ class FrameStream:
         steps: Mapping[str, float] = {},
         units: str = "pixel",
     ) -> None:
-        self.number, self.title = number, messages.printable(title)[:200]
+        self.number, self.title = number, printable(title)[:200]
         self.sizes = {name: int(size) for name, size in check_axes(sizes).items()}
         self.axes: list[str] = list(sort_axes(self.sizes))
         self.scale, self.units = _finite("scale", scale), _short("units", units)
@@ -174,4 +175,4 @@ def _short(what: str, text: str) -> str:
     if not isinstance(text, str) or len(text) > MAX_LABEL:
         msg = f"{what} is a text of at most {MAX_LABEL} characters; got {text!r}"
         raise ValueError(msg)
-    return messages.printable(text)
+    return printable(text)

@@ -21,7 +21,7 @@ from scopecast.errors import FileError, IncompleteFileError, UnreadableFileError
 from scopecast.frames.axes import sort_axes, spell_axis
 from scopecast.images.about import About, as_length, unique_names
 from scopecast.images.base import ImageFile, Plane, natural_key, open_regular, read_exactly
-from scopecast.link.messages import printable
+from scopecast.protocol import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

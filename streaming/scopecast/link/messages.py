@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from scopecast.errors import ProtocolError
+from scopecast.protocol import PROTOCOL
 
 __all__ = [
     "MAX_METADATA_BYTES",
@@ -51,11 +52,8 @@ __all__ = [
     "decode_from_receiver",
     "encode",
     "encode_metadata",
-    "printable",
 ]
 
-#: The version of the protocol; a receiver and a publisher must have one in common.
-PROTOCOL: Final = 1
 #: A message longer than this closes the connection that brought it (ZMQ_MAXMSGSIZE).
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 #: The metadata of a frame is cut to nothing past this, and counted.
@@ -225,11 +223,6 @@ _from_receiver = msgspec.msgpack.Decoder(FromReceiver)
 _from_publisher = msgspec.msgpack.Decoder(FromPublisher)
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
-
-
-def printable(text: str) -> str:
-    """Return a text that can be sent: file names that are not UTF-8 have half characters (lone surrogates) in them."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def decode_from_receiver(data: bytes) -> FromReceiver:

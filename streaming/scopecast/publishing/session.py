@@ -51,10 +51,6 @@ open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 def load() -> None:
     """Import what a connection needs, ahead of the first frame: it takes longer than all the rest of the opening."""
-    from scopecast.memory import ring
-    from scopecast.publishing import launch
-    from scopecast.publishing import receivers as hub
-    from scopecast.publishing import slots as leases
     from scopecast.rundir import directory as runs  # noqa: F401
 
 

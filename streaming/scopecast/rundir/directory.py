@@ -29,8 +29,8 @@ import psutil
 
 from scopecast.crashpoints import crash_point
 from scopecast.errors import RuntimeDirectoryError
-from scopecast.link.messages import PROTOCOL, printable
 from scopecast.memory.segment import NAME_PATTERN, own_bytes, unlink_segment
+from scopecast.protocol import PROTOCOL, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -21,7 +21,7 @@ from scopecast.frames.places import Places
 from scopecast.frames.rois import read_rois
 from scopecast.images.base import Sight, check_regular, open_image, reading
 from scopecast.images.micromanager import METADATA, Beside, read_metadata
-from scopecast.link.messages import printable
+from scopecast.protocol import printable
 from scopecast.publishing.publisher import Publisher
 from scopecast.publishing.receivers import KEPT_STREAMS
 from scopecast.showing.regions import ShownImages, has_regions
