@@ -20,6 +20,7 @@ pytest.importorskip("mm_test_adapters", reason="needs the extra 'pymmcore'")
 from scopecast.demo import demo
 from scopecast.demo import microscope as demo_microscope_module
 from scopecast.demo.microscope import demo_microscope, demo_sequence
+from scopecast.demo.options import Options
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 
@@ -62,7 +63,7 @@ def test_napari_shows_the_demo_on_a_screen_of_its_own(tmp_path: Path):
 
 
 def test_the_simulated_images_differ_in_time_channel_and_focus():
-    options = demo.Options(viewer="headless", width=96, height=80, timepoints=2, channels=("FITC", "Cy5"), z=3)
+    options = Options(viewer="headless", width=96, height=80, timepoints=2, channels=("FITC", "Cy5"), z=3)
     with demo_microscope(options) as core:
         images: dict[tuple[int, int, int], np.ndarray] = {}
 
@@ -82,14 +83,14 @@ def test_the_simulated_images_differ_in_time_channel_and_focus():
 @pytest.mark.parametrize("z", [1, 2, 5, 11])
 @pytest.mark.parametrize("step", [0.1, 1 / 3, 2.0])
 def test_a_sequence_has_the_frames_that_were_asked_for(z: int, step: float):
-    options = demo.Options(timepoints=3, channels=("DAPI", "Cy5"), z=z, z_step=step)
+    options = Options(timepoints=3, channels=("DAPI", "Cy5"), z=z, z_step=step)
     sequence = demo_sequence(options)
     assert len(list(sequence)) == options.frames == 6 * z
     assert [event.index["t"] for event in sequence] == sorted(event.index["t"] for event in sequence)
 
 
 def test_a_failed_acquisition_is_raised(monkeypatch: pytest.MonkeyPatch):
-    options = demo.Options(viewer="headless", width=64, height=64, timepoints=1, channels=("DAPI",), z=1)
+    options = Options(viewer="headless", width=64, height=64, timepoints=1, channels=("DAPI",), z=1)
     monkeypatch.setattr(
         demo_microscope_module, "_move", lambda core, event: core.getProperty("Camera", "nothing of the kind")
     )

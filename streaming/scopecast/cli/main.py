@@ -27,7 +27,8 @@ from scopecast.cli.replay import replay
 from scopecast.cli.show import show
 from scopecast.cli.terminal import help_of
 from scopecast.cli.watch import watch
-from scopecast.demo.demo import Demo, DemoError, Figures, Options, Percentiles, prepare
+from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
+from scopecast.demo.options import Options
 from scopecast.demo.xauthority import clean_authorities
 from scopecast.errors import ScopecastError
 from scopecast.memory.segment import own_bytes

@@ -12,7 +12,7 @@ from scopecast.errors import DemoError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from scopecast.demo.demo import Options
+    from scopecast.demo.options import Options
 
 __all__ = ["demo_microscope", "demo_sequence"]
 
