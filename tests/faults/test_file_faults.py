@@ -13,7 +13,7 @@ import tifffile
 from imagefiles import hyperstack, write_imagej, write_ome
 from receivers import check_stamp, stamped
 from scopecast import FileError, IncompleteFileError
-from scopecast.images.base import open_image
+from scopecast.images.open import open_image
 
 if TYPE_CHECKING:
     from pathlib import Path

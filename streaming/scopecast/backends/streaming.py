@@ -254,7 +254,7 @@ class StreamingBackend:
 
     def _stream_file(self, path: str, where: dict[str, Any]) -> tuple[int, str]:
         """Publish a file that is on the disk, plane by plane. Return what `_stream` does."""
-        from scopecast.images.base import open_image
+        from scopecast.images.open import open_image
 
         frames = 0
         try:

@@ -24,7 +24,8 @@ from scopecast.cli.terminal import (
     variables_of,
 )
 from scopecast.errors import FileError
-from scopecast.images.base import EXTENSIONS, common_folder, find_files, nothing_in, which_open
+from scopecast.images.base import common_folder
+from scopecast.images.open import EXTENSIONS, find_files, nothing_in, which_open
 from scopecast.showing.regions import REGIONS, has_regions, pair_up
 from scopecast.showing.show import opened_viewer
 

@@ -9,7 +9,6 @@ plane is in memory at a time. The formats are in `scopecast.images.tiffs` and
 from __future__ import annotations
 
 import contextlib
-import glob
 import importlib.util
 import math
 import os
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from scopecast.images.about import About
 
 __all__ = [
-    "EXTENSIONS",
     "ImageFile",
     "Plane",
     "Sight",
@@ -41,22 +39,16 @@ __all__ = [
     "check_regular",
     "common_folder",
     "extension_of",
-    "find_files",
     "name_axes",
     "natural_key",
     "need",
-    "nothing_in",
-    "open_image",
     "open_regular",
     "read_exactly",
     "reading",
-    "which_open",
 ]
 
 _TIFF: Final = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".tf8", ".btf", ".lsm", ".stk")
 _PICTURE: Final = (".png", ".jpg", ".jpeg", ".bmp")
-EXTENSIONS: Final = (*_TIFF, *_PICTURE, ".npy")
-"""What `open_image` opens, in lower case."""
 
 # Where a file has axes that it does not name; the same guess as for arrays, see scopecast.frames.arrays.
 _GUESSES: Final = {1: ("z",), 2: ("t", "z"), 3: ("t", "c", "z"), 4: ("p", "t", "c", "z")}
@@ -190,65 +182,6 @@ class ImageFile(ABC):
         self.close()
 
 
-def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None = None) -> ImageFile:
-    """Open an image file: TIFF (ImageJ, OME, plain, and their kin), PNG, JPEG, BMP, NPY; or the folder of an NDTiff.
-
-    Nothing but the file's headers is read.
-
-    Parameters
-    ----------
-    path
-        The file.
-    dims
-        Names for the axes of a file that does not name its own, such as ``"tzyx"``; y, x and s (colours) may be left
-        out.
-
-    Raises
-    ------
-    IncompleteFileError
-        If the file is empty, or ends before its contents do: it is being written, or was cut short.
-    FileError
-        If it can't be shown for another reason, which the text tells, without the path.
-    """
-    file = Path(path)
-    try:
-        with reading():
-            return _open(file, dims)
-    except FileError as error:
-        if not os.path.exists(file):  # noqa: PTH110 - never raises; also removed meanwhile, which confuses decoders
-            pattern = glob.has_magic(os.fspath(path))
-            linked = "it is a link to a file that is not there" if file.is_symlink() else ""
-            text = linked or ("no file is called so" if pattern else "there is no such file")
-            raise FileError(text) from error
-        raise
-
-
-def _open(file: Path, dims: str | Sequence[str] | None) -> ImageFile:
-    extension = extension_of(file)
-    size = file.stat().st_size
-    if file.is_dir():
-        from scopecast.images.ndtiff import NdtiffDataset, is_dataset
-
-        if is_dataset(file):
-            return NdtiffDataset(file)
-    check_regular(file)
-    if extension in (".roi", ".roi.zip"):
-        raise FileError("regions of interest lie on images: show it together with its image")
-    if extension not in EXTENSIONS:
-        raise FileError(f"extension {extension!r}" if extension else "it has no extension")
-    if not size:
-        raise IncompleteFileError("it is empty")
-    from scopecast.images.pictures import NpyFile, Picture
-
-    if extension == ".npy":
-        return NpyFile(file, dims)
-    if extension in _PICTURE:
-        return Picture(file)
-    from scopecast.images.tiffs import TiffImage
-
-    return TiffImage(file, dims)
-
-
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise FileError for what is no file: a folder, a pipe or a device, which may be read for ever.
 
@@ -327,33 +260,6 @@ def reading() -> Iterator[None]:
         raise FileError(f"it can't be decoded ({type(error).__name__}: {text})") from error
 
 
-def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[Path, FileError]:
-    """Look whether any of some images can be opened, before a viewer is.
-
-    Returns
-    -------
-    dict of Path to FileError
-        Why not, if none of them can; empty as soon as one can.
-    """
-    failed: dict[Path, FileError] = {}
-    for file in files:
-        try:
-            open_image(file, dims=dims).close()
-        except FileError as error:
-            failed[file] = error
-        else:
-            return {}
-    return failed
-
-
-def nothing_in(arguments: Iterable[str | os.PathLike[str]]) -> str:
-    """Say that there are no images in what a user names."""
-    named = [Path(argument) for argument in arguments]
-    below = any(entry.is_dir() for folder in named if folder.is_dir() for entry in folder.iterdir())
-    text = f"there are no images in {', '.join(map(str, named))}"
-    return f"{text}; name the folders below it, which are not looked into" if below else text
-
-
 def need(package: str, what: str) -> None:
     """Raise FileError unless a package of the extra ``files`` is installed."""
     if importlib.util.find_spec(package) is None:
@@ -378,50 +284,6 @@ def natural_key(path: str | os.PathLike[str]) -> tuple[tuple[int, int, str], ...
     """
     parts = re.findall(r"[0-9]+|[^0-9]+", os.fspath(path).lower())
     return tuple((0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts)
-
-
-def find_files(
-    arguments: Iterable[str | os.PathLike[str]], *, extensions: tuple[str, ...] = EXTENSIONS
-) -> tuple[list[Path], int]:
-    """Return the files that a user names: files as they are, the images of folders, what glob patterns match.
-
-    Parameters
-    ----------
-    arguments
-        Files, folders (not those below them), and patterns such as ``"run*/*.tif"``, which shells on Windows leave as
-        they are. A folder that is one dataset (NDTiff) counts as a file.
-    extensions
-        What counts as an image in a folder.
-
-    Returns
-    -------
-    files : list of Path
-        Each once, the files of a folder or pattern in natural order.
-    others : int
-        How many files of the folders are left out, as they are no images.
-    """
-    from scopecast.images.ndtiff import is_dataset
-
-    found: dict[Path, None] = {}
-    others = 0
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir() and is_dataset(path):
-            found[path] = None
-        elif path.is_dir():
-            # What is neither file nor folder (a link to nowhere, a pipe) counts: its name says that it is an image.
-            inside = sorted((entry for entry in path.iterdir() if not entry.is_dir()), key=natural_key)
-            images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
-            others += len(inside) - len(images)
-            found.update(dict.fromkeys(images))
-        elif not path.exists() and glob.has_magic(os.fspath(argument)):
-            matches = glob.glob(os.fspath(argument), recursive=True)  # noqa: PTH207 - patterns may be absolute
-            found.update(dict.fromkeys(Path(match) for match in sorted(matches, key=natural_key)))
-            if not matches:
-                found[path] = None  # to be reported: no such file
-        else:
-            found[path] = None
-    return list(found), others
 
 
 def common_folder(files: Sequence[Path]) -> Path | None:

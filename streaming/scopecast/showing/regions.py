@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scopecast.errors import FileError
 from scopecast.frames.axes import axes_from_path, short_label
-from scopecast.images.base import EXTENSIONS, extension_of
+from scopecast.images.base import extension_of
+from scopecast.images.open import EXTENSIONS
 from scopecast.protocol import printable
 
 if TYPE_CHECKING:

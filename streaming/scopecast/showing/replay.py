@@ -9,8 +9,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scopecast.errors import FileError
-from scopecast.images.base import Sight, find_files, natural_key, nothing_in, open_image
+from scopecast.images.base import Sight, natural_key
 from scopecast.images.micromanager import METADATA, read_metadata
+from scopecast.images.open import find_files, nothing_in, open_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -99,7 +99,8 @@ def show(
     >>> print(scopecast.show("run7/", axes=r"t(?P<t>\d+)"))  # doctest: +SKIP
     120 sent (120 frames)
     """
-    from scopecast.images.base import EXTENSIONS, common_folder, find_files, which_open
+    from scopecast.images.base import common_folder
+    from scopecast.images.open import EXTENSIONS, find_files, which_open
     from scopecast.showing.regions import REGIONS, has_regions, pair_up
     from scopecast.showing.stacks import Showing
 

@@ -19,8 +19,9 @@ from scopecast.errors import FileError, IncompleteFileError, ScopecastError
 from scopecast.frames.axes import MAX_LABEL, axes_from_path
 from scopecast.frames.places import Places
 from scopecast.frames.rois import read_rois
-from scopecast.images.base import Sight, check_regular, open_image, reading
+from scopecast.images.base import Sight, check_regular, reading
 from scopecast.images.micromanager import METADATA, Beside, read_metadata
+from scopecast.images.open import open_image
 from scopecast.protocol import printable
 from scopecast.publishing.publisher import Publisher
 from scopecast.publishing.receivers import KEPT_STREAMS

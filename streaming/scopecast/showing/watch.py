@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from scopecast.errors import FileError, ScopecastError, UnreadableFileError
-from scopecast.images.base import EXTENSIONS, Sight, extension_of, natural_key
+from scopecast.images.base import Sight, extension_of, natural_key
+from scopecast.images.open import EXTENSIONS
 from scopecast.showing.regions import REGIONS
 
 if TYPE_CHECKING:

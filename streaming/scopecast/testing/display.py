@@ -17,7 +17,7 @@ import pytest
 
 from scopecast.backends.streaming import StreamingBackend
 from scopecast.demo.screen import ensure_screen
-from scopecast.images.base import open_image
+from scopecast.images.open import open_image
 from scopecast.publishing.publisher import Publisher
 from scopecast.rundir.directory import RunDirectory
 

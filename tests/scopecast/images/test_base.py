@@ -17,7 +17,7 @@ from PIL import Image
 from imagefiles import hyperstack, write_imagej, write_ome
 from receivers import check_stamp, stamped
 from scopecast import FileError, IncompleteFileError
-from scopecast.images.base import find_files, open_image
+from scopecast.images.open import find_files, open_image
 
 if TYPE_CHECKING:
     from pathlib import Path

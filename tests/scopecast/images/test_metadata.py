@@ -25,8 +25,8 @@ from receivers import Viewer, check_stamp, planes_of, stamped, viewer_process
 from scopecast import FileError
 from scopecast.frames.streams import FrameStream
 from scopecast.images.about import About, unique_names
-from scopecast.images.base import open_image
 from scopecast.images.micromanager import METADATA, read_metadata
+from scopecast.images.open import open_image
 from scopecast.showing.replay import Recording
 
 # ndstorage leaves the files of a finished dataset to the garbage collector.

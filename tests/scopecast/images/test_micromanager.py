@@ -16,8 +16,8 @@ from ndstorage import NDTiffDataset
 import scopecast
 from receivers import Viewer, check_stamp, planes_of, stamped, viewer_process
 from scopecast import FileError, IncompleteFileError
-from scopecast.images.base import find_files, open_image
 from scopecast.images.ndtiff import NdtiffDataset
+from scopecast.images.open import find_files, open_image
 from scopecast.showing.replay import Recording
 
 if TYPE_CHECKING:

@@ -1,0 +1,150 @@
+"""Which reader opens an image file, and which files are images."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from scopecast.errors import FileError, IncompleteFileError
+from scopecast.images.base import _PICTURE, _TIFF, ImageFile, check_regular, extension_of, natural_key, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["EXTENSIONS", "find_files", "nothing_in", "open_image", "which_open"]
+
+
+EXTENSIONS: Final = (*_TIFF, *_PICTURE, ".npy")
+"""What `open_image` opens, in lower case."""
+
+
+def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None = None) -> ImageFile:
+    """Open an image file: TIFF (ImageJ, OME, plain, and their kin), PNG, JPEG, BMP, NPY; or the folder of an NDTiff.
+
+    Nothing but the file's headers is read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    dims
+        Names for the axes of a file that does not name its own, such as ``"tzyx"``; y, x and s (colours) may be left
+        out.
+
+    Raises
+    ------
+    IncompleteFileError
+        If the file is empty, or ends before its contents do: it is being written, or was cut short.
+    FileError
+        If it can't be shown for another reason, which the text tells, without the path.
+    """
+    file = Path(path)
+    try:
+        with reading():
+            return _open(file, dims)
+    except FileError as error:
+        if not os.path.exists(file):  # noqa: PTH110 - never raises; also removed meanwhile, which confuses decoders
+            pattern = glob.has_magic(os.fspath(path))
+            linked = "it is a link to a file that is not there" if file.is_symlink() else ""
+            text = linked or ("no file is called so" if pattern else "there is no such file")
+            raise FileError(text) from error
+        raise
+
+
+def _open(file: Path, dims: str | Sequence[str] | None) -> ImageFile:
+    extension = extension_of(file)
+    size = file.stat().st_size
+    if file.is_dir():
+        from scopecast.images.ndtiff import NdtiffDataset, is_dataset
+
+        if is_dataset(file):
+            return NdtiffDataset(file)
+    check_regular(file)
+    if extension in (".roi", ".roi.zip"):
+        raise FileError("regions of interest lie on images: show it together with its image")
+    if extension not in EXTENSIONS:
+        raise FileError(f"extension {extension!r}" if extension else "it has no extension")
+    if not size:
+        raise IncompleteFileError("it is empty")
+    from scopecast.images.pictures import NpyFile, Picture
+
+    if extension == ".npy":
+        return NpyFile(file, dims)
+    if extension in _PICTURE:
+        return Picture(file)
+    from scopecast.images.tiffs import TiffImage
+
+    return TiffImage(file, dims)
+
+
+def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[Path, FileError]:
+    """Look whether any of some images can be opened, before a viewer is.
+
+    Returns
+    -------
+    dict of Path to FileError
+        Why not, if none of them can; empty as soon as one can.
+    """
+    failed: dict[Path, FileError] = {}
+    for file in files:
+        try:
+            open_image(file, dims=dims).close()
+        except FileError as error:
+            failed[file] = error
+        else:
+            return {}
+    return failed
+
+
+def nothing_in(arguments: Iterable[str | os.PathLike[str]]) -> str:
+    """Say that there are no images in what a user names."""
+    named = [Path(argument) for argument in arguments]
+    below = any(entry.is_dir() for folder in named if folder.is_dir() for entry in folder.iterdir())
+    text = f"there are no images in {', '.join(map(str, named))}"
+    return f"{text}; name the folders below it, which are not looked into" if below else text
+
+
+def find_files(
+    arguments: Iterable[str | os.PathLike[str]], *, extensions: tuple[str, ...] = EXTENSIONS
+) -> tuple[list[Path], int]:
+    """Return the files that a user names: files as they are, the images of folders, what glob patterns match.
+
+    Parameters
+    ----------
+    arguments
+        Files, folders (not those below them), and patterns such as ``"run*/*.tif"``, which shells on Windows leave as
+        they are. A folder that is one dataset (NDTiff) counts as a file.
+    extensions
+        What counts as an image in a folder.
+
+    Returns
+    -------
+    files : list of Path
+        Each once, the files of a folder or pattern in natural order.
+    others : int
+        How many files of the folders are left out, as they are no images.
+    """
+    from scopecast.images.ndtiff import is_dataset
+
+    found: dict[Path, None] = {}
+    others = 0
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir() and is_dataset(path):
+            found[path] = None
+        elif path.is_dir():
+            # What is neither file nor folder (a link to nowhere, a pipe) counts: its name says that it is an image.
+            inside = sorted((entry for entry in path.iterdir() if not entry.is_dir()), key=natural_key)
+            images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
+            others += len(inside) - len(images)
+            found.update(dict.fromkeys(images))
+        elif not path.exists() and glob.has_magic(os.fspath(argument)):
+            matches = glob.glob(os.fspath(argument), recursive=True)  # noqa: PTH207 - patterns may be absolute
+            found.update(dict.fromkeys(Path(match) for match in sorted(matches, key=natural_key)))
+            if not matches:
+                found[path] = None  # to be reported: no such file
+        else:
+            found[path] = None
+    return list(found), others
