@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from scopecast_viewers.display import Display
-    from scopecast_viewers.receiving.live import Tag
+    from scopecast_viewers.stacks.plane import Tag
 
 __all__ = ["Arrivals", "TimedDisplay", "measure"]
 

@@ -8,7 +8,7 @@ from fiji_folder import compile_java
 from scopecast.errors import ViewerStartError
 from scopecast_viewers.fiji.folding import Folding
 from scopecast_viewers.fiji.jvm import CLASSES, Choice, choose
-from scopecast_viewers.stacks.stack import Layout
+from scopecast_viewers.stacks.history import Layout
 
 
 def test_the_classes_are_what_their_sources_compile_to(tmp_path):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scopecast_viewers.stacks.stack import Layout
+    from scopecast_viewers.stacks.history import Layout
 
 __all__ = ["Folding"]
 
@@ -52,7 +52,7 @@ class Folding(NamedTuple):
 
         Examples
         --------
-        >>> from scopecast_viewers.stacks.stack import Layout
+        >>> from scopecast_viewers.stacks.history import Layout
         >>> folding = Folding.of(Layout(("t", "c", "z"), (2, 0, 0), (3, 1, 2), {}), {"c": 2, "z": 5, "t": 100})
         >>> folding.dimensions
         (2, 5, 3)

@@ -22,8 +22,9 @@ from scopecast_viewers.fiji.strip import Strip
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scopecast_viewers.receiving.live import LiveStream, Tag
+    from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
+    from scopecast_viewers.stacks.plane import Tag
     from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["Hyperstack"]

@@ -10,7 +10,7 @@ import numpy as np
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.pixels import SIGN
 from scopecast_viewers.fiji.planes import JavaPlane, to_java
-from scopecast_viewers.receiving.live import Tag
+from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
     from scopecast_viewers.fiji.folding import Folding

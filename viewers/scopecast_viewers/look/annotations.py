@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from scopecast.frames.documents import Document
-    from scopecast_viewers.receiving.live import Tag
+    from scopecast_viewers.stacks.plane import Tag
 
 __all__ = ["FAR", "Annotation", "AnnotationSet", "Annotations"]
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from scopecast_viewers.look.annotations import Annotation, AnnotationSet
     from scopecast_viewers.napari.layers import LiveLayer, LiveLayers
-    from scopecast_viewers.receiving.live import LiveStream, Tag
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.plane import Tag
 
 __all__ = ["LiveAnnotation", "LiveAnnotations"]
 

@@ -10,8 +10,9 @@ from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scopecast_viewers.stacks.history import Layout
     from scopecast_viewers.stacks.plane import Plane
-    from scopecast_viewers.stacks.stack import Layout, Stack
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["LayerData"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from scopecast_viewers.napari.layers import LiveLayer
 from scopecast_viewers.napari.tiles import corner_of_image
 from scopecast_viewers.napari.units import corner_on_canvas
-from scopecast_viewers.receiving.live import Tag
+from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

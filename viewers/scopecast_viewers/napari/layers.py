@@ -19,7 +19,7 @@ from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import Place, Tiling
 from scopecast_viewers.napari.units import canvas_spacing, canvas_unit, corner_on_canvas, pixel_on_canvas
-from scopecast_viewers.receiving.live import Tag
+from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from scopecast_viewers.receiving.live import LiveStream
-    from scopecast_viewers.stacks.stack import Layout, Stack
+    from scopecast_viewers.stacks.history import Layout
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["LiveLayer", "LiveLayers"]
 

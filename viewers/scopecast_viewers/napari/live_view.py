@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from scopecast_viewers.napari.annotations import LiveAnnotation
     from scopecast_viewers.napari.layers import LiveLayer
     from scopecast_viewers.receiver import Receiver
-    from scopecast_viewers.receiving.live import LiveStream, Tag
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.plane import Tag
 
 __all__ = ["LiveView"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from scopecast_viewers.receiving.live import Tag
+from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

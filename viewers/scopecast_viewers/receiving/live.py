@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,32 +19,12 @@ if TYPE_CHECKING:
     from scopecast.link.messages import Frame, Stream
     from scopecast_viewers.stacks.history import History
     from scopecast_viewers.stacks.plane import Plane
+from scopecast_viewers.stacks.plane import Tag
 
-__all__ = ["LiveStream", "PaintLog", "Tag"]
+__all__ = ["LiveStream", "PaintLog"]
 
 State = Literal["live", "detached", "ended", "lost", "removed"]
 _RATE_WINDOW = 60
-
-
-class Tag(NamedTuple):
-    """What a stack remembers of a frame beside its pixels.
-
-    Attributes
-    ----------
-    sequence
-        The frame's number at its publisher.
-    sent_ns
-        When it was published, CLOCK_MONOTONIC in nanoseconds.
-    path
-        The file that it is, or ``""``.
-    translate
-        Position (y, x) of its first pixel in the stream's unit, or ().
-    """
-
-    sequence: int
-    sent_ns: int
-    path: str
-    translate: tuple[float, ...]
 
 
 class PaintLog:

@@ -46,6 +46,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+
+class Layout(NamedTuple):
+    """What a reader must see all of one moment."""
+
+    axes: tuple[str, ...]
+    origin: tuple[int, ...]  # lowest index seen on each axis
+    shape: tuple[int, ...]  # from the lowest to the highest
+    planes: dict[tuple[int, ...], Held]
+
+
 GiB: Final = 1 << 30
 BATCH: Final = 256  # planes released under one hold of the lock
 PATIENCE: Final = 5.0  # seconds that close() waits for a write that is under way

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scopecast_viewers.stacks.history import History
+    from scopecast_viewers.stacks.history import History, Layout
     from scopecast_viewers.stacks.plane import Plane
-    from scopecast_viewers.stacks.stack import Layout
 
 __all__ = ["Copied", "Moment"]
 

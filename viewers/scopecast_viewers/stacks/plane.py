@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Plane"]
+__all__ = ["Plane", "Tag"]
+
+
+class Tag(NamedTuple):
+    """What a stack remembers of a frame beside its pixels.
+
+    Attributes
+    ----------
+    sequence
+        The frame's number at its publisher.
+    sent_ns
+        When it was published, CLOCK_MONOTONIC in nanoseconds.
+    path
+        The file that it is, or ``""``.
+    translate
+        Position (y, x) of its first pixel in the stream's unit, or ().
+    """
+
+    sequence: int
+    sent_ns: int
+    path: str
+    translate: tuple[float, ...]
 
 
 class Plane(Protocol):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import operator
 import threading
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -31,15 +31,7 @@ if TYPE_CHECKING:
 
     from scopecast_viewers.stacks.history import History
     from scopecast_viewers.stacks.plane import Plane
-
-
-class Layout(NamedTuple):
-    """What a reader must see all of one moment."""
-
-    axes: tuple[str, ...]
-    origin: tuple[int, ...]  # lowest index seen on each axis
-    shape: tuple[int, ...]  # from the lowest to the highest
-    planes: dict[tuple[int, ...], Held]
+from scopecast_viewers.stacks.history import Layout
 
 
 class Stack:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from itertools import product
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -20,10 +20,31 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from scopecast_viewers.stacks.history import History, Layout
     from scopecast_viewers.stacks.plane import Plane
-    from scopecast_viewers.stacks.stack import Layout, Stack
 
 NOTHING_FIXED: Final[Mapping[str, int]] = {}
+
+
+class _Planes(Protocol):
+    """What a view needs of a `Stack`."""
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def plane_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def zero(self) -> npt.NDArray[Any]: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    def read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None: ...
 
 
 class StackView:
@@ -41,12 +62,12 @@ class StackView:
         Absolute index on the axes that are left out.
     """
 
-    def __init__(self, stack: Stack, fixed: Mapping[str, int] = NOTHING_FIXED) -> None:
+    def __init__(self, stack: _Planes, fixed: Mapping[str, int] = NOTHING_FIXED) -> None:
         self._stack = stack
         self._fixed = dict(fixed)
 
     @property
-    def stack(self) -> Stack:
+    def stack(self) -> _Planes:
         """What it shows."""
         return self._stack
 

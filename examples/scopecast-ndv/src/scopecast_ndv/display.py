@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from scopecast_viewers.receiver import Receiver
-    from scopecast_viewers.receiving.live import LiveStream, Tag
+    from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.plane import Tag
     from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["NdvDisplay", "StackData"]
