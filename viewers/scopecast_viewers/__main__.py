@@ -1,7 +1,43 @@
 """``python -m scopecast_viewers KIND``: a receiver process."""
 
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import signal
 import sys
+from typing import TYPE_CHECKING
 
-from scopecast_viewers.receiver import main
+from scopecast_viewers.mistakes import with_mistakes
+from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
+from scopecast_viewers.stacks.history import history_from_environment
 
-sys.exit(main())
+if TYPE_CHECKING:
+    from scopecast_viewers.display import Display
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a receiver process: ``python -m scopecast_viewers napari``."""
+    parser = argparse.ArgumentParser(prog="python -m scopecast_viewers", description="Show live streams in a viewer.")
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="scopecast.viewers")}
+    parser.add_argument("kind", choices=sorted(entries), help="the viewer")
+    parser.add_argument("--token", default="", help="the token to use in the run directory")
+    parser.add_argument("--title", default="", help="what the viewer calls itself")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        history = history_from_environment()
+    except ValueError as error:
+        parser.error(str(error))
+    display: Display = with_mistakes(entries[options.kind].load())()
+    with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: display.quit())
+        display.run(receiver)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

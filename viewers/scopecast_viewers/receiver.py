@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
 import logging
 import os
-import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -20,9 +16,8 @@ from scopecast.link import messages
 from scopecast.link.transport import KeyPair
 from scopecast.link.wakeup import WakeUp
 from scopecast.rundir.directory import RunDirectory, new_token
-from scopecast_viewers.mistakes import with_mistakes
 from scopecast_viewers.receiving.source import Source
-from scopecast_viewers.stacks.history import History, history_from_environment
+from scopecast_viewers.stacks.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,7 +26,7 @@ if TYPE_CHECKING:
     from scopecast_viewers.display import Display
     from scopecast_viewers.receiving.live import LiveStream
 
-__all__ = ["Receiver", "main"]
+__all__ = ["Receiver"]
 
 logger = logging.getLogger(__name__)
 
@@ -402,25 +397,3 @@ class Receiver:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run a receiver process: ``python -m scopecast_viewers napari``."""
-    parser = argparse.ArgumentParser(prog="python -m scopecast_viewers", description="Show live streams in a viewer.")
-    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="scopecast.viewers")}
-    parser.add_argument("kind", choices=sorted(entries), help="the viewer")
-    parser.add_argument("--token", default="", help="the token to use in the run directory")
-    parser.add_argument("--title", default="", help="what the viewer calls itself")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    try:
-        history = history_from_environment()
-    except ValueError as error:
-        parser.error(str(error))
-    display: Display = with_mistakes(entries[options.kind].load())()
-    with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: display.quit())
-        display.run(receiver)
-    return 0
