@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu, QPushButton
@@ -10,10 +10,24 @@ from qtpy.QtWidgets import QMenu, QPushButton
 from scopecast_viewers.receiving.status import state_of
 
 if TYPE_CHECKING:
-    from scopecast_viewers.napari.live_view import LiveView
+    from scopecast_viewers.napari.scene import Scene
     from scopecast_viewers.receiving.live import LiveStream
 
 __all__ = ["RunsButton"]
+
+
+class _Runs(Protocol):
+    """What the button needs of a `LiveView`."""
+
+    @property
+    def scene(self) -> Scene: ...
+
+    @property
+    def followed(self) -> LiveStream | None: ...
+
+    def show_run(self, stream: LiveStream, shown: bool) -> None: ...
+
+    def remove_runs(self, *streams: LiveStream) -> None: ...
 
 
 class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
@@ -25,7 +39,7 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
         Whose runs they are.
     """
 
-    def __init__(self, view: LiveView) -> None:
+    def __init__(self, view: _Runs) -> None:
         super().__init__("Runs")
         self._view = view
         self.setToolTip("The runs that are kept: show former ones again, or remove them.")
