@@ -154,7 +154,7 @@ def test_a_viewer_that_ends_at_once_is_tried_three_times_and_costs_one_warning(
         assert starts.read_text() == "xxx", "under 'every' all attempts were waited for"
         why = "the headless viewer ended at once (exit code 1): ImportError: this viewer lacks its Qt (tried 3 times)"
         assert publisher.problem == why
-        assert publisher.offer(stamped(50), axes={"t": 50}).reason == f"no viewer: {why}"
+        assert publisher.offer(stamped(50), axes={"t": 50}).cause == why
     (text,) = warnings_of(caplog)
     assert "exit code 1" in text
     assert "ImportError: this viewer lacks its Qt" in text
@@ -258,7 +258,7 @@ def test_without_a_screen_no_viewer_is_started(monkeypatch, caplog):
             assert publisher.publish(stamped(t), axes={"t": t}) == t
         assert publisher.stats().skipped == {"no viewer": 20}
         assert publisher.problem.startswith("there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set); ")
-        assert publisher._connection._launch.attempts == 1, "looked for once, and not tried again"
+        assert publisher.session.viewers._launch.attempts == 1, "looked for once, and not tried again"
     (text,) = warnings_of(caplog)
     assert "no screen" in text
     assert not list(RunDirectory().path.glob("*.log"))

@@ -94,9 +94,9 @@ def test_frames_flow_to_a_good_viewer_through_a_flood(publisher):
         row = next(row for row in publisher.stats() if row.token == good.token)
         assert row.attached
         assert row.frames.delivered == 300
-        assert publisher._connection.hub.protocol_errors > 1000
-        assert publisher._connection.hub.keeper_errors == 0
-    wait_until(lambda: len(publisher._connection.hub.receivers) == 0)
+        assert publisher.session.receivers.protocol_errors > 1000
+        assert publisher.session.keeper.errors == 0
+    wait_until(lambda: len(publisher.session.receivers.attached) == 0)
     assert publisher.flush(10)
     assert publisher.stats().balanced
 
@@ -122,10 +122,10 @@ def test_a_receiver_that_vanishes_while_it_is_greeted_leaves_no_account(publishe
         with peers(publisher, 4) as found:
             for peer in found:
                 peer.hello()
-    hub = publisher._connection.hub
+    hub = publisher.session.receivers
     publisher.publish(stamped(0), axes={"t": 0})
-    wait_until(lambda: not hub.receivers)
-    assert hub.accounts == {}
+    wait_until(lambda: not hub.attached)
+    assert publisher.session.accounts.receivers == {}
     assert publisher.flush(10)
 
 
@@ -152,7 +152,7 @@ GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0")
 )
 @pytest.mark.parametrize("stays", [True, False])
 def test_what_is_no_peer_harms_nobody(publisher, says, stays):
-    endpoint = publisher._connection._member.entry.endpoint.removeprefix("ipc://")
+    endpoint = publisher.session.member.entry.endpoint.removeprefix("ipc://")
     with Viewer() as viewer, contextlib.ExitStack() as stack:
         viewer.wait_for(lambda: viewer.attached)
         for _ in range(MAX_RECEIVERS + 2):  # they take no viewer's place
@@ -170,13 +170,13 @@ def test_what_is_no_peer_harms_nobody(publisher, says, stays):
             assert publisher.flush(10)
         row = next(row for row in publisher.stats() if row.token == viewer.token)
         assert row.frames.delivered == 20
-        assert publisher._connection.hub.keeper_errors == 0
+        assert publisher.session.keeper.errors == 0
 
 
 @pytest.mark.fault("H1")
 def test_one_that_says_nothing_is_hung_up_on(publisher):
     """Otherwise each of them would hold one of the producer's descriptors for ever."""
-    endpoint = publisher._connection._member.entry.endpoint.removeprefix("ipc://")
+    endpoint = publisher.session.member.entry.endpoint.removeprefix("ipc://")
     with socket.socket(socket.AF_UNIX) as raw:
         raw.settimeout(20)  # the handshake has 2 s
         raw.connect(endpoint)
@@ -187,7 +187,7 @@ def test_one_that_says_nothing_is_hung_up_on(publisher):
 
 @pytest.mark.fault("H2")
 def test_a_message_that_is_one_byte_too_large_is_not_taken_in(publisher):
-    hub = publisher._connection.hub
+    hub = publisher.session.receivers
     with peers(publisher, 2) as (peer, large):
         for each in (peer, large):
             each.hello(token=each.member.token)
@@ -209,7 +209,7 @@ def test_a_message_that_is_one_byte_too_large_is_not_taken_in(publisher):
 @pytest.fixture
 def without_heartbeat(monkeypatch):
     """Nothing wakes the keeper but messages, and those who took their signal from it."""
-    monkeypatch.setattr("scopecast.publishing.receivers.HEARTBEAT_S", 3600.0)
+    monkeypatch.setattr("scopecast.publishing.keeper.HEARTBEAT_S", 3600.0)
     with Publisher("headless", linger=0.0) as publisher:
         publisher.open((64, 48), wait=10)
         yield publisher
@@ -219,21 +219,21 @@ def without_heartbeat(monkeypatch):
 @pytest.mark.usefixtures("transport")
 def test_what_arrives_while_the_socket_is_used_is_read_without_delay(without_heartbeat, use):
     publisher = without_heartbeat
-    hub = publisher._connection.hub
+    hub = publisher.session.receivers
     with peers(publisher) as (peer,):
         peer.hello()
         assert isinstance(peer.answer(), messages.Welcome)
-        wait_until(lambda: hub.receivers)
+        wait_until(lambda: hub.attached)
         count = 2000 if use != "broadcast" else 1
         for _ in range(5):
             before = hub.protocol_errors
-            with hub.lock:
+            with publisher.session.guard.lock:
                 for _ in range(count):
                     peer.socket.send(b"nonsense")
                 # Asking takes the signal from the keeper.
-                wait_until(hub._readable)
+                wait_until(lambda: hub.router.readable)
                 if use == "broadcast":
-                    hub.broadcast(messages.End(99))
+                    hub.end(99)
                 elif use == "drain":
                     hub.drain_if_any()
                     assert hub.protocol_errors < before + count, "bounded work in publish()"
@@ -243,11 +243,10 @@ def test_what_arrives_while_the_socket_is_used_is_read_without_delay(without_hea
 
 
 def test_the_keeper_survives_a_mistake_and_says_so(publisher, monkeypatch, caplog):
-    hub = publisher._connection.hub
     with Viewer() as viewer:
         viewer.wait_for(lambda: viewer.attached)
-        monkeypatch.setattr(hub, "_beat", lambda: 1 / 0)
-        wait_until(lambda: hub.keeper_errors >= 2)
+        monkeypatch.setattr(publisher.session.keeper, "_beat", lambda: 1 / 0)
+        wait_until(lambda: publisher.session.keeper.errors >= 2)
         for t in range(20):
             publisher.publish(stamped(t), axes={"t": t}, policy="every")
         assert publisher.flush(10)

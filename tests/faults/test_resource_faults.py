@@ -92,12 +92,12 @@ def test_without_descriptors_open_fails_cleanly_and_a_stream_goes_on(left):
 def test_a_larger_frame_gets_a_new_ring_within_the_budget():
     with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
         publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0})
-        first = publisher._connection.ring
+        first = publisher.session.slots.ring
         slot = first.layout.slot_bytes
         assert publisher.publish(np.zeros((1, slot), "uint8"), axes={"t": 1}) == 1
-        assert publisher._connection.ring is first
+        assert publisher.session.slots.ring is first
         publisher.publish(stamped(2, shape=(1, slot + 1), dtype="uint8"), axes={"t": 2})
-        second = publisher._connection.ring
+        second = publisher.session.slots.ring
         assert second.epoch == first.epoch + 1
         assert second.layout.slot_bytes > slot
         for t in range(3, 40):
@@ -143,7 +143,7 @@ def test_a_ring_is_made_anew_while_slots_of_the_old_one_are_written():
         shown = {stack.plane_shape: stack for stack in viewer.streams[0].stacks}
         assert (shown[64, 48].plane((1,)) == 8).all()
         assert publisher.stats().balanced
-        wait_until(lambda: publisher.stats().segment_bytes == publisher._connection.ring.layout.total)
+        wait_until(lambda: publisher.stats().segment_bytes == publisher.session.slots.ring.layout.total)
         assert viewer.sources[0].errors == 0
 
 
@@ -162,17 +162,17 @@ def test_a_new_ring_loses_nothing_that_a_viewer_had_no_room_for_yet():
         Publisher("headless", policy="every", budget=16 * 32768 + 3 * 4096) as publisher,
     ):
         publisher.open((128, 128), wait=10)
-        connection = publisher._connection
+        session = publisher.session
         viewer.wait_for(lambda: viewer.attached)
         frames = 15
         for t in range(frames):
             publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t})
-        with publisher._lock:
-            (account,) = connection.hub.accounts.values()
+        with session.guard.lock:
+            (account,) = session.accounts.receivers.values()
             assert account.pending, "some are not sent"
-            leases = connection.leases
-        connection._renew(connection.ring.layout)
-        assert connection.leases is not leases
+            slots = session.slots
+        session._renew(slots.ring.layout)
+        assert session.slots is not slots
         go.set()
         assert publisher.flush(20)
         counts = publisher.stats().frames
@@ -206,7 +206,7 @@ def test_threads_that_lose_nothing_lose_nothing_either_while_rings_are_made_anew
         assert publisher.flush(20)
         counts = publisher.stats().frames
         assert counts == (3 * frames + 7, 3 * frames + 7, 0, 0, 0, 0)
-        assert publisher._connection.ring.epoch >= 3, "rings were made anew meanwhile"
+        assert publisher.session.slots.ring.epoch >= 3, "rings were made anew meanwhile"
         assert viewer.sources[0].errors == viewer.sources[0].rejected == 0
 
 

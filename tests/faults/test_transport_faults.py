@@ -59,7 +59,7 @@ def publish_to(viewer: Viewer, publisher: Publisher, count: int) -> None:
 @pytest.mark.parametrize("user", [pytest.param(NOBODY, marks=as_root, id="another user"), pytest.param(0, id="no key")])
 def test_a_stranger_on_tcp_is_refused_and_never_heard(publisher, runtime_dir, user):
     entry = entry_of(publisher)
-    hub = publisher._connection.hub
+    hub = publisher.session.receivers
     with Viewer() as viewer, Child("stranger", entry.endpoint, entry.key, runtime_dir, user) as stranger:
         answers = stranger.line(90)
         assert stranger.wait() == 0
@@ -70,7 +70,7 @@ def test_a_stranger_on_tcp_is_refused_and_never_heard(publisher, runtime_dir, us
         assert [row.token for row in publisher.stats()] == [viewer.token]
         assert hub.protocol_errors == 0, "not a word of the stranger's was read"
         # The others did not come as far as the gate.
-        assert (hub._gate.admitted, hub._gate.refused) == (1, 1)
+        assert (hub.router.gate.admitted, hub.router.gate.refused) == (1, 1)
 
 
 def handshake(context: zmq.Context, act: Callable[[zmq.Socket], None]) -> bool:
@@ -193,7 +193,7 @@ GARBAGE = {
 ANCIENT = {"http", "an old version", "a ready without a greeting"}
 
 
-def raw_connection(endpoint: str) -> socket.socket:
+def rawsession(endpoint: str) -> socket.socket:
     kind, _, address = endpoint.partition("://")
     if kind == "ipc":
         raw = socket.socket(socket.AF_UNIX)
@@ -201,7 +201,7 @@ def raw_connection(endpoint: str) -> socket.socket:
         raw.connect(address)
         return raw
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), 20)
+    return socket.createsession((host, int(port)), 20)
 
 
 def read_to_the_end(raw: socket.socket) -> None:
@@ -218,22 +218,22 @@ def test_garbage_is_ignored_and_its_connection_closed(transport, publisher):
     endpoint = entry_of(publisher).endpoint
     assert endpoint.startswith(transport)
     with Viewer() as viewer, ExitStack() as stack:
-        raws = [stack.enter_context(raw_connection(endpoint)) for _ in GARBAGE]
+        raws = [stack.enter_context(rawsession(endpoint)) for _ in GARBAGE]
         for raw, data in zip(raws, GARBAGE.values(), strict=True):
             raw.sendall(data)
         publish_to(viewer, publisher, 30)
         for raw, what in zip(raws, GARBAGE, strict=True):
             if transport == "tcp" or what not in ANCIENT:
                 read_to_the_end(raw)
-        hub = publisher._connection.hub
-        assert (hub.protocol_errors, hub.keeper_errors) == (0, 0)
+        hub = publisher.session.receivers
+        assert (hub.protocol_errors, publisher.session.keeper.errors) == (0, 0)
         assert [row.token for row in publisher.stats() if row.attached] == [viewer.token]
 
 
 @pytest.mark.fault("H2")
 @pytest.mark.usefixtures("transport")
 def test_a_huge_message_closes_the_connection_that_brought_it(publisher):
-    hub = publisher._connection.hub
+    hub = publisher.session.receivers
     with Viewer() as viewer, peers(publisher) as (peer,):
         peer.hello(token=peer.member.token)
         assert isinstance(peer.answer(), wire.Welcome)
@@ -257,8 +257,8 @@ def test_a_huge_message_closes_the_connection_that_brought_it(publisher):
 @pytest.mark.usefixtures("transport")
 def test_a_death_is_noticed_without_any_heartbeat(monkeypatch, caplog):
     """By the connection that breaks, and then by the lock, which the kernel may free a little later."""
-    monkeypatch.setattr("scopecast.publishing.receivers.HEARTBEAT_S", 3600.0)
-    monkeypatch.setattr("scopecast.publishing.receivers.SUSPECT_S", 60.0)
+    monkeypatch.setattr("scopecast.publishing.keeper.HEARTBEAT_S", 3600.0)
+    monkeypatch.setattr("scopecast.publishing.keeper.SUSPECT_S", 60.0)
     with Publisher("headless", linger=0.0) as publisher:
         publisher.open((64, 48), wait=10)
         for number in range(3):
@@ -291,7 +291,7 @@ def test_without_the_run_directory_who_is_attached_by_tcp_stays_so(publisher, ru
         # Nobody can read the keys any more, so nobody new comes in, until those that run have entered anew.
         wait_until(runtime_dir.is_dir, "the viewer has made it again")
         with zmq.Context() as context:
-            peer = Peer(context, publisher._connection._member.entry)
+            peer = Peer(context, publisher.session.member.entry)
             peer.hello(token=peer.member.token)
             assert isinstance(peer.answer(), wire.Welcome)
             peer.close()

@@ -50,7 +50,7 @@ def publish(publisher: Publisher, t: int, c: int = 0, **where: object) -> int:
 
 
 def leased(publisher: Publisher) -> int:
-    return publisher._connection.leases.leased
+    return publisher.session.slots.leased
 
 
 @pytest.mark.fault("V1")
@@ -122,8 +122,8 @@ def test_a_viewer_whose_window_hangs_is_not_given_up(publisher):
     with Child("view", "--hung") as viewer:
         token = viewer.line()
         await_viewers(publisher, token)
-        hub = publisher._connection.hub
-        (receiver,) = hub.receivers.values()
+        hub = publisher.session.receivers
+        (receiver,) = hub.attached.values()
         for t in range(40):
             publish(publisher, t, policy="every")
         first = receiver.pong.number

@@ -22,7 +22,7 @@ __all__ = ["Peer", "entry_of", "peers"]
 
 def entry_of(publisher: Publisher) -> Entry:
     """Return what a publisher says of itself in the run directory, where receivers read it."""
-    token = publisher._connection._member.token  # type: ignore[union-attr]
+    token = publisher.session.member.token  # type: ignore[union-attr]
     return next(entry for entry in RunDirectory().entries("publisher") if entry.token == token)
 
 

@@ -25,7 +25,7 @@ from scopecast.frames.axes import axes_from_path, check_axes, short_label
 from scopecast.frames.places import Places
 from scopecast.frames.rois import is_roi_path
 from scopecast.protocol import printable
-from scopecast.publishing.accounts import Receipt, Skipped, Stats
+from scopecast.publishing.accounts import Reason, Receipt, Skipped, Stats
 from scopecast.publishing.environment import imagej_variables
 from scopecast.publishing.publisher import Policy, Publisher
 from scopecast.publishing.session import load
@@ -266,7 +266,7 @@ class StreamingBackend:
                         return frames, reason
         except FileError as error:
             return frames, str(error)
-        return frames, "" if frames else "empty"
+        return frames, "" if frames else Reason.EMPTY
 
     def _stream(self, data: Any, path: str, *, inner: Mapping[str, AxisValue] = {}, **where: Any) -> tuple[int, str]:
         """Publish one item; `inner` is its place within its file. Return how many frames, and why skipped, or ""."""
@@ -323,7 +323,7 @@ class StreamingBackend:
             policy=self.policy or "every",
             **more,
         )
-        return (0, outcome.reason) if outcome.reason else (outcome.frames, "")
+        return (0, str(outcome)) if outcome.reason else (outcome.frames, "")
 
     # ---- a running acquisition -----------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from polystore.roi_converters import ImageJROIShapeConverter
 
 from scopecast.backends.streaming import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
 from scopecast.frames.rois import is_roi_path
-from scopecast.publishing.accounts import Receipt, Stats
+from scopecast.publishing.accounts import Reason, Receipt, Stats
 
 if TYPE_CHECKING:
     import os
@@ -36,7 +36,7 @@ class _Tolerant(StreamingBackend):
         try:
             if is_roi_path(path) and (given := [data] if isinstance(data, ROI) else data) is not None:
                 if isinstance(given, list | tuple) and not given:
-                    return 0, "empty"  # and no request to read the file of that name
+                    return 0, Reason.EMPTY  # and no request to read the file of that name
                 if isinstance(given, list | tuple) and all(isinstance(item, ROI) for item in given):
                     data = self._imagej_rois(given, path)
             return super()._stream(data, path, **where)

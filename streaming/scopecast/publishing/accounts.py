@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["Account", "Fate", "FrameCounts", "Receipt", "ReceiverStats", "Skipped", "Stats"]
+__all__ = [
+    "Account",
+    "Accounts",
+    "Fate",
+    "FrameCounts",
+    "Outcome",
+    "Reason",
+    "Receipt",
+    "ReceiverStats",
+    "Skipped",
+    "Stats",
+]
+
+
+class Reason(StrEnum):
+    """Why a frame is not shown."""
+
+    NO_VIEWER = "no viewer"
+    EMPTY = "empty"
+    NO_ROOM = "no room"
+    OPENING = "opening"
+    CLOSED = "closed"
+    NO_SHARED_MEMORY = "no shared memory"
+    TOO_LARGE = "larger than the budget"
+    NO_CONNECTION = "no way to the viewers"
+
 
 #: The fates of a frame, the best first: in the viewer's stack; a newer frame took its place before it was sent; no
 #: room, or the viewer died before it acknowledged; never sent.
@@ -50,51 +75,124 @@ class FrameCounts(NamedTuple):
 
 
 class Account:
-    """The running counts of one receiver (or of all together): what is settled, and what is in flight.
+    """The running counts of one receiver, or of all together: what is settled, and what is in flight.
 
-    What is in flight is counted from the pending and leased slots themselves, not from the other figures, so that
-    `FrameCounts.balanced` can tell a mistake.
+    What is in flight is counted from the frames themselves, not from the other figures, so that `FrameCounts.balanced`
+    can tell a mistake.
 
     Attributes
     ----------
-    pending : deque of int
-        Slots that wait to be sent, the oldest first.
-    leased : dict of (epoch, slot) to generation
-        Frames that were sent and not acknowledged yet.
-    kept : collection
-        Frames that wait outside of the slots; they are counted as published once they are settled, or have one.
+    published : int
+        Frames that were given to `publish`.
+    fates : dict
+        How many frames met which fate.
+    pending : dict of Frame to None
+        Frames that wait to be sent, the oldest first.
+    leased : dict of (epoch, slot) to Frame
+        Frames that were sent and are not acknowledged yet; of all together, frames that are not settled.
+    early : collection
+        Frames that wait outside of the slots; they are counted as published once they have one, or never will.
     """
 
-    __slots__ = ("fates", "kept", "leased", "pending", "published")
+    __slots__ = ("early", "fates", "leased", "pending", "published")
 
     def __init__(self) -> None:
         self.published = 0
         self.fates: dict[Fate, int] = dict.fromkeys(FATES, 0)
-        self.pending: deque[int] = deque()
-        self.leased: dict[tuple[int, int], int] = {}
-        self.kept: Collection[object] = ()
+        self.pending: dict[Any, None] = {}
+        self.leased: dict[tuple[int, int], Any] = {}
+        self.early: Collection[object] = ()
+
+    @property
+    def in_flight(self) -> int:
+        """How many frames are not settled."""
+        return len(self.pending) + len(self.leased) + len(self.early)
 
     @property
     def counts(self) -> FrameCounts:
         """The counts as they are now."""
         delivered, superseded, dropped, skipped = (self.fates[fate] for fate in FATES)
-        in_flight = len(self.pending) + len(self.leased) + len(self.kept)
-        return FrameCounts(self.published + len(self.kept), delivered, superseded, dropped, skipped, in_flight)
+        return FrameCounts(self.published + len(self.early), delivered, superseded, dropped, skipped, self.in_flight)
 
-    def skip(self, frames: int = 1) -> None:
-        """Count frames that were never sent."""
-        self.published += frames
-        self.fates["skipped"] += frames
+    def count(self, fate: Fate) -> None:
+        """Count a frame that never had a slot."""
+        self.published += 1
+        self.fates[fate] += 1
 
-    def supersede(self, frames: int = 1) -> None:
-        """Count frames whose place newer ones took before they had a slot."""
-        self.published += frames
-        self.fates["superseded"] += frames
+    def void(self) -> None:
+        """Count all that is in flight as dropped."""
+        self.pending.clear()
+        self.leased.clear()
+        self.fates["dropped"] += max(0, self.published - sum(self.fates.values()))
+        self.published = sum(self.fates.values())
 
-    def drop(self, frames: int = 1) -> None:
-        """Count frames for which there was no room."""
-        self.published += frames
-        self.fates["dropped"] += frames
+
+class Accounts:
+    """The accounts of a publisher. Used under its lock.
+
+    Attributes
+    ----------
+    total : Account
+        Of all receivers together: a frame that one of them has is delivered.
+    receivers : dict of int to Account
+        Of each receiver that is attached or about to attach, by its number.
+    skipped : dict
+        How many frames were skipped for which reason.
+    """
+
+    def __init__(self) -> None:
+        self.total = Account()
+        self.receivers: dict[int, Account] = {}
+        self.skipped: dict[str, int] = {}
+
+    def skip(self, reason: Reason) -> None:
+        """Count a frame that is never sent."""
+        self._count("skipped")
+        self.note_skipped(reason)
+
+    def note_skipped(self, reason: Reason) -> None:
+        """Note why a frame was skipped that is counted already."""
+        self.skipped[reason.value] = self.skipped.get(reason.value, 0) + 1
+
+    def drop(self) -> None:
+        """Count a frame for which there is no room."""
+        self._count("dropped")
+
+    def _count(self, fate: Fate) -> None:
+        for account in (self.total, *self.receivers.values()):
+            account.count(fate)
+
+    def void(self, receivers: dict[int, Account]) -> None:
+        """Count all that is in flight as dropped, and have no other accounts than these."""
+        self.receivers.clear()
+        self.receivers.update(receivers)
+        for account in (self.total, *receivers.values()):
+            account.void()
+
+
+class Outcome(NamedTuple):
+    """What came of publishing an array.
+
+    Attributes
+    ----------
+    sequence
+        The sequence number of the last frame; -1 if there was none.
+    frames
+        How many planes the array had.
+    reason
+        Why it is not shown, a `Reason`; None if it is, or waits for its viewer.
+    cause
+        What is behind that, as a line for the user (``"napari is not installed; …"``); ``""`` where it is not known.
+    """
+
+    sequence: int
+    frames: int
+    reason: Reason | None = None
+    cause: str = ""
+
+    def __str__(self) -> str:
+        """Say why it is not shown: the reason, with the cause where it is known; ``""`` if it is shown."""
+        return f"{self.reason}: {self.cause}" if self.reason and self.cause else self.reason or ""
 
 
 class Skipped(NamedTuple):

@@ -2,93 +2,150 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from scopecast.memory.copying import copy_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     import numpy.typing as npt
 
-    from scopecast.publishing.accounts import Account
+    from scopecast.publishing.accounts import Accounts, Reason
+    from scopecast.publishing.draft import Draft
+    from scopecast.publishing.guard import Guard
+    from scopecast.publishing.receivers import Receivers
 
-__all__ = ["Kept", "KeptFrames"]
+__all__ = ["Early", "EarlyFrames"]
 
 
-@dataclass(slots=True)
-class Kept:
+@dataclass(slots=True, eq=False)
+class Early:
     """A frame that waits for a slot.
 
     Attributes
     ----------
-    frame
-        What its writer knows of it.
+    draft
+        The frame; its array is over `memory`.
+    sequence
+        Its sequence number.
     memory
         Its bytes.
     moving
         Whether it is being copied into a slot, so that its memory must stay as it is.
     """
 
-    frame: Any
+    draft: Draft
+    sequence: int
     memory: npt.NDArray[np.uint8]
     moving: bool = False
 
 
-class KeptFrames:
+class EarlyFrames:
     """The newest frame of each channel, while there is no slot for it. Used under the publisher's lock.
+
+    Only `move` and `give_up` take the lock themselves.
 
     Parameters
     ----------
-    total
-        The account of all receivers together, in which they are in flight.
+    guard
+        The publisher's guard.
+    accounts
+        Its accounts: such frames are in flight.
     limit
         Returns the most bytes that they may have.
     """
 
-    def __init__(self, total: Account, limit: Callable[[], int]) -> None:
-        self._total, self._limit = total, limit
-        self._frames: dict[Hashable, Kept] = {}
-        total.kept = self._frames
+    def __init__(self, guard: Guard, accounts: Accounts, limit: Callable[[], int]) -> None:
+        self._guard, self._accounts, self._limit = guard, accounts, limit
+        self._frames: dict[Hashable, Early] = {}
+        accounts.total.early = self._frames
 
-    def __len__(self) -> int:
-        return len(self._frames)
+    def take(self, draft: Draft) -> bool:
+        """Give a draft memory to be written into, for which the last frame of its channel gives way.
 
-    def memory(self, channel: Hashable, nbytes: int) -> npt.NDArray[np.uint8] | None:
-        """Return memory for a frame of a channel, whose last one gives way to it; None if there is no more."""
-        old = self._frames.get(channel)
-        self.supersede(channel)
+        Return False if there is no more memory.
+        """
+        nbytes = draft.nbytes
+        old = self._frames.get(draft.channel)
+        self.supersede(draft.channel)
         if old is not None and old.memory.nbytes == nbytes and not old.moving:
-            return old.memory  # in which no page is touched for the first time
-        taken = sum(kept.memory.nbytes for kept in self._frames.values())
-        return np.empty(nbytes, np.uint8) if taken + nbytes <= self._limit() else None
+            memory = old.memory  # in which no page is touched for the first time
+        elif sum(early.memory.nbytes for early in self._frames.values()) + nbytes <= self._limit():
+            memory = np.empty(nbytes, np.uint8)
+        else:
+            return False
+        draft.array = memory.view(draft.dtype).reshape(draft.shape)
+        return True
 
-    def put(self, channel: Hashable, frame: Any, memory: npt.NDArray[np.uint8]) -> None:
-        """Keep a frame, in place of the one of its channel."""
-        self.supersede(channel)
-        self._frames[channel] = Kept(frame, memory)
+    def put(self, draft: Draft, sequence: int) -> None:
+        """Keep a frame that is written, in place of the one of its channel."""
+        assert draft.array is not None
+        memory = draft.array.base
+        assert isinstance(memory, np.ndarray)
+        draft.place()  # another thread's frame may have brought a new axis meanwhile
+        self.supersede(draft.channel)
+        self._frames[draft.channel] = Early(draft, sequence, memory)
 
     def supersede(self, channel: Hashable) -> None:
         """Count the frame of a channel as superseded, if there is one: a newer one has a slot, or is kept."""
-        if self._frames.pop(channel, None) is not None:
-            self._total.supersede()
+        if self._frames and self._frames.pop(channel, None) is not None:
+            self._accounts.total.count("superseded")
 
-    def oldest(self, nbytes: int) -> tuple[Hashable, Kept] | None:
-        """Return the frame that came first, of those with so many bytes at most, and its channel."""
-        fit = ((channel, kept) for channel, kept in self._frames.items() if kept.memory.nbytes <= nbytes)
-        return next(fit, None)
+    def move(self, receivers: Receivers, slot_bytes: int, *, last: bool) -> None:
+        """Move the frames into slots, the oldest first.
 
-    def holds(self, channel: Hashable, kept: Kept) -> bool:
-        """Whether a frame is still the newest one of its channel."""
-        return self._frames.get(channel) is kept
+        While a ring is not in use yet, newer ones may come as fast as they are moved: so there is an end to it.
 
-    def release(self, channel: Hashable) -> None:
-        """Let go of a frame that has a slot now, and is counted there."""
-        del self._frames[channel]
+        Parameters
+        ----------
+        receivers
+            Where the slots are.
+        slot_bytes
+            Bytes of a slot.
+        last
+            Whether there will be no more slots: frames that find none are dropped.
+        """
+        for _ in range(2 * len(self._frames) + 2):
+            if not self._move_one(receivers, slot_bytes, last):
+                break
 
-    def give_up(self) -> int:
-        """Let go of all frames, and return how many there were: they will have no slot."""
-        frames = len(self._frames)
-        self._frames.clear()
-        return frames
+    def _move_one(self, receivers: Receivers, slot_bytes: int, last: bool) -> bool:
+        with self._guard.lock, self._guard:
+            slots = receivers.slots
+            early = next((it for it in self._frames.values() if it.memory.nbytes <= slot_bytes), None)
+            if slots is None or slots.retired or early is None:
+                return False
+            kept = early.draft
+            moved = replace(kept, array=None)
+            if (slots.crowded(kept.channel) and not last) or not receivers.claim(moved):
+                if last:
+                    del self._frames[kept.channel]
+                    self._accounts.drop()
+                return last
+            early.moving = True
+        assert moved.frame is not None
+        assert moved.array is not None
+        assert kept.array is not None
+        try:
+            copy_frame(moved.array, kept.array)
+            with self._guard.lock, self._guard:
+                if not moved.frame.slots.retired and self._frames.get(kept.channel) is early:
+                    del self._frames[kept.channel]
+                    receivers.publish(moved, early.sequence)
+                    if kept.stream.ended:  # before its first frame was announced
+                        receivers.end(kept.stream.number)
+        finally:
+            with self._guard.lock, self._guard:
+                moved.frame.slots.cancel(moved.frame)  # if it was not published
+        return True
+
+    def give_up(self, reason: Reason) -> None:
+        """Count the frames as skipped: there will be no slot for them."""
+        with self._guard.lock, self._guard:
+            for _ in self._frames:
+                self._accounts.skip(reason)
+            self._frames.clear()

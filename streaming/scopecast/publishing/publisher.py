@@ -5,57 +5,36 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
 import math
 import os
-import threading
 import time
 import weakref
 from array import array as number_array
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from scopecast.crashpoints import crash_point
+from scopecast.errors import ClosedError, ViewerLagging
 from scopecast.frames.arrays import as_array, check_dtype, native, split_planes
 from scopecast.frames.documents import DOCUMENTS
+from scopecast.frames.streams import FrameStream
 from scopecast.link import messages
 from scopecast.memory.copying import copy_frame
-from scopecast.publishing.accounts import Account, Stats
-from scopecast.publishing.session import Connection, load, remember
-from scopecast.publishing.writer import EMPTY, IMAGE, NO_VIEWER, NOTHING, About, Policy, Reservation, What, Writer
+from scopecast.publishing.accounts import Outcome, Reason, Stats
+from scopecast.publishing.draft import IMAGE, NOTHING, About, Draft, Policy, What
+from scopecast.publishing.reservation import Reservation
+from scopecast.publishing.session import Session, load, remember
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scopecast.frames.axes import AxisValue
-    from scopecast.frames.streams import FrameStream
 
 __all__ = ["Outcome", "Policy", "Publisher", "Reservation"]
 
-logger = logging.getLogger(__name__)
-
 _COSTS = 4096
-
-
-class Outcome(NamedTuple):
-    """What came of publishing an array.
-
-    Attributes
-    ----------
-    sequence
-        The sequence number of the last frame; -1 if there was none.
-    frames
-        How many planes the array had.
-    reason
-        Why it is not shown (``"no viewer"``, ``"empty"``, ``"opening"``, …), with the cause where it is known
-        (``"no viewer: napari is not installed; …"``); or ``""``.
-    """
-
-    sequence: int
-    frames: int
-    reason: str
 
 
 class Publisher:
@@ -87,6 +66,12 @@ class Publisher:
     environment
         Variables for a viewer that is started, beside this process's own.
 
+    Attributes
+    ----------
+    session : Session
+        The ring, the receivers and the run directory's entry, for who looks into how a publisher is; no part of what
+        is promised.
+
     Examples
     --------
     >>> import numpy as np
@@ -115,13 +100,8 @@ class Publisher:
             msg = f"policy {policy!r} is not known; use 'latest' (never waits) or 'every' (loses nothing)"
             raise ValueError(msg)
         load()
-        self.kind, self.policy, self.linger = kind, policy, linger
-        self._lock = threading.Lock()
-        self._total = Account()
-        self._costs = number_array("d", bytes(8 * _COSTS))
-        self._calls = 0
-        self._metadata_cut = 0
-        self._connection = Connection(
+        self.kind, self.policy, self.timeout, self.linger = kind, policy, timeout, linger
+        self.session = Session(
             kind,
             prefix=f"{kind}_" if prefix is None else prefix,
             title=title,
@@ -130,13 +110,16 @@ class Publisher:
             linger=linger,
             budget=budget,
             environment=environment,
-            lock=self._lock,
-            total=self._total,
         )
-        self._writer = Writer(self._connection, self._lock, self._total, timeout)
-        remember(self._connection)
-        self._finalizer = weakref.finalize(self, self._connection.abandon)
-        self._finalizer.atexit = False  # at exit the connection closes in good order, see scopecast.publishing.session
+        self._guard, self._accounts = self.session.guard, self.session.accounts
+        self._sequence, self._numbers = itertools.count(), itertools.count()
+        self._stream: FrameStream | None = None  # of frames that name none
+        self._costs = number_array("d", bytes(8 * _COSTS))
+        self._calls = 0
+        self._metadata_cut = 0
+        remember(self.session)
+        self._finalizer = weakref.finalize(self, self.session.abandon)
+        self._finalizer.atexit = False  # at exit the session closes in good order, see scopecast.publishing.session
 
     # ---- frames --------------------------------------------------------------------------------------------------
 
@@ -253,7 +236,7 @@ class Publisher:
     ) -> Outcome:
         """Publish an array as `publish` does, and say what came of it."""
         began = time.perf_counter_ns()
-        self._writer.check_usable()
+        self._guard.check_usable()
         if channel is not None:
             axes = {**axes, "c": channel}
         what = IMAGE
@@ -267,19 +250,15 @@ class Publisher:
         check_dtype(array.dtype)
         about = self._about(path, translate, metadata)
         how = policy or self.policy
-        outcome = Outcome(-1, 0, "")
         if (array.ndim == 2 and dims is None and array.size) or what[0] in DOCUMENTS:
-            outcome = self._place(stream, axes, array, about, how, what)
+            outcome = self._publish_plane(array, axes, stream, how, what, about)
         elif not array.size:
-            outcome = Outcome(-1, 0, self._writer.skip(EMPTY))
+            outcome = self._skipped(Reason.EMPTY, frames=0)
         else:
-            frames = 0
-            for where, plane in split_planes(array, dims=dims, axes=axes, rgb=rgb):
-                outcome = self._place(stream, where, plane, about, how, what)
-                frames += 1
-            outcome = outcome._replace(frames=frames)
-        now = time.perf_counter_ns()
-        self._costs[self._calls % _COSTS] = now - began
+            outcome = Outcome(-1, 0)
+            for frames, (where, plane) in enumerate(split_planes(array, dims=dims, axes=axes, rgb=rgb), 1):
+                outcome = self._publish_plane(plane, where, stream, how, what, about)._replace(frames=frames)
+        self._costs[self._calls % _COSTS] = time.perf_counter_ns() - began
         self._calls += 1
         return outcome
 
@@ -298,30 +277,30 @@ class Publisher:
         # A file's name may have bytes that are no text; they are shown as "?".
         return path[-4096:].encode("utf-8", "replace").decode(), position, encoded
 
-    def _place(
+    def _publish_plane(
         self,
-        stream: FrameStream | None,
-        axes: Mapping[str, AxisValue],
         plane: npt.NDArray[Any],
-        about: About,
+        axes: Mapping[str, AxisValue],
+        stream: FrameStream | None,
         policy: Policy,
         what: What,
+        about: About,
     ) -> Outcome:
         """Copy one plane (or document) into a slot and announce it."""
-        writing = self._writer.claim(stream, axes, plane.shape, native(plane.dtype), policy, what)
-        if isinstance(writing, str):
-            return Outcome(-1, 1, self._with_cause(writing))
+        stream = stream or self._newest_stream()
+        draft = Draft(stream, axes, plane.shape, native(plane.dtype), policy, what, about)
         try:
-            copy_frame(writing.array, plane)
+            if reason := self._claim(draft):
+                return Outcome(-1, 1, reason, self.problem)
+            assert draft.array is not None
+            copy_frame(draft.array, plane)
+            sequence = self._commit(draft)
         except BaseException:
-            if writing.slot is not None:
-                self._writer.cancel(writing.slot)
+            self.session.give_back(draft)
             raise
-        crash_point("slot-copied")
-        sequence = self._writer.commit(writing, about)
-        hub = self._connection.hub_or_none
-        unseen = hub is not None and not hub.accounts  # else it has a viewer, or is kept until there is a slot for it
-        return Outcome(sequence, 1, self._with_cause(NO_VIEWER) if unseen else "")
+        receivers = self.session.receivers
+        unseen = receivers is not None and not self._accounts.receivers  # else it has a viewer, or waits for a slot
+        return Outcome(sequence, 1, Reason.NO_VIEWER, self.problem) if unseen else Outcome(sequence, 1)
 
     def reserve(
         self,
@@ -357,21 +336,126 @@ class Publisher:
         UnsupportedDtypeError, ValueError, ViewerLagging, ClosedError
             As `publish` does.
         """
-        self._writer.check_usable()
+        self._guard.check_usable()
         check_dtype(dtype)
-        made = native(dtype)
         size = tuple(int(extent) for extent in shape)
         if len(size) not in (2, 3) or min(size) < 1 or (len(size) == 3 and size[2] not in (3, 4)):
             msg = f"a slot holds one plane, (y, x) or (y, x, 3 or 4); the shape {size} is not one"
             raise ValueError(msg)
         about = self._about(path, translate, metadata)
-        writing = self._writer.claim(stream, axes, size, made, policy or self.policy)
-        if isinstance(writing, str):
-            # The camera writes somewhere in any case; the frame is accounted for already.
-            return Reservation(self._writer, None, np.empty(size, made), about)
-        reservation = Reservation(self._writer, writing, writing.array, about)
-        self._writer.handed_over()
-        return reservation
+        stream = stream or self._newest_stream()
+        draft = Draft(stream, axes, size, native(dtype), policy or self.policy, about=about)
+        try:
+            if self._claim(draft):  # the camera writes somewhere in any case; the frame is accounted for already
+                draft.array = np.empty(size, draft.dtype)
+                return Reservation(self.session, draft, lambda _: -1)
+            return Reservation(self.session, draft, self._commit)
+        except BaseException:
+            self.session.give_back(draft)
+            raise
+
+    # ---- a frame's way -------------------------------------------------------------------------------------------
+
+    def _claim(self, draft: Draft) -> Reason | None:
+        """Give a draft a slot to be written into, and wait for one under ``"every"``; or say why not, which is counted.
+
+        Under ``"latest"`` it may be given memory of this process instead, while slots are being made.
+        """
+        session, nbytes = self.session, draft.nbytes
+        deadline = 0.0
+        while True:
+            if nbytes > session.slot_bytes or not session.viewers.met:
+                grows = nbytes > session.slot_bytes and draft.what[0] in DOCUMENTS
+                room = session.with_room(nbytes) if grows else nbytes
+                reason = session.ensure(room, wait=self.timeout if draft.policy == "every" else 0.0)
+                if reason:
+                    with self._guard.lock:
+                        draft.place()  # what is wrong with its place is said with or without a viewer
+                        if reason is Reason.OPENING and draft.policy == "latest":
+                            self._guard.check_usable()
+                            if nbytes <= session.slot_bytes:
+                                continue  # meanwhile
+                            with self._guard:
+                                if session.early.take(draft):
+                                    return None
+                        with self._guard:
+                            self._accounts.skip(reason)
+                        return reason
+            with self._guard.lock:
+                self._guard.check_usable()  # another thread may have closed it meanwhile
+                draft.place()  # a mistake of the caller's is found before anything is changed
+                with self._guard:
+                    claimed, reason = self._claim_slot(draft)
+                    if claimed or reason:
+                        return reason
+                    if not session.slot_bytes:
+                        continue
+                    assert session.receivers is not None
+                    ticket, laggards = session.receivers.news.ticket(), session.receivers.laggards()
+            now = time.monotonic()
+            deadline = deadline or now + self.timeout
+            if now >= deadline:
+                msg = f"no room for a frame after {self.timeout:g} s: {laggards}"
+                raise ViewerLagging(msg)
+            ticket.acquire(timeout=min(0.05, deadline - now))
+
+    def _claim_slot(self, draft: Draft) -> tuple[bool, Reason | None]:
+        """Give a draft a slot. Return whether it has one, or why it is dropped; neither where it is to wait.
+
+        Under the lock.
+        """
+        session = self.session
+        slots = session.slots
+        if slots is None or not slots.ring.whole:  # another has truncated it: to write there would kill this process
+            session.slot_bytes = 0
+            return False, None
+        assert session.receivers is not None
+        while session.forgotten:
+            forgotten = session.forgotten.popleft()
+            forgotten.slots.cancel(forgotten)
+        may_wait = draft.policy == "latest" and session.growing
+        if not (may_wait and slots.crowded(draft.channel)) and session.receivers.claim(draft):
+            session.early.supersede(draft.channel)
+            return True, None
+        if draft.policy == "every":
+            return False, None
+        if may_wait and session.early.take(draft):
+            return True, None
+        self._accounts.drop()
+        return False, Reason.NO_ROOM
+
+    def _commit(self, draft: Draft) -> int:
+        """Announce a frame that is written. Return its sequence number; -1 if there is no room for it any more."""
+        while True:
+            with self._guard.lock:
+                if self._guard.closed:
+                    msg = "this publisher was closed before the frame was published"
+                    raise ClosedError(msg)
+                with self._guard:
+                    session = self.session
+                    if draft.frame is None:
+                        if draft.nbytes > session.slot_bytes or session.growing:
+                            sequence = next(self._sequence)
+                            session.early.put(draft, sequence)  # until there is a slot
+                            return sequence
+                    elif not draft.frame.slots.retired:
+                        assert session.receivers is not None
+                        sequence = next(self._sequence)
+                        session.receivers.publish(draft, sequence)
+                        return sequence
+            # A ring was made meanwhile, and this slot, or this memory, leads nowhere any more.
+            written, draft.frame = draft.array, None
+            if self._claim(draft):
+                return -1
+            assert draft.array is not None
+            assert written is not None
+            copy_frame(draft.array, written)
+
+    def _skipped(self, reason: Reason, *, frames: int) -> Outcome:
+        """Count a frame that is not shown."""
+        with self._guard.lock, self._guard:
+            self._accounts.skip(reason)
+        return Outcome(-1, frames, reason, self.problem)
 
     # ---- streams -------------------------------------------------------------------------------------------------
 
@@ -385,9 +469,20 @@ class Publisher:
         **about
             `sizes`, `channels`, `positions`, `colors`, `scale`, `steps`, `units`: see `FrameStream`.
         """
-        self._writer.check_usable()
-        with self._lock:
-            return self._writer.new_stream(title, **about)
+        self._guard.check_usable()
+        with self._guard.lock:
+            return self._begin_stream(title, **about)
+
+    def _begin_stream(self, title: str = "", **about: Any) -> FrameStream:
+        number = next(self._numbers)
+        self._stream = FrameStream(number, title or (f"run {number + 1}" if number else "live"), **about)
+        return self._stream
+
+    def _newest_stream(self) -> FrameStream:
+        if self._stream is None:
+            with self._guard.lock:
+                return self._stream or self._begin_stream()
+        return self._stream
 
     def place(self, stream: FrameStream, axes: Mapping[str, AxisValue]) -> dict[str, int]:
         """Return where a frame would belong in a stream; labels that are new get their place.
@@ -409,16 +504,16 @@ class Publisher:
         ValueError, TypeError
             If an axis or a value is not allowed.
         """
-        with self._lock:
+        with self._guard.lock:
             index = stream.place(axes)
             return dict(zip(stream.axes, index, strict=True))
 
     def end_stream(self, stream: FrameStream) -> None:
         """Say that no more frames will come in a stream; what it has stays."""
-        self._writer.check_usable()
-        with self._lock:
-            if not stream.ended and stream.announced:
-                self._connection.hub.end(stream.number)
+        self._guard.check_usable()
+        with self._guard.lock, self._guard:
+            if not stream.ended and stream.announced and self.session.receivers is not None:
+                self.session.receivers.end(stream.number)
             stream.ended = True
 
     # ---- life ----------------------------------------------------------------------------------------------------
@@ -436,16 +531,16 @@ class Publisher:
             Seconds to wait for a viewer to be attached; 0 does the work in the background. If there is none in the
             end, `problem` says why.
         """
-        self._writer.check_usable()
+        self._guard.check_usable()
         nbytes = int(np.dtype(dtype).itemsize)
         for extent in shape:
             nbytes *= int(extent)
-        self._connection.ensure(nbytes, wait=wait)
+        self.session.ensure(nbytes, wait=wait)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until no frame is in flight. Return whether that came about within `timeout` seconds."""
-        self._writer.check_usable()
-        return self._connection.flush(time.monotonic() + (self.linger if timeout is None else timeout))
+        self._guard.check_usable()
+        return self.session.flush(time.monotonic() + (self.linger if timeout is None else timeout))
 
     def capture(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
         """Have the viewer save a picture of its window.
@@ -462,21 +557,11 @@ class Publisher:
         RuntimeError
             If no viewer is attached, or the picture could not be made; the text says why.
         """
-        self._writer.check_usable()
-        self._connection.capture(os.path.abspath(path), timeout)  # noqa: PTH100 - the viewer has another directory
-
-    def _with_cause(self, reason: str) -> str:
-        problem = self.problem
-        return f"{reason}: {problem}" if problem else reason
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that `publish` waits under ``"every"``."""
-        return self._writer.timeout
-
-    @timeout.setter
-    def timeout(self, seconds: float) -> None:
-        self._writer.timeout = seconds
+        self._guard.check_usable()
+        if (receivers := self.session.receivers) is None:
+            msg = "no picture of the window: no viewer is attached"
+            raise RuntimeError(msg)
+        receivers.capture(os.path.abspath(path), timeout)  # noqa: PTH100 - the viewer has another directory
 
     @property
     def problem(self) -> str:
@@ -487,22 +572,23 @@ class Publisher:
 
         Such as ``"napari is not installed; install it with: …"``, or what a viewer that crashed wrote last.
         """
-        return self._connection.problem
+        return self.session.problem
 
     def stats(self) -> Stats:
         """Return what became of every frame, the cost of `publish`, and the age of the newest frame."""
-        self._writer.check_process()
+        self._guard.check_process()
         costs = np.frombuffer(self._costs, float, min(self._calls, _COSTS)) / 1e6
         p50, p99 = np.percentile(costs, (50, 99)) if len(costs) else (0.0, 0.0)
-        with self._lock:
-            hub = self._connection.hub_or_none
+        with self._guard.lock, self._guard:
+            receivers, slots = self.session.receivers, self.session.slots
+            last_ns = receivers.last_publish_ns if receivers else 0
             return Stats(
-                frames=self._total.counts,
-                receivers=hub.rows() if hub else (),
-                skipped=dict(self._writer.skipped),
+                frames=self._accounts.total.counts,
+                receivers=receivers.rows() if receivers else (),
+                skipped=dict(self._accounts.skipped),
                 publish_ms=(float(p50), float(p99)),
-                newest_age_s=(time.monotonic_ns() - self._writer.last_ns) / 1e9 if self._writer.last_ns else None,
-                segment_bytes=hub.segment_bytes if hub else 0,
+                newest_age_s=(time.monotonic_ns() - last_ns) / 1e9 if last_ns else None,
+                segment_bytes=slots.ring.layout.total if slots else 0,
                 metadata_cut=self._metadata_cut,
                 problem=self.problem,
             )
@@ -510,7 +596,7 @@ class Publisher:
     @property
     def opened_by(self) -> int:
         """The process that this publisher belongs to; in any other it is inert."""
-        return self._writer.pid
+        return self._guard.pid
 
     def close(self, linger: float | None = None) -> None:
         """Wait for what is in flight, say goodbye to the viewers, and remove all that was made. Idempotent.
@@ -520,12 +606,8 @@ class Publisher:
         linger
             Seconds to wait for frames in flight, and for a viewer that is being started; by default as constructed.
         """
-        if self._writer.closed:
-            return
-        self._writer.closed = True
         self._finalizer.detach()
-        if os.getpid() == self._writer.pid:
-            self._connection.close(self.linger if linger is None else linger)
+        self.session.close(self.linger if linger is None else linger)
 
     def __enter__(self) -> Self:
         return self

@@ -1,121 +1,139 @@
-"""Who holds which slot of a ring: credits, leases, pending and pinned slots. Pure state: no I/O, no clock, no lock.
+"""The slots of a ring, and who has the frame in each of them.
 
-A slot is *free*, being *written*, or holds a committed frame, which may be, all at once,
+A slot is free, or has a frame, which is being *written* at first. Once it is committed it may be, all at once,
 
 * *pending* for receivers that had no credit when it was published,
 * *leased* to receivers that it was sent to and that have not acknowledged it,
 * *pinned* as the newest of its channel, for receivers that join late.
 
-A slot without any of these is free. A frame is only ever overwritten while nobody leases it; a pending one may be
-superseded by a newer frame, the oldest first, but never the newest of its channel, except by its own successor.
+A slot whose frame is none of these is free. A frame is only ever overwritten while nobody leases it; a pending one may
+be superseded by a newer frame, the oldest first, but never the newest of its channel, except by its own successor.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from scopecast.publishing.accounts import FATES, Account, Fate
+from scopecast.publishing.accounts import FATES, Account, Fate, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-__all__ = ["Leases"]
+    from scopecast.memory.ring import Ring
+    from scopecast.publishing.accounts import Accounts
+
+__all__ = ["Frame", "Slots", "acknowledge", "drop_all"]
 
 _RANK: Mapping[Fate, int] = {fate: rank for rank, fate in enumerate(FATES)}
 _PIN_SHARE = 4  # while anyone is attached at most a quarter of the slots is pinned, or one
 
 
-class _Slot:
-    """What is known of one slot."""
+class Frame:
+    """A frame that has a slot.
 
-    __slots__ = (
-        "channel",
-        "fate",
-        "generation",
-        "holders",
-        "kept",
-        "listed",
-        "message",
-        "pinned",
-        "sequence",
-        "waiting",
-        "writing",
-    )
+    Attributes
+    ----------
+    slots : Slots
+        The slots that it is in.
+    number : int
+        Which of them.
+    channel : hashable
+        Identifies its stream and channel.
+    generation : int
+        The slot's generation once the frame is whole.
+    sequence : int
+        Its sequence number; -1 while it is being written.
+    message : bytes
+        The encoded message that announces it.
+    lossless : bool
+        Whether it must not be superseded.
+    fate : str or None
+        The best fate that it has met with any receiver.
+    """
 
-    def __init__(self) -> None:
-        self.channel: Hashable = None
+    __slots__ = ("channel", "fate", "generation", "lossless", "message", "number", "sequence", "slots")
+
+    def __init__(self, slots: Slots, number: int, channel: Hashable, generation: int) -> None:
+        self.slots, self.number, self.channel, self.generation = slots, number, channel, generation
         self.sequence = -1
-        self.generation = 0
         self.message = b""
-        self.holders: set[int] = set()  # receivers that lease it
-        self.waiting: set[int] = set()  # receivers for which it is pending
-        self.pinned = False
-        self.kept = False  # must not be superseded
-        self.writing = False
-        self.listed = True  # in the list of free slots
-        self.fate: Fate | None = None  # the frame's fate over all receivers, once settled
+        self.lossless = False
+        self.fate: Fate | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The ring's epoch and the slot."""
+        return self.slots.ring.epoch, self.number
 
 
-class Leases:
-    """The state of the slots of one ring.
+class Slots:
+    """The slots of one ring. Used under the publisher's lock.
 
     Parameters
     ----------
-    slots
-        How many slots the ring has.
-    epoch
-        The ring's epoch.
+    ring
+        The shared memory.
     accounts
-        The account of each receiver that is attached, by an id of the caller's choice; shared between the rings of
-        a publisher.
-    total
-        The account of all receivers together.
+        The publisher's accounts, which its rings share.
+
+    Attributes
+    ----------
+    retired : bool
+        Whether another ring has taken this one's place; frames that were sent can still be acknowledged.
     """
 
-    def __init__(self, slots: int, epoch: int, accounts: dict[int, Account], total: Account) -> None:
-        self.epoch = epoch
-        self.accounts = accounts
-        self.total = total
-        self._slots = [_Slot() for _ in range(slots)]
+    def __init__(self, ring: Ring, accounts: Accounts) -> None:
+        self.ring, self.retired = ring, False
+        self._accounts = accounts
+        self._frames: list[Frame | None] = []
         # Last in, first out: the slot that was freed last is the one whose pages are still in the caches.
-        self._free = list(range(slots))[::-1]
-        self._newest: dict[Hashable, int] = {}
-        self._pins: dict[Hashable, int] = {}
-        #: The slot that `claim` took last, until the caller has it in hand; for `recover`.
-        self.claimed: int | None = None
+        self._free: list[int] = []
+        self._newest: dict[Hashable, Frame] = {}  # of each channel; the last one is that of the last commit
+        self.take_in()
 
-    def grow(self, slots: int) -> None:
-        """Take in new slots, which are free."""
-        first = len(self._slots)
-        self._slots += [_Slot() for _ in range(slots)]
-        self._free[:0] = range(first, first + slots)[::-1]
+    def take_in(self) -> None:
+        """Take in the slots that were added to the ring, which are free."""
+        added = range(len(self._frames), self.ring.slots)
+        self._frames += [None] * len(added)
+        self._free[:0] = reversed(added)
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
     @property
-    def credit(self) -> int:
-        """How many frames each receiver may hold at once; two slots stay for writing and waiting."""
-        return max(1, (len(self._slots) - len(self._pins) - 2) // max(1, len(self.accounts)))
+    def free(self) -> int:
+        """How many slots are free."""
+        return len(self._free)
+
+    @property
+    def pinned(self) -> int:
+        """How many slots are pinned."""
+        return min(len(self._newest), self._most_pinned)
 
     @property
     def leased(self) -> int:
         """How many slots are leased to anyone."""
-        return sum(bool(slot.holders) for slot in self._slots)
+        return sum(frame is not None and self._is_leased(frame) for frame in self._frames)
 
     @property
-    def writing(self) -> bool:
-        """Whether a slot is being written."""
-        return any(slot.writing for slot in self._slots)
+    def writing(self) -> int:
+        """How many slots are being written."""
+        return sum(frame is not None and frame.sequence < 0 for frame in self._frames)
 
-    def message(self, slot: int) -> bytes:
-        """Return the encoded message that announces the slot's frame."""
-        return self._slots[slot].message
+    @property
+    def credit(self) -> int:
+        """How many frames each receiver may hold at once; two slots stay for writing and waiting."""
+        return max(1, (len(self) - self.pinned - 2) // max(1, len(self._accounts.receivers)))
 
-    def generation(self, slot: int) -> int:
-        """Return the generation of the slot's frame."""
-        return self._slots[slot].generation
+    @property
+    def _most_pinned(self) -> int:
+        # Where nobody is attached, the slots are of no other use than to have something for whoever comes.
+        return max(1, len(self) // _PIN_SHARE if self._accounts.receivers else len(self) - 2)
 
     # ---- the publisher's side ------------------------------------------------------------------------------------
 
-    def claim(self, channel: Hashable, *, supersede: bool) -> int | None:
+    def claim(self, channel: Hashable, *, supersede: bool) -> Frame | None:
         """Take a slot to write a frame of `channel` into.
 
         Parameters
@@ -127,216 +145,199 @@ class Leases:
 
         Returns
         -------
-        int or None
-            The slot, or None if there is no room: all slots are leased, or hold frames that must not give way.
+        Frame or None
+            None if there is no room: all slots are leased, or have frames that must not give way.
         """
+        old: Frame | None = None
         if self._free:
-            index = self._free.pop()
+            number = self._free.pop()
         else:
-            found = self._oldest_pending(channel) if supersede else None
-            if found is None:
-                found = self._idle_predecessor(channel)
-            if found is None:
+            old = (self._oldest_pending(channel) if supersede else None) or self._idle_predecessor(channel)
+            if old is None:
                 return None
-            index = found
-        slot = self._slots[index]
-        self.claimed = index
-        slot.writing, slot.listed = True, False  # from here on nothing below can put it on the free list
-        for receiver in tuple(slot.waiting):
-            self._settle(index, receiver, "superseded")
-        self._unpin(index)
-        if self._newest.get(slot.channel) == index:
-            del self._newest[slot.channel]
-        slot.channel = channel
-        return index
+            number = old.number
+        self.ring.begin(number)
+        frame = self._frames[number] = Frame(self, number, channel, self.ring.generation(number) + 1)
+        if old is not None:  # only now: its slot isn't free
+            for account in self._accounts.receivers.values():
+                if old in account.pending:
+                    self.settle(old, account, "superseded")
+            self._forget(old)
+        return frame
 
-    def _oldest_pending(self, channel: Hashable) -> int | None:
-        best: int | None = None
-        for account in self.accounts.values():
-            for index in account.pending:
-                slot = self._slots[index]
-                protected = self._newest.get(slot.channel) == index and slot.channel != channel
-                if not slot.holders and not slot.kept and not protected:
-                    if best is None or slot.sequence < self._slots[best].sequence:
-                        best = index
+    def _oldest_pending(self, channel: Hashable) -> Frame | None:
+        """Return the oldest frame that may give way to one of `channel`."""
+        best: Frame | None = None
+        for account in self._accounts.receivers.values():
+            for frame in account.pending:
+                protected = frame.channel != channel and self._newest.get(frame.channel) is frame
+                if not protected and not frame.lossless and not self._is_leased(frame):
+                    if best is None or frame.sequence < best.sequence:
+                        best = frame
                     break
         return best
 
-    def _idle_predecessor(self, channel: Hashable) -> int | None:
-        """Return the pinned newest frame of the same channel, if nobody is to get it any more."""
-        index = self._pins.get(channel)
-        if index is None:
-            return None
-        slot = self._slots[index]
-        return None if slot.holders or slot.waiting or slot.writing else index
+    def _idle_predecessor(self, channel: Hashable) -> Frame | None:
+        """Return the newest frame of the same channel, if nobody is to get it any more."""
+        frame = self._newest.get(channel)
+        return None if frame is None or self._is_awaited(frame) else frame
 
-    def cancel(self, index: int) -> None:
-        """Give back a slot whose writing failed; nothing is counted. Nothing happens to one that is not written."""
-        slot = self._slots[index]
-        if not slot.writing:
-            return
-        slot.writing = False
-        slot.channel = None
-        self._reclaim(index)
+    def cancel(self, frame: Frame) -> None:
+        """Give back the slot of a frame that was not written to its end; nothing is counted. Idempotent."""
+        if not self.retired and self._frames[frame.number] is frame and frame.sequence < 0:
+            self.ring.abort(frame.number)
+            self._release(frame)
 
-    def commit(self, index: int, sequence: int, generation: int, message: bytes, *, keep: bool = False) -> None:
-        """Record a whole frame: it is pending for every receiver, and its channel's newest.
+    def commit(self, frame: Frame, sequence: int, nbytes: int, message: bytes, *, lossless: bool = False) -> None:
+        """Publish a whole frame: it is pending for every receiver, and its channel's newest.
 
-        One that is to be kept is never superseded by another frame; see `lease_kept` for what a new ring does.
+        Parameters
+        ----------
+        frame
+            What `claim` has returned.
+        sequence
+            Its sequence number, from 0.
+        nbytes
+            Bytes of its pixels.
+        message
+            The encoded message that announces it.
+        lossless
+            Whether no other frame may supersede it; for what a new ring does, see `unsent`.
         """
-        slot = self._slots[index]
-        slot.writing, slot.kept = False, keep
-        slot.sequence, slot.generation, slot.message, slot.fate = sequence, generation, message, None
-        self.total.published += 1
-        for receiver, account in self.accounts.items():
+        self.ring.commit(frame.number, sequence, nbytes)
+        frame.sequence, frame.message, frame.lossless = sequence, message, lossless
+        total, receivers = self._accounts.total, self._accounts.receivers
+        total.published += 1
+        for account in receivers.values():
             account.published += 1
-            account.pending.append(index)
-            slot.waiting.add(receiver)
-        self._pin(index)  # after those who wait for it are known: a pin may give way to another at once
-        if self.accounts:
-            self.total.leased[self.epoch, index] = generation
+            account.pending[frame] = None
+        if receivers:
+            total.leased[frame.key] = frame
         else:
-            slot.fate = "skipped"
-            self.total.fates["skipped"] += 1
-            self._reclaim(index)
-
-    def _pin(self, index: int) -> None:
-        channel = self._slots[index].channel
-        self._newest[channel] = index
-        previous = self._pins.pop(channel, None)
-        self._pins[channel] = index
-        self._slots[index].pinned = True
-        if previous is not None and previous != index:
-            self._slots[previous].pinned = False
+            frame.fate = "skipped"
+            total.fates["skipped"] += 1
+            self._accounts.note_skipped(Reason.NO_VIEWER)
+        previous = self._newest.pop(frame.channel, None)
+        self._newest[frame.channel] = frame
+        if previous is not None:
             self._reclaim(previous)
-        # Where nobody is attached, the slots are of no other use than to have something for whoever comes.
-        most = len(self._slots) // _PIN_SHARE if self.accounts else len(self._slots) - 2
-        while len(self._pins) > max(1, most):
-            self._unpin(next(iter(self._pins.values())))
+        if (over := len(self._newest) - self._most_pinned) > 0:
+            for unpinned in tuple(islice(self._newest.values(), over)):
+                self._reclaim(unpinned)
 
     def crowded(self, channel: Hashable) -> bool:
         """Whether the next frame of a channel would cost another channel its newest, which nobody has got yet."""
-        return not self.accounts and channel not in self._pins and len(self._pins) >= max(1, len(self._slots) - 2)
+        return not self._accounts.receivers and channel not in self._newest and self.pinned >= self._most_pinned
 
-    def _unpin(self, index: int) -> None:
-        slot = self._slots[index]
-        if slot.pinned:
-            slot.pinned = False
-            if self._pins.get(slot.channel) == index:
-                del self._pins[slot.channel]
-            self._reclaim(index)
+    def unsent(self, account: Account) -> list[Frame]:
+        """Return the lossless frames that a receiver was not sent yet, the oldest first.
 
-    def next_for(self, receiver: int) -> int | None:
-        """Lease the oldest pending frame to a receiver that has credit; None if there is none, or no credit."""
-        account = self.accounts[receiver]
+        Before another ring takes this one's place they have to be sent, whatever the receiver's credit.
+        """
+        return [frame for frame in account.pending if frame.lossless]
+
+    def next_for(self, account: Account) -> Frame | None:
+        """Return the frame to send to a receiver next; None if there is none, or no credit."""
         if not account.pending or len(account.leased) >= self.credit:
             return None
-        index = account.pending.popleft()
-        slot = self._slots[index]
-        slot.waiting.discard(receiver)
-        slot.holders.add(receiver)
-        account.leased[self.epoch, index] = slot.generation
-        return index
+        oldest: Frame = next(iter(account.pending))
+        return oldest
 
-    def lease_kept(self, receiver: int) -> list[int]:
-        """Lease all pending frames that are to be kept to a receiver, whatever its credit, the oldest first.
-
-        For the moment before `retire`: they are sent at once, or never.
-        """
-        account = self.accounts[receiver]
-        kept = [index for index in account.pending if self._slots[index].kept]
-        for index in kept:
-            slot = self._slots[index]
-            account.pending.remove(index)
-            slot.waiting.discard(receiver)
-            slot.holders.add(receiver)
-            account.leased[self.epoch, index] = slot.generation
-        return kept
-
-    def unsend(self, receiver: int, index: int) -> None:
-        """Take back a lease whose message could not be sent; the frame is pending again, in its old place."""
-        account = self.accounts[receiver]
-        del account.leased[self.epoch, index]
-        self._slots[index].holders.discard(receiver)
-        self._slots[index].waiting.add(receiver)
-        account.pending.appendleft(index)
+    def lease(self, frame: Frame, account: Account) -> None:
+        """Lease a pending frame to the receiver that it was sent to."""
+        del account.pending[frame]
+        account.leased[frame.key] = frame
 
     def retire(self) -> None:
-        """Wind the ring down, because another one takes its place: what is pending will not be sent any more."""
-        for receiver, account in self.accounts.items():
-            for index in tuple(account.pending):
-                self._settle(index, receiver, "superseded")
-        for index in tuple(self._pins.values()):
-            self._unpin(index)
+        """Claim and publish nothing any more, as another ring takes this one's place: what is pending is superseded.
 
-    def recover(self) -> None:
-        """Make every slot free that is not being written, whatever state an exception has left; for `Hub.recover`."""
-        for slot in self._slots:
-            slot.holders.clear()
-            slot.waiting.clear()
-            slot.pinned, slot.listed = False, not slot.writing
-        self._free = [index for index, slot in enumerate(self._slots) if slot.listed][::-1]
-        self._newest.clear()
-        self._pins.clear()
+        The ring can be closed then: receivers have the memory mapped themselves, and so has whoever still writes into a
+        slot, until that is done.
+        """
+        self.retired = True
+        for account in self._accounts.receivers.values():
+            for frame in tuple(account.pending):
+                if frame.slots is self:
+                    self.settle(frame, account, "superseded")
 
     # ---- the receivers' side -------------------------------------------------------------------------------------
 
-    def attach(self, receiver: int) -> None:
+    def attach(self, number: int) -> None:
         """Open the account of a receiver; the newest frame of every channel is pending for it."""
-        account = self.accounts.setdefault(receiver, Account())
-        for index in sorted(self._pins.values(), key=lambda pinned: self._slots[pinned].sequence):
-            if self._slots[index].writing:
-                continue
+        account = self._accounts.receivers.setdefault(number, Account())
+        for frame in sorted(self._newest.values(), key=lambda newest: newest.sequence):
             account.published += 1
-            account.pending.append(index)
-            self._slots[index].waiting.add(receiver)
+            account.pending[frame] = None
 
-    def ack(self, receiver: int, index: int, generation: int, fate: Fate) -> bool:
-        """Settle a lease. Return False, and change nothing, for one that was never granted or has ended."""
-        account = self.accounts.get(receiver)
-        if account is None or account.leased.get((self.epoch, index)) != generation:
-            return False
-        self._settle(index, receiver, fate)
-        return True
-
-    def detach(self, receiver: int) -> None:
-        """End all that a receiver has in this ring: what it did not acknowledge is dropped."""
-        account = self.accounts[receiver]
-        held = [index for epoch, index in account.leased if epoch == self.epoch]
-        pending = [i for i in account.pending if i < len(self._slots) and receiver in self._slots[i].waiting]
-        for index in (*held, *pending):
-            self._settle(index, receiver, "dropped")
-
-    def _settle(self, index: int, receiver: int, fate: Fate) -> None:
-        slot, account = self._slots[index], self.accounts[receiver]
-        if receiver in slot.holders:
-            slot.holders.discard(receiver)
-            del account.leased[self.epoch, index]
-        else:
-            slot.waiting.discard(receiver)
-            account.pending.remove(index)
+    def settle(self, frame: Frame, account: Account, fate: Fate) -> None:
+        """Settle what a receiver makes of a frame that is pending for it, or leased to it."""
+        if account.leased.pop(frame.key, None) is None:
+            del account.pending[frame]
         account.fates[fate] += 1
-        self._settle_total(index, fate)
-        self._reclaim(index)
+        self._settle_total(frame, fate)
+        self._reclaim(frame)
 
-    def _settle_total(self, index: int, fate: Fate) -> None:
+    def _settle_total(self, frame: Frame, fate: Fate) -> None:
         """Keep the best fate of the frame over all receivers; settled when one has it, or none will get it any more."""
-        slot, total, key = self._slots[index], self.total, (self.epoch, index)
-        better = slot.fate is None or _RANK[fate] < _RANK[slot.fate]
-        previous, slot.fate = slot.fate, fate if better else slot.fate
-        if slot.fate is None:
-            return
-        if key not in total.leased:  # settled before; a late joiner has got the pinned frame after all
+        total, previous = self._accounts.total, frame.fate
+        better = previous is None or _RANK[fate] < _RANK[previous]
+        if better:
+            frame.fate = fate
+        assert frame.fate is not None
+        if total.leased.get(frame.key) is not frame:  # settled before; a late joiner has got the pinned frame after all
             if better and previous is not None:
                 total.fates[previous] -= 1
                 total.fates[fate] += 1
-        elif fate == "delivered" or not (slot.holders or slot.waiting):
-            del total.leased[key]
-            total.fates[slot.fate] += 1
+        elif fate == "delivered" or not self._is_awaited(frame):
+            del total.leased[frame.key]
+            total.fates[frame.fate] += 1
 
-    def _reclaim(self, index: int) -> None:
-        slot = self._slots[index]
-        if slot.listed or slot.holders or slot.waiting or slot.pinned or slot.writing:
+    # ---- whose it is ---------------------------------------------------------------------------------------------
+
+    def _is_leased(self, frame: Frame) -> bool:
+        key = frame.key
+        return any(key in account.leased for account in self._accounts.receivers.values())
+
+    def _is_awaited(self, frame: Frame) -> bool:
+        """Whether a frame is pending or leased."""
+        return self._is_leased(frame) or any(frame in account.pending for account in self._accounts.receivers.values())
+
+    def _is_pinned(self, frame: Frame) -> bool:
+        """Whether a frame is the newest of its channel, and that channel one of those that came last."""
+        if self._newest.get(frame.channel) is not frame:
+            return False
+        most = self._most_pinned
+        return len(self._newest) <= most or any(
+            newest is frame for newest in islice(reversed(self._newest.values()), most)
+        )
+
+    def _reclaim(self, frame: Frame) -> None:
+        """Free the slot of a committed frame that nobody is to get any more."""
+        if self.retired or self._frames[frame.number] is not frame:
             return
-        slot.listed = True
-        self._free.append(index)
+        if not self._is_pinned(frame) and not self._is_awaited(frame):
+            self._release(frame)
+
+    def _release(self, frame: Frame) -> None:
+        self._forget(frame)
+        self._frames[frame.number] = None
+        self._free.append(frame.number)
+
+    def _forget(self, frame: Frame) -> None:
+        if self._newest.get(frame.channel) is frame:
+            del self._newest[frame.channel]
+
+
+def acknowledge(account: Account, epoch: int, number: int, generation: int, fate: Fate) -> bool:
+    """Settle a lease. Return False, and change nothing, for one that was never granted or has ended."""
+    frame: Frame | None = account.leased.get((epoch, number))
+    if frame is None or frame.generation != generation:
+        return False
+    frame.slots.settle(frame, account, fate)
+    return True
+
+
+def drop_all(account: Account) -> None:
+    """Settle all that a receiver has, in any ring, as dropped: it has left."""
+    for frame in (*account.leased.values(), *account.pending):
+        frame.slots.settle(frame, account, "dropped")

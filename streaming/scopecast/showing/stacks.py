@@ -23,6 +23,7 @@ from scopecast.images.base import Sight, check_regular, reading
 from scopecast.images.micromanager import METADATA, Beside, read_metadata
 from scopecast.images.open import open_image
 from scopecast.protocol import printable
+from scopecast.publishing.accounts import Reason
 from scopecast.publishing.publisher import Publisher
 from scopecast.publishing.receivers import KEPT_STREAMS
 from scopecast.showing.regions import ShownImages, has_regions
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Showing"]
 
-_NO_VIEWER: Final = "no viewer"
 #: What may happen to a frame that nobody waits for, and is counted.
-_ACCEPTED: Final = frozenset({"no room", "opening"})
+_ACCEPTED: Final = frozenset({Reason.NO_ROOM, Reason.OPENING})
 
 
 class Showing:
@@ -222,7 +222,7 @@ class Showing:
                 frames += self._offer(plane, axes, stream, None, "", rgb=plane.ndim == 3)
             except FileError as error:
                 return frames, str(error)
-        return frames, "" if frames else "empty"
+        return frames, "" if frames else Reason.EMPTY
 
     def _offer(
         self,
@@ -242,15 +242,14 @@ class Showing:
             outcome = self._publisher.offer(array, axes=where, dims=dims, stream=stream, path=path, **more)
         except (ValueError, TypeError) as error:
             raise FileError(str(error)) from error
-        reason = outcome.reason.partition(": ")[0]  # without the cause
-        if reason == _NO_VIEWER:
+        if outcome.reason is Reason.NO_VIEWER:
             raise ScopecastError(f"no {self.viewer} viewer is left to show it: its window was closed")
-        if reason == "larger than the budget":
+        if outcome.reason is Reason.TOO_LARGE:
             nbytes = array.nbytes if hasattr(array, "nbytes") else sum(map(len, array))
             what = "planes" if hasattr(array, "nbytes") else "regions"
             raise FileError(f"its {what} of {nbytes / 2**20:.0f} MiB are too large for the shared memory")
-        if reason and reason not in self._accepted:
-            raise FileError(outcome.reason)
+        if outcome.reason is not None and outcome.reason not in self._accepted:
+            raise FileError(str(outcome))
         return outcome.frames
 
     def _place(self, path: Path, image: ImageFile) -> tuple[dict[str, AxisValue], FrameStream]:

@@ -15,7 +15,7 @@ with Publisher("headless", title="first", policy="every") as first, Publisher("h
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + int(sys.argv[1]), hard))
-    door = Path(first._connection._member.entry.endpoint.removeprefix("ipc://"))
+    door = Path(first.session.member.entry.endpoint.removeprefix("ipc://"))
     wait_until(lambda: not door.exists(), "the door is shut")
     print(json.dumps("limited"), flush=True)
     sys.stdin.readline()  # another viewer knocks in the meantime

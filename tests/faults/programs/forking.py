@@ -67,7 +67,7 @@ if __name__ == "__main__":
             process.start()
             process.join(30)
             codes.append(process.exitcode)
-    segment = Path("/dev/shm", publisher._connection.ring.name)
+    segment = Path("/dev/shm", publisher.session.slots.ring.name)
     slot.commit()
     for t in range(2, 20):
         publisher.publish(stamped(t), axes={"t": t})

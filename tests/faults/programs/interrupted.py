@@ -23,6 +23,6 @@ with Publisher("headless", policy=policy, budget=16 * 32768 + 3 * 4096) as publi
     # A slot that the last interruption left to the garbage collector is given back by the next frame.
     publisher.publish(frames[0], axes={"t": 0}, policy="every")
     assert publisher.flush(20), publisher.stats()
-    leases = publisher._connection.leases
+    slots = publisher.session.slots
     attached = sum(row.attached for row in publisher.stats())  # on a busy machine it may have been given up, and back
-    print(json.dumps({"free": len(leases._free), "pinned": len(leases._pins), "attached": attached}))
+    print(json.dumps({"free": slots.free, "pinned": slots.pinned, "attached": attached}))

@@ -22,12 +22,12 @@ with Publisher("headless", policy=sys.argv[1], title="scope") as publisher:
             for _ in range(10):
                 t = next(numbers)
                 # Until there is a new ring, only the newest frame is kept under "latest".
-                while publisher.publish(stamped(t), axes={"t": t % 500}) < 0 or not publisher._connection.slot_bytes:
+                while publisher.publish(stamped(t), axes={"t": t % 500}) < 0 or not publisher.session.slot_bytes:
                     pass
             tell("published")
         elif word == "segment":
-            tell(publisher._connection.ring.name)
+            tell(publisher.session.slots.ring.name)
         else:
             break
     publisher.flush(10)
-    tell({"balanced": publisher.stats().balanced, "keeper_errors": publisher._connection.hub.keeper_errors})
+    tell({"balanced": publisher.stats().balanced, "keeper_errors": publisher.session.keeper.errors})

@@ -139,12 +139,12 @@ def test_a_document_larger_than_a_slot_gets_a_ring_with_room_to_grow(viewer: Vie
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
         (found,) = the_set(settled(viewer, publisher), "points").at({"t": 0})
         np.testing.assert_array_equal(found.document.coordinates, points)
-    assert publisher._connection.ring.epoch == 1, "the second one grew into the room that the first had made"
+    assert publisher.session.slots.ring.epoch == 1, "the second one grew into the room that the first had made"
 
 
 def test_a_document_beyond_the_budget_is_skipped_with_the_reason(publisher: Publisher):
     outcome = publisher.offer(np.zeros((400_000, 2)), kind="points")  # 6.1 MiB; three of them need 18.3 of 16
-    assert outcome.reason.startswith("larger than the budget: ")
+    assert str(outcome).startswith("larger than the budget: ")
     assert publisher.stats().balanced
 
 

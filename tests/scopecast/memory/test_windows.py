@@ -112,14 +112,14 @@ def test_a_whole_stream_as_on_windows(names: list[str], monkeypatch: pytest.Monk
     with Viewer() as viewer, Publisher("headless", policy="every", budget=2**23) as publisher:
         for t in range(30):
             publisher.publish(stamped(t), axes={"t": t})
-        names.append(publisher._connection.ring.name)
+        names.append(publisher.session.slots.ring.name)
         large = stamped(30, shape=(512, 512))
         publisher.publish(large, axes={"t": 30})  # a new ring, while the old one is still mapped
-        names.append(publisher._connection.ring.name)
+        names.append(publisher.session.slots.ring.name)
         assert names[0] != names[1]
         assert publisher.flush(20)
         small, wide = viewer.streams[0].stacks
         assert sorted(check_stamp(small.plane(index))[0] for index in small.layout.planes) == list(range(30))
         assert check_stamp(wide.plane((30,)))[0] == 30
-        assert publisher._connection.hub.keeper_errors == 0
+        assert publisher.session.keeper.errors == 0
         assert publisher.stats().balanced

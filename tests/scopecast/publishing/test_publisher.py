@@ -32,7 +32,7 @@ from scopecast.link import messages
 from scopecast.link.transport import KeyPair, connect
 from scopecast.memory.ring import Layout, RingReader
 from scopecast.memory.segment import PAGE, Segment
-from scopecast.publishing.receivers import Hub
+from scopecast.publishing.keeper import Keeper
 from scopecast.rundir.directory import RunDirectory, new_token
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def test_a_volume_is_published_plane_by_plane(viewer: Viewer):
     volume = np.stack([[stamped(t, 0, z) for z in range(4)] for t in range(3)])
     with every() as publisher:
         outcome = publisher.offer(volume)
-        assert (outcome.sequence, outcome.frames, outcome.reason) == (11, 12, "")
+        assert (outcome.sequence, outcome.frames, outcome.reason) == (11, 12, None)
         publisher.publish(np.moveaxis(volume, 0, -1) + 0, dims="zyxt", axes={"c": "again"})
         assert publisher.flush(10)
         assert publisher.stats().frames.delivered == 24
@@ -299,7 +299,7 @@ def test_a_viewer_that_comes_late_gets_the_newest_of_each_channel():
 
 def test_viewers_come_and_go_while_frames_are_published_without_a_pause(monkeypatch: pytest.MonkeyPatch):
     """publish() reads for the keeper thread then, which must not wait for its heartbeat to look who comes."""
-    monkeypatch.setattr("scopecast.publishing.receivers.HEARTBEAT_S", 600.0)
+    monkeypatch.setattr("scopecast.publishing.keeper.HEARTBEAT_S", 600.0)
     done = threading.Event()
 
     def publish() -> None:
@@ -487,16 +487,17 @@ def test_every_waits_for_a_viewer_that_does_not_acknowledge():
 def test_a_slot_that_is_given_back_is_used_before_a_frame_is_dropped(monkeypatch: pytest.MonkeyPatch):
     """While frames follow each other closely, nobody but publish() reads what viewers acknowledge."""
     busy = threading.Event()
-    monkeypatch.setattr(Hub, "_is_busy", lambda _: busy.is_set())
-    monkeypatch.setattr("scopecast.publishing.receivers.HEARTBEAT_S", 600.0)
+    monkeypatch.setattr(Keeper, "_is_busy", lambda _: busy.is_set())
+    monkeypatch.setattr("scopecast.publishing.keeper.HEARTBEAT_S", 600.0)
     with Publisher("headless", budget=Layout(3, PAGE).total) as publisher, ExitStack() as stack:
         publisher.publish(np.zeros((8, 8), "uint8"), policy="every")
-        hub = publisher._connection.hub
+        hub = publisher.session.receivers
         _, second, third = (stack.enter_context(RawReceiver(publisher)) for _ in range(3))
 
         def publish(leases: int) -> int:
             """Publish a frame once there are this many leases."""
-            until(lambda: sum(len(account.leased) for account in hub.accounts.values()) == leases)
+            accounts = publisher.session.accounts.receivers
+            until(lambda: sum(len(account.leased) for account in accounts.values()) == leases)
             return publisher.publish(np.zeros((8, 8), "uint8"))
 
         for viewer in (second, third):
@@ -507,8 +508,8 @@ def test_a_slot_that_is_given_back_is_used_before_a_frame_is_dropped(monkeypatch
         frame = third.receive(messages.Frame)
         busy.set()
         third.ack(frame)
-        with hub.lock:
-            until(hub._readable)
+        with publisher.session.guard.lock:
+            until(lambda: hub.router.readable)
         assert publish(3) >= 0
         assert publisher.stats().frames.dropped == 0
         busy.clear()
@@ -886,8 +887,8 @@ def test_a_script_that_ends_at_once_still_waits_for_the_viewer_that_it_starts(ru
         "while not publisher.stats().segment_bytes: time.sleep(0.01)\n"
         "publisher.publish(np.zeros((8, 8), 'uint8'), axes={'t': 0})\n"
         "print(publisher.stats().frames.delivered, flush=True)\n"
-        "close = publisher._connection._tear_down\n"
-        "publisher._connection._tear_down = lambda: (print(publisher.stats().frames.delivered, flush=True), close())\n"
+        "close = publisher.session._tear_down\n"
+        "publisher.session._tear_down = lambda: (print(publisher.stats().frames.delivered, flush=True), close())\n"
     )
     child = run(code)
     (entry,) = RunDirectory().living("receiver", "headless")

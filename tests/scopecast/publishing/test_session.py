@@ -22,7 +22,8 @@ from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped
 from scopecast import Publisher
 from scopecast.memory.ring import Ring
 from scopecast.publishing.retry import Retry
-from scopecast.publishing.session import Connection
+from scopecast.publishing.session import Session
+from scopecast.publishing.viewers import Viewers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,13 +50,13 @@ class Ordered(WatchedDisplay):
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The making of rings waits until this is set, as it does for memory on a busy machine."""
     go = threading.Event()
-    make = Connection._make_ring
+    make = Session._make_ring
 
     def wait(*arguments: Any) -> Ring:
         assert go.wait(60)
         return make(*arguments)
 
-    monkeypatch.setattr(Connection, "_make_ring", wait)
+    monkeypatch.setattr(Session, "_make_ring", wait)
     yield go
     go.set()
 
@@ -167,9 +168,9 @@ def test_what_comes_before_a_running_viewer_has_found_us_waits_for_it(monkeypatc
         monkeypatch.setattr(viewer.receiver, "_scan", lambda: looking.is_set() and scan())
         with Publisher("headless") as publisher:
             publisher.open(SHAPE)
-            wait_until(lambda: publisher._connection.slot_bytes)
+            wait_until(lambda: publisher.session.slot_bytes)
             for t in range(20):
-                assert publisher.offer(stamped(t), axes={"t": t}).reason == ""
+                assert publisher.offer(stamped(t), axes={"t": t}).reason is None
             assert publisher.stats().frames == (20, 0, 0, 0, 0, 20)
             looking.set()
             assert publisher.flush(20)
@@ -185,7 +186,7 @@ def test_a_viewer_that_dies_before_it_attaches_is_not_waited_for(monkeypatch: py
         with viewer:
             monkeypatch.setattr(viewer.receiver, "_scan", lambda: None)
             publisher.publish(stamped(0), axes={"t": 0})
-            wait_until(lambda: publisher._connection.slot_bytes)
+            wait_until(lambda: publisher.session.slot_bytes)
             publisher.publish(stamped(1), axes={"t": 1})
         assert publisher.flush(20)
         assert publisher.stats().frames.dropped == 2
@@ -203,7 +204,7 @@ def test_a_large_ring_is_used_before_it_is_whole(monkeypatch: pytest.MonkeyPatch
     frame = stamped(0, shape=LARGE)
     with Viewer() as viewer, Publisher("headless", policy="every") as publisher:
         publisher.publish(frame, axes={"t": 0})
-        ring = publisher._connection.ring
+        ring = publisher.session.slots.ring
         assert (ring.slots, ring.layout.slots) == (3, 32)
         for t in range(1, 6):
             publisher.publish(stamped(t, shape=LARGE), axes={"t": t})
@@ -213,7 +214,7 @@ def test_a_large_ring_is_used_before_it_is_whole(monkeypatch: pytest.MonkeyPatch
             publisher.publish(stamped(t, shape=LARGE), axes={"t": t})
         assert publisher.flush(60)
         assert publisher.stats().frames == (40, 40, 0, 0, 0, 0)
-        assert publisher._connection.ring is ring, "the same segment"
+        assert publisher.session.slots.ring is ring, "the same segment"
         for (t,), plane in planes_of(viewer.streams[0]).items():
             assert check_stamp(plane)[0] == t
         assert viewer.sources[0].rejected == 0
@@ -231,13 +232,13 @@ def test_the_newest_of_more_channels_than_there_are_slots_is_kept_until_the_ring
         viewer = stack.enter_context(Viewer()) if watched else None
         publisher = stack.enter_context(Publisher("headless"))
         publisher.publish(stamped(0, shape=LARGE), axes={"t": 0, "c": "A"})
-        wait_until(lambda: publisher._connection.slot_bytes)
-        assert publisher._connection.ring.slots == 3
+        wait_until(lambda: publisher.session.slot_bytes)
+        assert publisher.session.slots.ring.slots == 3
         for t in range(1, 4):
             for c, name in enumerate(channels):
                 publisher.publish(stamped(t, c, shape=LARGE), axes={"t": t, "c": name})
         grown.set()
-        wait_until(lambda: publisher._connection.ring.slots == 32)
+        wait_until(lambda: publisher.session.slots.ring.slots == 32)
         viewer = viewer or stack.enter_context(Viewer())
         wait_until(lambda: viewer.streams and viewer.streams[0].stacks)
         wait_until(lambda: len({c for _, c in planes_of(viewer.streams[0])}) == len(channels))
@@ -267,7 +268,7 @@ def test_a_ring_that_can_not_grow_goes_on_with_what_it_has_and_grows_later(
         for t in range(8):
             assert publisher.publish(stamped(t, shape=LARGE), axes={"t": t}) == t
         wait_until(lambda: warnings_of(caplog))
-        ring = publisher._connection.ring
+        ring = publisher.session.slots.ring
         assert ring.slots == 3
         full.clear()
         wait_until(lambda: ring.slots == 32, timeout=60)
@@ -348,20 +349,20 @@ def test_a_transport_that_is_not_known_is_not_tried_again(monkeypatch: pytest.Mo
 
 
 def test_viewers_that_can_not_be_looked_for_are_looked_for_again(monkeypatch: pytest.MonkeyPatch):
-    seek = Connection._seek_viewers
+    find = Viewers._find
     failed: list[int] = []
 
-    def once_without_descriptors(connection: Connection) -> None:
+    def once_without_descriptors(viewers: Viewers) -> None:
         if not failed:
             failed.append(1)
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        seek(connection)
+        find(viewers)
 
-    monkeypatch.setattr(Connection, "_seek_viewers", once_without_descriptors)
+    monkeypatch.setattr(Viewers, "_find", once_without_descriptors)
     with Publisher("headless") as publisher:
         publisher.publish(stamped(0))
         wait_until(lambda: "looked for" in publisher.problem)
-        wait_until(lambda: publisher._connection.met)
+        wait_until(lambda: publisher.session.viewers.met)
         assert publisher.problem == ""
 
 
@@ -371,7 +372,7 @@ def test_names_that_another_has_taken_are_left_to_it():
     try:
         with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
             publisher.publish(stamped(0), axes={"t": 0})
-            stem = publisher._connection.ring.name.rsplit("_", 1)[0]
+            stem = publisher.session.slots.ring.name.rsplit("_", 1)[0]
             for number in range(1, 4):
                 taken.append(Path("/dev/shm", f"{stem}_{number}"))
                 taken[-1].touch()

@@ -146,7 +146,7 @@ def test_frames_go_on_below_a_modal_dialog_that_holds_the_window_thread(live: Li
             publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
         live.settled(publisher)
         (stream,) = live.receiver.streams
-        (peer,) = publisher._connection.hub.receivers.values()
+        (peer,) = publisher.session.receivers.attached.values()
         answered = threading.Event()
 
         def ask() -> None:

@@ -1,0 +1,167 @@
+"""A publisher's socket: one ROUTER that serves every receiver."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Final
+
+import zmq
+
+from scopecast.errors import ProtocolError
+from scopecast.link import messages, transport
+from scopecast.link.door import Door
+from scopecast.link.wakeup import WakeUp
+
+if TYPE_CHECKING:
+    from scopecast.rundir.directory import Member
+
+__all__ = ["GoneError", "Router"]
+
+#: As plain integers: pyzmq's enums cost a microsecond each time that two of them are joined.
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+_RCVMORE: Final = int(zmq.RCVMORE)
+
+
+class GoneError(ConnectionError):
+    """There is no connection to this receiver any more."""
+
+
+class Router:
+    """The publisher's end of the connections to its receivers.
+
+    A ZeroMQ socket must not be used by two threads at once: use this under the publisher's lock, but for the
+    descriptors, `gate` and `wake`.
+
+    Parameters
+    ----------
+    member
+        The publisher's entry in the run directory; its endpoint and key are set here.
+
+    Attributes
+    ----------
+    door : Door
+        The socket's file.
+    gate : Gate or None
+        Who may come in, where the socket is reached by tcp.
+    """
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        with ExitStack() as undo:
+            undo.callback(self._context.term)
+            self._context.set(zmq.MAX_SOCKETS, 64)
+            self._socket = self._context.socket(zmq.ROUTER)
+            undo.callback(self._socket.close, 0)
+            for option, value in (
+                (zmq.LINGER, 0),
+                (zmq.SNDTIMEO, 0),
+                (zmq.RCVTIMEO, 0),
+                (zmq.SNDHWM, 2000),
+                (zmq.RCVHWM, 2000),
+                (zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES),
+                (zmq.ROUTER_MANDATORY, 1),
+                (zmq.HANDSHAKE_IVL, 2000),
+            ):
+                self._socket.setsockopt(option, value)
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            undo.callback(self._monitor.close, 0)
+            undo.callback(self._socket.disable_monitor)
+            self._monitor.getsockopt(_EVENTS)  # its descriptor tells of nothing before it was asked once
+            self.gate = transport.bind(self._socket, member)
+            if self.gate is not None:
+                undo.callback(self.gate.close)
+            self._alarm = WakeUp()
+            undo.callback(self._alarm.close)
+            self._resources = undo.pop_all()
+        self.door = Door(member)
+        self.socket_fd, self.monitor_fd = self._socket.fileno(), self._monitor.fileno()
+        self.alarm_fd = self._alarm.fileno()
+
+    def bind_anew(self) -> None:
+        """Make the socket's file again if another has removed it; who is connected stays so."""
+        if self.door.lost:
+            # The first listener stays, unseen: to unbind it would end the connections that came through it.
+            self._socket.bind(self._member.entry.endpoint)
+
+    @property
+    def readable(self) -> bool:
+        """Whether a message has arrived.
+
+        The descriptor tells of an arrival only once, and any use of the socket may take that from the thread that waits
+        for it: ask after the last use, and `wake` the thread.
+        """
+        events: int = self._socket.getsockopt(_EVENTS)  # type: ignore[assignment]
+        return bool(events & _POLLIN)
+
+    def receive(self) -> tuple[bytes, bytes] | None:
+        """Return the next message and the address that it came from; None if there is none.
+
+        Raises
+        ------
+        ProtocolError
+            If it is not in one part; it is read, and ignored.
+        """
+        if not self.readable:  # asking is cheaper than the exception of a recv() that finds nothing
+            return None
+        try:
+            address = self._socket.recv(_NOBLOCK)
+            parts = 0
+            data = b""
+            while self._socket.getsockopt(_RCVMORE):
+                data = self._socket.recv(_NOBLOCK)
+                parts += 1
+        except zmq.Again:
+            return None
+        if parts != 1:
+            msg = f"a message of {parts} parts; one is expected"
+            raise ProtocolError(msg)
+        return address, data
+
+    def send(self, address: bytes, data: bytes) -> bool:
+        """Send a message, or return False if there is no room for it.
+
+        Raises
+        ------
+        GoneError
+            If nobody is connected from this address.
+        """
+        try:
+            self._socket.send(address, _MORE, copy=True)
+            self._socket.send(data, _NOBLOCK, copy=True)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            raise GoneError from error
+        except BaseException:
+            # Ctrl-C: if it struck between the address and the message, an empty one ends it; otherwise nobody gets it.
+            with suppress(zmq.ZMQError):
+                self._socket.send(b"", _NOBLOCK)
+            raise
+        return True
+
+    def has_lost_connections(self) -> bool:
+        """Return whether a connection broke since this was asked last."""
+        lost = False
+        with suppress(zmq.ZMQError):
+            while True:
+                self._monitor.recv_multipart(_NOBLOCK)
+                lost = True
+        return lost
+
+    def wake(self) -> None:
+        """Wake the thread that waits for `alarm_fd`."""
+        self._alarm.wake()
+
+    def forget_wakes(self) -> None:
+        """Have the next `wake` count."""
+        self._alarm.clear()
+
+    def close(self) -> None:
+        """Close the socket and what belongs to it. Idempotent."""
+        self._resources.close()

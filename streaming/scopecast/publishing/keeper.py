@@ -1,0 +1,168 @@
+"""The care of the receivers, on a thread of its own: reading what they say, heartbeats, and noticing who has died."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+from scopecast.link import messages
+from scopecast.link.wakeup import Watch
+from scopecast.publishing.receivers import HEARTBEAT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from scopecast.publishing.guard import Guard
+    from scopecast.publishing.receivers import Receiver, Receivers
+    from scopecast.rundir.directory import Member
+
+__all__ = ["Keeper"]
+
+logger = logging.getLogger(__name__)
+
+#: This many pings without any word, and the receiver is given up: within 2 s of its stopping.
+MISSED_PINGS: Final = 3
+#: After a connection broke the locks are looked at every `LOOK_S`, for `SUSPECT_S` (then it is the heartbeat's turn).
+LOOK_S: Final = 0.01
+SUSPECT_S: Final = 0.3
+#: While frames are published faster than this, publish() reads the acknowledgements itself, and the keeper keeps out
+#: of its way, unless somebody waits: each of its turns would cost the producer a hand-over of the interpreter lock.
+_QUIET_S: Final = 0.003
+
+
+class Keeper:
+    """Looks after the receivers of a publisher until they are closed.
+
+    Parameters
+    ----------
+    receivers
+        The receivers.
+    member
+        The publisher's entry in the run directory.
+    guard
+        The publisher's guard.
+    when_removed
+        Called at a heartbeat, without the lock, while the names by which new receivers find the publisher are gone.
+
+    Attributes
+    ----------
+    errors : int
+        Turns that failed.
+    problem : str
+        What went wrong in the last turn; ``""`` if nothing did.
+    """
+
+    def __init__(self, receivers: Receivers, member: Member, guard: Guard, when_removed: Callable[[], None]) -> None:
+        self.errors = 0
+        self.problem = ""
+        self._receivers, self._member, self._guard, self._when_removed = receivers, member, guard, when_removed
+        self._pings = itertools.count(1)
+        self._next_beat = time.monotonic() + HEARTBEAT_S
+        self._next_look, self._suspect_until = math.inf, -math.inf
+
+    def run(self) -> None:
+        """Look after the receivers until they are closed, on the thread that calls it, whatever happens."""
+        router = self._receivers.router
+        others = (router.monitor_fd, router.alarm_fd, *((router.gate.fileno(),) if router.gate else ()))
+        watch, watch_others = Watch((router.socket_fd, *others)), Watch(others)
+        more = False
+        while not self._receivers.closing:
+            try:
+                due = min(self._next_beat, self._next_look)
+                ready = watch.ready(0.0 if more else max(0.0, due - time.monotonic()))
+                while ready == {router.socket_fd} and self._is_busy() and time.monotonic() < due:
+                    ready = watch_others.ready(_QUIET_S) or ready
+                if not self._receivers.closing:
+                    more = self._turn(ready)
+                self.problem = ""
+            except Exception as error:  # without the keeper no lease would ever end
+                self.errors += 1
+                self.problem = f"a mistake in the care of the viewers: {type(error).__name__}: {error}"
+                level = logging.ERROR if self.errors == 1 else logging.DEBUG
+                logger.log(level, "scopecast: a mistake in the care of the viewers", exc_info=error)
+                more = False
+                time.sleep(0.05)  # it may come again at once, and would then take the whole processor
+
+    def _is_busy(self) -> bool:
+        """Whether frames are sent one after the other, and nobody waits for what becomes of them."""
+        receivers = self._receivers
+        recent = time.monotonic_ns() - receivers.last_publish_ns < _QUIET_S * 1e9
+        return recent and bool(receivers.attached) and not receivers.news.awaited
+
+    def _turn(self, ready: set[int]) -> bool:
+        """Do what is due. Return whether there is more to read."""
+        receivers, router = self._receivers, self._receivers.router
+        if router.alarm_fd in ready:
+            router.forget_wakes()
+        if router.gate is not None:
+            router.gate.answer()  # not under the lock: it reads files
+        if beats := time.monotonic() >= self._next_beat:
+            self._mind_the_door()
+            if not router.door.shut and self._is_removed():
+                self._when_removed()
+        with self._guard.lock:
+            if receivers.closing:
+                return False
+            with self._guard:
+                receivers.drain()
+            suspects: tuple[Receiver, ...] = ()
+            if router.monitor_fd in ready or time.monotonic() >= self._next_look:
+                suspects = self._suspected()
+            if beats:
+                self._next_beat = time.monotonic() + HEARTBEAT_S
+                suspects += self._beat()
+            more = router.readable
+        self._bury_dead(suspects)
+        return more
+
+    def _mind_the_door(self) -> None:
+        """Keep new receivers out while few descriptors are left."""
+        door = self._receivers.router.door
+        if door.is_right:
+            return
+        with self._guard.lock:
+            if not self._receivers.closing:
+                door.turn()
+                logger.info("scopecast: new viewers are %s", "kept out: no file descriptors" if door.shut else "let in")
+
+    def _is_removed(self) -> bool:
+        """Whether another has removed what new receivers find this publisher by (logind does, at logout)."""
+        slots = self._receivers.slots
+        lost = self._member.removed or self._receivers.router.door.lost
+        return lost or (slots is not None and not slots.ring.named)
+
+    def _suspected(self) -> tuple[Receiver, ...]:
+        """Return whom to look at, as someone's connection broke, and set when to look again. Under the lock."""
+        now = time.monotonic()
+        if self._receivers.router.has_lost_connections():
+            self._suspect_until = now + SUSPECT_S
+        # The connection of a process that is killed may break some milliseconds before its lock is free.
+        self._next_look = now + LOOK_S if now < self._suspect_until else math.inf
+        return tuple(self._receivers.attached.values())
+
+    def _bury_dead(self, suspects: Iterable[Receiver]) -> None:
+        """Give up those whose process died. Not under the lock, which frames need: it looks at files."""
+        if dead := [receiver for receiver in suspects if not self._member.directory.alive(receiver.token)]:
+            with self._guard.lock:
+                if not self._receivers.closing:
+                    with self._guard:
+                        for receiver in dead:
+                            self._receivers.part(receiver, "its process died")
+
+    def _beat(self) -> tuple[Receiver, ...]:
+        """Send a PING to everyone, give up who did not answer the last ones, return whom to look at. Under the lock."""
+        receivers, number = self._receivers, next(self._pings)
+        for receiver in tuple(receivers.attached.values()):
+            with self._guard:
+                if receiver.unanswered >= MISSED_PINGS:
+                    receivers.part(receiver, f"it has not answered for {MISSED_PINGS * HEARTBEAT_S:.1f} s")
+                    continue
+                receiver.unanswered += 1
+                account = receiver.account
+                ping = messages.Ping(number, account.fates["superseded"], account.fates["dropped"], account.published)
+                receivers.send(receiver, messages.encode(ping))
+        # The monitor may have missed a death (a socket that a forked child held open); the locks have not.
+        return tuple(receiver for receiver in receivers.attached.values() if receiver.unanswered > 1)

@@ -1,0 +1,175 @@
+"""The viewers of a publisher that run already, and the one that it starts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from scopecast.publishing.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from scopecast.publishing.guard import Guard
+    from scopecast.publishing.launch import Launch
+    from scopecast.publishing.receivers import Receivers
+    from scopecast.rundir.directory import RunDirectory
+
+__all__ = ["Viewers"]
+
+logger = logging.getLogger(__name__)
+
+_ATTACH_S = 60.0  # that a viewer which runs has to attach
+
+
+class Viewers:
+    """Finds the viewers of a kind, or starts one, on the thread that calls `run`.
+
+    Parameters
+    ----------
+    kind, launch, environment
+        As for `scopecast.publishing.publisher.Publisher`.
+    guard
+        The publisher's guard.
+    warn
+        Called with a topic and a text: warns once for a topic.
+
+    Attributes
+    ----------
+    met : bool
+        Whether the way of the first frame is open: nothing is to be waited for any more.
+    waiting : int
+        How many callers wait for the first viewer, for the words that tell of its start.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        launch: bool,
+        environment: Mapping[str, str],
+        guard: Guard,
+        warn: Callable[[str, str], None],
+    ) -> None:
+        self.met = False
+        self.waiting = 0
+        self._kind, self._launch_wanted, self._environment = kind, launch, environment
+        self._guard, self._warn = guard, warn
+        self._launch: Launch | None = None
+        self._wanted = threading.Event()
+        self._found = threading.Event()
+        self._cancelled = threading.Event()
+        self._retry = Retry()
+        self._problem = ""
+        self._receivers: Receivers | None = None
+        self._directory: RunDirectory | None = None
+
+    @property
+    def search_problem(self) -> str:
+        """Why they could not be looked for, and when it is tried again, in a line; ``""`` if nothing is wrong."""
+        return f"{self._problem} ({self._retry})" if self._problem else ""
+
+    @property
+    def start_problem(self) -> str:
+        """Why none could be started, in a line; ``""`` if nothing is wrong."""
+        return self._launch.problem if self._launch is not None else ""
+
+    def running(self, directory: RunDirectory) -> set[str]:
+        """Return the tokens of the viewers that are about to attach."""
+        return {entry.token for entry in directory.living("receiver", self._kind) if entry.state == "ready"}
+
+    def find(self, receivers: Receivers, directory: RunDirectory) -> None:
+        """Have the viewers found, if they were not; a new ring is in use."""
+        if not self.met:
+            self._receivers, self._directory = receivers, directory
+            self._found.clear()
+            self._wanted.set()
+
+    def run(self) -> None:
+        """Find the viewers, or start one, whenever they are wanted; until `cancel`."""
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._cancelled.is_set():
+                return
+            try:
+                self._find()
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                self._retry.failed()
+                self._problem = f"the viewers can't be looked for: {type(error).__name__}: {error}"
+                self._warn("seeking", self._problem)
+                self._found.set()
+                self._cancelled.wait(self._retry.left_s)
+                self._wanted.set()
+            else:
+                self._retry.succeeded()
+                self._problem = ""
+                self.met = True
+                self._found.set()
+
+    def _find(self) -> None:
+        """Find the viewers that run, start one if none does and that was asked for, and wait for them to attach."""
+        from scopecast.publishing.launch import Launch
+
+        directory, receivers = self._directory, self._receivers
+        assert directory is not None
+        assert receivers is not None
+        try:
+            if self._launch_wanted and self._launch is None and not receivers.attached:
+                self._launch = Launch(directory, self._kind, self._environment, self._tell_of_the_start)
+                self._launch.run()
+            self._await(directory, receivers, self.running(directory))
+        finally:
+            with self._guard.lock, self._guard:
+                receivers.expect_nobody()
+
+    def _tell_of_the_start(self) -> None:
+        meanwhile = (
+            ", and waiting for it" if self.waiting else "; until it is up the newest frame of each channel is kept"
+        )
+        logger.warning("scopecast: starting %s%s", self._kind, meanwhile)
+
+    def _await(self, directory: RunDirectory, receivers: Receivers, expected: set[str]) -> None:
+        """Wait until the viewers `expected` are attached, refused, or gone."""
+        deadline = time.monotonic() + _ATTACH_S
+        while expected and (left := deadline - time.monotonic()) > 0 and not self._cancelled.is_set():
+            with self._guard.lock, self._guard:
+                seen = {receiver.token for receiver in (*receivers.attached.values(), *receivers.departed)}
+                seen.update(receivers.refused)
+                if not expected - seen:
+                    return
+                ticket = receivers.news.ticket()
+            ticket.acquire(timeout=min(left, 0.25))
+            expected = {token for token in expected if directory.alive(token)}
+
+    def wait(self, deadline: float) -> None:
+        """Wait until they are attached, one that is being started among them; no longer than the deadline.
+
+        Parameters
+        ----------
+        deadline
+            By ``time.monotonic()``. What is not there by then is waited for no more.
+        """
+        try:
+            self._found.wait(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+        except BaseException:
+            if self._launch is not None:
+                self._launch.interrupt()
+            raise
+        self.met = True
+
+    def conclude(self, deadline: float) -> None:
+        """Wait for one that is being started, and start no other; for who is about to close."""
+        if self._launch is not None:
+            self._launch.conclude()
+        if self._receivers is not None and not self.met:
+            self._found.wait(max(0.0, deadline - time.monotonic()))
+
+    def cancel(self) -> None:
+        """Give up what is going on; `run` ends."""
+        self._cancelled.set()
+        if self._launch is not None:
+            self._launch.cancel()
+        self._wanted.set()
