@@ -193,7 +193,7 @@ GARBAGE = {
 ANCIENT = {"http", "an old version", "a ready without a greeting"}
 
 
-def rawsession(endpoint: str) -> socket.socket:
+def raw_connection(endpoint: str) -> socket.socket:
     kind, _, address = endpoint.partition("://")
     if kind == "ipc":
         raw = socket.socket(socket.AF_UNIX)
@@ -201,7 +201,7 @@ def rawsession(endpoint: str) -> socket.socket:
         raw.connect(address)
         return raw
     host, _, port = address.rpartition(":")
-    return socket.createsession((host, int(port)), 20)
+    return socket.create_connection((host, int(port)), 20)
 
 
 def read_to_the_end(raw: socket.socket) -> None:
@@ -218,7 +218,7 @@ def test_garbage_is_ignored_and_its_connection_closed(transport, publisher):
     endpoint = entry_of(publisher).endpoint
     assert endpoint.startswith(transport)
     with Viewer() as viewer, ExitStack() as stack:
-        raws = [stack.enter_context(rawsession(endpoint)) for _ in GARBAGE]
+        raws = [stack.enter_context(raw_connection(endpoint)) for _ in GARBAGE]
         for raw, data in zip(raws, GARBAGE.values(), strict=True):
             raw.sendall(data)
         publish_to(viewer, publisher, 30)
