@@ -189,7 +189,7 @@ def test_a_viewer_without_a_kind_acknowledges_it_as_skipped():
 
 def test_a_kind_of_a_newer_publisher_is_acknowledged_as_skipped(viewer: Viewer, publisher: Publisher):
     about = publisher._about("", (), None)
-    publisher._place(None, {}, np.zeros(100, "uint8"), about, "every", ("table", ""))
+    publisher._publish_plane(np.zeros(100, "uint8"), {}, None, "every", ("table", ""), about)
     publisher._place(None, {}, np.zeros(SHAPE, "uint8"), about, "every", ("surface", ""))
     publisher._place(None, {}, np.zeros(100, "uint8"), about, "every", ("points", ""))  # no document at all
     publisher._place(None, {}, np.zeros(SHAPE, "float32"), about, "every", ("labels", ""))
