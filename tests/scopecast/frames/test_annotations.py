@@ -190,9 +190,9 @@ def test_a_viewer_without_a_kind_acknowledges_it_as_skipped():
 def test_a_kind_of_a_newer_publisher_is_acknowledged_as_skipped(viewer: Viewer, publisher: Publisher):
     about = publisher._about("", (), None)
     publisher._publish_plane(np.zeros(100, "uint8"), {}, None, "every", ("table", ""), about)
-    publisher._place(None, {}, np.zeros(SHAPE, "uint8"), about, "every", ("surface", ""))
-    publisher._place(None, {}, np.zeros(100, "uint8"), about, "every", ("points", ""))  # no document at all
-    publisher._place(None, {}, np.zeros(SHAPE, "float32"), about, "every", ("labels", ""))
+    publisher._publish_plane(np.zeros(SHAPE, "uint8"), {}, None, "every", ("surface", ""), about)
+    publisher._publish_plane(np.zeros(100, "uint8"), {}, None, "every", ("points", ""), about)  # no document at all
+    publisher._publish_plane(np.zeros(SHAPE, "float32"), {}, None, "every", ("labels", ""), about)
     assert publisher.flush(10)
     assert publisher.stats().frames == (4, 0, 0, 0, 4, 0)
     assert viewer.sources[0].errors == 1
