@@ -94,6 +94,11 @@ class FrameStream:
         self.announced = False
         self.ended = False
 
+    def __repr__(self) -> str:
+        """Say which one it is, and what extent it has so far."""
+        extents = ", ".join(f"{axis} {self._ends.get(axis, 0)}" for axis in self.axes)
+        return f"<FrameStream {self.number} {self.title!r}{f': {extents}' if extents else ''}{', ended' * self.ended}>"
+
     def place(self, axes: Mapping[str, AxisValue]) -> list[int]:
         """Return where a frame belongs: an index along each of `self.axes`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -307,8 +308,20 @@ class Stats:
         Bytes of shared memory held now.
     metadata_cut
         Frames that were sent without their metadata, which was too large or could not be encoded.
+    protocol_errors
+        Messages that were ignored, because they were not of the protocol or broke its limits.
+    keeper_errors
+        How often looking after the viewers failed; it is tried again, and the first time is logged.
     problem
         Why frames are not shown, and when what failed is tried again, in a line; ``""`` if nothing is wrong.
+
+    Examples
+    --------
+    >>> print(Stats(FrameCounts(published=3, delivered=2, skipped=1), skipped={"opening": 1}))
+         published  delivered  superseded  dropped  skipped  in flight
+    all          3          2           0        0        1          0
+    skipped: opening 1
+    publish(): 0.00 ms median, 0.00 ms 99th percentile; shared memory: 0 MiB
     """
 
     frames: FrameCounts = field(default_factory=FrameCounts)
@@ -318,6 +331,8 @@ class Stats:
     newest_age_s: float | None = None
     segment_bytes: int = 0
     metadata_cut: int = 0
+    protocol_errors: int = 0
+    keeper_errors: int = 0
     problem: str = ""
 
     def __iter__(self) -> Iterator[ReceiverStats]:
@@ -328,3 +343,39 @@ class Stats:
     def balanced(self) -> bool:
         """Whether every frame is accounted for, in every row."""
         return self.frames.balanced and all(row.frames.balanced for row in self.receivers)
+
+    def __str__(self) -> str:
+        """Say it as a table."""
+        rows = self._table()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+        return "\n".join([*lines, *self._lines()])
+
+    def _repr_html_(self) -> str:
+        head, *rows = [[escape(cell) for cell in row] for row in self._table()]
+        cells = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
+        below = "".join(f"<div>{escape(line)}</div>" for line in self._lines())
+        return f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{cells}</table>{below}"
+
+    def _table(self) -> list[list[str]]:
+        rows = [("all", self.frames)]
+        for row in self.receivers:
+            name = f"{row.title or row.kind} (process {row.pid})"
+            rows.append((name if row.attached else f"{name}, has left", row.frames))
+        head = ["", *(field.replace("_", " ") for field in FrameCounts._fields)]
+        return [head, *([name, *map(str, counts)] for name, counts in rows)]
+
+    def _lines(self) -> list[str]:
+        median, high = self.publish_ms
+        notes = {
+            "skipped": ", ".join(f"{reason} {frames}" for reason, frames in self.skipped.items()),
+            "without their metadata": self.metadata_cut and str(self.metadata_cut),
+            "ignored messages": self.protocol_errors and str(self.protocol_errors),
+            "failures while looking after the viewers": self.keeper_errors and str(self.keeper_errors),
+            "problem": self.problem,
+        }
+        return [
+            *(f"{what}: {said}" for what, said in notes.items() if said),
+            f"publish(): {median:.2f} ms median, {high:.2f} ms 99th percentile; "
+            f"shared memory: {self.segment_bytes / 2**20:.0f} MiB",
+        ]

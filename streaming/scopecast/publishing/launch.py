@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from scopecast.rundir.directory import Entry, RunDirectory
 
-__all__ = ["Launch", "end_viewers", "find_or_start_viewer", "known_viewers", "viewers_started_here"]
+__all__ = ["Launch", "end_viewers", "find_or_start_viewer", "known_viewers", "viewers_started_here", "why_unknown"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +49,17 @@ def known_viewers() -> set[str]:
     return {entry.name for entry in importlib.metadata.entry_points(group="scopecast.viewers")}
 
 
+def why_unknown(kind: str) -> str:
+    """Say that no viewer of this kind is installed here; ``""`` if one is."""
+    if kind in (viewers := known_viewers()):
+        return ""
+    return f"there is no viewer of the kind {kind!r} (installed: {', '.join(sorted(viewers)) or 'none'})"
+
+
 def _why_not(kind: str) -> str | None:
     """Return why a viewer of this kind can't be started here, or None if nothing speaks against it."""
-    if kind not in (viewers := known_viewers()):
-        return f"there is no viewer of the kind {kind!r} (installed: {', '.join(sorted(viewers)) or 'none'})"
+    if unknown := why_unknown(kind):
+        return unknown
     if kind == "napari" and importlib.util.find_spec("napari") is None:
         return "napari is not installed; install it with: pip install 'scopecast[napari]' pyqt6"
     if kind == "fiji" and importlib.util.find_spec("jpype") is None:

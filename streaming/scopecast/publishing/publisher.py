@@ -590,6 +590,8 @@ class Publisher:
                 newest_age_s=(time.monotonic_ns() - last_ns) / 1e9 if last_ns else None,
                 segment_bytes=slots.ring.layout.total if slots else 0,
                 metadata_cut=self._metadata_cut,
+                protocol_errors=receivers.protocol_errors if receivers else 0,
+                keeper_errors=self.session.keeper.errors if self.session.keeper else 0,
                 problem=self.problem,
             )
 
@@ -608,6 +610,16 @@ class Publisher:
         """
         self._finalizer.detach()
         self.session.close(self.linger if linger is None else linger)
+
+    def __repr__(self) -> str:
+        """Say what it is for and how it fares."""
+        if self._guard.closed:
+            state = "closed"
+        elif (receivers := self.session.receivers) is None:
+            state = "not open yet"
+        else:
+            state = f"{len(receivers.attached)} viewers attached"
+        return f"<Publisher of {self.kind} frames, {self.policy}: {state}{f'; {self.problem}' if self.problem else ''}>"
 
     def __enter__(self) -> Self:
         return self

@@ -62,7 +62,7 @@ class Viewers:
         self._found = threading.Event()
         self._cancelled = threading.Event()
         self._retry = Retry()
-        self._problem = ""
+        self._problem = self._unknown = ""
         self._receivers: Receivers | None = None
         self._directory: RunDirectory | None = None
 
@@ -73,8 +73,8 @@ class Viewers:
 
     @property
     def start_problem(self) -> str:
-        """Why none could be started, in a line; ``""`` if nothing is wrong."""
-        return self._launch.problem if self._launch is not None else ""
+        """Why none could be started, or there can be none, in a line; ``""`` if nothing is wrong."""
+        return self._launch.problem if self._launch is not None else self._unknown
 
     def running(self, directory: RunDirectory) -> set[str]:
         """Return the tokens of the viewers that are about to attach."""
@@ -111,7 +111,7 @@ class Viewers:
 
     def _find(self) -> None:
         """Find the viewers that run, start one if none does and that was asked for, and wait for them to attach."""
-        from scopecast.publishing.launch import Launch
+        from scopecast.publishing.launch import Launch, why_unknown
 
         directory, receivers = self._directory, self._receivers
         assert directory is not None
@@ -120,7 +120,10 @@ class Viewers:
             if self._launch_wanted and self._launch is None and not receivers.attached:
                 self._launch = Launch(directory, self._kind, self._environment, self._tell_of_the_start)
                 self._launch.run()
-            self._await(directory, receivers, self.running(directory))
+            running = self.running(directory)
+            if not running and self._launch is None:
+                self._unknown = why_unknown(self._kind)
+            self._await(directory, receivers, running)
         finally:
             with self._guard.lock, self._guard:
                 receivers.expect_nobody()

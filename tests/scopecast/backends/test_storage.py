@@ -84,7 +84,7 @@ def test_a_mistake_within_a_backends_constructor_is_not_mistaken_for_missing_arg
 
 def test_a_storage_backend_of_the_same_name_elsewhere_is_an_error_that_names_both():
     body = {"_backend_type": "memory", "__module__": "their_package"}
-    with pytest.raises(ValueError, match=r"scopecast\.backends\.stores\.MemoryBackend and their_package\.Mine; give one"):
+    with pytest.raises(ValueError, match=r"\.backends\.stores\.MemoryBackend and their_package\.Mine; give one"):
         type("Mine", (MemoryBackend,), body)
 
 

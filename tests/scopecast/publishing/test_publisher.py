@@ -968,3 +968,24 @@ def test_stats_tell_what_publish_costs_and_how_old_the_newest_frame_is(viewer: V
             publisher.flush(10)
         viewer_gone = publisher.stats().receivers
         assert [one.attached for one in viewer_gone] == [False]
+
+
+def test_a_publisher_its_stream_and_its_accounts_say_what_they_are():
+    with every() as publisher:
+        assert repr(publisher) == "<Publisher of headless frames, every: not open yet>"
+        stream = publisher.new_stream("plate 7", channels=("DAPI",))
+        publisher.publish(np.zeros((8, 8), "uint8"), axes={"t": 2, "c": "DAPI"})
+        assert repr(stream) == "<FrameStream 0 'plate 7': t 3, c 1>"
+        publisher.end_stream(stream)
+        assert repr(stream).endswith(", ended>")
+        assert "0 viewers attached" in repr(publisher)
+        with RawReceiver(publisher) as viewer:
+            publisher.publish(np.zeros((8, 8), "uint8"), axes={"t": 3})
+            viewer.ack(viewer.receive(messages.Frame))
+            viewer.socket.send(b"nonsense")
+            until(lambda: publisher.stats().protocol_errors == 1)
+            stats = publisher.stats()
+        for said in ("no viewer 1", "ignored messages: 1", "all", "superseded"):
+            assert said in str(stats)
+            assert said in stats._repr_html_()
+    assert "closed" in repr(publisher)

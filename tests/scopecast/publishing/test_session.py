@@ -487,3 +487,10 @@ def test_keeping_a_frame_changes_nothing_of_the_array(held: threading.Event):
         assert publisher.flush(20)
         assert check_stamp(planes_of(viewer.streams[0])[4,])[0] == 4
         np.testing.assert_array_equal(frame, 0)
+
+
+def test_a_kind_that_nobody_knows_is_told_of():
+    with Publisher("naparri") as publisher:
+        publisher.open((8, 8), wait=20)
+        assert publisher.problem.startswith("there is no viewer of the kind 'naparri' (installed: ")
+        assert "napari" in publisher.offer(np.zeros((8, 8), "uint8")).cause
