@@ -44,6 +44,8 @@ class About:
         ``"um"``, or ``"pixel"`` where the file does not say.
     steps
         Distance of the planes along z in `units`, and of the time points in seconds.
+    recording
+        Identifies the set of files that are one recording, where this is one of several; ``""`` otherwise.
     notes
         What the user should know: other series that are not shown, axes that were guessed.
 
@@ -59,6 +61,7 @@ class About:
     scale: Sequence[Any] = (1.0, 1.0)
     units: str = "pixel"
     steps: dict[str, Any] = field(default_factory=dict)
+    recording: str = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -6,14 +6,16 @@ Schema: OME 2016-06 (``Pixels``: PhysicalSizeX, TimeIncrement; ``Channel``: Name
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
-__all__ = ["OmeImage", "imagej_colors", "micrometers", "own_blocks", "read_ome"]
+__all__ = ["OmeImage", "OwnPart", "imagej_colors", "micrometers", "own_part", "read_ome"]
 
 _MICROMETERS: Final = {
     **dict.fromkeys(
@@ -28,6 +30,10 @@ _MICROMETERS: Final = {
 }
 _SECONDS: Final = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 _WHITE: Final = "#ffffff"
+_OWN: Final = re.compile(r"<(?:\w+:)?OME\b[^>]*?\bUUID\s*=\s*[\"']([^\"'<]+)")
+_UUID: Final = re.compile(r"<(?:\w+:)?UUID\b[^>]*>([^<]+)<")
+_IMAGE: Final = re.compile(r"<(?:\w+:)?Image\b")
+_BLOCK: Final = re.compile(r"<(?:\w+:)?TiffData\b[^>]*?(?:/>|(?<!/)>.*?</(?:\w+:)?TiffData\s*>)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +87,27 @@ def read_ome(xml: str) -> list[OmeImage]:
     return [_read_image(image) for image in root if _tag(image) == "Image"]
 
 
-def own_blocks(xml: str, file_name: str, pages: int) -> str:
-    """Return an OME-XML without what it tells of the other files of a set.
+class OwnPart(NamedTuple):
+    """What an OME-XML tells of the file that it is in.
+
+    Attributes
+    ----------
+    xml
+        The text, without the planes of other files.
+    recording
+        Identifies the set of files that this is one of; ``""`` for a file of its own.
+    image, images
+        Which image of the set its planes are of, and how many images the set has.
+    """
+
+    xml: str
+    recording: str = ""
+    image: int = 0
+    images: int = 1
+
+
+def own_part(xml: str, file_name: str, pages: int) -> OwnPart:
+    """Return what an OME-XML tells of its own file.
 
     Each file of a set lists the planes of all, and a reader that follows the list opens whatever has such a name.
 
@@ -95,6 +120,20 @@ def own_blocks(xml: str, file_name: str, pages: int) -> str:
     pages
         How many pages that has; no block of planes has more.
     """
+    files = sorted(set(_UUID.findall(xml)))
+    own = _OWN.search(xml)
+    recording, image, images = "", 0, 1
+    if len(files) > 1 and own:
+        # A set of many files: what is parsed is what tells of this one, or the time would grow with the square.
+        listed = [part for part in _IMAGE.split(xml)[1:] if _BLOCK.search(part)]
+        images = len(listed)
+        image = next((at for at, part in enumerate(listed) if f">{own[1]}<" in part), 0)
+        recording = hashlib.sha256("\n".join(files).encode(errors="replace")).hexdigest()
+        xml = _BLOCK.sub(lambda block: block[0] if f">{own[1]}<" in block[0] else "", xml)
+    return OwnPart(_without_others(xml, file_name, pages), recording, image, images)
+
+
+def _without_others(xml: str, file_name: str, pages: int) -> str:
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, RecursionError):

@@ -22,7 +22,7 @@ from scopecast.frames.arrays import check_dtype
 from scopecast.frames.axes import axis_name
 from scopecast.images.about import About, as_seconds
 from scopecast.images.base import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
-from scopecast.images.ome import OmeImage, imagej_colors, micrometers, own_blocks, read_ome
+from scopecast.images.ome import OmeImage, OwnPart, imagej_colors, micrometers, own_part, read_ome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,11 +84,14 @@ class TiffImage(ImageFile):
 
         flags: dict[str, Any] = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS} if notes else {}
         self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, **flags))
+        self._own = OwnPart("")
         if self._tiff.is_ome:
-            # The other files of a set are not opened: they are shown as files of their own, and may be anything.
-            own = own_blocks(self._tiff.ome_metadata or "", self.path.name, self._pages)
-            if own != self._tiff.ome_metadata:
-                self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, omexml=own))
+            # The other files of a set are not opened: each brings its own planes, and they may be anything.
+            self._own = own_part(self._tiff.ome_metadata or "", self.path.name, self._pages)
+            if self._own.xml != self._tiff.ome_metadata:
+                self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, omexml=self._own.xml))
+        elif self._tiff.is_imagej:
+            _check_imagej(self._tiff)
         self._describe(dims, notes)
 
     def _describe(self, dims: str | Sequence[str] | None, notes: tuple[str, ...]) -> None:
@@ -113,7 +116,8 @@ class TiffImage(ImageFile):
         notes += guessed
         self._image_axis, self._names = (names[0] if listed else ""), names[listed:]
         extents = zip(self._names, self._shape, strict=False)
-        sizes = {self._image_axis: len(self._images)} if listed else {}
+        self._part_of = {} if listed or self._own.images == 1 else {"p": self._own.image}
+        sizes = {self._image_axis: len(self._images)} if listed else dict.fromkeys(self._part_of, self._own.images)
         sizes.update((name, size) for name, size in extents if size > 1)
         if not listed and len(mine) > 1:
             notes = (*notes, f"it has {len(mine)} series of different forms; the first is shown")
@@ -123,7 +127,13 @@ class TiffImage(ImageFile):
         self._per_image = int(np.prod(self._shape[: len(self._axes)], dtype=np.int64))
         if len(mine) == 1 and len(first.levels) == 1 and self._per_image < self._pages:
             notes = (*notes, f"its metadata tells of {self._per_image} of its {self._pages} pages; these are shown")
-        self.about = About(sizes=sizes, notes=notes, **self._calibrate(first, sizes))
+        self._present: Sequence[int] = range(self._per_image * len(self._images))
+        if self._own.recording:  # the planes of the set that are in this file
+            pages = [page for series in self._images for page in _of(series)]
+            if len(pages) == len(self._present):
+                self._present = [at for at in self._present if pages[at] is not None and pages[at].parent is tiff]
+        about = self._calibrate(first, sizes)
+        self.about = About(sizes=sizes, recording=self._own.recording, notes=notes, **about)
 
     def _name(
         self, dims: str | Sequence[str] | None, outer: tuple[str, ...]
@@ -200,16 +210,17 @@ class TiffImage(ImageFile):
         return next((each for each in self._ome if each.name == series.name), self._ome[0])
 
     def __len__(self) -> int:
-        return self._per_image * len(self._images)
+        return len(self._present)
 
     def _place(self, number: int) -> tuple[int, dict[str, int]]:
-        """Return which image a read is of, and where it is in it."""
+        """Return which image a plane is of, and where it is in it."""
         image, at = divmod(number, self._per_image)
         leading = self._shape[: len(self._axes)]
         index = np.unravel_index(at, leading) if leading else ()
         return image, {name: int(place) for name, place in zip(self._names, index, strict=True)}
 
     def _read(self, number: int) -> Plane | None:
+        number = self._present[number]
         image, where = self._place(number)
         series = self._images[image]
         shape = self._shape[len(self._axes) :]
@@ -225,7 +236,7 @@ class TiffImage(ImageFile):
                 if page is None or page.parent is not self._tiff:
                     return None
                 array = np.asarray(page.asarray()).reshape(shape)
-        axes = {name: where[name] for name in self.about.sizes if name in where}
+        axes = self._part_of | {name: where[name] for name in self.about.sizes if name in where}
         if self._image_axis:
             axes[self._image_axis] = image
         names = [_NAMES.get(letter, "") for letter in self._inside]
@@ -241,6 +252,7 @@ class TiffImage(ImageFile):
         return Plane(array, axes, tuple(name or next(free) for name in inside))
 
     def _time_s(self, number: int) -> float | None:
+        number = self._present[number]
         image, where = self._place(number)
         if self._ome:
             about = self._ome_of(image)
@@ -280,6 +292,22 @@ def _split(series: Any) -> tuple[str, tuple[int, ...], str]:
         if int(np.prod(shape[start:], dtype=np.int64)) == wanted and {"Y", "X"} <= set(inside):
             return axes[:start], shape, inside
     raise FileError(f"its pages don't fit its axes {axes} of {shape}")
+
+
+def _check_imagej(tiff: Any) -> None:
+    """See that an ImageJ stack with one directory for all of its planes, as those above 4 GB, is all there.
+
+    Raises
+    ------
+    IncompleteFileError
+        If it has fewer planes than its description tells of.
+    """
+    planes, page = (tiff.imagej_metadata or {}).get("images"), tiff.pages.first
+    if not isinstance(planes, int) or planes < 2 or page.compression != 1 or len(tiff.pages) > 1:
+        return
+    nbytes, there = page.nbytes, os.fstat(tiff.filehandle.fileno()).st_size - page.dataoffsets[0]
+    if nbytes and there < planes * nbytes:
+        raise IncompleteFileError(f"it has {there // nbytes} of {planes} planes")
 
 
 def _check_sizes(images: list[OmeImage], page: Any) -> None:

@@ -262,12 +262,15 @@ class Showing:
             for note in beside.notes:
                 self.notes.setdefault(note, []).append(METADATA)
         described = beside.complete(about.stream())
+        if about.recording:  # what its files say of their own planes tells them apart
+            key: tuple[object, ...] = (about.recording, tuple(about.sizes), repr(described))
+            return {}, self._stream(key, (self._root or folder).name or path.name, described)
         named = {} if self._lone and self.pattern is None else axes_from_path(printable(path.name), self.pattern)
         if (self._lone and not named) or own & set(named):
             return {}, self._stream(("alone", path.absolute(), tuple(about.sizes)), path.name, described)
         root = self._root or folder
         if not named:
-            key: tuple[object, ...] = ("files", tuple(about.sizes), repr(described))
+            key = ("files", tuple(about.sizes), repr(described))
             return {"file": self._label(path)}, self._stream(key, root.name or "files", described)
         if "c" in named:  # the channels of one file are not those of the stack
             described = {**described, "channels": (), "colors": ()}
