@@ -38,7 +38,7 @@ def show(
     units: str = "",
     steps: Mapping[str, float] = {},
     channels: Sequence[str] = (),
-    colors: Sequence[str] = (),
+    colors: Sequence[str] | Mapping[str, str] = (),
     rgb: bool | None = None,
     timeout: float = 30.0,
 ) -> Receipt:
@@ -71,7 +71,7 @@ def show(
     channels
         Names of the channels, in order.
     colors
-        Their colours, ``#rrggbb``.
+        Their colours in order, or by their names; see `FrameStream`.
     rgb
         Whether an array's last dimension of 3 or 4 is colour; by default it is, for uint8, uint16 and floats.
     timeout
@@ -198,7 +198,7 @@ def _given(
     units: str,
     steps: Mapping[str, float],
     channels: Sequence[str],
-    colors: Sequence[str],
+    colors: Sequence[str] | Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what the user says of a stream, as arguments of `Publisher.new_stream`; without what they leave open."""
     about: dict[str, Any] = {}
@@ -212,7 +212,7 @@ def _given(
     if channels:
         about["channels"] = tuple(channels)
     if colors:
-        about["colors"] = tuple(colors)
+        about["colors"] = dict(colors) if isinstance(colors, Mapping) else tuple(colors)
     return about
 
 

@@ -18,6 +18,7 @@ from scopecast_viewers.fiji.overlay import LiveOverlay
 from scopecast_viewers.fiji.pixels import form_of, form_of_labels
 from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
+from scopecast_viewers.look.colors import color_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -374,6 +375,7 @@ class Hyperstack:
             {"missing": "no frame here yet", "forgotten": "the frame here is forgotten"}.get(state, ""),
             f"waits for {self.waits_for}" if self.waits_for else "",
             self.overlay.problem,
+            color_problem(self.stream.about),
         ]
         self.strip.write(self.stream, source, "   ".join(filter(None, hints)))
 

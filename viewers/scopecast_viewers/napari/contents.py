@@ -8,7 +8,7 @@ import numpy as np
 
 from scopecast.frames.documents import Points, Rois, Shapes, Style, Tracks
 from scopecast_viewers.look.annotations import FAR
-from scopecast_viewers.look.regions import YELLOW
+from scopecast_viewers.look.colors import YELLOW, known_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -267,4 +267,4 @@ def _style(items: Sequence[Annotation]) -> Style:
     """Return the wishes of the newest of some documents."""
     newest = max(items, key=lambda item: item.tag.sequence, default=None)
     style = getattr(newest.document, "style", None) if newest is not None else None
-    return style or Style()
+    return known_style(style or Style())

@@ -11,7 +11,7 @@ import numpy as np
 from napari.utils.colormaps import Colormap
 
 from scopecast.frames.axes import sort_axes
-from scopecast_viewers.look.colors import GRAY, channel_color
+from scopecast_viewers.look.colors import GRAY, channel_colormap, color_problem, table_of
 from scopecast_viewers.look.contrast import contrast_limits, contrast_range
 from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.limits import MOST_STEPS, Box, CantShowError, Unshown
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
+    from cmap import Colormap as ChannelColormap
     from napari.layers import Image
     from napari.viewer import Viewer
 
@@ -42,11 +43,9 @@ _KEPT = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits
 _LINKED = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits", "interpolation2d")
 
 
-def _colormap(color: str) -> Colormap | str:
-    """Return napari's colormap for a colour: from black to ``#rrggbb``, or one of its own by name."""
-    if color == GRAY:
-        return "gray"
-    return Colormap(["#000000", color], name=color) if color.startswith("#") else color
+def _colormap(color: ChannelColormap) -> Colormap | str:
+    """Return a colormap as napari's."""
+    return "gray" if color.name == GRAY else Colormap(table_of(color) / 255, name=color.name)
 
 
 def _among(matrix: npt.NDArray[Any], at: list[int], ndim: int) -> npt.NDArray[Any]:
@@ -121,7 +120,7 @@ class LiveLayer:
         self._ours: dict[str, Any] = {}  # the look that we have given it
         self._style: dict[str, str] = {}  # name and blending as we have set them, and the user has not since
         self._auto: tuple[float, float] | None = None  # limits that we chose from a frame without any contrast
-        self._color = ""
+        self._color: ChannelColormap | None = None
 
     def _make_data(self, axes: tuple[str, ...]) -> LayerData:
         fixed = {"c": self.channel, **self.place} if "c" in self.stack.axes else self.place
@@ -304,11 +303,8 @@ class LiveLayer:
     def _flat(plane: npt.NDArray[Any]) -> bool:
         return bool(plane[0, 0] == plane.max() == plane.min())
 
-    def _wanted_color(self) -> str:
-        about = self.stream.about
-        count = len({channel for _, channel in self.stream.parts})
-        announced = about.colors[self.channel] if self.channel < len(about.colors) else ""
-        return channel_color(self.stream.label("c", self.channel), self.channel, count, announced)
+    def _wanted_color(self) -> ChannelColormap:
+        return channel_colormap(self.stream.about, self.channel, len({channel for _, channel in self.stream.parts}))
 
     def settle(self, here: bool) -> None:
         """Choose contrast and colour again, where the first frame told nothing and the user has set nothing.
@@ -319,11 +315,9 @@ class LiveLayer:
             if tuple(self.layer.contrast_limits) == self._auto:
                 self._choose_contrast(plane)
             self._auto = None
-        color = self._wanted_color() if self._color else ""
-        if color != self._color:
+        if self._color is not None and (color := self._wanted_color()).name != self._color.name:
             # A second channel has come: the first is not gray any more, unless the user chose its colour.
-            ours = _colormap(self._color)
-            if self.layer.colormap.name == (ours if isinstance(ours, str) else ours.name):
+            if self.layer.colormap.name == self._ours["colormap"]:
                 self.layer.colormap = _colormap(color)
                 self._ours["colormap"] = self.layer.colormap.name
             self._color = color
@@ -668,8 +662,9 @@ class LiveLayers:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why some layers could not be made."""
-        return (*self._failed.reasons, *self._short.values())
+        """Why some layers could not be made, or look otherwise than was asked for."""
+        colors = (problem for each in self.scene.streams if (problem := color_problem(each.about)))
+        return (*self._failed.reasons, *self._short.values(), *dict.fromkeys(colors))
 
     def stretch_sliders(self) -> None:
         """Let the sliders reach as far as the layers do, and `reach`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from scopecast_viewers.look.regions import YELLOW
+from scopecast_viewers.look.colors import YELLOW
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
 
 if TYPE_CHECKING:
