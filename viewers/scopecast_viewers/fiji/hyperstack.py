@@ -58,13 +58,13 @@ class Hyperstack:
     def __init__(self, stream: LiveStream, stack: Stack) -> None:
         self.stream, self.stack = stream, stack
         self.following = True
-        self.is_labels = id(stack) in stream.labelled
-        sent = np.dtype(stream.sent_as[id(stack)])
+        self.is_labels = stack.is_labels
+        sent = np.dtype(stack.sent.dtype)
         self.form = (
             form_of_labels(sent, stack.dtype) if self.is_labels else form_of(sent, rgb=len(stack.plane_shape) == 3)
         )
         self._look: Look | LabelLook = LabelLook(stack) if self.is_labels else Look(stream, stack)
-        images = [each for each in stream.stacks if id(each) not in stream.labelled] or [stack]
+        images = [each for each in stream.stacks if not each.is_labels] or [stack]
         self.overlay = LiveOverlay(stream, managed=images[0] is stack)
         self._documents = -1
         self.waits_for = ""
@@ -154,7 +154,7 @@ class Hyperstack:
         imp = self.imp
         changed = self._look.settle(imp, folding.dimensions[0])
         self._documents = self.stream.annotations.received
-        if not self.is_labels or len(self.stream.labelled) == len(self.stream.stacks):
+        if not self.is_labels or all(each.is_labels for each in self.stream.stacks):
             self.overlay.update(imp, folding)
         target = self._target()
         tags = self._tags(target)

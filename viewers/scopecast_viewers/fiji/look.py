@@ -58,7 +58,7 @@ class Look:
         return changed
 
     def _contrast(self, imp: Any, composite: bool, channel: int) -> bool:
-        index = self._stream.latest.get((id(self._stack), channel))
+        index = self._stack.latest(channel)
         plane = None if index is None else self._stack.plane(index)
         if plane is None:
             return False

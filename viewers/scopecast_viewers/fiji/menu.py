@@ -105,7 +105,7 @@ class StreamMenu:
     def _describe(self, stream: LiveStream) -> str:
         source = next((known for known in self._receiver.sources if known.entry.token == stream.source), None)
         title = stream.about.title or stream.title
-        problems = [self._gallery.problems[id(stack)] for stack in stream.stacks if id(stack) in self._gallery.problems]
+        problems = [self._gallery.problems[stack] for stack in stream.stacks if stack in self._gallery.problems]
         return f"{title}  ({state_of(stream)}): {', '.join([*problems, *figures_of(stream, source)])}"
 
     def _choose(self, key: Key, shown: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from scopecast.frames.documents import Points, Rois, Shapes
-from scopecast_viewers.look.regions import Regions, read_regions
 from scopecast_viewers.napari.contents import (
     Content,
     Look,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveAnnotation", "LiveAnnotations"]
 
+_Key = tuple["AnnotationSet", str]
 _OVERLAYS: Mapping[str, type[Overlay]] = {"points": PointsOverlay, "shapes": ShapesOverlay, "tracks": TracksOverlay}
 
 
@@ -43,8 +43,8 @@ class _Part(NamedTuple):
     kind: str
 
     @property
-    def key(self) -> tuple[int, str]:
-        return (id(self.annotations), self.kind)
+    def key(self) -> _Key:
+        return (self.annotations, self.kind)
 
 
 class LiveAnnotation:
@@ -66,18 +66,16 @@ class LiveAnnotation:
 
     rank: ClassVar[int] = 2  # above images and labels
 
-    def __init__(self, part: _Part, regions: _RegionsOf) -> None:
+    def __init__(self, part: _Part) -> None:
         self.stream, self.annotations, self.kind = part.stream, part.annotations, part.kind
         self.overlay = _OVERLAYS[part.kind]()
         self.shown: Tag | None = None
         self.painted = -1
         self.version = -1
         self.parked = False
-        self._regions = regions
         self.far = ""  # what of it lies too far away to be shown
         self._seen: Any = None  # what is on the layer
         self._made: Any = None  # axes, scale, translation and units that the layer was made with
-        self._items: Sequence[Annotation] = ()
         self._corners: dict[tuple[int | None, ...], tuple[float, ...]] = {}  # of the images of each position
 
     @property
@@ -108,7 +106,7 @@ class LiveAnnotation:
 
     def _content(self, items: Sequence[Annotation], look: Look) -> Content:
         if self.annotations.kind == "rois":
-            return regions_content(items, look, self.kind, self._stack_axis, self._regions.of)
+            return regions_content(items, look, self.kind, self._stack_axis)
         make = {"points": points_content, "shapes": shapes_content, "tracks": tracks_content}[self.kind]
         return make(items, look)
 
@@ -124,7 +122,7 @@ class LiveAnnotation:
             if isinstance(item.document, Points | Shapes):
                 axes.update(item.document.dims[:-2])
             elif isinstance(item.document, Rois):
-                axes.update(self._regions.of(item.document).axes, [self._stack_axis])
+                axes.update(item.regions.axes, [self._stack_axis])
         return tuple(sorted((axis, at) for axis, at in look.where.items() if axis in axes))
 
     # ---- the layer ---------------------------------------------------------------------------------------------
@@ -166,7 +164,7 @@ class LiveAnnotation:
         items = self.annotations.at(look.where)
         moving = tuple(look.where.get(axis) for axis in leading)
         look = look._replace(offset=self._offsets(items, geometry))
-        seen = (made, tuple(map(id, items)), moving, self._choosing(items, look), look.offset)
+        seen = (made, items, moving, self._choosing(items, look), look.offset)
         if seen == self._seen:
             return False
         content, self.far = self._content(items, look).without_far()
@@ -180,7 +178,7 @@ class LiveAnnotation:
             self._made = made
         else:
             self.overlay.show(content)
-        self._seen, self._items = seen, items  # kept, so that their ids stay theirs
+        self._seen = seen
         self.shown = max((item.tag for item in items), key=lambda tag: tag.sequence, default=None)
         return True
 
@@ -216,30 +214,6 @@ class LiveAnnotation:
         return self._corners.get(place, ())
 
 
-class _RegionsOf:
-    """Reads the regions of documents, each once."""
-
-    def __init__(self) -> None:
-        self._read: dict[int, tuple[Rois, Regions]] = {}
-
-    def of(self, document: Rois) -> Regions:
-        """Return the regions of a document."""
-        if (known := self._read.get(id(document))) is None:
-            known = self._read[id(document)] = (document, read_regions(document))
-        return known[1]
-
-    def keep_only(self, documents: Iterable[Any]) -> None:
-        """Let go of the regions of all other documents."""
-        alive = {id(document) for document in documents}
-        if len(self._read) > len(alive):
-            self._read = {key: value for key, value in self._read.items() if key in alive}
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Why some could not be read."""
-        return tuple(dict.fromkeys(regions.problem for _, regions in self._read.values() if regions.problem))
-
-
 class LiveAnnotations:
     """The layers of all annotations in one viewer. Used on the GUI's thread only.
 
@@ -253,11 +227,11 @@ class LiveAnnotations:
 
     def __init__(self, viewer: Viewer, layers: LiveLayers) -> None:
         self.viewer, self._layers = viewer, layers
-        self._live: dict[tuple[int, str], LiveAnnotation] = {}
-        self._closed: set[tuple[int, str]] = set()  # layers that the user has deleted
+        self._live: dict[_Key, LiveAnnotation] = {}
+        self._closed: set[_Key] = set()  # layers that the user has deleted
         self._failed = Unshown()
-        self._regions = _RegionsOf()
-        self._parts: dict[tuple[int, str], _Part] = {}
+        self._unread: tuple[str, ...] = ()  # why regions of interest could not be read
+        self._parts: dict[_Key, _Part] = {}
         self._showing = False
 
     def __iter__(self) -> Iterator[LiveAnnotation]:
@@ -271,7 +245,7 @@ class LiveAnnotations:
     def problems(self) -> tuple[str, ...]:
         """Why some can't be shown."""
         far = (f"{live.name}: {live.far}" for live in self._live.values() if live.far)
-        return (*self._failed.reasons, *far, *self._regions.problems)
+        return (*self._failed.reasons, *far, *self._unread)
 
     def update(self, streams: Iterable[LiveStream], new: Sequence[LiveLayer]) -> None:
         """Take in what has come, and let the sliders reach it; `show` is to follow.
@@ -283,14 +257,14 @@ class LiveAnnotations:
         new
             The layers of images that were made just now.
         """
+        streams = tuple(streams)
         parts = {part.key: part for stream in streams for part in self._parts_of(stream)}
         self._parts = {key: part for key, part in parts.items() if part.stream in self._layers.scene}
         self._remove_gone(set(parts))
         self._come_back()
         self._put_in_order(new)
-        self._regions.keep_only(
-            item.document for part in parts.values() if part.annotations.kind == "rois" for item in part.annotations
-        )
+        items = (item for stream in streams for each in stream.annotations if each.kind == "rois" for item in each)
+        self._unread = tuple(dict.fromkeys(item.regions.problem for item in items if item.regions.problem))
         reach: dict[str, tuple[float, float]] = {}
         for part in self._parts.values():
             spacing = canvas_spacing(part.stream)
@@ -305,12 +279,11 @@ class LiveAnnotations:
         for each in stream.annotations:
             kinds = {each.kind}
             if each.kind == "rois":
-                documents = [item.document for item in each if isinstance(item.document, Rois)]
-                kinds = {kind for document in documents for kind in self._regions.of(document).kinds}
+                kinds = {kind for item in each for kind in item.regions.kinds}
             for kind in sorted(kinds, reverse=True):
                 yield _Part(stream, each, kind)
 
-    def _remove_gone(self, wanted: set[tuple[int, str]]) -> None:
+    def _remove_gone(self, wanted: set[_Key]) -> None:
         self._closed &= wanted
         self._failed.keep_only(wanted)
         for key, live in tuple(self._live.items()):
@@ -345,10 +318,10 @@ class LiveAnnotations:
         """Keep new images and labels below what lies on them."""
         for made in new:
             above = [live for live in (*self._layers, *self) if live.stream is made.stream and live.rank > made.rank]
-            order = {id(layer): position for position, layer in enumerate(self.viewer.layers)}
-            lowest = min((order.get(id(live.layer), len(order)) for live in above), default=len(order))
-            if order[id(made.layer)] > lowest:
-                self.viewer.layers.move(order[id(made.layer)], lowest)
+            layers = list(self.viewer.layers)
+            lowest = min((layers.index(live.layer) for live in above if live.layer in layers), default=len(layers))
+            if layers.index(made.layer) > lowest:
+                self.viewer.layers.move(layers.index(made.layer), lowest)
 
     def _stretch(self) -> None:
         """Let the sliders reach all places, if they do not."""
@@ -402,7 +375,7 @@ class LiveAnnotations:
                     self._layers.incomplete = True
                     continue
                 make = False
-                live = self._live[key] = LiveAnnotation(part, self._regions)
+                live = self._live[key] = LiveAnnotation(part)
             elif live.layer is not None and not live.layer.visible:
                 live.shown = None
                 live.version = part.annotations.version
@@ -410,7 +383,7 @@ class LiveAnnotations:
             changed = self._show(key, live, where(part.stream), remake) or changed
         return changed
 
-    def _show(self, key: tuple[int, str], live: LiveAnnotation, where: dict[str, int], remake: bool) -> bool:
+    def _show(self, key: _Key, live: LiveAnnotation, where: dict[str, int], remake: bool) -> bool:
         first, axes, dims = live.layer is None, self._layers.axes, self.viewer.dims
         lead = dims.ndim - 2 - len(axes)
         displayed = [name for at, name in enumerate(axes) if lead + at in dims.displayed]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from scopecast.frames.documents import Points, Rois, Shapes, Style, Tracks
+from scopecast.frames.documents import Points, Shapes, Style, Tracks
 from scopecast_viewers.look.annotations import FAR
 from scopecast_viewers.look.colors import YELLOW, known_style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from scopecast_viewers.look.annotations import Annotation
-    from scopecast_viewers.look.regions import Region, Regions
+    from scopecast_viewers.look.regions import Region
 
 __all__ = ["Content", "Look", "points_content", "regions_content", "shapes_content", "tracks_content"]
 
@@ -170,9 +171,7 @@ def tracks_content(items: Sequence[Annotation], look: Look) -> Content:
     return Content(together[order], features, _style(items), ids=numbers[order], graph=graph)
 
 
-def regions_content(
-    items: Sequence[Annotation], look: Look, kind: str, stack_axis: str, read: Callable[[Rois], Regions]
-) -> Content:
+def regions_content(items: Sequence[Annotation], look: Look, kind: str, stack_axis: str) -> Content:
     """Return the regions of interest of some documents that are shapes, or those that are points.
 
     Parameters
@@ -183,17 +182,14 @@ def regions_content(
         ``"shapes"`` or ``"points"``.
     stack_axis
         The only axis of the stream; ``""`` if it has none or more than one.
-    read
-        Returns the regions of a document.
     """
     found: list[Region] = []
     vertices: list[npt.NDArray[np.float64]] = []
     for item in items:
-        assert isinstance(item.document, Rois)
         where = {axis: at for axis, at in look.where.items() if axis not in item.where}
-        for region in read(item.document).regions:
+        for region in item.regions.regions:
             if (region.type == "points") == (kind == "points") and region.is_at(where, stack_axis):
-                placed = item._replace(where={**region.place(stack_axis), **item.where})
+                placed = replace(item, where={**region.place(stack_axis), **item.where})
                 found.append(region)
                 vertices.append(_placed(region.vertices, ("y", "x"), placed, look))
     repeat = [len(each) if kind == "points" else 1 for each in vertices]
@@ -227,7 +223,10 @@ def _under(table: npt.NDArray[np.float64], dims: Sequence[str], look: Look) -> n
 
 
 def _placed(
-    table: npt.NDArray[np.float64], dims: Sequence[str], item: Annotation, look: Look
+    table: npt.NDArray[np.float64],
+    dims: Sequence[str],
+    item: Annotation,
+    look: Look,
 ) -> npt.NDArray[np.float64]:
     """Return rows where they lie on the layer, with its leading columns: the sliders' places, else their own."""
     leading: list[npt.NDArray[np.float64]] = []

@@ -67,13 +67,8 @@ def _among_sheared(shear: npt.NDArray[Any], at: list[int], ndim: int) -> npt.NDA
 #: What belongs to a channel, whichever run it is of, once the user has set it.
 _LOOK = ("colormap", "gamma", "opacity", "blending", "interpolation2d", "visible", "contrast_limits")
 
-_Key = tuple[int, int, "Place"]
+_Key = tuple["Stack", int, "Place"]
 _MOST = f"a slider has at most {MOST_STEPS:,} steps"
-
-
-def _key(stack: Stack, channel: int, place: Place) -> _Key:
-    """Return what a layer is known by."""
-    return (id(stack), channel, place)
 
 
 def _setting(layer: Image, attribute: str) -> Any:
@@ -137,7 +132,7 @@ class LiveLayer:
         """What stays the same of live mode when the size of its images changes."""
         places = tuple((axis, self.stream.label(axis, index)) for axis, index in self.place.items())
         title = (self.stream.source, self.stream.about.title)
-        return (*title, self.rank, self.stream.labelled.get(id(self.stack), ""), self.channel_name, places)
+        return (*title, self.rank, self.stack.sent.name, self.channel_name, places)
 
     @property
     def look_of(self) -> tuple[Any, ...]:
@@ -151,12 +146,11 @@ class LiveLayer:
         title = self._title
         if "c" in self.stack.axes:
             title = f"{self.stream.label('c', self.channel)} · {title}"
-        labelled = self.stream.labelled
-        shapes = [s for s, c in self.stream.parts if c == self.channel and id(s) not in labelled]
+        shapes = [s for s, c in self.stream.parts if c == self.channel and not s.is_labels]
         if len(shapes) > 1 and not self.stream.about.preview:  # live mode has one for each channel and camera
             size = "x".join(str(extent) for extent in self.stack.plane_shape[::-1][-2:])
             title += f" ({size} {self.stack.dtype})"
-        return f"|{title}|" if id(self.stack) in self.stream.magnitudes else title
+        return f"|{title}|" if self.stack.sent.magnitude else title
 
     @property
     def _title(self) -> str:
@@ -177,7 +171,7 @@ class LiveLayer:
         # The default projection takes the mean over an axis of one plane: 7 ms for 2048 x 2048.
         about["projection_mode"] = "none"
         about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
-        if id(self.stack) in self.stream.magnitudes:
+        if self.stack.sent.magnitude:
             about["metadata"]["scopecast"]["pixels"] = "magnitude of complex values"
         if not rgb:
             limits = contrast_limits(plane)
@@ -286,7 +280,7 @@ class LiveLayer:
 
     def _newest_index(self) -> tuple[int, ...] | None:
         """Return where the newest frame of this layer is, as far as that is known."""
-        index = self.stream.latest.get((id(self.stack), self.channel))
+        index = self.stack.latest(self.channel)
         if index is None or not self.place:
             return index
         wanted = [(at, self.data.fixed[name]) for at, name in enumerate(self.stack.axes) if name in self.data.fixed]
@@ -505,15 +499,15 @@ class LiveLayers:
         divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
         self._hand_on(divided)
         worked_on = self.viewer.layers.selection.active
-        self._remove_gone({_key(stack, channel, place) for _, stack, channel, place in divided})
+        self._remove_gone({(stack, channel, place) for _, stack, channel, place in divided})
         self._park()
         self._widen(self.scene.streams)
         self._unpark()
         new: list[LiveLayer] = []
         grown = False
-        layouts: dict[int, Layout] = {}  # one moment of each stack for all of its layers
+        layouts: dict[Stack, Layout] = {}  # one moment of each stack for all of its layers
         for stream, stack, channel, place in divided:
-            key = _key(stack, channel, place)
+            key = (stack, channel, place)
             live = self._layers.get(key)
             if key in self._closed:
                 continue
@@ -527,7 +521,7 @@ class LiveLayers:
                 continue
             version = stack.version
             if live.version != version:
-                layout = layouts.setdefault(id(stack), stack.layout)
+                layout = layouts.setdefault(stack, stack.layout)
                 live.stale = live.data.advance(layout) or live.moved or live.stale
             live.version = version
             if live.stale and live.layer.visible and not live.parked:  # napari leaves hidden layers as they are
@@ -539,7 +533,7 @@ class LiveLayers:
                 grown = True
         self.tiling.forget(streams)
         shown = {live.stream.key for live in self._layers.values()}
-        failed = {of.key for of, stack, channel, place in divided if _key(stack, channel, place) in self._failed}
+        failed = {of.key for of, stack, channel, place in divided if (stack, channel, place) in self._failed}
         self.scene.unshown = failed - shown
         if grown:
             self.stretch_sliders()
@@ -551,7 +545,7 @@ class LiveLayers:
 
     def _make(self, stream: LiveStream, stack: Stack, channel: int, place: Place) -> LiveLayer | None:
         """Make a layer; one that can't be made is noted, see `Unshown`."""
-        key, version = _key(stack, channel, place), stack.version
+        key, version = (stack, channel, place), stack.version
         live = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
         try:
             self.check(live)  # which may remove others
@@ -621,13 +615,12 @@ class LiveLayers:
     def _put_in_order(self, new: LiveLayer) -> None:
         """Move the layer that was added last to where it belongs among the others."""
         layers = self.viewer.layers
-        at = {id(layer): position for position, layer in enumerate(layers)}
-        below = [at[id(live.layer)] for live in self if live.stream is new.stream and live.rank <= new.rank]
+        below = [layers.index(live.layer) for live in self if live.stream is new.stream and live.rank <= new.rank]
         top = self.scene.on_top
         if below:
             position = max(below) + 1
         elif top not in (None, new.stream) and not new.rank:
-            position = min((at[id(live.layer)] for live in self if live.stream is top), default=len(layers))
+            position = min((layers.index(live.layer) for live in self if live.stream is top), default=len(layers))
         else:
             position = len(layers) if self._floor is None else self._floor
             self._floor = None
@@ -650,10 +643,8 @@ class LiveLayers:
 
     def _join(self, new: LiveLayer) -> None:
         """Let a field look as the other fields of its channel and camera do."""
-        mine = (id(new.stack), new.channel, new.place.get("cam"))
-        fields = [
-            live for live in self._layers.values() if (id(live.stack), live.channel, live.place.get("cam")) == mine
-        ]
+        mine = (new.stack, new.channel, new.place.get("cam"))
+        fields = [live for live in self._layers.values() if (live.stack, live.channel, live.place.get("cam")) == mine]
         if fields:
             if not new.rank and not new.layer.rgb:  # labels have no contrast
                 new.share(fields[0])
@@ -699,7 +690,7 @@ class LiveLayers:
 
     def _hand_on(self, divided: list[tuple[LiveStream, Stack, int, Place]]) -> None:
         """Give the layers of live mode to the images of another size, dtype or pixel size that have come instead."""
-        wanted = {_key(stack, channel, place) for _, stack, channel, place in divided}
+        wanted = {(stack, channel, place) for _, stack, channel, place in divided}
         orphans = {
             live.identity: key
             for key, live in self._layers.items()
@@ -707,7 +698,7 @@ class LiveLayers:
         }
         deleted = {what for key, what in self._closed.items() if key not in wanted}
         for stream, stack, channel, place in divided if orphans or deleted else ():
-            key = _key(stack, channel, place)
+            key = (stack, channel, place)
             if key in self._layers or key in self._closed:
                 continue
             made = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
@@ -760,8 +751,7 @@ class LiveLayers:
 
     def bring_back(self, stream: LiveStream) -> None:
         """Prepare for a run to come back: with the layers that the user has deleted, and to be worked on."""
-        stacks = {id(stack) for stack in stream.stacks}
-        self._closed = {key: what for key, what in self._closed.items() if key[0] not in stacks}
+        self._closed = {key: what for key, what in self._closed.items() if key[0] not in stream.stacks}
         active = self.viewer.layers.selection.active
         for live in self:
             if live.layer is active:

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scopecast_viewers.stacks.history import Held, Share
+from scopecast.frames.arrays import COLOUR_LENGTHS
+from scopecast_viewers.stacks.history import Held, Layout, Share
+from scopecast_viewers.stacks.plane import Sent
 from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from scopecast_viewers.stacks.history import History
     from scopecast_viewers.stacks.plane import Plane
-from scopecast_viewers.stacks.history import Layout
 
 
 class Stack:
@@ -50,6 +51,13 @@ class Stack:
     preview : bool
         The planes stay in memory whatever the budget, since a preview shows only the newest at each index. For streams
         without a growing axis.
+    sent : Sent
+        What the frames were, as they were published.
+
+    Attributes
+    ----------
+    sent : Sent
+        The same.
 
     Raises
     ------
@@ -65,13 +73,15 @@ class Stack:
         history: History,
         *,
         preview: bool = False,
+        sent: Sent | None = None,
     ) -> None:
         if len(set(axes)) != len(axes):
             raise ValueError(f"an axis is named twice in {axes}")
-        if len(plane_shape) != 2 and not (len(plane_shape) == 3 and plane_shape[2] in (3, 4)):
+        if len(plane_shape) != 2 and not (len(plane_shape) == 3 and plane_shape[2] in COLOUR_LENGTHS):
             raise ValueError(f"a plane is (y, x), (y, x, 3) or (y, x, 4), not {plane_shape}")
         self._plane_shape = tuple(plane_shape)
         self._dtype = np.dtype(dtype).newbyteorder("=")
+        self.sent = sent or Sent(dtype=self._dtype.name)
         self._history = history
         self._share = Share(self._plane_shape, self._dtype, pinned=preview)
         # Zeros of the system: no memory is used until somebody reads them, and nobody can write them.
@@ -80,6 +90,7 @@ class Stack:
         nowhere = (0,) * len(axes)
         self._layout = Layout(tuple(axes), nowhere, nowhere, {})
         self._newest: tuple[int, ...] | None = None
+        self._latest: dict[int, tuple[int, ...]] = {}  # the same of each channel
         self._version = 0
         self._lock = threading.Lock()
 
@@ -139,6 +150,20 @@ class Stack:
         return self._newest
 
     @property
+    def is_labels(self) -> bool:
+        """Whether its planes are labels; else they are images."""
+        return self.sent.kind == "labels"
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The channels that have planes, by their index on the axis ``"c"`` (0 without one), in order of the first."""
+        return tuple(self._latest)
+
+    def latest(self, channel: int) -> tuple[int, ...] | None:
+        """Return the index of the plane of a channel put last, None before the first."""
+        return self._latest.get(channel)
+
+    @property
     def count(self) -> int:
         """Planes that can be read, from memory or from the scratch file."""
         return self._share.count
@@ -190,7 +215,7 @@ class Stack:
             layout.planes[place] = held
             self._extend(layout, place)
             dropped = self._history.keep(held, replaced)
-            self._newest = place
+            self._newest = self._latest[_channel(layout.axes, place)] = place
             self._version += 1
         del dropped, replaced  # outside the lock, since freeing memory takes its time
 
@@ -227,6 +252,7 @@ class Stack:
             )
             if self._newest is not None:
                 self._newest = insert(self._newest)
+            self._latest = {channel: insert(index) for channel, index in self._latest.items()}
             self._version += 1
 
     def plane(self, index: Sequence[int]) -> Plane | None:
@@ -309,9 +335,14 @@ class Stack:
             held = layout.planes.get(place)
             if held is None:
                 return False
-            self._layout = layout._replace(planes={at: kept for at, kept in layout.planes.items() if at != place})
+            planes = {at: kept for at, kept in layout.planes.items() if at != place}
+            self._layout = layout._replace(planes=planes)
             if self._newest == place:
                 self._newest = None
+            if self._latest.get(channel := _channel(layout.axes, place)) == place:
+                before = [(channel, at) for at in planes if _channel(layout.axes, at) == channel]
+                others = {c: at for c, at in self._latest.items() if c != channel}
+                self._latest = {**others, **dict(before[-1:])}
             self._version += 1
         self._history.release([held])
         return True
@@ -322,7 +353,7 @@ class Stack:
             axes, _, _, planes = self._layout
             nowhere = (0,) * len(axes)
             self._layout = Layout(axes, nowhere, nowhere, {})
-            self._newest = None
+            self._newest, self._latest = None, {}
             self._version += 1
         self._history.release(planes.values())  # nobody adds to these any more: they belong to the old layout
 
@@ -389,3 +420,7 @@ class Stack:
             origin = tuple(map(min, origin, place))
             shape = tuple(map(operator.sub, ends, origin))
         self._layout = Layout(axes, origin, shape, planes)
+
+
+def _channel(axes: tuple[str, ...], index: tuple[int, ...]) -> int:
+    return index[axes.index("c")] if "c" in axes else 0
