@@ -47,8 +47,6 @@ SUSPECT_S: Final = 0.3
 MAX_RECEIVERS: Final = 16
 #: Messages read per turn of the lock, so that a flood of them can't keep a frame waiting.
 DRAIN_LIMIT: Final = 64
-#: Streams that a receiver which joins late is told of; as many as it keeps.
-KEPT_STREAMS: Final = 3
 #: While frames are published faster than this, publish() drains the acknowledgements itself, and the keeper keeps out
 #: of its way, unless somebody waits: each of its turns would cost the producer a hand-over of the interpreter lock.
 _QUIET_S: Final = 0.003
@@ -216,7 +214,7 @@ class Hub:
         # An announcement with fewer axes is kept too: frames that were published under it may not be sent yet.
         kept = [known for known in self.streams if known.id != stream.id or len(known.axes) < len(stream.axes)]
         newest = {known.id: None for known in (*kept, stream)}
-        alive = list(newest)[-KEPT_STREAMS:]
+        alive = list(newest)[-messages.KEPT_STREAMS :]
         self.streams = [known for known in (*kept, stream) if known.id in alive]
         self.known = frozenset(alive)
         self.broadcast(stream)

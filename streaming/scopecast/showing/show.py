@@ -99,9 +99,10 @@ def show(
     >>> print(scopecast.show("run7/", axes=r"t(?P<t>\d+)"))  # doctest: +SKIP
     120 sent (120 frames)
     """
+    from scopecast.frames.rois import ROI_EXTENSIONS
     from scopecast.images.base import common_folder
     from scopecast.images.open import EXTENSIONS, find_files, which_open
-    from scopecast.showing.regions import REGIONS, has_regions, pair_up
+    from scopecast.showing.regions import has_regions, pair_up
     from scopecast.showing.stacks import Showing
 
     about = _given(scale, units, steps, channels, colors)
@@ -116,7 +117,7 @@ def show(
         # Before anything is started: what is wrong with the array is the caller's to know at once.
         planes = _planes_of(what, dims, where, rgb)
     else:
-        files = pair_up(find_files(paths, extensions=(*EXTENSIONS, *REGIONS))[0])
+        files = pair_up(find_files(paths, extensions=(*EXTENSIONS, *ROI_EXTENSIONS))[0])
     images = [file for file in files if not has_regions(file)]
     if paths is not None and (not images or (failed := which_open(images, dims))):
         reasons = failed if images else {}
