@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from scopecast.frames.documents import Points, Rois, Shapes
 from scopecast_viewers.napari.contents import (
     Content,
-    Look,
+    Viewpoint,
     points_content,
     regions_content,
     shapes_content,
@@ -95,27 +95,27 @@ class LiveAnnotation:
 
     # ---- what is to be seen ------------------------------------------------------------------------------------
 
-    def _axes(self, axes: tuple[str, ...], look: Look) -> tuple[str, ...]:
+    def _axes(self, axes: tuple[str, ...], viewpoint: Viewpoint) -> tuple[str, ...]:
         """Return the leading axes that the layer needs, those of the viewer being `axes`."""
         if self.kind != "tracks":
-            return look.axes
+            return viewpoint.axes
         if "t" not in axes or len(axes) - axes.index("t") > 2:
             msg = f"napari shows tracks over (t) or (t, z), and the streams have ({', '.join(axes)})"
             raise CantShowError(msg)
         return axes[axes.index("t") :]
 
-    def _content(self, items: Sequence[Annotation], look: Look) -> Content:
+    def _content(self, items: Sequence[Annotation], viewpoint: Viewpoint) -> Content:
         if self.annotations.kind == "rois":
-            return regions_content(items, look, self.kind, self._stack_axis)
+            return regions_content(items, viewpoint, self.kind, self._stack_axis)
         make = {"points": points_content, "shapes": shapes_content, "tracks": tracks_content}[self.kind]
-        return make(items, look)
+        return make(items, viewpoint)
 
     @property
     def _stack_axis(self) -> str:
         axes = [name for name in self.stream.axes if name != "c"]
         return axes[0] if len(axes) == 1 else ""
 
-    def _choosing(self, items: Sequence[Annotation], look: Look) -> tuple[tuple[str, int], ...]:
+    def _choosing(self, items: Sequence[Annotation], viewpoint: Viewpoint) -> tuple[tuple[str, int], ...]:
         """Return the places of the sliders that choose among what is in the documents."""
         axes: set[str] = set()
         for item in items:
@@ -123,16 +123,16 @@ class LiveAnnotation:
                 axes.update(item.document.dims[:-2])
             elif isinstance(item.document, Rois):
                 axes.update(item.regions.axes, [self._stack_axis])
-        return tuple(sorted((axis, at) for axis, at in look.where.items() if axis in axes))
+        return tuple(sorted((axis, at) for axis, at in viewpoint.where.items() if axis in axes))
 
     # ---- the layer ---------------------------------------------------------------------------------------------
 
-    def is_outdated(self, axes: tuple[str, ...], units: tuple[str, ...], look: Look) -> bool:
+    def is_outdated(self, axes: tuple[str, ...], units: tuple[str, ...], viewpoint: Viewpoint) -> bool:
         """Whether `update` would make the layer anew; parameters as there."""
-        leading = self._axes(axes, look)
+        leading = self._axes(axes, viewpoint)
         return bool((leading, *self._geometry(leading).values(), units) != self._made)
 
-    def update(self, viewer: Viewer, axes: tuple[str, ...], units: tuple[str, ...], look: Look) -> bool:
+    def update(self, viewer: Viewer, axes: tuple[str, ...], units: tuple[str, ...], viewpoint: Viewpoint) -> bool:
         """Show what is to be seen; make the layer, or make it anew where its axes have changed.
 
         Parameters
@@ -141,7 +141,7 @@ class LiveAnnotation:
             The napari viewer.
         axes, units
             Of all its layers; units for the plane too.
-        look
+        viewpoint
             Where it looks, and the axes that the layer is to have.
 
         Returns
@@ -155,19 +155,19 @@ class LiveAnnotation:
             If napari has no way to show it.
         """
         self.version = self.annotations.version
-        leading = self._axes(axes, look)
+        leading = self._axes(axes, viewpoint)
         # napari fades tracks by itself: all of their times are on the layer.
         over = leading if self.kind == "tracks" else ()
-        look = Look(leading, {axis: at for axis, at in look.where.items() if axis not in over})
+        viewpoint = Viewpoint(leading, {axis: at for axis, at in viewpoint.where.items() if axis not in over})
         geometry = self._geometry(leading)
         made = (leading, *geometry.values(), units)
-        items = self.annotations.at(look.where)
-        moving = tuple(look.where.get(axis) for axis in leading)
-        look = look._replace(offset=self._offsets(items, geometry))
-        seen = (made, items, moving, self._choosing(items, look), look.offset)
+        items = self.annotations.at(viewpoint.where)
+        moving = tuple(viewpoint.where.get(axis) for axis in leading)
+        viewpoint = viewpoint._replace(offset=self._offsets(items, geometry))
+        seen = (made, items, moving, self._choosing(items, viewpoint), viewpoint.offset)
         if seen == self._seen:
             return False
-        content, self.far = self._content(items, look).without_far()
+        content, self.far = self._content(items, viewpoint).without_far()
         if self.kind == "tracks" and not len(content.coordinates):  # napari has no such layer
             take_out(viewer, self.layer)
             self.overlay.layer = self._made = None
@@ -389,13 +389,13 @@ class LiveAnnotations:
         displayed = [name for at, name in enumerate(axes) if lead + at in dims.displayed]
         # Without any layer that has the sliders' axes, these have to have them.
         needed = axes if not len(self._layers) else axes[axes.index(displayed[0]) :] if displayed else ()
-        look = Look(needed, {name: at for name, at in where.items() if name not in displayed})
+        viewpoint = Viewpoint(needed, {name: at for name, at in where.items() if name not in displayed})
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
         try:
-            if not remake and live.is_outdated(axes, self._layers.units, look):
+            if not remake and live.is_outdated(axes, self._layers.units, viewpoint):
                 self._layers.incomplete = True
                 return False
-            changed = live.update(self.viewer, axes, self._layers.units, look)
+            changed = live.update(self.viewer, axes, self._layers.units, viewpoint)
         except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
             self._failed.note(key, (live.annotations.version, axes), live.name, error)
             del self._live[key]
