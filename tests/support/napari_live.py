@@ -54,7 +54,7 @@ class Live:
         versions = {key: live.version for key, live in layers._layers.items()}
         versions.update((key, None) for key in (*layers._closed, *layers._failed))
         overlays = self.view.annotations
-        seen = {key[0]: live.version for key, live in overlays._live.items()}
+        seen = {key[0]: live.version for key, live in overlays._layers.items()}
         seen.update((key[0], None) for key in (*overlays._closed, *overlays._failed))
         for each in (each for stream in self.view.scene.streams for each in stream.annotations):
             empty = each.kind == "rois" and not any(len(item.document) for item in each)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scopecast_viewers.napari.layers import LiveLayer
+from scopecast_viewers.napari.layer import LiveLayer
 from scopecast_viewers.napari.tiles import corner_of_image
 from scopecast_viewers.napari.units import corner_on_canvas
 from scopecast_viewers.stacks.plane import Tag

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
 
-    from scopecast_viewers.napari.annotations import LiveAnnotation
-    from scopecast_viewers.napari.layers import LiveLayer
+    from scopecast_viewers.napari.annotation import LiveAnnotation
+    from scopecast_viewers.napari.layer import LiveLayer
     from scopecast_viewers.receiver import Receiver
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.plane import Tag

@@ -88,7 +88,7 @@ class PointsOverlay(Overlay):
     def show(self, content: Content) -> None:
         """Give the layer other points."""
         layer = self.layer
-        # napari would set the sliders' ranges anew for each change; they are the images' and `LiveLayers.reach`.
+        # napari would set the sliders' ranges anew for each change; they are the images' and `Sliders.reach`.
         with layer.events.data.blocker():
             layer.data = content.coordinates
             layer.features = content.features
