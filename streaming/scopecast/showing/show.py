@@ -24,7 +24,8 @@ __all__ = ["check_viewer", "opened_viewer", "show", "split_axes_option"]
 
 #: Seconds that a viewer may take to open.
 START_S: Final = 90.0
-_BREAK_OFF_S: Final = 3.0
+#: Seconds that a viewer may take to close, of a call that failed or was interrupted, before it is killed.
+BREAK_OFF_S: Final = 3.0
 _WITHOUT_WINDOW: Final = frozenset({"headless"})
 
 
@@ -284,10 +285,10 @@ def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[No
     try:
         find_or_start_viewer(directory, kind, timeout=START_S, environment=environment)
     except BaseException:
-        end_viewers(viewers_started_here() - before, directory, _BREAK_OFF_S)
+        end_viewers(viewers_started_here() - before, directory, BREAK_OFF_S)
         raise
     started = viewers_started_here() - before if kind in _WITHOUT_WINDOW else set()
     try:
         yield
     finally:
-        end_viewers(started, directory, _BREAK_OFF_S)
+        end_viewers(started, directory, BREAK_OFF_S)

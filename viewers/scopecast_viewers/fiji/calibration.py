@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from scopecast.images.ome import micrometers
 from scopecast_viewers.fiji.awt import java
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["calibration_of", "info_of", "title_of"]
-
-_MICROMETERS: Final = ("um", "µm", "micron", "micrometer")
 
 
 def title_of(stream: LiveStream, stack: Stack) -> str:
@@ -35,7 +34,7 @@ def calibration_of(stream: LiveStream, form: PixelForm) -> Any:
     y, x = (*about.scale, 1.0, 1.0)[:2]
     steps = dict(zip(about.axes, about.steps, strict=False))
     if about.units and about.units != "pixel":
-        calibration.setUnit("µm" if about.units in _MICROMETERS else about.units)
+        calibration.setUnit("µm" if micrometers(about.units) == 1 else about.units)
         calibration.pixelWidth, calibration.pixelHeight = float(x), float(y)
         calibration.pixelDepth = float(steps.get("z") or 1.0)
     if interval := steps.get("t"):

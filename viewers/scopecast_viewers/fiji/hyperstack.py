@@ -19,6 +19,7 @@ from scopecast_viewers.fiji.pixels import form_of, form_of_labels
 from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
 from scopecast_viewers.look.colors import color_problem
+from scopecast_viewers.look.pace import MAX_WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +33,6 @@ __all__ = ["Hyperstack"]
 
 logger = logging.getLogger(__name__)
 
-#: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
-MAX_WAIT_S = 0.1
 _COMPOSITE, _COLOR = 1, 2  # ij.CompositeImage's
 
 

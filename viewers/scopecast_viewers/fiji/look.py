@@ -9,7 +9,7 @@ import numpy as np
 
 from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.look.colors import channel_colormap, table_of
-from scopecast_viewers.look.contrast import contrast_limits
+from scopecast_viewers.look.contrast import contrast_limits, is_flat
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -66,7 +66,7 @@ class Look:
         limits = contrast_limits(pixels)
         before, now = self._auto.get(channel), _limits(imp, composite, channel)
         # A frame without contrast tells little: a later one is asked again, unless the user was quicker.
-        flat = bool(pixels.flat[0] == pixels.max() == pixels.min())
+        flat = is_flat(pixels)
         self._auto[channel] = limits if flat else None
         if before is not None and not np.allclose(before, now):
             self._auto[channel] = None

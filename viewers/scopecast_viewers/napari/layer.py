@@ -10,7 +10,7 @@ import numpy as np
 from napari.utils.colormaps import Colormap
 
 from scopecast_viewers.look.colors import GRAY, table_of
-from scopecast_viewers.look.contrast import contrast_limits, contrast_range
+from scopecast_viewers.look.contrast import contrast_limits, contrast_range, is_flat
 from scopecast_viewers.napari.channel import Shown
 
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ _LOOK = ("colormap", "gamma", "opacity", "blending", "interpolation2d", "visible
 def _colormap(color: ChannelColormap) -> Colormap | str:
     """Return a colormap as napari's."""
     return "gray" if color.name == GRAY else Colormap(table_of(color) / 255, name=color.name)
-
-
-def _flat(plane: npt.NDArray[Any]) -> bool:
-    return bool(plane[0, 0] == plane.max() == plane.min())
 
 
 def _setting(layer: Image, attribute: str) -> Any:
@@ -95,7 +91,7 @@ class LiveLayer(Shown):
             about["metadata"]["scopecast"]["pixels"] = "magnitude of complex values"
         if not rgb:
             limits = contrast_limits(plane)
-            self._auto = limits if _flat(plane) else None
+            self._auto = limits if is_flat(plane) else None
             self._color = self._wanted_color()
             about.update(contrast_limits=limits, colormap=_colormap(self._color))
             about["blending"] = self._wanted_blending
@@ -159,7 +155,7 @@ class LiveLayer(Shown):
 
         With `here`, there is a frame under the sliders.
         """
-        if self._auto is not None and here and not _flat(plane := self._newest_plane()):
+        if self._auto is not None and here and not is_flat(plane := self._newest_plane()):
             if tuple(self.layer.contrast_limits) == self._auto:
                 self._choose_contrast(plane)
             self._auto = None
@@ -231,7 +227,7 @@ class LiveLayer(Shown):
         if succeeds and not self.rank and not layer.rgb and (automatic or dtype != self.stack.dtype):
             plane = self._newest_plane()
             self._choose_contrast(plane)
-            self._auto = tuple(layer.contrast_limits) if _flat(plane) else None
+            self._auto = tuple(layer.contrast_limits) if is_flat(plane) else None
 
     def _restyle(self) -> None:
         """Give the layer the name and the blending that belong to it now, unless the user chose others."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from scopecast_viewers.look.pace import MAX_WAIT_S, STATUS_S, TICK_MS
 from scopecast_viewers.napari.annotations import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.follow import Follower
@@ -39,10 +40,6 @@ __all__ = ["LiveView"]
 
 logger = logging.getLogger(__name__)
 
-TICK_MS = 15
-#: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
-MAX_WAIT_S = 0.1
-STATUS_S = 0.25
 #: Part of the canvas that stays free around a picture that is fitted to it.
 MARGIN = 0.05
 #: A run that would take less than this part of the view, because of others far away, is looked at alone.

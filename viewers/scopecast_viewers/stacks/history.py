@@ -33,6 +33,7 @@ import numpy as np
 import psutil
 
 from scopecast_viewers.stacks.background import Background
+from scopecast_viewers.stacks.memory import GiB
 from scopecast_viewers.stacks.scratch import Extent, Scratch
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class Layout(NamedTuple):
     planes: dict[tuple[int, ...], Held]
 
 
-GiB: Final = 1 << 30
 BATCH: Final = 256  # planes released under one hold of the lock
 PATIENCE: Final = 5.0  # seconds that close() waits for a write that is under way
 

@@ -27,12 +27,11 @@ import numpy as np
 from scopecast.memory.copying import copy_frame
 from scopecast_viewers.stacks import memory
 from scopecast_viewers.stacks.background import Background
-from scopecast_viewers.stacks.memory import PAGE
+from scopecast_viewers.stacks.memory import MiB, whole_pages
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-MiB: Final = 1 << 20
 MOST_SIZES: Final = 4  # sizes of planes that are kept ready at a time; more streams than this share fresh memory
 MOST_SPARES: Final = 64  # buffers of one size; small planes would otherwise be prepared by the thousands
 STALE_AFTER: Final = 512  # planes taken without one of this size: its buffers are freed
@@ -204,7 +203,7 @@ class PlanePool(BufferPool):
             nothing = np.empty(view.shape, dtype)
             nothing.flags.writeable = False
             return nothing
-        raw, shelf = self._buffer(-(-nbytes // PAGE) * PAGE)
+        raw, shelf = self._buffer(whole_pages(nbytes))
         target = raw[:nbytes].view(dtype).reshape(view.shape)
         if absolute:
             np.abs(view, out=target)
