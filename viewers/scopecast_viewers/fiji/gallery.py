@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.hyperstack import Hyperstack
+from scopecast_viewers.receiving.status import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -181,10 +182,10 @@ class Gallery:
 
     def write_status(self, sources: Iterable[Source]) -> None:
         """Write the figures below each image."""
-        by_token = {source.entry.token: source for source in sources}
+        sources = tuple(sources)
         for image in self:
             if image.imp.getWindow() is not None:
-                image.write_status(by_token.get(image.stream.source))
+                image.write_status(source_of(image.stream, sources))
 
     def stop(self) -> None:
         """Let go of the images, which stay open with what they show."""

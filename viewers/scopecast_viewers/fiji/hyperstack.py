@@ -20,6 +20,7 @@ from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
 from scopecast_viewers.look.colors import color_problem
 from scopecast_viewers.look.pace import MAX_WAIT_S
+from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -371,7 +372,7 @@ class Hyperstack:
         number = int(self.imp.getCurrentSlice())
         state = self.stack.state(self._slices.place(min(number, self._size)))
         hints = [
-            {"missing": "no frame here yet", "forgotten": "the frame here is forgotten"}.get(state, ""),
+            HINTS[state],
             f"waits for {self.waits_for}" if self.waits_for else "",
             self.overlay.problem,
             color_problem(self.stream.about),

@@ -23,6 +23,7 @@ from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.status import StatusLine
 from scopecast_viewers.napari.steady import steady
 from scopecast_viewers.napari.units import canvas_spacing
+from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -383,10 +384,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if stream is not None and (mine := [live for live in self.layers if live.stream is stream]):
             where = self.where(stream)
             states = {live.stack.state(live.data.place(where)) for live in mine}
-            if states == {"missing"}:
-                return "no frame here yet"
-            if states == {"forgotten"}:
-                return "the frame here is forgotten"
+            if len(states) == 1:
+                return HINTS[states.pop()]
         return ""
 
     def _write_status(self) -> None:
