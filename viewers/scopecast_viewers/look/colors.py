@@ -78,11 +78,11 @@ def colormap_of(text: str) -> Colormap | None:
         A colormap's name in `cmap`'s catalog, such as ``"viridis"`` or ``"imagej:fire"``, or a colour as `plain_color`
         takes it. What is both, such as ``"green"``, is the colormap.
     """
-    name, catalog = text.strip(), Colormap.catalog()
-    if name.lower() not in _COLOR_OF:
+    name = text.strip()
+    if name.lower() not in _COLOR_OF and not name.startswith("#"):  # the catalog takes a while to be read
         try:  # resolved, as cmap would log that other collections have one of the same name
             reverse = "_r" if name.lower().endswith("_r") else ""
-            return Colormap(catalog.resolve(name[: len(name) - len(reverse)]) + reverse)
+            return Colormap(Colormap.catalog().resolve(name[: len(name) - len(reverse)]) + reverse)
         except KeyError:
             pass
     if color := plain_color(name):
