@@ -87,7 +87,7 @@ class LiveFiji:
         for stream in self.receiver.streams:
             for stack in stream.stacks if stream.key not in gallery.closed else ():
                 image = gallery.image_of(stack)
-                if id(stack) not in gallery.problems and (image is None or image._version != stack.version):
+                if stack not in gallery.problems and (image is None or image._version != stack.version):
                     return False
         return not gallery.incomplete
 

@@ -54,16 +54,16 @@ class Live:
         versions = {key: live.version for key, live in layers._layers.items()}
         versions.update((key, None) for key in (*layers._closed, *layers._failed))
         overlays = self.view.annotations
-        seen = {key[0]: live.version for key, live in overlays._live.items()}
+        seen = {key[0]: live.version for key, live in overlays._layers.items()}
         seen.update((key[0], None) for key in (*overlays._closed, *overlays._failed))
         for each in (each for stream in self.view.scene.streams for each in stream.annotations):
             empty = each.kind == "rois" and not any(len(item.document) for item in each)
-            if not empty and seen.get(id(each), -1) not in (None, each.version):
+            if not empty and seen.get(each, -1) not in (None, each.version):
                 return True
         if any(stream.newest is not None and not self.view.scene.knows(stream) for stream in self.receiver.streams):
             return True
         parts = (part for stream in self.view.scene.streams for part in layers.tiling.parts(stream))
-        return any(versions.get((id(part[0]), *part[1:]), -1) not in (None, part[0].version) for part in parts)
+        return any(versions.get(part, -1) not in (None, part[0].version) for part in parts)
 
     def layer(self, name: str) -> Any:
         return self.viewer.layers[name]

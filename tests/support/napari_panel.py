@@ -62,7 +62,7 @@ class Opened:
         if any(stream.newest is not None and not self.view.scene.knows(stream) for stream in self.receiver.streams):
             return True
         parts = (part for stream in self.view.scene.streams for part in layers.tiling.parts(stream))
-        return any(versions.get((id(stack), *at)) != stack.version for stack, *at in parts)
+        return any(versions.get((stack, *at)) != stack.version for stack, *at in parts)
 
     def pixels(self, name):
         """Return what the layer has sliced for the canvas."""

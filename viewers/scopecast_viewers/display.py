@@ -68,7 +68,7 @@ class Display(ABC):
             Of the pixels; uint8 for documents.
         kind
             ``"image"``, ``"labels"``, or one of `scopecast.frames.documents.DOCUMENTS`. What a display says yes to, it
-            finds in its streams: labels among the ``stacks``, with their names in ``labelled``; documents in
+            finds in its streams: labels among the ``stacks``, which say so (`Stack.sent`); documents in
             ``annotations``.
         """
         return kind == "image"

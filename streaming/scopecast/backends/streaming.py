@@ -23,7 +23,7 @@ from scopecast.frames.annotations import keywords_of
 from scopecast.frames.arrays import as_array, check_dtype
 from scopecast.frames.axes import axes_from_path, check_axes, short_label
 from scopecast.frames.places import Places
-from scopecast.frames.rois import is_roi_path
+from scopecast.frames.rois import ROI_EXTENSIONS, is_roi_path
 from scopecast.protocol import printable
 from scopecast.publishing.accounts import Reason, Receipt, Skipped, Stats
 from scopecast.publishing.environment import imagej_variables
@@ -44,7 +44,6 @@ T = TypeVar("T")
 
 _PREFIX = re.compile(r"\A[a-z][a-z0-9]{0,13}_\Z")
 _IMAGES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"})
-_ROIS = frozenset({".roi", ".roi.zip"})
 
 
 class StreamingBackend:
@@ -498,7 +497,7 @@ class NapariStreamingBackend(StreamingBackend):
     _backend_type = "napari_stream"
     VIEWER_TYPE = "napari"
     SHM_PREFIX = "napari_"
-    SUPPORTED_EXTENSIONS = _IMAGES | _ROIS
+    SUPPORTED_EXTENSIONS = _IMAGES.union(ROI_EXTENSIONS)
 
 
 class FijiStreamingBackend(StreamingBackend):
@@ -517,7 +516,7 @@ class FijiStreamingBackend(StreamingBackend):
     _backend_type = "fiji_stream"
     VIEWER_TYPE = "fiji"
     SHM_PREFIX = "fiji_"
-    SUPPORTED_EXTENSIONS = _IMAGES | _ROIS
+    SUPPORTED_EXTENSIONS = _IMAGES.union(ROI_EXTENSIONS)
 
     def __init__(self, *, fiji: str | os.PathLike[str] | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)

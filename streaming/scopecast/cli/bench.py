@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
 
 from scopecast.benchmarks import acquisition, imagej, memory, publish, report, startup, sustained, window
 from scopecast.benchmarks.figures import FULL, QUICK, Bench, Row
 from scopecast.benchmarks.processes import private_run_directory
+from scopecast.cli.console import wide
 from scopecast.errors import ScopecastError
 
 if TYPE_CHECKING:
@@ -65,16 +65,14 @@ def run(json_path: Path | None = None, quick: bool = False, write_docs: bool = F
     if write_docs and page is None:
         msg = "docs/performance.md is part of a checkout of scopecast, and this is none"
         raise ValueError(msg)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_FILE_WIDTH)  # else tables in a log are folded to 80 columns
+    console = wide(_FILE_WIDTH)
     rows: list[Row] = []
     with private_run_directory() as directory, _quiet_logs(), console.status("measuring") as status:
         bench = Bench(QUICK if quick else FULL, directory, lambda what: status.update(f"measuring {what}"))
         for part in (startup, publish, sustained, memory, acquisition, window, imagej):
             rows.extend(part.measure(bench))
     for block in report.terminal_tables(rows):
-        console.print(block, highlight=False)
+        console.print(block)
     console.print(", ".join(f"{name}: {value}" for name, value in report.machine().items()))
     if json_path is not None:
         json_path.write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")

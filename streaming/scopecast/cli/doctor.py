@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scopecast.cli.errors import err
+from scopecast.cli.console import err, wide
 from scopecast.doctor import Finding, diagnose
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["doctor"]
 
@@ -31,9 +33,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         sys.stdout.write(json.dumps([finding._asdict() for finding in findings], indent=2) + "\n")
     else:
-        out = Console(highlight=False)
-        if not out.is_terminal:
-            out = Console(highlight=False, width=_FILE_WIDTH)  # a finding a line, for grep
+        out = wide(_FILE_WIDTH)  # a finding a line, for grep
         out.print(_table(findings, out), _summary(findings), sep="\n")
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)

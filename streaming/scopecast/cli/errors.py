@@ -11,10 +11,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from scopecast.cli.console import err
 from scopecast.errors import ScopecastError, ViewerStartError
 from scopecast.publishing.causes import cause_in
 
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-__all__ = ["Commands", "check_writable", "err", "print_line", "text_of", "write_text"]
+__all__ = ["Commands", "check_writable", "print_line", "text_of", "write_text"]
 
 INTERRUPTED = 128 + signal.SIGINT
 #: What a mistake in the arguments exits with, as everywhere.
 MISUSED = 2
-err = Console(stderr=True, highlight=False)
 
 
 class Commands(TyperGroup):

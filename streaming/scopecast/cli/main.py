@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,12 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 import scopecast
+from scopecast.cli.console import err, out
 from scopecast.cli.doctor import doctor
-from scopecast.cli.errors import Commands, check_writable, err, write_text
+from scopecast.cli.errors import Commands, check_writable, write_text
 from scopecast.cli.output import guard_streams
 from scopecast.cli.replay import replay
 from scopecast.cli.show import show
-from scopecast.cli.terminal import help_of
+from scopecast.cli.terminal import count, help_of
 from scopecast.cli.watch import watch
 from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from scopecast.rundir.directory import Entry
 
 __all__ = ["app", "main"]
-
-out = Console(highlight=False)
-
 
 app = typer.Typer(
     cls=Commands,
@@ -143,7 +141,7 @@ def demo(
     with watch, prepare(wanted, watch) as ready:
         figures = ready.run()
         watch.close()
-        out.print(_figures_table(figures, wanted))
+        out.print(_figures_table(figures, wanted), soft_wrap=False)
         if json_file is not None:
             write_text(json_file, json.dumps(figures.as_json(), indent=2) + "\n")
         if screenshot is not None:
@@ -288,7 +286,7 @@ def viewers(as_json: JsonFlag = False) -> None:
         memory = f"{_segment_bytes(entry) / 2**20:.0f} MiB" if entry.segments else ""
         role = "viewer" if entry.role == "receiver" else entry.role
         table.add_row(role, entry.kind, Text(names[entry.token]), entry.state, str(entry.pid), since, memory)
-    out.print(table)
+    out.print(table, soft_wrap=False)
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
@@ -312,17 +310,13 @@ def clean(as_json: JsonFlag = False) -> None:
         out.print("Nothing was left behind.")
         return
     if screens:
-        out.print(f"Removed what was left of {_count(len(screens), 'virtual screen')}: {', '.join(screens)}")
+        out.print(f"Removed what was left of {count(len(screens), 'virtual screen')}: {', '.join(screens)}")
     if not cleaned.members and not cleaned.segments:
         return
-    out.print(f"Removed what was left of {_count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
+    out.print(f"Removed what was left of {count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
     for name in cleaned.segments:
         out.print(f"  shared memory {name}")
     out.print(f"Freed {cleaned.bytes / 2**20:.0f} MiB of shared memory.")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _print_json(what: Any) -> None:

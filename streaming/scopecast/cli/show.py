@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from scopecast.cli.console import err, out
 from scopecast.cli.terminal import (
     AxesOption,
     FijiOption,
@@ -15,8 +16,6 @@ from scopecast.cli.terminal import (
     ViewerOption,
     ZStepOption,
     count,
-    err,
-    out,
     report,
     say_notes,
     shorten,
@@ -24,9 +23,10 @@ from scopecast.cli.terminal import (
     variables_of,
 )
 from scopecast.errors import FileError
+from scopecast.frames.rois import ROI_EXTENSIONS
 from scopecast.images.base import common_folder
 from scopecast.images.open import EXTENSIONS, find_files, nothing_in, which_open
-from scopecast.showing.regions import REGIONS, has_regions, pair_up
+from scopecast.showing.regions import has_regions, pair_up
 from scopecast.showing.show import opened_viewer
 
 __all__ = ["show"]
@@ -58,7 +58,7 @@ def show(
     plane by plane. The window stays until you close it.
     """
     variables = variables_of(viewer, fiji)
-    found, others = find_files(files, extensions=(*EXTENSIONS, *REGIONS))
+    found, others = find_files(files, extensions=(*EXTENSIONS, *ROI_EXTENSIONS))
     found = pair_up(found)
     images = [file for file in found if not has_regions(file)]
     showing = showing_for(

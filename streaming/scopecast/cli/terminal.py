@@ -1,4 +1,4 @@
-"""What the commands that show files share: their consoles, their options, and how they say what went wrong."""
+"""What the commands that show files share: their options, and how they say what went wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import inspect
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from scopecast.publishing.environment import imagej_variables
@@ -14,6 +13,8 @@ from scopecast.showing.show import check_viewer, split_axes_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from scopecast.showing.stacks import Showing
 
@@ -25,18 +26,13 @@ __all__ = [
     "ViewerOption",
     "ZStepOption",
     "count",
-    "err",
     "help_of",
-    "out",
     "report",
     "say_notes",
     "shorten",
     "showing_for",
     "variables_of",
 ]
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
 
 AxesOption = Annotated[
     str | None,

@@ -9,6 +9,7 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from scopecast.cli.console import err, out
 from scopecast.cli.terminal import (
     AxesOption,
     FijiOption,
@@ -17,8 +18,6 @@ from scopecast.cli.terminal import (
     ViewerOption,
     ZStepOption,
     count,
-    err,
-    out,
     report,
     say_notes,
     shorten,

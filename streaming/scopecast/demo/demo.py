@@ -28,14 +28,12 @@ if TYPE_CHECKING:
     from scopecast.publishing.accounts import ReceiverStats, Stats
     from scopecast.rundir.directory import Entry
 from scopecast.demo.options import BACKENDS, Options
+from scopecast.showing.show import BREAK_OFF_S, START_S
 
 __all__ = ["Demo", "DemoError", "Figures", "Percentiles", "Watch", "measure_memcpy", "prepare"]
 
-#: Seconds that a viewer may take to open.
-START_S: Final = 90.0
-#: Seconds that a viewer may take to close before it is killed; and if the demo failed or was interrupted.
+#: Seconds that a viewer may take to close before it is killed.
 END_S: Final = 15.0
-_BREAK_OFF_S: Final = 3.0
 #: A viewer tells what it has painted every 0.5 s; two reports with the same figure, and it has painted all.
 _SETTLED_S: Final = 1.1
 _SETTLE_S: Final = 20.0
@@ -350,7 +348,7 @@ def _open_viewer(kind: str, keep: bool | None, *, virtual: bool) -> Iterator[_Vi
         entry = find_or_start_viewer(directory, kind, timeout=START_S)
         yield _Viewer(entry, directory, keep=kept, screen_is_virtual=virtual)
     except BaseException:
-        end_viewers(viewers_started_here() - before, directory, _BREAK_OFF_S)
+        end_viewers(viewers_started_here() - before, directory, BREAK_OFF_S)
         raise
     if virtual or not kept:
         end_viewers(viewers_started_here() - before, directory, END_S)

@@ -16,7 +16,16 @@ import numpy.typing as npt
 from scopecast.errors import UnsupportedDtypeError
 from scopecast.frames.axes import MAX_AXES, Axes, AxisValue, axis_name, sort_axes
 
-__all__ = ["SHOWABLE", "UnsupportedDtypeError", "as_array", "check_dtype", "native", "split_planes"]
+__all__ = [
+    "COLOUR_LENGTHS",
+    "SHOWABLE",
+    "UnsupportedDtypeError",
+    "as_array",
+    "can_be_colour",
+    "check_dtype",
+    "native",
+    "split_planes",
+]
 
 SHOWABLE: Final = frozenset(
     {
@@ -30,7 +39,8 @@ SHOWABLE: Final = frozenset(
 # Kind and size, such as "u2": what '<u2' and '>u2' share. A tenth of the time that dtype.name takes, for each frame.
 _SHOWABLE_CODES: Final = frozenset(np.dtype(name).str[1:] for name in SHOWABLE)
 _COLOUR_CODES: Final = frozenset({"u1", "u2", "f4", "f8"})
-_COLOUR_LENGTHS: Final = (3, 4)
+#: How many colours the last dimension of a colour image has: red, green and blue, and opacity.
+COLOUR_LENGTHS: Final = (3, 4)
 
 # DLPack's numbers for memory that the CPU can read: its own, and what CUDA and ROCm have pinned.
 _CPU_DEVICES: Final = frozenset({1, 3, 11})
@@ -291,7 +301,7 @@ def _parse(dims: str | Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]
     """Return the names of dims in their one spelling, one for every dimension."""
     named = tuple(axis_name(name) for name in dims)
     if len(named) != len(shape):
-        hint = "; name the colours 's'" if len(named) == len(shape) - 1 and shape[-1] in _COLOUR_LENGTHS else ""
+        hint = "; name the colours 's'" if len(named) == len(shape) - 1 and shape[-1] in COLOUR_LENGTHS else ""
         raise ValueError(
             f"dims {dims!r} name {len(named)} dimensions, and the array of shape {shape} has {len(shape)}: give a name "
             f"for each, y and x included{hint}"
@@ -302,12 +312,17 @@ def _parse(dims: str | Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]
     return named
 
 
+def can_be_colour(dtype: np.dtype[Any]) -> bool:
+    """Whether colours can be of a dtype: uint8, uint16, float32 or float64."""
+    return dtype.str[1:] in _COLOUR_CODES
+
+
 def _is_colour(array: np.ndarray[Any, Any], samples: int | None, rgb: bool | None) -> bool:
     """Tell whether dimension `samples` holds colours; raise if it has to and cannot."""
     if rgb is False:
         return False
-    fits = samples is not None and array.shape[samples] in _COLOUR_LENGTHS
-    suits = array.dtype.str[1:] in _COLOUR_CODES
+    fits = samples is not None and array.shape[samples] in COLOUR_LENGTHS
+    suits = can_be_colour(array.dtype)
     if rgb and not fits:
         raise ValueError(
             f"rgb=True, and the array of shape {array.shape} has no dimension of 3 or 4 colours: they come last, after "

@@ -29,13 +29,17 @@ _MAX_NAME: Final = 200
 _MAX_ARCHIVE: Final = MAX_DOCUMENT_BYTES + MAX_ROIS * 1024
 
 
+ROI_EXTENSIONS: Final = (".roi", ".roi.zip")
+"""What files with regions of interest of ImageJ end with, in lower case; those that are named may be a plain .zip."""
+
+
 def is_roi_path(path: str) -> bool:
     """Whether a path names regions of interest, by its extension.
 
     >>> is_roi_path("run/cells.ROI.zip"), is_roi_path("cells.zip")
     (True, False)
     """
-    return path.lower().endswith((".roi", ".roi.zip"))
+    return path.lower().endswith(ROI_EXTENSIONS)
 
 
 def rois_document(data: Any, fixed: list[str], names: Sequence[str] = ()) -> Rois:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from scopecast.frames.axes import MAX_AXES, MAX_INDEX, MAX_LABEL, check_axes, sort_axes
@@ -9,7 +10,7 @@ from scopecast.link import messages
 from scopecast.protocol import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from scopecast.frames.axes import AxisValue
 
@@ -42,7 +43,8 @@ class FrameStream:
         Names of the positions (axis ``"p"``) in order, ``""`` for one that has none; a name that comes again gets its
         number. Frames may be placed by either, number or name.
     colors
-        Their colours, as ``#rrggbb`` or a colormap's name; ``""`` leaves the choice to the viewer.
+        Their colours in order, or by their names: ``#rrggbb``, a colour's name (CSS), or a colormap's (``cmap``);
+        ``""`` leaves the choice to the viewer.
     scale
         Size of a pixel (y, x) in `units`, above 0.
     steps
@@ -64,7 +66,7 @@ class FrameStream:
         sizes: Mapping[str, int] = {},
         channels: Sequence[str] = (),
         positions: Sequence[str] = (),
-        colors: Sequence[str] = (),
+        colors: Sequence[str] | Mapping[str, str] = (),
         scale: Sequence[float] = (1.0, 1.0),
         steps: Mapping[str, float] = {},
         units: str = "pixel",
@@ -81,6 +83,9 @@ class FrameStream:
             raise ValueError(msg)
         named = check_axes(dict.fromkeys(steps, 0))
         self.steps = dict(zip(named, _finite("steps", steps.values()), strict=True))
+        self._color_of: Mapping[str, str] = {}
+        if isinstance(colors, Mapping):
+            self._color_of, colors = {printable(name): _short("a colour", each) for name, each in colors.items()}, ()
         self.colors = [_short("a colour", color) for color in colors][:MAX_COLORS]
         self._labels: dict[str, dict[str, int]] = {}
         self._listed: dict[str, list[str]] = {}  # the labels that are announced
@@ -164,8 +169,13 @@ class FrameStream:
             steps=[float(self.steps.get(name, 0.0)) for name in self.axes],
             units=self.units,
             preview=not any(name not in ("c", "cam") for name in self.axes),
-            colors=self.colors,
+            colors=self.colors or self._colors_by_name,
         )
+
+    @property
+    def _colors_by_name(self) -> list[str]:
+        colors = [self._color_of.get(name, "") for name in self._listed.get("c", ())[:MAX_COLORS]]
+        return colors if any(colors) else []
 
 
 def _finite(what: str, values: Iterable[float]) -> list[float]:

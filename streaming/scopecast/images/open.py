@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from scopecast.errors import FileError, IncompleteFileError
+from scopecast.frames.rois import ROI_EXTENSIONS
 from scopecast.images.base import _PICTURE, _TIFF, ImageFile, check_regular, extension_of, natural_key, reading
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _open(file: Path, dims: str | Sequence[str] | None) -> ImageFile:
         if is_dataset(file):
             return NdtiffDataset(file)
     check_regular(file)
-    if extension in (".roi", ".roi.zip"):
+    if extension in ROI_EXTENSIONS:
         raise FileError("regions of interest lie on images: show it together with its image")
     if extension not in EXTENSIONS:
         raise FileError(f"extension {extension!r}" if extension else "it has no extension")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scopecast.errors import FileError, IncompleteFileError, UnsupportedDtypeError
-from scopecast.frames.arrays import check_dtype
+from scopecast.frames.arrays import COLOUR_LENGTHS, can_be_colour, check_dtype
 from scopecast.images.about import About
 from scopecast.images.base import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
 
@@ -41,7 +41,7 @@ class NpyFile(ImageFile):
                 raise FileError("the array in it is empty")
             # In Fortran's order the file is the transposed array in C's order.
             self._stored, self._fortran, self._dtype = (shape[::-1] if fortran else shape), fortran, dtype
-            colour = len(shape) > 2 and shape[-1] in (3, 4) and dtype.str[1:] in ("u1", "u2", "f4", "f8")
+            colour = len(shape) > 2 and shape[-1] in COLOUR_LENGTHS and can_be_colour(dtype)
             self._plane = len(shape) - (3 if colour else min(2, len(shape)))
             names, notes = name_axes(self._plane, dims)
             self.about = About(sizes=dict(zip(names, shape, strict=False)), notes=notes)
@@ -112,7 +112,7 @@ class Picture(ImageFile):
 
     def _read(self, number: int) -> Plane:
         array = self._decode()
-        if array.ndim == 3 and array.shape[2] not in (3, 4):
+        if array.ndim == 3 and array.shape[2] not in COLOUR_LENGTHS:
             array = array[..., 0]  # grey with transparency
         if array.ndim != 2 and array.ndim != 3:
             raise FileError(f"it holds an array of shape {array.shape}, which is no image")

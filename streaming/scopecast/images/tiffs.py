@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from scopecast.errors import FileError, IncompleteFileError
-from scopecast.frames.arrays import check_dtype
+from scopecast.frames.arrays import COLOUR_LENGTHS, check_dtype
 from scopecast.frames.axes import axis_name
 from scopecast.images.about import About, as_seconds
 from scopecast.images.base import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
@@ -245,7 +245,7 @@ class TiffImage(ImageFile):
         inside = [names[at] for at in keep]
         if inside == ["y", "x"]:
             return Plane(array, axes)
-        colours = "s" in inside and array.shape[inside.index("s")] in (3, 4)
+        colours = "s" in inside and array.shape[inside.index("s")] in COLOUR_LENGTHS
         if "s" in inside and not (colours and self._colour and array.dtype.str[1:] in ("u1", "u2", "f4", "f8")):
             inside[inside.index("s")] = "c" if "c" not in axes else "sample"
         free = (name for name in ("z", "t", "c", "p") if name not in axes and name not in inside)

@@ -32,6 +32,7 @@ from scopecast.errors import ProtocolError
 from scopecast.protocol import PROTOCOL
 
 __all__ = [
+    "KEPT_STREAMS",
     "MAX_METADATA_BYTES",
     "PROTOCOL",
     "Ack",
@@ -58,6 +59,8 @@ __all__ = [
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 #: The metadata of a frame is cut to nothing past this, and counted.
 MAX_METADATA_BYTES: Final = 16 * 1024
+#: Streams of a publisher that a receiver keeps, and is told of where it joins late: the newest.
+KEPT_STREAMS: Final = 3
 
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
 U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]

@@ -38,8 +38,6 @@ HEARTBEAT_S: Final = 0.45
 MAX_RECEIVERS: Final = 16
 #: Messages read per turn of the lock, so that a flood of them can't keep a frame waiting.
 DRAIN_LIMIT: Final = 64
-#: Streams that a receiver which joins late is told of; as many as it keeps.
-KEPT_STREAMS: Final = 3
 
 
 class News:
@@ -216,7 +214,7 @@ class Receivers:
         # An announcement with fewer axes is kept too: frames that were published under it may not be sent yet.
         kept = [known for known in self._streams if known.id != stream.id or len(known.axes) < len(stream.axes)]
         newest = {known.id: None for known in (*kept, stream)}
-        alive = list(newest)[-KEPT_STREAMS:]
+        alive = list(newest)[-messages.KEPT_STREAMS :]
         self._streams = [known for known in (*kept, stream) if known.id in alive]
         self._known = frozenset(alive)
         self._broadcast(stream)

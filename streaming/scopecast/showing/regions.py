@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scopecast.errors import FileError
 from scopecast.frames.axes import axes_from_path, short_label
+from scopecast.frames.rois import ROI_EXTENSIONS
 from scopecast.images.base import extension_of
 from scopecast.images.open import EXTENSIONS
 from scopecast.protocol import printable
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.streams import FrameStream
 
-__all__ = ["REGIONS", "Home", "ShownImages", "has_regions", "pair_up"]
+__all__ = ["Home", "ShownImages", "has_regions", "pair_up"]
 
-REGIONS: Final = (".roi", ".roi.zip")
-"""What files with regions of interest of ImageJ end with, in lower case; those that are named may be a plain .zip."""
 _MOST_NAMES: Final = 100_000
 
 
@@ -30,7 +29,7 @@ def has_regions(path: Path) -> bool:
     >>> has_regions(Path("cells.ROI")), has_regions(Path("RoiSet.zip")), has_regions(Path("cells.tif"))
     (True, True, False)
     """
-    return extension_of(path) in (*REGIONS, ".zip")
+    return extension_of(path) in (*ROI_EXTENSIONS, ".zip")
 
 
 def _stem(path: Path) -> str:
@@ -99,16 +98,16 @@ class ShownImages:
 
     def __init__(self) -> None:
         self._by_name: dict[tuple[Path, str], _Shown] = {}
-        self._folders: dict[tuple[Path, int], AxisValue] = {}  # a folder's place in a stream
+        self._folders: dict[tuple[Path, FrameStream], AxisValue] = {}  # a folder's place in a stream
         self._last: _Shown | None = None
-        self._named: dict[tuple[int, tuple[tuple[str, AxisValue], ...]], Path] = {}
+        self._named: dict[tuple[FrameStream, tuple[tuple[str, AxisValue], ...]], Path] = {}
 
     def note(self, path: Path, axes: Mapping[str, AxisValue], stream: FrameStream) -> None:
         """Take note of an image file that is shown at some axes of a stream."""
         self._last = shown = _Shown(path, dict(axes), stream)
         self._remember(shown)
         if "folder" in axes:
-            self._folders[path.absolute().parent, id(stream)] = axes["folder"]
+            self._folders[path.absolute().parent, stream] = axes["folder"]
 
     def miss(self, path: Path) -> None:
         """Take note of an image file that can't be shown: its regions belong to no other."""
@@ -151,7 +150,7 @@ class ShownImages:
             raise FileError(f"its image, {shown.path.name}, is not shown, or too long ago: show both together")
         if shown is not None and shown.stream is not None:
             axes = dict(shown.axes)
-            place = (id(shown.stream), tuple(sorted(axes.items())))
+            place = (shown.stream, tuple(sorted(axes.items())))
             mine = self._named.setdefault(place, path) == path
             return Home(axes, shown.stream, "" if mine else short_label(printable(path.name), keep_end=True))
         last = self._last
@@ -165,6 +164,6 @@ class ShownImages:
             # A name tells a channel as other names do, which a file's own channels are not called by.
             known = set(last.stream.axes) - (set() if "c" in last.axes else {"c"})
             axes = named if set(named) <= known else {}
-            if (at := self._folders.get((folder, id(last.stream)))) is not None:
+            if (at := self._folders.get((folder, last.stream))) is not None:
                 axes["folder"] = at
         return Home(axes, last.stream, short_label(printable(stem), keep_end=True))

@@ -24,7 +24,8 @@ __all__ = ["check_viewer", "opened_viewer", "show", "split_axes_option"]
 
 #: Seconds that a viewer may take to open.
 START_S: Final = 90.0
-_BREAK_OFF_S: Final = 3.0
+#: Seconds that a viewer may take to close, of a call that failed or was interrupted, before it is killed.
+BREAK_OFF_S: Final = 3.0
 _WITHOUT_WINDOW: Final = frozenset({"headless"})
 
 
@@ -38,7 +39,7 @@ def show(
     units: str = "",
     steps: Mapping[str, float] = {},
     channels: Sequence[str] = (),
-    colors: Sequence[str] = (),
+    colors: Sequence[str] | Mapping[str, str] = (),
     rgb: bool | None = None,
     timeout: float = 30.0,
 ) -> Receipt:
@@ -71,7 +72,7 @@ def show(
     channels
         Names of the channels, in order.
     colors
-        Their colours, ``#rrggbb``.
+        Their colours in order, or by their names; see `FrameStream`.
     rgb
         Whether an array's last dimension of 3 or 4 is colour; by default it is, for uint8, uint16 and floats.
     timeout
@@ -99,9 +100,10 @@ def show(
     >>> print(scopecast.show("run7/", axes=r"t(?P<t>\d+)"))  # doctest: +SKIP
     120 sent (120 frames)
     """
+    from scopecast.frames.rois import ROI_EXTENSIONS
     from scopecast.images.base import common_folder
     from scopecast.images.open import EXTENSIONS, find_files, which_open
-    from scopecast.showing.regions import REGIONS, has_regions, pair_up
+    from scopecast.showing.regions import has_regions, pair_up
     from scopecast.showing.stacks import Showing
 
     about = _given(scale, units, steps, channels, colors)
@@ -116,7 +118,7 @@ def show(
         # Before anything is started: what is wrong with the array is the caller's to know at once.
         planes = _planes_of(what, dims, where, rgb)
     else:
-        files = pair_up(find_files(paths, extensions=(*EXTENSIONS, *REGIONS))[0])
+        files = pair_up(find_files(paths, extensions=(*EXTENSIONS, *ROI_EXTENSIONS))[0])
     images = [file for file in files if not has_regions(file)]
     if paths is not None and (not images or (failed := which_open(images, dims))):
         reasons = failed if images else {}
@@ -198,7 +200,7 @@ def _given(
     units: str,
     steps: Mapping[str, float],
     channels: Sequence[str],
-    colors: Sequence[str],
+    colors: Sequence[str] | Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what the user says of a stream, as arguments of `Publisher.new_stream`; without what they leave open."""
     about: dict[str, Any] = {}
@@ -212,7 +214,7 @@ def _given(
     if channels:
         about["channels"] = tuple(channels)
     if colors:
-        about["colors"] = tuple(colors)
+        about["colors"] = dict(colors) if isinstance(colors, Mapping) else tuple(colors)
     return about
 
 
@@ -283,10 +285,10 @@ def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[No
     try:
         find_or_start_viewer(directory, kind, timeout=START_S, environment=environment)
     except BaseException:
-        end_viewers(viewers_started_here() - before, directory, _BREAK_OFF_S)
+        end_viewers(viewers_started_here() - before, directory, BREAK_OFF_S)
         raise
     started = viewers_started_here() - before if kind in _WITHOUT_WINDOW else set()
     try:
         yield
     finally:
-        end_viewers(started, directory, _BREAK_OFF_S)
+        end_viewers(started, directory, BREAK_OFF_S)

@@ -22,10 +22,10 @@ from scopecast.frames.rois import read_rois
 from scopecast.images.base import Sight, check_regular, reading
 from scopecast.images.micromanager import METADATA, Beside, read_metadata
 from scopecast.images.open import open_image
+from scopecast.link.messages import KEPT_STREAMS
 from scopecast.protocol import printable
 from scopecast.publishing.accounts import Reason
 from scopecast.publishing.publisher import Publisher
-from scopecast.publishing.receivers import KEPT_STREAMS
 from scopecast.showing.regions import ShownImages, has_regions
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from scopecast.errors import FileError, ScopecastError, UnreadableFileError
+from scopecast.frames.rois import ROI_EXTENSIONS
 from scopecast.images.base import Sight, extension_of, natural_key
 from scopecast.images.open import EXTENSIONS
-from scopecast.showing.regions import REGIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -225,7 +225,7 @@ class FolderWatch:
     def _wanted(self, path: Path) -> bool:
         return (
             path.name[0] != "."
-            and extension_of(path) in (*EXTENSIONS, *REGIONS)
+            and extension_of(path) in (*EXTENSIONS, *ROI_EXTENSIONS)
             and fnmatch.fnmatch(path.name, self.pattern)
             and (self.recursive or path.parent == self.folder)
         )

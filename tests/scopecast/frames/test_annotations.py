@@ -61,7 +61,7 @@ def test_labels_have_a_stack_of_their_own_beside_the_images(viewer: Viewer, publ
         publisher.publish(cells * np.array(t, cells.dtype), kind="labels", name="cells", axes={"t": t})
     stream = settled(viewer, publisher)
     images, labels = stream.stacks
-    assert stream.labelled == {id(labels): "cells"}
+    assert labels.sent[:2] == ("labels", "cells")
     assert labels.dtype == (np.uint8 if dtype == "bool" else np.dtype(dtype).newbyteorder("="))
     for t in range(3):
         assert check_stamp(images.plane((t,))) == (t, 0, 0)
@@ -281,7 +281,7 @@ def test_a_batch_of_labels_is_published_as_such(viewer: Viewer, backend: Headles
     backend.save_batch([np.ones(SHAPE, "uint8")], ["mask_t004.tif"], kind="labels", name="cells", unknown=object())
     assert backend.flush(10)
     (stream,) = viewer.streams
-    assert list(stream.labelled.values()) == ["cells"]
+    assert [stack.sent.name for stack in stream.stacks if stack.is_labels] == ["cells"]
     assert stream.stacks[0].origin == (4,)
 
 

@@ -34,6 +34,13 @@ def test_channels_that_are_known_come_first():
     assert announced(stream).colors == ["blue", "green"]
 
 
+def test_colours_may_be_given_by_the_names_of_channels_that_are_still_to_come():
+    stream = FrameStream(0, "run", channels=["DAPI"], colors={"FITC": "viridis", "other": "red"})
+    assert announced(stream).colors == []
+    stream.place({"c": "FITC"})
+    assert announced(stream).colors == ["", "viridis"]
+
+
 def test_positions_that_have_names_are_placed_by_number_or_name():
     stream = FrameStream(0, "run", positions=["left", "", "left", "A1"])
     assert [stream.place({"p": where}) for where in (0, 1, 2, 3, "left", "A1", "new")] == [

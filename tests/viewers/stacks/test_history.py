@@ -530,3 +530,10 @@ def test_the_environment_sets_the_limits(text, expected):
 def test_a_limit_that_is_no_number_of_bytes_is_told(text):
     with pytest.raises(ValueError, match=r"SCOPECAST_HISTORY is .*: a number of bytes is expected, such as"):
         history_from_environment({"SCOPECAST_HISTORY": text})
+
+
+@pytest.mark.parametrize("kind", [History, PlanePool])
+def test_what_could_not_be_made_has_nothing_to_close(kind):
+    with pytest.raises(TypeError, match="unexpected"):
+        kind(no_such="argument")
+    gc.collect()  # an exception in a destructor is an error of this test

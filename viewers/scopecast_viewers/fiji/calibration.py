@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from scopecast.images.ome import micrometers
 from scopecast_viewers.fiji.awt import java
 
 if TYPE_CHECKING:
@@ -13,20 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["calibration_of", "info_of", "title_of"]
 
-_MICROMETERS: Final = ("um", "µm", "micron", "micrometer")
-
 
 def title_of(stream: LiveStream, stack: Stack) -> str:
     """Return what an image is called: the run, and what sets this stack apart from its others."""
     title = stream.about.title or stream.title
-    labels = stream.labelled.get(id(stack))
-    if labels is not None:
-        title += f" {labels or 'labels'}"
-    alike = [each for each in stream.stacks if stream.labelled.get(id(each)) == labels]
+    if stack.is_labels:
+        title += f" {stack.sent.name or 'labels'}"
+    alike = [each for each in stream.stacks if (each.sent.kind, each.sent.name) == (stack.sent.kind, stack.sent.name)]
     if len(alike) > 1 and alike[0] is not stack:
         height, width = stack.plane_shape[:2]
-        title += f" ({width}x{height} {stream.sent_as[id(stack)]})"
-    return f"|{title}|" if id(stack) in stream.magnitudes else title
+        title += f" ({width}x{height} {stack.sent.dtype})"
+    return f"|{title}|" if stack.sent.magnitude else title
 
 
 def calibration_of(stream: LiveStream, form: PixelForm) -> Any:
@@ -36,7 +34,7 @@ def calibration_of(stream: LiveStream, form: PixelForm) -> Any:
     y, x = (*about.scale, 1.0, 1.0)[:2]
     steps = dict(zip(about.axes, about.steps, strict=False))
     if about.units and about.units != "pixel":
-        calibration.setUnit("µm" if about.units in _MICROMETERS else about.units)
+        calibration.setUnit("µm" if micrometers(about.units) == 1 else about.units)
         calibration.pixelWidth, calibration.pixelHeight = float(x), float(y)
         calibration.pixelDepth = float(steps.get("z") or 1.0)
     if interval := steps.get("t"):
@@ -49,10 +47,9 @@ def calibration_of(stream: LiveStream, form: PixelForm) -> Any:
 
 def info_of(stream: LiveStream, stack: Stack, form: PixelForm) -> str:
     """Return the text that ``Image > Show Info…`` begins with."""
-    sent = stream.sent_as[id(stack)]
     return (
         f"Live stream: {stream.about.title}\n"
         f"Source: {stream.title}\n"
-        f"Pixels: {form.note or f'{sent}, as they were sent'}\n"
+        f"Pixels: {form.note or f'{stack.sent.dtype}, as they were sent'}\n"
         f"Axes: {', '.join((*stack.axes, 'y', 'x'))}\n"
     )

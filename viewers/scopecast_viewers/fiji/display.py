@@ -14,6 +14,7 @@ from scopecast.errors import ViewerStartError
 from scopecast.frames.documents import DOCUMENTS
 from scopecast_viewers.display import Display
 from scopecast_viewers.fiji.pixels import narrow_labels
+from scopecast_viewers.look.pace import STATUS_S, TICK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +31,6 @@ __all__ = ["FijiDisplay"]
 
 logger = logging.getLogger(__name__)
 
-_TICK_MS: Final = 15
-_STATUS_S: Final = 0.25
 _SHUTDOWN_S: Final = 5.0
 
 
@@ -105,7 +104,7 @@ class FijiDisplay(Display):
             self.gallery = Gallery()
             self.menu = StreamMenu(self.gallery, receiver)
             tick = listener("java.awt.event.ActionListener", actionPerformed=lambda _: self._tick())
-            self._timer = java("javax.swing.Timer")(_TICK_MS, tick)
+            self._timer = java("javax.swing.Timer")(TICK_MS, tick)
             self._timer.start()
         finally:
             opened.set()
@@ -119,7 +118,7 @@ class FijiDisplay(Display):
         gallery.update(receiver.streams)
         self._updates_ms = [*self._updates_ms[-255:], (time.perf_counter_ns() - began) / 1e6]
         now = time.monotonic()
-        if now - self._status_at > _STATUS_S:
+        if now - self._status_at > STATUS_S:
             self._status_at = now
             gallery.write_status(receiver.sources)
             if self.menu is not None:

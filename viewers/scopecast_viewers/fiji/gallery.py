@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.hyperstack import Hyperstack
+from scopecast_viewers.receiving.status import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,15 +34,15 @@ class Gallery:
     closed : set
         The keys (`LiveStream.key`) of the streams that the user has closed.
     problems : dict
-        Why a stack can't be shown, by its id.
+        Why a stack can't be shown.
     """
 
     def __init__(self) -> None:
         self.closed: set[Key] = set()
-        self.problems: dict[int, str] = {}
+        self.problems: dict[Stack, str] = {}
         self.incomplete = False
-        self._images: dict[int, Hyperstack] = {}  # by the id of the stack
-        self._left: dict[int, tuple[int, Any]] = {}  # by the same: its version when its image was changed, and that
+        self._images: dict[Stack, Hyperstack] = {}
+        self._left: dict[Stack, tuple[int, Any]] = {}  # its version when its image was changed, and that
         self._gone: set[int] = set()  # ids of images (ImagePlus.getID) that were closed
         self._lock = threading.Lock()
         self._listener = listener("ij.ImageListener", imageClosed=self._image_closed)
@@ -55,7 +56,7 @@ class Gallery:
 
     def image_of(self, stack: Stack) -> Hyperstack | None:
         """Return the image that shows a stack."""
-        return self._images.get(id(stack))
+        return self._images.get(stack)
 
     def update(self, streams: Iterable[LiveStream]) -> None:
         """Open what is new, close what is gone, and bring up to date what is due; see `incomplete`.
@@ -69,10 +70,10 @@ class Gallery:
         opened = False
         for stream in streams:
             for stack in stream.stacks if stream.key not in self.closed else ():
-                image = self._images.get(id(stack))
+                image = self._images.get(stack)
                 if image is not None:
                     self._update(image)
-                elif id(stack) in self.problems or not stack.layout.planes or not self._goes_on(stack):
+                elif stack in self.problems or not stack.layout.planes or not self._goes_on(stack):
                     continue
                 elif opened:
                     self.incomplete = True
@@ -81,13 +82,13 @@ class Gallery:
                     opened = True
 
     def _open(self, stream: LiveStream, stack: Stack) -> None:
-        _, changed = self._left.pop(id(stack), (0, None))
+        _, changed = self._left.pop(stack, (0, None))
         front = changed is not None and java("ij.WindowManager").getCurrentImage() == changed
         try:
-            self._images[id(stack)] = Hyperstack(stream, stack)
+            self._images[stack] = Hyperstack(stream, stack)
         except Exception as error:
             title = stream.about.title or stream.title
-            self.problems[id(stack)] = f"{title} can't be shown: {type(error).__name__}: {error}"
+            self.problems[stack] = f"{title} can't be shown: {type(error).__name__}: {error}"
             logger.exception("%s can't be shown", title)
         if front and (window := changed.getWindow()) is not None:
             # The user goes on with the image that they have changed: their next command is for that.
@@ -102,18 +103,18 @@ class Gallery:
                 self._leave(image)
             elif image.due:
                 image.update()
-                self.problems.pop(id(image.stack), None)
+                self.problems.pop(image.stack, None)
         except Exception as error:
             # The other images go on; what went wrong is in the log once, and in the list of streams.
             problem = f"{image.title} can't be brought up to date: {type(error).__name__}: {error}"
-            if self.problems.get(id(image.stack)) != problem:
-                self.problems[id(image.stack)] = problem
+            if self.problems.get(image.stack) != problem:
+                self.problems[image.stack] = problem
                 logger.exception("%s can't be brought up to date", image.title)
 
     def _leave(self, image: Hyperstack) -> None:
         """Let go of an image that a command has changed; its stream goes on in another one."""
-        del self._images[id(image.stack)]
-        self._left[id(image.stack)] = (image.stack.version, image.imp)
+        del self._images[image.stack]
+        self._left[image.stack] = (image.stack.version, image.imp)
         java("ij.IJ").showStatus(image.leave())
 
     def _goes_on(self, stack: Stack) -> bool:
@@ -121,9 +122,9 @@ class Gallery:
 
         Not before the command or the macro has ended: what it does next would be done to the new window.
         """
-        if id(stack) not in self._left:
+        if stack not in self._left:
             return True
-        version, changed = self._left[id(stack)]
+        version, changed = self._left[stack]
         at_work = (
             java("ij.IJ").macroRunning()
             or java("ij.macro.Interpreter").getInstance() is not None
@@ -133,7 +134,7 @@ class Gallery:
         return bool(stack.version != version and not at_work)
 
     def _close_gone(self, streams: tuple[LiveStream, ...]) -> None:
-        wanted = {id(stack) for stream in streams for stack in stream.stacks}
+        wanted = {stack for stream in streams for stack in stream.stacks}
         self.closed &= {stream.key for stream in streams}
         self.problems = {key: why for key, why in self.problems.items() if key in wanted}
         self._left = {key: left for key, left in self._left.items() if key in wanted}
@@ -181,10 +182,10 @@ class Gallery:
 
     def write_status(self, sources: Iterable[Source]) -> None:
         """Write the figures below each image."""
-        by_token = {source.entry.token: source for source in sources}
+        sources = tuple(sources)
         for image in self:
             if image.imp.getWindow() is not None:
-                image.write_status(by_token.get(image.stream.source))
+                image.write_status(source_of(image.stream, sources))
 
     def stop(self) -> None:
         """Let go of the images, which stay open with what they show."""

@@ -18,6 +18,9 @@ from scopecast_viewers.fiji.overlay import LiveOverlay
 from scopecast_viewers.fiji.pixels import form_of, form_of_labels
 from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
+from scopecast_viewers.look.colors import color_problem
+from scopecast_viewers.look.pace import MAX_WAIT_S
+from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +34,6 @@ __all__ = ["Hyperstack"]
 
 logger = logging.getLogger(__name__)
 
-#: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
-MAX_WAIT_S = 0.1
 _COMPOSITE, _COLOR = 1, 2  # ij.CompositeImage's
 
 
@@ -57,13 +58,13 @@ class Hyperstack:
     def __init__(self, stream: LiveStream, stack: Stack) -> None:
         self.stream, self.stack = stream, stack
         self.following = True
-        self.is_labels = id(stack) in stream.labelled
-        sent = np.dtype(stream.sent_as[id(stack)])
+        self.is_labels = stack.is_labels
+        sent = np.dtype(stack.sent.dtype)
         self.form = (
             form_of_labels(sent, stack.dtype) if self.is_labels else form_of(sent, rgb=len(stack.plane_shape) == 3)
         )
         self._look: Look | LabelLook = LabelLook(stack) if self.is_labels else Look(stream, stack)
-        images = [each for each in stream.stacks if id(each) not in stream.labelled] or [stack]
+        images = [each for each in stream.stacks if not each.is_labels] or [stack]
         self.overlay = LiveOverlay(stream, managed=images[0] is stack)
         self._documents = -1
         self.waits_for = ""
@@ -153,7 +154,7 @@ class Hyperstack:
         imp = self.imp
         changed = self._look.settle(imp, folding.dimensions[0])
         self._documents = self.stream.annotations.received
-        if not self.is_labels or len(self.stream.labelled) == len(self.stream.stacks):
+        if not self.is_labels or all(each.is_labels for each in self.stream.stacks):
             self.overlay.update(imp, folding)
         target = self._target()
         tags = self._tags(target)
@@ -371,9 +372,10 @@ class Hyperstack:
         number = int(self.imp.getCurrentSlice())
         state = self.stack.state(self._slices.place(min(number, self._size)))
         hints = [
-            {"missing": "no frame here yet", "forgotten": "the frame here is forgotten"}.get(state, ""),
+            HINTS[state],
             f"waits for {self.waits_for}" if self.waits_for else "",
             self.overlay.problem,
+            color_problem(self.stream.about),
         ]
         self.strip.write(self.stream, source, "   ".join(filter(None, hints)))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-import jpype
 import numpy as np
 
-from scopecast_viewers.fiji.awt import java
+from scopecast_viewers.fiji.look import to_lut
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,9 +56,7 @@ class LabelLook:
 @cache
 def _lut() -> Any:
     """Return a LUT of the categorical colours, with black for 0."""
-    table = np.vstack([np.zeros((1, 3), np.uint8), categorical_colors()])
-    channels = [jpype.JArray(jpype.JByte)(table[:, at].view(np.int8).tolist()) for at in range(3)]
-    return java("ij.process.LUT")(*channels)
+    return to_lut(np.vstack([np.zeros((1, 3), np.uint8), categorical_colors()]))
 
 
 @cache

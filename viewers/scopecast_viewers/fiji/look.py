@@ -8,14 +8,17 @@ import jpype
 import numpy as np
 
 from scopecast_viewers.fiji.awt import java
-from scopecast_viewers.look.colors import GRAY, channel_color
-from scopecast_viewers.look.contrast import contrast_limits
+from scopecast_viewers.look.colors import channel_colormap, table_of
+from scopecast_viewers.look.contrast import contrast_limits, is_flat
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    from cmap import Colormap
+
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.stack import Stack
 
-__all__ = ["Look"]
+__all__ = ["Look", "to_lut"]
 
 
 class Look:
@@ -32,7 +35,7 @@ class Look:
     def __init__(self, stream: LiveStream, stack: Stack) -> None:
         self._stream, self._stack = stream, stack
         self._auto: dict[int, tuple[float, float] | None] = {}  # what we set, from a flat frame or none; None: settled
-        self._colors: dict[int, str] = {}
+        self._colors: dict[int, Colormap] = {}
 
     def settle(self, imp: Any, channels: int) -> bool:
         """Choose what is still to be chosen for the channels of an image. Return whether something has changed.
@@ -55,7 +58,7 @@ class Look:
         return changed
 
     def _contrast(self, imp: Any, composite: bool, channel: int) -> bool:
-        index = self._stream.latest.get((id(self._stack), channel))
+        index = self._stack.latest(channel)
         plane = None if index is None else self._stack.plane(index)
         if plane is None:
             return False
@@ -63,7 +66,7 @@ class Look:
         limits = contrast_limits(pixels)
         before, now = self._auto.get(channel), _limits(imp, composite, channel)
         # A frame without contrast tells little: a later one is asked again, unless the user was quicker.
-        flat = bool(pixels.flat[0] == pixels.max() == pixels.min())
+        flat = is_flat(pixels)
         self._auto[channel] = limits if flat else None
         if before is not None and not np.allclose(before, now):
             self._auto[channel] = None
@@ -74,33 +77,26 @@ class Look:
         return True
 
     def _color(self, imp: Any, composite: bool, channel: int) -> bool:
-        about = self._stream.about
-        announced = about.colors[channel] if channel < len(about.colors) else ""
-        count = max(len({number for _, number in self._stream.parts}), len(about.labels.get("c", ())))
-        color = channel_color(self._stream.label("c", channel), channel, count, announced)
+        color = channel_colormap(self._stream.about, channel, len({number for _, number in self._stream.parts}))
         before = self._colors.get(channel)
-        if color == before:
+        if before is not None and color.name == before.name:
             return False
         self._colors[channel] = color
-        wanted = _decode(color)
         if not composite:
-            if color != GRAY:
-                imp.getProcessor().setLut(java("ij.process.LUT").createLutFromColor(wanted))
-            return color != GRAY
+            imp.getProcessor().setLut(to_lut(table_of(color)))
+            return True
         lut = imp.getChannelLut(channel + 1)
-        if before is not None and _brightest(lut) != int(_decode(before).getRGB()):
+        if before is not None and bytes(lut.getBytes()) != bytes(to_lut(table_of(before)).getBytes()):
             return False  # the user has chosen another
-        fresh = java("ij.process.LUT").createLutFromColor(wanted)
+        fresh = to_lut(table_of(color))
         fresh.min, fresh.max = lut.min, lut.max
-        imp.setChannelLut(fresh, channel + 1)
+        _set_lut(imp, channel, fresh)
         return True
 
 
-def _decode(color: str) -> Any:
-    white = java("java.awt.Color").white
-    return (
-        java("java.awt.Color").decode(color) if color.startswith("#") else java("ij.plugin.Colors").decode(color, white)
-    )
+def to_lut(table: npt.NDArray[np.uint8]) -> Any:
+    """Return a new ``ij.process.LUT`` of 256 colours, (256, 3)."""
+    return java("ij.process.LUT")(*(jpype.JArray(jpype.JByte)(each.view(np.int8).tolist()) for each in table.T.copy()))
 
 
 def _limits(imp: Any, composite: bool, channel: int) -> tuple[float, float]:
@@ -117,9 +113,10 @@ def _set_limits(imp: Any, composite: bool, channel: int, limits: tuple[float, fl
         return
     lut = imp.getChannelLut(channel + 1)
     lut.min, lut.max = limits
+    _set_lut(imp, channel, lut)
+
+
+def _set_lut(imp: Any, channel: int, lut: Any) -> None:
     imp.setChannelLut(lut, channel + 1)
-
-
-def _brightest(lut: Any) -> int:
-    """Return the colour of the highest value, 0xAARRGGBB as a signed number."""
-    return int(lut.getRGB(jpype.JInt(255)))
+    if imp.getWindow() is None and channel + 1 == int(imp.getChannel()):
+        imp.getProcessor().setLut(lut)  # as ImageJ does where there is a window; a single channel is painted by this

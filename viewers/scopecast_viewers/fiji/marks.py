@@ -16,6 +16,7 @@ from scopecast.frames.documents import Points, Shapes, Tracks
 from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.fiji.labels import categorical_colors
 from scopecast_viewers.look.annotations import FAR
+from scopecast_viewers.look.colors import GRAY, YELLOW, known_style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +32,6 @@ __all__ = ["MOST_POINTS", "MOST_SHAPES", "Mark", "draw", "draw_tracks"]
 MOST_SHAPES: Final = 2000
 MOST_POINTS: Final = 50_000
 _LAST: Final = 2**31 - 1  # ImageJ's positions are Java's int
-_YELLOW: Final = "#ffff00"
 _CIRCLE: Final = 3  # PointRoi's types
 _DOT: Final = 2
 #: PointRoi's sizes in pixels of the screen, in order.
@@ -55,25 +55,25 @@ def draw(document: Document) -> tuple[list[Mark], int]:
 
 def _points(document: Points) -> tuple[list[Mark], int]:
     coordinates = document.coordinates[_near(document.coordinates)][:MOST_POINTS]
-    marks = []
+    style, marks = known_style(document.style), []
     for where, rows in _places(coordinates, document.dims):
         roi = java("ij.gui.PointRoi")(*_xy(rows))
         roi.setPointType(_CIRCLE)
-        wanted = document.style.size or 7.0
+        wanted = style.size or 7.0
         roi.setSize(int(np.argmin(np.abs(np.array(_SIZES) - wanted))))
-        roi.setStrokeColor(_color(document.style.color or document.style.edge_color or _YELLOW))
+        roi.setStrokeColor(_color(style.color or style.edge_color or YELLOW))
         roi.setName("points")
         marks.append(Mark(roi, where))
     return marks, len(document) - len(coordinates)
 
 
 def _shapes(document: Shapes) -> tuple[list[Mark], int]:
-    marks = []
+    style, marks = known_style(document.style), []
     names = document.names or [""] * len(document)
     shapes = [each for each in zip(document.types, document.vertices, names, strict=True) if _near(each[1]).all()]
     for kind, vertices, name in shapes[:MOST_SHAPES]:
         roi = _shape(kind, vertices[:, -1], vertices[:, -2])
-        _paint(roi, document.style)
+        _paint(roi, style)
         if name:
             roi.setName(name)
         leading = np.rint(vertices[:, :-2].mean(axis=0)).astype(int)
@@ -82,7 +82,7 @@ def _shapes(document: Shapes) -> tuple[list[Mark], int]:
 
 
 def _paint(roi: Any, style: Style) -> None:
-    roi.setStrokeColor(_color(style.edge_color or style.color or _YELLOW))
+    roi.setStrokeColor(_color(style.edge_color or style.color or YELLOW))
     if style.color and style.edge_color:
         fill = _color(style.color)
         roi.setFillColor(
@@ -160,7 +160,7 @@ def draw_tracks(annotations: Iterable[Annotation]) -> tuple[list[Mark], int]:
     for t, places in at_time.items():
         roi = java("ij.gui.PointRoi")(*_xy(np.array(places)[:, ::-1]))
         roi.setPointType(_DOT)
-        roi.setStrokeColor(_color("#ffffff"))
+        roi.setStrokeColor(_color(GRAY))
         roi.setName(f"tracks at t {t}")
         marks.append(Mark(roi, {"t": t}))
     return marks, far + max(0, len(rows) - MOST_SHAPES)
@@ -193,7 +193,5 @@ def _floats(*columns: npt.NDArray[np.float64]) -> tuple[Any, ...]:
 
 
 def _color(text: str) -> Any:
-    """Return a colour, ``#rrggbb``, ``#rrggbbaa`` or a name that ImageJ knows; yellow where it knows none."""
-    if len(text) == 9 and text.startswith("#"):
-        text = f"#{text[7:]}{text[1:7]}"  # ImageJ has the opacity first
-    return java("ij.plugin.Colors").decode(text, java("java.awt.Color").yellow)
+    """Return a ``java.awt.Color`` of ``#rrggbb`` or ``#rrggbbaa``."""
+    return java("java.awt.Color")(*(jpype.JInt(each) for each in bytes.fromhex(text[1:])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
-from scopecast_viewers.receiving.status import figures_of, state_of
+from scopecast_viewers.receiving.status import figures_of, source_of, state_of
 
 if TYPE_CHECKING:
     from scopecast_viewers.fiji.gallery import Gallery, Key
@@ -103,9 +103,9 @@ class StreamMenu:
             self.window.pack()
 
     def _describe(self, stream: LiveStream) -> str:
-        source = next((known for known in self._receiver.sources if known.entry.token == stream.source), None)
+        source = source_of(stream, self._receiver.sources)
         title = stream.about.title or stream.title
-        problems = [self._gallery.problems[id(stack)] for stack in stream.stacks if id(stack) in self._gallery.problems]
+        problems = [self._gallery.problems[stack] for stack in stream.stacks if stack in self._gallery.problems]
         return f"{title}  ({state_of(stream)}): {', '.join([*problems, *figures_of(stream, source)])}"
 
     def _choose(self, key: Key, shown: bool) -> None:

@@ -79,7 +79,7 @@ class LiveOverlay:
     def update(self, imp: Any, folding: Folding) -> None:
         """Bring the overlay in step with the stream; regions that the user has added stay."""
         sets = self._stream.annotations.sets
-        versions = tuple((id(each), each.version) for each in sets)
+        versions = tuple((each, each.version) for each in sets)
         if not sets or (versions == self._versions and folding == self._folding):
             return
         before, self._versions, self._folding = self._folding, versions, folding
@@ -112,11 +112,11 @@ class LiveOverlay:
         for each in sets:
             channel = {} if each.channel is None else {"c": each.channel}
             if each.kind == "tracks":
-                yield id(each), each, each.version, channel
+                yield each, each, each.version, channel
                 continue
             for annotation in each:
                 where = {**channel, **annotation.where}
-                yield (id(each), *sorted(annotation.where.items())), annotation.document, 0, where
+                yield (each, *sorted(annotation.where.items())), annotation.document, 0, where
 
     def _draw(self, of: Any, version: int) -> _Drawn:
         try:

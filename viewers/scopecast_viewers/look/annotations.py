@@ -6,7 +6,12 @@ documents are never changed, only replaced, and each is added before the version
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from scopecast.frames.documents import Rois
+from scopecast_viewers.look.regions import Regions, read_regions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +33,8 @@ MAX_SETS: Final = 64
 _Place = tuple[tuple[str, ...], tuple[int, ...]]  # the axes, sorted, and the index along each
 
 
-class Annotation(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Annotation:
     """A document and where it belongs.
 
     Attributes
@@ -48,6 +54,11 @@ class Annotation(NamedTuple):
     document: Document
     tag: Tag
     nbytes: int
+
+    @cached_property
+    def regions(self) -> Regions:
+        """The regions of interest of the document, read when they are asked for first; none of another kind."""
+        return read_regions(self.document) if isinstance(self.document, Rois) else Regions((), "")
 
 
 class AnnotationSet:

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["contrast_limits", "contrast_range"]
+__all__ = ["contrast_limits", "contrast_range", "is_flat"]
 
 _LARGEST: Final = 1e300
 _SAMPLE: Final = 256  # pixels along an axis that the contrast is estimated from
@@ -48,6 +48,11 @@ def contrast_limits(plane: npt.NDArray[Any]) -> tuple[float, float]:
         if high <= low
         else (low, min(high, _LARGEST))
     )
+
+
+def is_flat(plane: npt.NDArray[Any]) -> bool:
+    """Whether all pixels have one value, so that they tell little of how the next ones are to be shown."""
+    return bool(plane.flat[0] == plane.max() == plane.min())
 
 
 def contrast_range(limits: tuple[float, float], dtype: np.dtype[Any], plane: npt.NDArray[Any]) -> tuple[float, float]:

@@ -23,9 +23,6 @@ __all__ = ["Region", "Regions", "read_regions"]
 
 logger = logging.getLogger(__name__)
 
-#: ImageJ's own colour for a selection that has none.
-YELLOW = "#ffff00"
-
 
 class Region(NamedTuple):
     """A region of interest, as a viewer draws it.

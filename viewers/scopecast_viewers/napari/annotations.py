@@ -2,245 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING
 
-from scopecast.frames.documents import Points, Rois, Shapes
-from scopecast_viewers.look.regions import Regions, read_regions
-from scopecast_viewers.napari.contents import (
-    Content,
-    Look,
-    points_content,
-    regions_content,
-    shapes_content,
-    tracks_content,
-)
-from scopecast_viewers.napari.limits import Box, CantShowError, Unshown
-from scopecast_viewers.napari.overlays import Overlay, PointsOverlay, ShapesOverlay, TracksOverlay
-from scopecast_viewers.napari.steady import all_or_nothing, take_out
-from scopecast_viewers.napari.tiles import corner_of_image
-from scopecast_viewers.napari.units import canvas_spacing, canvas_unit, corner_on_canvas, pixel_on_canvas
+from scopecast_viewers.napari.annotation import Key, LiveAnnotation, Part
+from scopecast_viewers.napari.contents import Viewpoint
+from scopecast_viewers.napari.kept import KeptLayers
+from scopecast_viewers.napari.units import canvas_spacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari.viewer import Viewer
 
-    from scopecast_viewers.look.annotations import Annotation, AnnotationSet
-    from scopecast_viewers.napari.layers import LiveLayer, LiveLayers
+    from scopecast_viewers.napari.layer import LiveLayer
+    from scopecast_viewers.napari.layers import LiveLayers
     from scopecast_viewers.receiving.live import LiveStream
-    from scopecast_viewers.stacks.plane import Tag
 
-__all__ = ["LiveAnnotation", "LiveAnnotations"]
-
-_OVERLAYS: Mapping[str, type[Overlay]] = {"points": PointsOverlay, "shapes": ShapesOverlay, "tracks": TracksOverlay}
+__all__ = ["LiveAnnotations"]
 
 
-class _Part(NamedTuple):
-    """What a layer shows of a set: regions of interest become shapes and points."""
-
-    stream: LiveStream
-    annotations: AnnotationSet
-    kind: str
-
-    @property
-    def key(self) -> tuple[int, str]:
-        return (id(self.annotations), self.kind)
-
-
-class LiveAnnotation:
-    """A layer that shows a part of a set of annotations.
-
-    Attributes
-    ----------
-    layer
-        The napari layer; None before it is made.
-    shown : Tag or None
-        The newest document that it shows.
-    painted
-        The number of the newest one that was painted.
-    version
-        The set's, when it was last shown.
-    parked : bool
-        The layer is not among the viewer's, as its run is not in the scene.
-    """
-
-    rank: ClassVar[int] = 2  # above images and labels
-
-    def __init__(self, part: _Part, regions: _RegionsOf) -> None:
-        self.stream, self.annotations, self.kind = part.stream, part.annotations, part.kind
-        self.overlay = _OVERLAYS[part.kind]()
-        self.shown: Tag | None = None
-        self.painted = -1
-        self.version = -1
-        self.parked = False
-        self._regions = regions
-        self.far = ""  # what of it lies too far away to be shown
-        self._seen: Any = None  # what is on the layer
-        self._made: Any = None  # axes, scale, translation and units that the layer was made with
-        self._items: Sequence[Annotation] = ()
-        self._corners: dict[tuple[int | None, ...], tuple[float, ...]] = {}  # of the images of each position
-
-    @property
-    def layer(self) -> Any:
-        """The layer, or None."""
-        return self.overlay.layer
-
-    @property
-    def name(self) -> str:
-        """What the layer is called: the annotations, their channel, and the run."""
-        called = self.annotations.name or self.annotations.kind
-        if self.annotations.kind == "rois" and self.kind == "points":
-            called += " (points)"
-        if self.annotations.channel is not None:
-            called += f" ({self.stream.label('c', self.annotations.channel)})"
-        return f"{called} · {self.stream.about.title}"
-
-    # ---- what is to be seen ------------------------------------------------------------------------------------
-
-    def _axes(self, axes: tuple[str, ...], look: Look) -> tuple[str, ...]:
-        """Return the leading axes that the layer needs, those of the viewer being `axes`."""
-        if self.kind != "tracks":
-            return look.axes
-        if "t" not in axes or len(axes) - axes.index("t") > 2:
-            msg = f"napari shows tracks over (t) or (t, z), and the streams have ({', '.join(axes)})"
-            raise CantShowError(msg)
-        return axes[axes.index("t") :]
-
-    def _content(self, items: Sequence[Annotation], look: Look) -> Content:
-        if self.annotations.kind == "rois":
-            return regions_content(items, look, self.kind, self._stack_axis, self._regions.of)
-        make = {"points": points_content, "shapes": shapes_content, "tracks": tracks_content}[self.kind]
-        return make(items, look)
-
-    @property
-    def _stack_axis(self) -> str:
-        axes = [name for name in self.stream.axes if name != "c"]
-        return axes[0] if len(axes) == 1 else ""
-
-    def _choosing(self, items: Sequence[Annotation], look: Look) -> tuple[tuple[str, int], ...]:
-        """Return the places of the sliders that choose among what is in the documents."""
-        axes: set[str] = set()
-        for item in items:
-            if isinstance(item.document, Points | Shapes):
-                axes.update(item.document.dims[:-2])
-            elif isinstance(item.document, Rois):
-                axes.update(self._regions.of(item.document).axes, [self._stack_axis])
-        return tuple(sorted((axis, at) for axis, at in look.where.items() if axis in axes))
-
-    # ---- the layer ---------------------------------------------------------------------------------------------
-
-    def is_outdated(self, axes: tuple[str, ...], units: tuple[str, ...], look: Look) -> bool:
-        """Whether `update` would make the layer anew; parameters as there."""
-        leading = self._axes(axes, look)
-        return bool((leading, *self._geometry(leading).values(), units) != self._made)
-
-    def update(self, viewer: Viewer, axes: tuple[str, ...], units: tuple[str, ...], look: Look) -> bool:
-        """Show what is to be seen; make the layer, or make it anew where its axes have changed.
-
-        Parameters
-        ----------
-        viewer
-            The napari viewer.
-        axes, units
-            Of all its layers; units for the plane too.
-        look
-            Where it looks, and the axes that the layer is to have.
-
-        Returns
-        -------
-        bool
-            Whether the layer shows something else than before.
-
-        Raises
-        ------
-        ValueError
-            If napari has no way to show it.
-        """
-        self.version = self.annotations.version
-        leading = self._axes(axes, look)
-        # napari fades tracks by itself: all of their times are on the layer.
-        over = leading if self.kind == "tracks" else ()
-        look = Look(leading, {axis: at for axis, at in look.where.items() if axis not in over})
-        geometry = self._geometry(leading)
-        made = (leading, *geometry.values(), units)
-        items = self.annotations.at(look.where)
-        moving = tuple(look.where.get(axis) for axis in leading)
-        look = look._replace(offset=self._offsets(items, geometry))
-        seen = (made, tuple(map(id, items)), moving, self._choosing(items, look), look.offset)
-        if seen == self._seen:
-            return False
-        content, self.far = self._content(items, look).without_far()
-        if self.kind == "tracks" and not len(content.coordinates):  # napari has no such layer
-            take_out(viewer, self.layer)
-            self.overlay.layer = self._made = None
-        elif made != self._made:
-            about: dict[str, Any] = {"name": self.name, "axis_labels": (*leading, "y", "x")}
-            about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
-            self.overlay.add(viewer, content, units=units[len(units) - len(leading) - 2 :], **about, **geometry)
-            self._made = made
-        else:
-            self.overlay.show(content)
-        self._seen, self._items = seen, items  # kept, so that their ids stay theirs
-        self.shown = max((item.tag for item in items), key=lambda tag: tag.sequence, default=None)
-        return True
-
-    def _geometry(self, leading: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-        spacing = canvas_spacing(self.stream)
-        corner: tuple[float, ...] = next(filter(None, map(self._corner_of, self.annotations)), ())
-        if not corner and self.stream.newest is not None:
-            corner = corner_on_canvas(self.stream, self.stream.newest[2].translate)
-        scale = (*(spacing.get(name, 1.0) for name in leading), *pixel_on_canvas(self.stream))
-        places = (*(0.0 for _ in leading), *(corner or (0.0, 0.0)))
-        Box((*leading, "y", "x"), places, places, scale).check(canvas_unit(self.stream))
-        return {"scale": scale, "translate": places}
-
-    def _offsets(
-        self, items: Sequence[Annotation], geometry: Mapping[str, tuple[float, ...]]
-    ) -> dict[int, tuple[float, float]]:
-        """Return how far from the layer's corner documents lie, by their numbers, (y, x) in pixels."""
-        offsets: dict[int, tuple[float, float]] = {}
-        (y, x), (by_y, by_x) = geometry["translate"][-2:], geometry["scale"][-2:]
-        for item in items:
-            corner = self._corner_of(item)
-            if corner and (corner[0], corner[1]) != (y, x):
-                offsets[item.tag.sequence] = ((corner[0] - y) / by_y, (corner[1] - x) / by_x)
-        return offsets
-
-    def _corner_of(self, item: Annotation) -> tuple[float, ...]:
-        """Return where a document lies: where it says, else with the images of its position; () if neither is known."""
-        if own := corner_on_canvas(self.stream, item.tag.translate):
-            return own
-        place = tuple(item.where.get(name) for name in "pg")
-        if place not in self._corners and (corner := corner_of_image(self.stream, item.where)):
-            self._corners[place] = corner_on_canvas(self.stream, corner)
-        return self._corners.get(place, ())
-
-
-class _RegionsOf:
-    """Reads the regions of documents, each once."""
-
-    def __init__(self) -> None:
-        self._read: dict[int, tuple[Rois, Regions]] = {}
-
-    def of(self, document: Rois) -> Regions:
-        """Return the regions of a document."""
-        if (known := self._read.get(id(document))) is None:
-            known = self._read[id(document)] = (document, read_regions(document))
-        return known[1]
-
-    def keep_only(self, documents: Iterable[Any]) -> None:
-        """Let go of the regions of all other documents."""
-        alive = {id(document) for document in documents}
-        if len(self._read) > len(alive):
-            self._read = {key: value for key, value in self._read.items() if key in alive}
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Why some could not be read."""
-        return tuple(dict.fromkeys(regions.problem for _, regions in self._read.values() if regions.problem))
-
-
-class LiveAnnotations:
+class LiveAnnotations(KeptLayers[Key, LiveAnnotation]):
     """The layers of all annotations in one viewer. Used on the GUI's thread only.
 
     Parameters
@@ -252,26 +33,17 @@ class LiveAnnotations:
     """
 
     def __init__(self, viewer: Viewer, layers: LiveLayers) -> None:
-        self.viewer, self._layers = viewer, layers
-        self._live: dict[tuple[int, str], LiveAnnotation] = {}
-        self._closed: set[tuple[int, str]] = set()  # layers that the user has deleted
-        self._failed = Unshown()
-        self._regions = _RegionsOf()
-        self._parts: dict[tuple[int, str], _Part] = {}
+        super().__init__(viewer, layers.scene)
+        self._images = layers
+        self._unread: tuple[str, ...] = ()  # why regions of interest could not be read
+        self._parts: dict[Key, Part] = {}
         self._showing = False
-
-    def __iter__(self) -> Iterator[LiveAnnotation]:
-        """Iterate over those in the scene."""
-        return iter([live for live in self._live.values() if live.layer is not None and not live.parked])
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
 
     @property
     def problems(self) -> tuple[str, ...]:
         """Why some can't be shown."""
-        far = (f"{live.name}: {live.far}" for live in self._live.values() if live.far)
-        return (*self._failed.reasons, *far, *self._regions.problems)
+        far = (f"{live.name}: {live.far}" for live in self._layers.values() if live.far)
+        return (*self._failed.reasons, *far, *self._unread)
 
     def update(self, streams: Iterable[LiveStream], new: Sequence[LiveLayer]) -> None:
         """Take in what has come, and let the sliders reach it; `show` is to follow.
@@ -283,14 +55,14 @@ class LiveAnnotations:
         new
             The layers of images that were made just now.
         """
+        streams = tuple(streams)
         parts = {part.key: part for stream in streams for part in self._parts_of(stream)}
-        self._parts = {key: part for key, part in parts.items() if part.stream in self._layers.scene}
+        self._parts = {key: part for key, part in parts.items() if part.stream in self.scene}
         self._remove_gone(set(parts))
         self._come_back()
         self._put_in_order(new)
-        self._regions.keep_only(
-            item.document for part in parts.values() if part.annotations.kind == "rois" for item in part.annotations
-        )
+        items = (item for stream in streams for each in stream.annotations if each.kind == "rois" for item in each)
+        self._unread = tuple(dict.fromkeys(item.regions.problem for item in items if item.regions.problem))
         reach: dict[str, tuple[float, float]] = {}
         for part in self._parts.values():
             spacing = canvas_spacing(part.stream)
@@ -298,69 +70,28 @@ class LiveAnnotations:
                 low, high = sorted(end * spacing.get(axis, 1.0) for end in ends)
                 known = reach.get(axis, (low, high))
                 reach[axis] = (min(low, known[0]), max(high, known[1]))
-        self._layers.reach = reach
-        self._stretch()
+        self._images.sliders.reach = reach
+        self._images.sliders.stretch_if_short(self._images.axes)
 
-    def _parts_of(self, stream: LiveStream) -> Iterator[_Part]:
+    def _parts_of(self, stream: LiveStream) -> Iterator[Part]:
         for each in stream.annotations:
             kinds = {each.kind}
             if each.kind == "rois":
-                documents = [item.document for item in each if isinstance(item.document, Rois)]
-                kinds = {kind for document in documents for kind in self._regions.of(document).kinds}
+                kinds = {kind for item in each for kind in item.regions.kinds}
             for kind in sorted(kinds, reverse=True):
-                yield _Part(stream, each, kind)
+                yield Part(stream, each, kind)
 
-    def _remove_gone(self, wanted: set[tuple[int, str]]) -> None:
-        self._closed &= wanted
-        self._failed.keep_only(wanted)
-        for key, live in tuple(self._live.items()):
-            if live.layer is not None and not live.parked and live.layer not in self.viewer.layers:
-                del self._live[key]  # the user deleted it
-                self._closed |= {key} & wanted
-            elif key not in wanted:
-                del self._live[key]
-                take_out(self.viewer, live.layer)
-
-    def leave(self) -> None:
-        """Take the layers of runs that have left the scene out of the viewer."""
-        for live in self:
-            if live.stream not in self._layers.scene:
-                live.parked, live.shown = True, None
-                take_out(self.viewer, live.layer)
-
-    def _come_back(self) -> None:
-        """Put the layers of runs that are in the scene again into the viewer."""
-        for key, live in tuple(self._live.items()):
-            if not live.parked or key not in self._parts:
-                continue
-            live.parked = False
-            try:
-                with all_or_nothing(self.viewer):
-                    self.viewer.layers.append(live.layer)
-            except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
-                self._failed.note(key, (live.annotations.version, self._layers.axes), live.name, error)
-                del self._live[key]
+    def _version(self, live: LiveAnnotation) -> tuple[object, ...]:
+        return (live.annotations.version, self._images.axes)
 
     def _put_in_order(self, new: Sequence[LiveLayer]) -> None:
         """Keep new images and labels below what lies on them."""
         for made in new:
-            above = [live for live in (*self._layers, *self) if live.stream is made.stream and live.rank > made.rank]
-            order = {id(layer): position for position, layer in enumerate(self.viewer.layers)}
-            lowest = min((order.get(id(live.layer), len(order)) for live in above), default=len(order))
-            if order[id(made.layer)] > lowest:
-                self.viewer.layers.move(order[id(made.layer)], lowest)
-
-    def _stretch(self) -> None:
-        """Let the sliders reach all places, if they do not."""
-        dims, axes = self.viewer.dims, self._layers.axes
-        first = dims.ndim - 2 - len(axes)
-        for at, name in enumerate(axes):
-            if name in self._layers.reach and first + at >= 0:
-                low, high = self._layers.reach[name]
-                reaches = dims.range[first + at]
-                if low < reaches.start - 1e-9 or high > reaches.stop + 1e-9:
-                    self._layers.stretch_sliders()
-                    return
+            above = [live for live in (*self._images, *self) if live.stream is made.stream and live.rank > made.rank]
+            layers = list(self.viewer.layers)
+            lowest = min((layers.index(live.layer) for live in above if live.layer in layers), default=len(layers))
+            if layers.index(made.layer) > lowest:
+                self.viewer.layers.move(layers.index(made.layer), lowest)
 
     def show(self, where: Callable[[LiveStream], dict[str, int]], *, make: bool = True, remake: bool = True) -> bool:
         """Show what belongs under the sliders.
@@ -381,7 +112,7 @@ class LiveAnnotations:
             Whether any layer shows something else than before.
         """
         if self._showing:  # a layer that is being made moved something
-            self._layers.incomplete = True
+            self._images.incomplete = True
             return False
         self._showing = True
         try:
@@ -392,17 +123,17 @@ class LiveAnnotations:
     def _show_all(self, where: Callable[[LiveStream], dict[str, int]], make: bool, remake: bool) -> bool:
         changed = False
         for key, part in self._parts.items():
-            live = self._live.get(key)
+            live = self._layers.get(key)
             if key in self._closed or (
-                live is None and self._failed.blocks(key, (part.annotations.version, self._layers.axes))
+                live is None and self._failed.blocks(key, (part.annotations.version, self._images.axes))
             ):
                 continue
             if live is None:
                 if not make:
-                    self._layers.incomplete = True
+                    self._images.incomplete = True
                     continue
                 make = False
-                live = self._live[key] = LiveAnnotation(part, self._regions)
+                live = self._layers[key] = LiveAnnotation(part)
             elif live.layer is not None and not live.layer.visible:
                 live.shown = None
                 live.version = part.annotations.version
@@ -410,27 +141,25 @@ class LiveAnnotations:
             changed = self._show(key, live, where(part.stream), remake) or changed
         return changed
 
-    def _show(self, key: tuple[int, str], live: LiveAnnotation, where: dict[str, int], remake: bool) -> bool:
-        first, axes, dims = live.layer is None, self._layers.axes, self.viewer.dims
+    def _show(self, key: Key, live: LiveAnnotation, where: dict[str, int], remake: bool) -> bool:
+        first, axes, dims = live.layer is None, self._images.axes, self.viewer.dims
         lead = dims.ndim - 2 - len(axes)
         displayed = [name for at, name in enumerate(axes) if lead + at in dims.displayed]
         # Without any layer that has the sliders' axes, these have to have them.
-        needed = axes if not len(self._layers) else axes[axes.index(displayed[0]) :] if displayed else ()
-        look = Look(needed, {name: at for name, at in where.items() if name not in displayed})
+        needed = axes if not len(self._images) else axes[axes.index(displayed[0]) :] if displayed else ()
+        viewpoint = Viewpoint(needed, {name: at for name, at in where.items() if name not in displayed})
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
         try:
-            if not remake and live.is_outdated(axes, self._layers.units, look):
-                self._layers.incomplete = True
+            if not remake and live.is_outdated(axes, self._images.units, viewpoint):
+                self._images.incomplete = True
                 return False
-            changed = live.update(self.viewer, axes, self._layers.units, look)
+            changed = live.update(self.viewer, axes, self._images.units, viewpoint)
         except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
-            self._failed.note(key, (live.annotations.version, axes), live.name, error)
-            del self._live[key]
-            take_out(self.viewer, live.layer)
+            self.give_up(live, error)
             return False
         self._failed.clear(key)
         if first and live.layer is not None:
             if active is not None:
                 self.viewer.layers.selection = selected  # the user goes on with the layer that they work on
-            self._stretch()
+            self._images.sliders.stretch_if_short(self._images.axes)
         return changed

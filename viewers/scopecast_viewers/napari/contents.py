@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from scopecast.frames.documents import Points, Rois, Shapes, Style, Tracks
+from scopecast.frames.documents import Points, Shapes, Style, Tracks
 from scopecast_viewers.look.annotations import FAR
-from scopecast_viewers.look.regions import YELLOW
+from scopecast_viewers.look.colors import YELLOW, known_style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from scopecast_viewers.look.annotations import Annotation
-    from scopecast_viewers.look.regions import Region, Regions
+    from scopecast_viewers.look.regions import Region
 
-__all__ = ["Content", "Look", "points_content", "regions_content", "shapes_content", "tracks_content"]
+__all__ = ["Content", "Viewpoint", "points_content", "regions_content", "shapes_content", "tracks_content"]
 
 _Features = dict[str, "npt.NDArray[Any]"]
 
 
-class Look(NamedTuple):
+class Viewpoint(NamedTuple):
     """Where a viewer looks.
 
     Attributes
@@ -48,7 +49,7 @@ class Content(NamedTuple):
     Attributes
     ----------
     coordinates
-        (N, D) for points and tracks, a list of (n, D) for shapes; the leading columns are `Look.axes`.
+        (N, D) for points and tracks, a list of (n, D) for shapes; the leading columns are `Viewpoint.axes`.
     features
         The properties: a value for each point or shape.
     style
@@ -117,20 +118,20 @@ class Content(NamedTuple):
         return rest, left_out
 
 
-def points_content(items: Sequence[Annotation], look: Look) -> Content:
+def points_content(items: Sequence[Annotation], viewpoint: Viewpoint) -> Content:
     """Return the points of some documents."""
     tables: list[npt.NDArray[np.float64]] = []
     columns: list[tuple[int, _Features]] = []
     for item in items:
         points = item.document
         assert isinstance(points, Points)
-        chosen = _under(points.coordinates, points.dims, look)
-        tables.append(_placed(points.coordinates[chosen], points.dims, item, look))
+        chosen = _under(points.coordinates, points.dims, viewpoint)
+        tables.append(_placed(points.coordinates[chosen], points.dims, item, viewpoint))
         columns.append((int(chosen.sum()), {column.name: column.values[chosen] for column in points.properties}))
-    return Content(_joined(tables, look), _features(columns), _style(items))
+    return Content(_joined(tables, viewpoint), _features(columns), _style(items))
 
 
-def shapes_content(items: Sequence[Annotation], look: Look) -> Content:
+def shapes_content(items: Sequence[Annotation], viewpoint: Viewpoint) -> Content:
     """Return the shapes of some documents."""
     vertices: list[npt.NDArray[np.float64]] = []
     types: list[str] = []
@@ -140,8 +141,8 @@ def shapes_content(items: Sequence[Annotation], look: Look) -> Content:
         assert isinstance(shapes, Shapes)
         each = shapes.vertices
         # A shape lies in one plane: that of its first vertex.
-        chosen = np.array([_under(one[:1], shapes.dims, look)[0] for one in each], bool)
-        vertices += [_placed(each[at], shapes.dims, item, look) for at in np.flatnonzero(chosen)]
+        chosen = np.array([_under(one[:1], shapes.dims, viewpoint)[0] for one in each], bool)
+        vertices += [_placed(each[at], shapes.dims, item, viewpoint) for at in np.flatnonzero(chosen)]
         types += [shapes.types[at] for at in np.flatnonzero(chosen)]
         features = {column.name: column.values[chosen] for column in shapes.properties}
         if shapes.names:
@@ -150,7 +151,7 @@ def shapes_content(items: Sequence[Annotation], look: Look) -> Content:
     return Content(vertices, _features(columns), _style(items), types)
 
 
-def tracks_content(items: Sequence[Annotation], look: Look) -> Content:
+def tracks_content(items: Sequence[Annotation], viewpoint: Viewpoint) -> Content:
     """Return the tracks of some documents, in the order in which napari sorts them."""
     tables: list[npt.NDArray[np.float64]] = []
     ids: list[npt.NDArray[np.int64]] = []
@@ -159,43 +160,38 @@ def tracks_content(items: Sequence[Annotation], look: Look) -> Content:
     for item in items:
         tracks = item.document
         assert isinstance(tracks, Tracks)
-        tables.append(_placed(tracks.coordinates, tracks.dims, item, look))
+        tables.append(_placed(tracks.coordinates, tracks.dims, item, viewpoint))
         ids.append(tracks.ids)
         columns.append((len(tracks), {column.name: column.values for column in tracks.properties}))
         graph.update(tracks.graph)
     numbers = np.concatenate(ids) if ids else np.empty(0, np.int64)
-    together = _joined(tables, look)
+    together = _joined(tables, viewpoint)
     order = np.lexsort((together[:, 0], numbers))
     features = {name: values[order] for name, values in _features(columns).items()}
     return Content(together[order], features, _style(items), ids=numbers[order], graph=graph)
 
 
-def regions_content(
-    items: Sequence[Annotation], look: Look, kind: str, stack_axis: str, read: Callable[[Rois], Regions]
-) -> Content:
+def regions_content(items: Sequence[Annotation], viewpoint: Viewpoint, kind: str, stack_axis: str) -> Content:
     """Return the regions of interest of some documents that are shapes, or those that are points.
 
     Parameters
     ----------
-    items, look
+    items, viewpoint
         The documents, and where the viewer looks.
     kind
         ``"shapes"`` or ``"points"``.
     stack_axis
         The only axis of the stream; ``""`` if it has none or more than one.
-    read
-        Returns the regions of a document.
     """
     found: list[Region] = []
     vertices: list[npt.NDArray[np.float64]] = []
     for item in items:
-        assert isinstance(item.document, Rois)
-        where = {axis: at for axis, at in look.where.items() if axis not in item.where}
-        for region in read(item.document).regions:
+        where = {axis: at for axis, at in viewpoint.where.items() if axis not in item.where}
+        for region in item.regions.regions:
             if (region.type == "points") == (kind == "points") and region.is_at(where, stack_axis):
-                placed = item._replace(where={**region.place(stack_axis), **item.where})
+                placed = replace(item, where={**region.place(stack_axis), **item.where})
                 found.append(region)
-                vertices.append(_placed(region.vertices, ("y", "x"), placed, look))
+                vertices.append(_placed(region.vertices, ("y", "x"), placed, viewpoint))
     repeat = [len(each) if kind == "points" else 1 for each in vertices]
     features: _Features = {
         "name": np.repeat(np.array([region.name for region in found], object), repeat),
@@ -205,7 +201,7 @@ def regions_content(
     }
     if kind == "points":
         color = next((region.edge_color for region in found if region.edge_color), YELLOW)
-        return Content(_joined(vertices, look), features, Style(color=color))
+        return Content(_joined(vertices, viewpoint), features, Style(color=color))
     return Content(
         vertices,
         features,
@@ -217,35 +213,38 @@ def regions_content(
     )
 
 
-def _under(table: npt.NDArray[np.float64], dims: Sequence[str], look: Look) -> npt.NDArray[np.bool_]:
+def _under(table: npt.NDArray[np.float64], dims: Sequence[str], viewpoint: Viewpoint) -> npt.NDArray[np.bool_]:
     """Tell which rows lie under the sliders."""
     chosen = np.ones(len(table), bool)
     for column, axis in enumerate(dims[:-2]):
-        if axis in look.where:
-            chosen &= np.round(table[:, column]) == look.where[axis]
+        if axis in viewpoint.where:
+            chosen &= np.round(table[:, column]) == viewpoint.where[axis]
     return chosen
 
 
 def _placed(
-    table: npt.NDArray[np.float64], dims: Sequence[str], item: Annotation, look: Look
+    table: npt.NDArray[np.float64],
+    dims: Sequence[str],
+    item: Annotation,
+    viewpoint: Viewpoint,
 ) -> npt.NDArray[np.float64]:
     """Return rows where they lie on the layer, with its leading columns: the sliders' places, else their own."""
     leading: list[npt.NDArray[np.float64]] = []
-    for axis in look.axes:
-        if axis in look.where:
-            leading.append(np.full(len(table), float(look.where[axis])))
+    for axis in viewpoint.axes:
+        if axis in viewpoint.where:
+            leading.append(np.full(len(table), float(viewpoint.where[axis])))
         elif axis in dims:
             leading.append(table[:, dims.index(axis)])
         else:
             leading.append(np.full(len(table), float(item.where.get(axis, 0))))
     plane = table[:, len(dims) - 2 :]
-    if offset := look.offset.get(item.tag.sequence):
+    if offset := viewpoint.offset.get(item.tag.sequence):
         plane = plane + offset
     return np.column_stack([*leading, plane])
 
 
-def _joined(tables: Sequence[npt.NDArray[np.float64]], look: Look) -> npt.NDArray[np.float64]:
-    return np.concatenate(tables) if tables else np.empty((0, len(look.axes) + 2))
+def _joined(tables: Sequence[npt.NDArray[np.float64]], viewpoint: Viewpoint) -> npt.NDArray[np.float64]:
+    return np.concatenate(tables) if tables else np.empty((0, len(viewpoint.axes) + 2))
 
 
 def _features(columns: Sequence[tuple[int, _Features]]) -> _Features:
@@ -267,4 +266,4 @@ def _style(items: Sequence[Annotation]) -> Style:
     """Return the wishes of the newest of some documents."""
     newest = max(items, key=lambda item: item.tag.sequence, default=None)
     style = getattr(newest.document, "style", None) if newest is not None else None
-    return style or Style()
+    return known_style(style or Style())

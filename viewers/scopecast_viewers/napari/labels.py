@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scopecast_viewers.napari.layers import LiveLayer
+from scopecast_viewers.napari.layer import LiveLayer
 from scopecast_viewers.napari.tiles import corner_of_image
 from scopecast_viewers.napari.units import corner_on_canvas
 from scopecast_viewers.stacks.plane import Tag
@@ -20,7 +20,7 @@ __all__ = ["LiveLabels", "layer_class"]
 
 def layer_class(stream: LiveStream, stack: Stack) -> type[LiveLayer]:
     """Return the class of the layer that shows a stack of a stream."""
-    return LiveLabels if id(stack) in stream.labelled else LiveLayer
+    return LiveLabels if stack.is_labels else LiveLayer
 
 
 class LiveLabels(LiveLayer):
@@ -32,7 +32,7 @@ class LiveLabels(LiveLayer):
     @property
     def name(self) -> str:
         """What the layer is called: the labels, their channel where there are several, and the run."""
-        called = self.stream.labelled[id(self.stack)] or "labels"
+        called = self.stack.sent.name or "labels"
         channels = {channel for stack, channel in self.stream.parts if stack is self.stack}
         if len(channels) > 1 or channels != {0}:
             called += f" ({self.stream.label('c', self.channel)})"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from scopecast_viewers.look.pace import MAX_WAIT_S, STATUS_S, TICK_MS
 from scopecast_viewers.napari.annotations import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.follow import Follower
@@ -22,6 +23,7 @@ from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.status import StatusLine
 from scopecast_viewers.napari.steady import steady
 from scopecast_viewers.napari.units import canvas_spacing
+from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
 
-    from scopecast_viewers.napari.annotations import LiveAnnotation
-    from scopecast_viewers.napari.layers import LiveLayer
+    from scopecast_viewers.napari.annotation import LiveAnnotation
+    from scopecast_viewers.napari.layer import LiveLayer
     from scopecast_viewers.receiver import Receiver
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.plane import Tag
@@ -39,10 +41,6 @@ __all__ = ["LiveView"]
 
 logger = logging.getLogger(__name__)
 
-TICK_MS = 15
-#: An update waits until the one before it is painted, but never longer than this: a steady stream is always painted.
-MAX_WAIT_S = 0.1
-STATUS_S = 0.25
 #: Part of the canvas that stays free around a picture that is fitted to it.
 MARGIN = 0.05
 #: A run that would take less than this part of the view, because of others far away, is looked at alone.
@@ -386,10 +384,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if stream is not None and (mine := [live for live in self.layers if live.stream is stream]):
             where = self.where(stream)
             states = {live.stack.state(live.data.place(where)) for live in mine}
-            if states == {"missing"}:
-                return "no frame here yet"
-            if states == {"forgotten"}:
-                return "the frame here is forgotten"
+            if len(states) == 1:
+                return HINTS[states.pop()]
         return ""
 
     def _write_status(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from scopecast_viewers.look.regions import YELLOW
+from scopecast_viewers.look.colors import YELLOW
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class PointsOverlay(Overlay):
     def show(self, content: Content) -> None:
         """Give the layer other points."""
         layer = self.layer
-        # napari would set the sliders' ranges anew for each change; they are the images' and `LiveLayers.reach`.
+        # napari would set the sliders' ranges anew for each change; they are the images' and `Sliders.reach`.
         with layer.events.data.blocker():
             layer.data = content.coordinates
             layer.features = content.features

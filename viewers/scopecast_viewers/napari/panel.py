@@ -29,6 +29,7 @@ from scopecast_viewers.napari.rows import StreamRow
 from scopecast_viewers.napari.runs import RunsButton
 from scopecast_viewers.napari.session import Session
 from scopecast_viewers.napari.snapshot import Snapshot, chosen_layers, size_text
+from scopecast_viewers.stacks.memory import GiB
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["LiveStreams"]
 
 REFRESH_MS = 250
-GIB = 1 << 30
 NOBODY = (
     "No program on this machine streams to napari now.<br><br>"
     "Try <b>File ▸ Open Sample ▸ scopecast ▸ Simulated live stream</b>, "
@@ -116,7 +116,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.budget.setDecimals(2)
         self.budget.setSingleStep(0.25)
         self.budget.setSuffix(" GiB")
-        self.budget.setMaximum(max(0.25, psutil.virtual_memory().total / GIB))
+        self.budget.setMaximum(max(0.25, psutil.virtual_memory().total / GiB))
         self.budget.setKeyboardTracking(False)
         self.budget.setEnabled(False)
         self.budget.setToolTip("Memory for the planes of all streams. Older ones go to a file on the disk.")
@@ -157,7 +157,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
             self._buttons.addWidget(self.runs, 1)
             window.destroyed.connect(self._timer.stop)
             self._listing = Listing(session.receiver)
-            self.budget.setValue(session.receiver.history.budget / GIB)
+            self.budget.setValue(session.receiver.history.budget / GiB)
             self.budget.setEnabled(True)
             self.attach_to_new.setChecked(session.receiver.attach_to_new)
             self.follow.setChecked(session.view.follower.following)
@@ -268,7 +268,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
 
     def _set_budget(self, gib: float) -> None:
         if self.session is not None:
-            self.session.receiver.history.budget = round(gib * GIB)
+            self.session.receiver.history.budget = round(gib * GiB)
 
     def take_snapshot(self) -> None:
         """Copy live layers to ordinary ones, in the background; ask first if they are big."""

@@ -13,7 +13,7 @@ from scopecast_viewers.napari.steady import all_or_nothing
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from scopecast_viewers.napari.layers import LiveLayer
+    from scopecast_viewers.napari.layer import LiveLayer
     from scopecast_viewers.napari.live_view import LiveView
     from scopecast_viewers.stacks.moment import Copied, Moment
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
-from scopecast_viewers.receiving.status import figures_of, state_of
+from scopecast_viewers.receiving.status import figures_of, source_of, state_of
 
 if TYPE_CHECKING:
     from scopecast_viewers.receiving.live import LiveStream
@@ -71,7 +71,7 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
     if stream is None:
         state, text = "idle", "waiting for frames"
     else:
-        source = next((known for known in sources if known.entry.token == stream.source), None)
+        source = source_of(stream, sources)
         state = state_of(stream)
         text = f"<b>{_plain(stream.title)}</b>"
         if stream.about.title not in ("", stream.title):

@@ -79,14 +79,14 @@ def all_or_nothing(viewer: Viewer) -> Iterator[None]:
     Exception
         The first that any part of napari has raised.
     """
-    before = {id(layer) for layer in viewer.layers}
+    before = list(viewer.layers)
     try:
         with steady(viewer) as errors:
             yield
         if errors:
             raise errors[0]
     except Exception:
-        for layer in [layer for layer in viewer.layers if id(layer) not in before]:
+        for layer in [layer for layer in viewer.layers if layer not in before]:
             take_out(viewer, layer)
         raise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from scopecast_viewers.stacks.plane import Tag
 
@@ -46,7 +47,7 @@ def corner_of_image(stream: LiveStream, where: Mapping[str, int]) -> tuple[float
     position = {name: where[name] for name in _POSITIONS if name in where}
     for stack in stream.stacks if position else ():
         axes = stack.layout.axes
-        if id(stack) in stream.labelled or not position.keys() <= set(axes):
+        if stack.is_labels or not position.keys() <= set(axes):
             continue
         at = [(axes.index(name), index) for name, index in position.items()]
         for index in reversed(list(stack.layout.planes)):
@@ -70,7 +71,7 @@ class Tiling:
     """Divides the stacks of streams into layers."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Known] = {}
+        self._known: WeakKeyDictionary[Stack, _Known] = WeakKeyDictionary()
         self._crowded: set[tuple[str, int]] = set()  # streams that have too many positions for layers of their own
 
     def axes(self, stream: LiveStream) -> tuple[str, ...]:
@@ -101,9 +102,9 @@ class Tiling:
 
     def _places(self, stack: Stack, axes: tuple[str, ...]) -> Iterator[tuple[int, Place]]:
         layout = stack.layout
-        known = self._known.get(id(stack))
+        known = self._known.get(stack)
         if known is None or known.planes is not layout.planes or known.axes != axes:
-            known = self._known[id(stack)] = _Known(layout.planes, axes)
+            known = self._known[stack] = _Known(layout.planes, axes)
         if len(layout.planes) > known.looked:
             new = list(layout.planes)[known.looked :]
             known.looked += len(new)
@@ -116,6 +117,4 @@ class Tiling:
 
     def forget(self, streams: tuple[LiveStream, ...]) -> None:
         """Let go of what is known of streams that are gone."""
-        stacks = {id(stack) for stream in streams for stack in stream.stacks}
-        self._known = {key: known for key, known in self._known.items() if key in stacks}
         self._crowded &= {stream.key for stream in streams}

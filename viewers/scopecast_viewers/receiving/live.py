@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scopecast_viewers.look.annotations import Annotation, Annotations
+from scopecast_viewers.stacks.plane import Sent, Tag
 from scopecast_viewers.stacks.stack import Stack
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from scopecast.link.messages import Frame, Stream
     from scopecast_viewers.stacks.history import History
     from scopecast_viewers.stacks.plane import Plane
-from scopecast_viewers.stacks.plane import Tag
 
 __all__ = ["LiveStream", "PaintLog"]
 
@@ -80,8 +80,6 @@ class LiveStream:
     parts : tuple of (Stack, channel)
         The channels that each stack has, by their index on the axis ``"c"`` (0 without one), in order of their first
         frame: what a viewer with a layer per channel shows.
-    labelled : dict of id(Stack) to str
-        The stacks that are labels, and what they are called; all others are images.
     annotations : Annotations
         Its points, shapes, tracks and regions of interest.
     received : int
@@ -98,13 +96,8 @@ class LiveStream:
         self.log = log
         self.stacks: tuple[Stack, ...] = ()
         self.parts: tuple[tuple[Stack, int], ...] = ()
-        self._parts: set[tuple[int, int]] = set()  # of their ids, to look them up: the tuple grows with the channels
-        self.latest: dict[tuple[int, int], tuple[int, ...]] = {}  # where the newest frame of each part is
-        self.magnitudes: frozenset[int] = frozenset()  # ids of the stacks whose frames were complex
-        self.sent_as: dict[int, str] = {}  # by the id of a stack: the dtype of its frames as they were published
         self.state: State = "live"
         self.received = 0
-        self.labelled: dict[int, str] = {}
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
         self._history = history
@@ -158,14 +151,13 @@ class LiveStream:
         """Take a newer announcement: axes and labels may have joined."""
         old = self.axes
         if "c" in about.axes and "c" not in old:
-            self._set_parts(tuple((stack, 0) for stack in self.stacks))
+            self.parts = tuple((stack, 0) for stack in self.stacks)
         self.about = about
         self._axes_of_length[len(about.axes)] = tuple(about.axes)
         for position, name in enumerate(about.axes):
             if name not in old:
                 for stack in self.stacks:
                     stack.add_axis(name, position)
-                self.latest = {part: (*index[:position], 0, *index[position:]) for part, index in self.latest.items()}
                 if self.newest is not None:
                     newest, index, tag = self.newest
                     self.newest = (newest, (*index[:position], 0, *index[position:]), tag)
@@ -175,19 +167,13 @@ class LiveStream:
     def _outgrow_preview(self) -> None:
         """Put the planes of a preview into stacks that keep to the budget: from now on they grow."""
         for old in self.stacks:
-            new = Stack(self.axes, old.plane_shape, old.dtype, self._history)
+            new = Stack(self.axes, old.plane_shape, old.dtype, self._history, sent=old.sent)
             for place in sorted(old.layout.planes):
                 if (plane := old.plane(place)) is not None:
                     new.put(place, plane, old.tag(place))
             self.stacks = tuple(new if stack is old else stack for stack in self.stacks)
-            self._set_parts(tuple((new if stack is old else stack, channel) for stack, channel in self.parts))
+            self.parts = tuple((new if stack is old else stack, channel) for stack, channel in self.parts)
             self._by_signature = {key: new if stack is old else stack for key, stack in self._by_signature.items()}
-            self.latest = {(id(new) if at == id(old) else at, c): index for (at, c), index in self.latest.items()}
-            if id(old) in self.magnitudes:
-                self.magnitudes |= {id(new)}
-            if id(old) in self.labelled:
-                self.labelled[id(new)] = self.labelled[id(old)]
-            self.sent_as[id(new)] = self.sent_as.get(id(old), old.dtype.name)
             if self.newest is not None and self.newest[0] is old:
                 self.newest = (new, *self.newest[1:])
             old.clear()
@@ -208,23 +194,17 @@ class LiveStream:
         stack = self._by_signature.get(signature)
         if stack is None:
             preview = not any(name != "c" for name in self.axes)
-            stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview)
+            sent = Sent(frame.kind, frame.name, np.dtype(frame.dtype).name, magnitude)
+            stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview, sent=sent)
             self._by_signature[signature] = stack
-            self.labelled.pop(id(stack), None)  # of one that is gone, whose id this may be
-            self.magnitudes -= {id(stack)}
-            if frame.kind == "labels":
-                self.labelled[id(stack)] = frame.name  # before any viewer can see it
-            self.sent_as[id(stack)] = np.dtype(frame.dtype).name
             self.stacks = (*self.stacks, stack)
-            if magnitude:
-                self.magnitudes |= {id(stack)}
         index = tuple(frame.index)
         tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
+        channel = index[self.axes.index("c")] if "c" in self.axes else 0
+        is_first = stack.latest(channel) is None
         stack.put(index, plane, tag)
-        part = (stack, index[self.axes.index("c")] if "c" in self.axes else 0)
-        self.latest[id(stack), part[1]] = index
-        if (id(stack), part[1]) not in self._parts:
-            self._set_parts((*self.parts, part))
+        if is_first:
+            self.parts = (*self.parts, (stack, channel))
         if self.about.preview and len(self._by_signature) > 1:
             self._replace(signature, index)
         if frame.kind == "image":
@@ -238,16 +218,10 @@ class LiveStream:
         for other, stack in tuple(self._by_signature.items()):
             if other == signature or other[3:] != signature[3:] or not stack.discard(index):
                 continue
-            planes = stack.layout.planes
-            if not planes:
+            if not stack.layout.planes:
                 del self._by_signature[other]
                 self.stacks = tuple(kept for kept in self.stacks if kept is not stack)
-            at = self.axes.index("c") if "c" in self.axes else None
-            left = {0 if at is None else place[at] for place in planes}
-            self._set_parts(tuple(part for part in self.parts if part[0] is not stack or part[1] in left))
-            self.latest = {
-                (of, c): place for (of, c), place in self.latest.items() if of != id(stack) or place in planes
-            }
+            self.parts = tuple(part for part in self.parts if part[0] is not stack or part[1] in stack.channels)
 
     def annotate(self, frame: Frame, document: Document) -> bool:
         """Put a document where it belongs. Return False if the stream has no room for another name."""
@@ -262,10 +236,6 @@ class LiveStream:
             before = dict(zip(self.axes, self.newest[1], strict=True)) if self.newest else {}
             self.newest = (None, tuple(where.get(axis, before.get(axis, 0)) for axis in self.axes), tag)
         return True
-
-    def _set_parts(self, parts: tuple[tuple[Stack, int], ...]) -> None:
-        self.parts = parts
-        self._parts = {(id(stack), channel) for stack, channel in parts}
 
     def label(self, axis: str, index: int) -> str:
         """Return the label at an index of an axis, or the index itself."""
@@ -282,8 +252,7 @@ class LiveStream:
     def clear(self) -> None:
         """Let go of all that has come; what comes from now on begins anew. For the receiver's thread."""
         stacks, self.stacks, self.newest = self.stacks, (), None
-        self._set_parts(())
-        self._by_signature, self.latest, self.received = {}, {}, 0
+        self.parts, self._by_signature, self.received = (), {}, 0
         self._arrivals.clear()
         for stack in stacks:
             stack.clear()

@@ -32,8 +32,6 @@ State = Literal["greeting", "attached", "refused", "detached", "ended", "lost"]
 #: slow, a frame takes long enough for the others of a burst to keep the window waiting.
 DRAIN_LIMIT = 64
 DRAIN_S = 0.01
-#: How many runs of a publisher stay in the viewer.
-KEPT_STREAMS = 3
 #: A connection that broke is tried again at most this often.
 RETRY_S = 0.2
 #: A publisher that says nothing for this long (its PINGs come every 0.45 s) is asked whether it still knows us.
@@ -253,7 +251,7 @@ class Source:
         kept = [number for number, each in self._by_id.items() if each.key not in replaced]
         # Live mode goes on between any number of runs, in one stream.
         live = next((number for number in reversed(kept) if self._by_id[number].about.preview), None)
-        for old in [number for number in kept if number != live][: max(0, len(kept) - KEPT_STREAMS)]:
+        for old in [number for number in kept if number != live][: max(0, len(kept) - messages.KEPT_STREAMS)]:
             self._by_id.pop(old).remove()
         self.streams = tuple(self._by_id.values())
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
 
-__all__ = ["figures_of", "format_age", "state_of"]
+__all__ = ["HINTS", "figures_of", "format_age", "source_of", "state_of"]
+
+#: What is said of a place by `Stack.state`.
+HINTS: Final = {"here": "", "missing": "no frame here yet", "forgotten": "the frame here is forgotten"}
+
+
+def source_of(stream: LiveStream, sources: Iterable[Source]) -> Source | None:
+    """Return the source that a stream comes from, if the viewer is attached to it."""
+    return next((known for known in sources if known.entry.token == stream.source), None)
 
 
 def state_of(stream: LiveStream) -> str:

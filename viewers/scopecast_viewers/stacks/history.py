@@ -25,22 +25,19 @@ import logging
 import os
 import re
 import threading
-import warnings
-import weakref
 from collections import OrderedDict
 from itertools import islice
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import psutil
 
+from scopecast_viewers.stacks.background import Background
+from scopecast_viewers.stacks.memory import GiB
 from scopecast_viewers.stacks.scratch import Extent, Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
-    from typing import Self
 
     from scopecast_viewers.stacks.plane import Plane
 
@@ -56,7 +53,6 @@ class Layout(NamedTuple):
     planes: dict[tuple[int, ...], Held]
 
 
-GiB: Final = 1 << 30
 BATCH: Final = 256  # planes released under one hold of the lock
 PATIENCE: Final = 5.0  # seconds that close() waits for a write that is under way
 
@@ -164,17 +160,7 @@ def _bytes_of(environment: Mapping[str, str], name: str) -> int | None:
     return int(float(found[1]) * base ** " kMGT".index(unit[0] if unit != "B" else " "))
 
 
-def _serve(work: weakref.WeakMethod[Any], wake: SimpleQueue[bool]) -> None:
-    # Holds the history only while working for it, so that one that was never closed can still be collected and warn.
-    while wake.get():
-        step = work()
-        if step is None:
-            return
-        step()
-        del step
-
-
-class History:
+class History(Background):
     """The order of arrival of all planes of a viewer, and their budget.
 
     Use it as a context manager or call `close`. Any thread may call any method.
@@ -190,7 +176,6 @@ class History:
     """
 
     def __init__(self, budget: int | None = None, scratch: Scratch | Literal["own"] | None = "own") -> None:
-        self._closed = True  # until there is something to close
         self._budget = default_budget() if budget is None else budget
         if self._budget < 0:
             raise ValueError(f"budget is a number of bytes, not {budget}")
@@ -202,18 +187,9 @@ class History:
         self._forgotten = self._forgotten_bytes = 0
         self._writing: Held | None = None  # in memory, and being written: forgetting it would free nothing yet
         self._excess = 0  # bytes by which a budget that was made smaller is still exceeded: the disk is given time
-        self._asked = False
         self._cleared = False
         self._complained = False
-        # A SimpleQueue and not an Event: its put may be interrupted by a destructor that puts, an Event's set may not.
-        self._wake: SimpleQueue[bool] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        if self._scratch is not None:
-            self._thread = threading.Thread(
-                target=_serve, args=(weakref.WeakMethod(self._spill), self._wake), name="scopecast-spill", daemon=True
-            )
-            self._thread.start()
-        self._closed = False
+        self._start("scopecast-spill", threaded=self._scratch is not None)
 
     @property
     def budget(self) -> int:
@@ -362,9 +338,7 @@ class History:
             self._closed = True
             while self._spilled:
                 self._forget(next(iter(self._spilled)), [])
-        self._wake.put(False)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(PATIENCE)
+        self._end(PATIENCE)
         if self._scratch is not None:
             self._scratch.close()
 
@@ -382,11 +356,6 @@ class History:
             self._forget(oldest, dropped)
         if spills and self._memory_bytes > self._budget:
             self._ask()
-
-    def _ask(self) -> None:
-        if not (self._asked or self._closed or self._thread is None):
-            self._asked = True
-            self._wake.put(True)
 
     def _remove(self, held: Held, dropped: list[Plane]) -> None:
         """Take a plane out of memory or of the scratch file, wherever it is."""
@@ -429,9 +398,8 @@ class History:
 
     # ---- on the history's own thread
 
-    def _spill(self) -> None:
+    def _work(self) -> None:
         with self._lock:
-            self._asked = False
             cleared, self._cleared = self._cleared, False
         if cleared and self._scratch is not None:
             try:
@@ -496,17 +464,3 @@ class History:
                 oldest = next(iter(self._spilled))
                 freed += oldest.nbytes
                 self._forget(oldest, [])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._wake.put(False)  # and no join: this may run on any thread, the history's own included
-            warnings.warn(f"History was not closed: {self!r}", ResourceWarning, source=self, stacklevel=2)

@@ -17,10 +17,17 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["PAGE", "touched", "untouched"]
+__all__ = ["PAGE", "GiB", "MiB", "touched", "untouched", "whole_pages"]
 
 PAGE: Final = 4096  # bytes; touching one byte of each page is what makes the kernel back it
-_HUGE: Final = 2 << 20
+MiB: Final = 1 << 20
+GiB: Final = 1 << 30
+_HUGE: Final = 2 * MiB
+
+
+def whole_pages(nbytes: int) -> int:
+    """Return how many bytes the pages have that hold so many."""
+    return -(-nbytes // PAGE) * PAGE
 
 
 def untouched(nbytes: int) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Plane", "Tag"]
+__all__ = ["Plane", "Sent", "Tag"]
 
 
 class Tag(NamedTuple):
@@ -30,6 +30,27 @@ class Tag(NamedTuple):
     sent_ns: int
     path: str
     translate: tuple[float, ...]
+
+
+class Sent(NamedTuple):
+    """What the frames of a stack were, as they were published.
+
+    Attributes
+    ----------
+    kind
+        ``"image"`` or ``"labels"``.
+    name
+        What the labels are called; may be ``""``.
+    dtype
+        Of the pixels, by its name; `Stack.dtype` is that of what is kept of them.
+    magnitude
+        They were complex, and the magnitude is kept.
+    """
+
+    kind: str = "image"
+    name: str = ""
+    dtype: str = ""
+    magnitude: bool = False
 
 
 class Plane(Protocol):

@@ -17,29 +17,21 @@ Only the pool's own thread adds spares, divides the room among the sizes in use 
 from __future__ import annotations
 
 import math
-import os
-import sys
-import threading
-import warnings
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from scopecast.memory.copying import copy_frame
 from scopecast_viewers.stacks import memory
-from scopecast_viewers.stacks.memory import PAGE
+from scopecast_viewers.stacks.background import Background
+from scopecast_viewers.stacks.memory import MiB, whole_pages
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     import numpy.typing as npt
 
-MiB: Final = 1 << 20
 MOST_SIZES: Final = 4  # sizes of planes that are kept ready at a time; more streams than this share fresh memory
 MOST_SPARES: Final = 64  # buffers of one size; small planes would otherwise be prepared by the thousands
 STALE_AFTER: Final = 512  # planes taken without one of this size: its buffers are freed
@@ -75,19 +67,7 @@ class Shelf:
         self.idle.clear()
 
 
-def _serve(work: weakref.WeakMethod[Any], wake: SimpleQueue[bool]) -> None:
-    if sys.platform == "linux":  # where a thread has a priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
-    # Holds the pool only while working for it, so that a pool that was never closed can still be collected and warn.
-    while wake.get():
-        step = work()
-        if step is None:
-            return
-        step()
-        del step
-
-
-class BufferPool(ABC):
+class BufferPool(Background):
     """Buffers that were faulted in beforehand and are used again; where they lie is a subclass's choice.
 
     Use it as a context manager or call `close`. Any thread may call any method.
@@ -101,20 +81,12 @@ class BufferPool(ABC):
     """
 
     def __init__(self, spare_bytes: int = 64 * MiB) -> None:
-        self._closed = True  # until there is something to close
         if spare_bytes < 0:
             raise ValueError(f"spare_bytes is a number of bytes, not {spare_bytes}")
         self._spare_bytes = spare_bytes
         self._shelves: dict[tuple[str, int], Shelf] = {}
         self._taken = 0
-        self._asked = False
-        # A SimpleQueue and not an Event: its put may be interrupted by a destructor that puts, an Event's set may not.
-        self._wake: SimpleQueue[bool] = SimpleQueue()
-        self._thread = threading.Thread(
-            target=_serve, args=(weakref.WeakMethod(self._prepare), self._wake), name="scopecast-planes", daemon=True
-        )
-        self._thread.start()
-        self._closed = False
+        self._start("scopecast-planes", nice=BEHIND)
 
     @abstractmethod
     def _fresh(self, form: str, nbytes: int) -> Any:
@@ -141,9 +113,7 @@ class BufferPool(ABC):
         if self._closed:
             return
         self._closed = True
-        self._wake.put(False)
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._end()
         shelves, self._shelves = self._shelves, {}
         for shelf in list(shelves.values()):
             shelf.empty()
@@ -159,13 +129,7 @@ class BufferPool(ABC):
         shelf.last = self._taken
         return shelf
 
-    def _ask(self) -> None:
-        if not (self._asked or self._closed):
-            self._asked = True
-            self._wake.put(True)
-
-    def _prepare(self) -> None:
-        self._asked = False
+    def _work(self) -> None:
         self._divide()
         for shelf in list(self._shelves.values()):
             while len(shelf.idle) < shelf.spares and not self._closed:
@@ -192,20 +156,6 @@ class BufferPool(ABC):
                     shelf.idle.popleft()
                 except IndexError:  # a receiver took the last one
                     break
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._wake.put(False)  # and no join: this may run on any thread, the pool's own included
-            warnings.warn(f"{type(self).__name__} was not closed: {self!r}", ResourceWarning, source=self, stacklevel=2)
 
 
 class PlanePool(BufferPool):
@@ -253,7 +203,7 @@ class PlanePool(BufferPool):
             nothing = np.empty(view.shape, dtype)
             nothing.flags.writeable = False
             return nothing
-        raw, shelf = self._buffer(-(-nbytes // PAGE) * PAGE)
+        raw, shelf = self._buffer(whole_pages(nbytes))
         target = raw[:nbytes].view(dtype).reshape(view.shape)
         if absolute:
             np.abs(view, out=target)

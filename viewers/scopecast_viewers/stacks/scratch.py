@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import psutil
 
+from scopecast_viewers.stacks.memory import GiB, whole_pages
+
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-GiB: Final = 1 << 30
-PAGE: Final = 4096  # bytes
 FULL: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -168,7 +168,7 @@ class Scratch:
         extent : Extent
             What `write` returned, once.
         """
-        size = _pages(extent.nbytes)
+        size = whole_pages(extent.nbytes)
         if size == 0:
             return
         with self._lock:
@@ -246,7 +246,7 @@ class Scratch:
             self._close_unused()
 
     def _allocate(self, nbytes: int) -> Extent | None:
-        size = _pages(nbytes)
+        size = whole_pages(nbytes)
         if size == 0:
             return Extent(0, 0)
         with self._lock:
@@ -284,10 +284,6 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _pages(nbytes: int) -> int:
-    return -(-nbytes // PAGE) * PAGE
 
 
 def _in_memory(directory: Path) -> bool:

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scopecast_viewers.stacks.history import Held, Share
+from scopecast.frames.arrays import COLOUR_LENGTHS
+from scopecast_viewers.stacks.history import Held, Layout, Share
+from scopecast_viewers.stacks.plane import Sent
 from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from scopecast_viewers.stacks.history import History
     from scopecast_viewers.stacks.plane import Plane
-from scopecast_viewers.stacks.history import Layout
 
 
 class Stack:
@@ -50,6 +51,19 @@ class Stack:
     preview : bool
         The planes stay in memory whatever the budget, since a preview shows only the newest at each index. For streams
         without a growing axis.
+    sent : Sent
+        What the frames were, as they were published.
+
+    Attributes
+    ----------
+    plane_shape, dtype, history, sent
+        As above; the dtype in native byte order.
+    zero : ndarray
+        The plane that is shown where nothing has come; one for all such places, read-only.
+    version : int
+        Grows with every plane put, axis added and clear.
+    newest : tuple of int or None
+        Index of the plane put last, None before the first.
 
     Raises
     ------
@@ -65,22 +79,25 @@ class Stack:
         history: History,
         *,
         preview: bool = False,
+        sent: Sent | None = None,
     ) -> None:
         if len(set(axes)) != len(axes):
             raise ValueError(f"an axis is named twice in {axes}")
-        if len(plane_shape) != 2 and not (len(plane_shape) == 3 and plane_shape[2] in (3, 4)):
+        if len(plane_shape) != 2 and not (len(plane_shape) == 3 and plane_shape[2] in COLOUR_LENGTHS):
             raise ValueError(f"a plane is (y, x), (y, x, 3) or (y, x, 4), not {plane_shape}")
-        self._plane_shape = tuple(plane_shape)
-        self._dtype = np.dtype(dtype).newbyteorder("=")
-        self._history = history
-        self._share = Share(self._plane_shape, self._dtype, pinned=preview)
+        self.plane_shape = tuple(plane_shape)
+        self.dtype = np.dtype(dtype).newbyteorder("=")
+        self.sent = sent or Sent(dtype=self.dtype.name)
+        self.history = history
+        self._share = Share(self.plane_shape, self.dtype, pinned=preview)
         # Zeros of the system: no memory is used until somebody reads them, and nobody can write them.
-        self._zero: npt.NDArray[Any] = np.zeros(self._plane_shape, self._dtype)
-        self._zero.flags.writeable = False
+        self.zero: npt.NDArray[Any] = np.zeros(self.plane_shape, self.dtype)
+        self.zero.flags.writeable = False
         nowhere = (0,) * len(axes)
         self._layout = Layout(tuple(axes), nowhere, nowhere, {})
-        self._newest: tuple[int, ...] | None = None
-        self._version = 0
+        self.newest: tuple[int, ...] | None = None
+        self._latest: dict[int, tuple[int, ...]] = {}  # the same of each channel
+        self.version = 0
         self._lock = threading.Lock()
 
     @property
@@ -104,39 +121,23 @@ class Stack:
         return self._layout.shape
 
     @property
-    def plane_shape(self) -> tuple[int, ...]:
-        """(y, x), or (y, x, 3 or 4)."""
-        return self._plane_shape
-
-    @property
     def full_shape(self) -> tuple[int, ...]:
         """Extent of the leading axes, then the plane's."""
-        return self._layout.shape + self._plane_shape
+        return self._layout.shape + self.plane_shape
 
     @property
-    def history(self) -> History:
-        """Decides what stays in memory."""
-        return self._history
+    def is_labels(self) -> bool:
+        """Whether its planes are labels; else they are images."""
+        return self.sent.kind == "labels"
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the pixels, native byte order."""
-        return self._dtype
+    def channels(self) -> tuple[int, ...]:
+        """The channels that have planes, by their index on the axis ``"c"`` (0 without one), in order of the first."""
+        return tuple(self._latest)
 
-    @property
-    def zero(self) -> npt.NDArray[Any]:
-        """The plane that is shown where nothing has come; one for all such places, read-only."""
-        return self._zero
-
-    @property
-    def version(self) -> int:
-        """A number that grows with every plane put, axis added and clear."""
-        return self._version
-
-    @property
-    def newest(self) -> tuple[int, ...] | None:
-        """Index of the plane put last, None before the first."""
-        return self._newest
+    def latest(self, channel: int) -> tuple[int, ...] | None:
+        """Return the index of the plane of a channel put last, None before the first."""
+        return self._latest.get(channel)
 
     @property
     def count(self) -> int:
@@ -171,10 +172,10 @@ class Stack:
             If the index has a wrong length or a negative number, or the plane another shape or dtype.
         """
         place = tuple(operator.index(number) for number in index)
-        if plane.shape != self._plane_shape or plane.dtype != self._dtype:
+        if plane.shape != self.plane_shape or plane.dtype != self.dtype:
             raise ValueError(
                 f"a plane of shape {plane.shape} and dtype {plane.dtype} does not fit a stack of "
-                f"{self._plane_shape}, {self._dtype}"
+                f"{self.plane_shape}, {self.dtype}"
             )
         if isinstance(plane, np.ndarray) and plane.flags.writeable:
             plane = plane.view()
@@ -189,9 +190,9 @@ class Stack:
             # new plane, then the end of the old one (in `keep`): a reader never finds a gap in between.
             layout.planes[place] = held
             self._extend(layout, place)
-            dropped = self._history.keep(held, replaced)
-            self._newest = place
-            self._version += 1
+            dropped = self.history.keep(held, replaced)
+            self.newest = self._latest[_channel(layout.axes, place)] = place
+            self.version += 1
         del dropped, replaced  # outside the lock, since freeing memory takes its time
 
     def add_axis(self, name: str, position: int) -> None:
@@ -225,9 +226,10 @@ class Stack:
                 insert(shape, 1 if planes else 0),
                 {insert(index): held for index, held in planes.items()},
             )
-            if self._newest is not None:
-                self._newest = insert(self._newest)
-            self._version += 1
+            if self.newest is not None:
+                self.newest = insert(self.newest)
+            self._latest = {channel: insert(index) for channel, index in self._latest.items()}
+            self.version += 1
 
     def plane(self, index: Sequence[int]) -> Plane | None:
         """Return the plane at an index; may wait for the disk.
@@ -309,11 +311,16 @@ class Stack:
             held = layout.planes.get(place)
             if held is None:
                 return False
-            self._layout = layout._replace(planes={at: kept for at, kept in layout.planes.items() if at != place})
-            if self._newest == place:
-                self._newest = None
-            self._version += 1
-        self._history.release([held])
+            planes = {at: kept for at, kept in layout.planes.items() if at != place}
+            self._layout = layout._replace(planes=planes)
+            if self.newest == place:
+                self.newest = None
+            if self._latest.get(channel := _channel(layout.axes, place)) == place:
+                before = [(channel, at) for at in planes if _channel(layout.axes, at) == channel]
+                others = {c: at for c, at in self._latest.items() if c != channel}
+                self._latest = {**others, **dict(before[-1:])}
+            self.version += 1
+        self.history.release([held])
         return True
 
     def clear(self) -> None:
@@ -322,9 +329,9 @@ class Stack:
             axes, _, _, planes = self._layout
             nowhere = (0,) * len(axes)
             self._layout = Layout(axes, nowhere, nowhere, {})
-            self._newest = None
-            self._version += 1
-        self._history.release(planes.values())  # nobody adds to these any more: they belong to the old layout
+            self.newest, self._latest = None, {}
+            self.version += 1
+        self.history.release(planes.values())  # nobody adds to these any more: they belong to the old layout
 
     def read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
         """Return the plane at an index of a layout; may wait for the disk.
@@ -344,7 +351,7 @@ class Stack:
         planes = layout.planes
         held = planes.get(index)
         while held is not None:
-            plane = self._history.read(held)
+            plane = self.history.read(held)
             if plane is not None:
                 return plane
             # Either it was forgotten, or another plane took its place while it was read.
@@ -389,3 +396,7 @@ class Stack:
             origin = tuple(map(min, origin, place))
             shape = tuple(map(operator.sub, ends, origin))
         self._layout = Layout(axes, origin, shape, planes)
+
+
+def _channel(axes: tuple[str, ...], index: tuple[int, ...]) -> int:
+    return index[axes.index("c")] if "c" in axes else 0
