@@ -29,8 +29,6 @@ MEANT = {
     "scopecast/rundir/directory.py",  # logs that nobody needs any more
     "scopecast/demo/xauthority.py",  # folders that are not complete
     "scopecast/cli/main.py",  # since when someone runs
-    "scopecast/benchmarks/peers.py",  # what another library stamps its messages with
-    "scopecast/benchmarks/report.py",  # the date of a measurement
 }
 
 

@@ -30,7 +30,6 @@ from scopecast.cli.watch import watch
 from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
 from scopecast.demo.xauthority import clean_authorities
-from scopecast.errors import ScopecastError
 from scopecast.memory.segment import own_bytes
 from scopecast.rundir.directory import RunDirectory, display_names
 
@@ -336,23 +335,9 @@ app.command()(doctor)
 
 
 @app.command()
-def bench(
-    json_file: JsonFile = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Measure next to nothing, to see that it runs.")] = False,
-    write_docs: Annotated[
-        bool, typer.Option("--write-docs", help="Write the table into docs/performance.md of this checkout.")
-    ] = False,
-) -> None:
-    """Measure what publishing costs, how fast frames arrive, and how others compare."""
-    check_writable(json_file)
-    try:
-        from scopecast.cli import bench as benchmark
+def bench(json_file: JsonFile = None) -> None:
+    """Measure what importing and publishing cost on this machine, and how fast frames arrive; takes about a minute."""
+    from scopecast.cli import bench as benchmark
 
-        benchmark.run(json_file, quick, write_docs)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "scopecast":
-            raise
-        raise ScopecastError(
-            f"the benchmark compares with other libraries, and {error.name} is not installed; "
-            f"install them: pip install imagezmq polystore pandas"
-        ) from error
+    check_writable(json_file)
+    benchmark.run(json_file)
