@@ -29,7 +29,6 @@ from scopecast.cli.terminal import help_of
 from scopecast.cli.watch import watch
 from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
-from scopecast.demo.xauthority import clean_authorities
 from scopecast.memory.segment import own_bytes
 from scopecast.rundir.directory import RunDirectory, display_names
 
@@ -303,16 +302,11 @@ def _segment_bytes(entry: Entry) -> int:
 def clean(as_json: JsonFlag = False) -> None:
     """Remove what dead programs and viewers left behind: shared memory, sockets, files."""
     cleaned = RunDirectory().clean()
-    screens = [str(path) for path in clean_authorities()]
     if as_json:
-        _print_json(cleaned._asdict() | {"screens": screens})
+        _print_json(cleaned._asdict())
         return
-    if not cleaned.members and not cleaned.segments and not screens:
-        out.print("Nothing was left behind.")
-        return
-    if screens:
-        out.print(f"Removed what was left of {_count(len(screens), 'virtual screen')}: {', '.join(screens)}")
     if not cleaned.members and not cleaned.segments:
+        out.print("Nothing was left behind.")
         return
     out.print(f"Removed what was left of {_count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
     for name in cleaned.segments:
