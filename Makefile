@@ -35,8 +35,8 @@ test: $(READY)  ## run linters, tests, doctests and examples; ARGS go to pytest
 soak: $(READY)  ## start, stop and kill producers and viewers at random for 10 minutes; ARGS="--seconds N --seed N"
 	@PYTHONPATH=tests:tests/support $(BIN)/python -m soak $(ARGS)
 
-bench: $(READY)  ## measure; ARGS go to `scopecast bench`
-	@$(BIN)/scopecast bench $(ARGS)
+bench: $(READY)  ## measure, also windows, acquisitions and other libraries; ARGS="--json FILE --quick --write-docs"
+	@PYTHONPATH=tests:tests/support $(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(READY)  ## take the manual's pictures and build it into docs/_build/html; ARGS go to sphinx-build
 	@$(BIN)/python docs/pictures

@@ -27,10 +27,7 @@ WALL_CLOCK = {"time.time", "time.time_ns", "time.localtime", "time.gmtime", "tim
 #: Where the time of day is what is meant: ages of files, which the file system stamps with it, and dates for people.
 MEANT = {
     "scopecast/rundir/directory.py",  # logs that nobody needs any more
-    "scopecast/demo/xauthority.py",  # folders that are not complete
     "scopecast/cli/main.py",  # since when someone runs
-    "scopecast/benchmarks/peers.py",  # what another library stamps its messages with
-    "scopecast/benchmarks/report.py",  # the date of a measurement
 }
 
 

@@ -18,9 +18,9 @@ import pytest
 
 import scopecast
 from children import Child, wait_until
+from crashpoints import LAUNCH_STEPS, STEPS
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import ClosedError, Publisher
-from scopecast.crashpoints import LAUNCH_STEPS, STEPS
 from scopecast.memory.segment import Segment
 from scopecast.rundir.directory import RunDirectory
 
@@ -48,7 +48,7 @@ def dead_tokens(directory: RunDirectory) -> list[str]:
 @pytest.mark.usefixtures("transport")
 def test_the_last_good_image_stays_when_the_producer_is_killed(step):
     directory = RunDirectory()
-    with Viewer() as viewer, Child("produce", 100, "--each", environment={"SCOPECAST_FAULT": f"{step}:20"}) as child:
+    with Viewer() as viewer, Child("produce", 100, "--each", crash=f"{step}:20") as child:
         assert child.wait() == -signal.SIGKILL
         viewer.wait_for(lambda: viewer.sources and viewer.sources[0].state == "lost")
         (stream,) = viewer.streams
@@ -79,7 +79,7 @@ def test_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
     with Publisher("headless", title="living") as living:
         living.open((64, 48), wait=10)
         token = living.session.member.token
-        with Child("produce", 3, "--grow", environment={"SCOPECAST_FAULT": step}) as child:
+        with Child("produce", 3, "--grow", crash=step) as child:
             assert child.wait() == -signal.SIGKILL, f"it never came to {step}"
         (dead,) = tokens(directory) - {token}
         assert not directory.alive(dead)
@@ -100,7 +100,7 @@ def test_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
 @pytest.mark.parametrize("step", STEPS)
 def test_cleaning_removes_what_a_crash_at_any_step_left(step):
     directory = RunDirectory()
-    with Child("produce", 3, "--grow", environment={"SCOPECAST_FAULT": step}) as child:
+    with Child("produce", 3, "--grow", crash=step) as child:
         assert child.wait() == -signal.SIGKILL
     (dead,) = tokens(directory)
     left = segments_of(dead)
@@ -123,7 +123,7 @@ def viewers_in(directory):
 @pytest.mark.parametrize("step", LAUNCH_STEPS)
 def test_a_crash_while_a_viewer_is_started_does_not_keep_others_from_theirs(step):
     directory = RunDirectory()
-    with Child("produce", 3, "--launch", environment={"SCOPECAST_FAULT": step}) as child:
+    with Child("produce", 3, "--launch", crash=step) as child:
         assert child.wait() == -signal.SIGKILL
     with Publisher("headless", launch=True, policy="every") as publisher:
         assert publisher.publish(stamped(0), axes={"t": 0}) == 0

@@ -48,13 +48,16 @@ class Child:
         Its arguments.
     environment
         Variables beside this process's own.
+    crash
+        A step of `crashpoints`, such as ``slot-odd:20``, at which it dies.
     """
 
-    def __init__(self, program: str, *arguments: object, environment: Mapping[str, str] = {}) -> None:
+    def __init__(self, program: str, *arguments: object, environment: Mapping[str, str] = {}, crash: str = "") -> None:
+        crashing = (str(Path(__file__).with_name("crashpoints.py")), crash) if crash else ()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
         self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAMS / f"{program}.py"), *map(str, arguments)],
+            [sys.executable, *crashing, str(PROGRAMS / f"{program}.py"), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import sys
@@ -15,7 +14,6 @@ import pytest
 
 from scopecast import Publisher
 from scopecast.demo.screen import VirtualScreen
-from scopecast.demo.xauthority import remove_authority
 from scopecast_viewers.fiji.awt import invoke_later, java
 from scopecast_viewers.fiji.display import FijiDisplay
 from scopecast_viewers.receiver import Receiver
@@ -168,8 +166,4 @@ def _screen_for_good() -> None:
     The suite's own screen goes before pytest has written its summary. This one ends when its last client has gone.
     """
     if sys.platform.startswith("linux") and shutil.which("Xvfb"):
-        screen = VirtualScreen()
-        kept = screen._finalizer.detach()
-        assert kept is not None
-        _kept.append(kept)
-        atexit.register(remove_authority, kept[2][3])
+        _kept.append(VirtualScreen())

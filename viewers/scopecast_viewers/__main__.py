@@ -9,7 +9,6 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from scopecast_viewers.mistakes import with_mistakes
 from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
 from scopecast_viewers.stacks.history import history_from_environment
 
@@ -31,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         history = history_from_environment()
     except ValueError as error:
         parser.error(str(error))
-    display: Display = with_mistakes(entries[options.kind].load())()
+    display: Display = entries[options.kind].load()()
     with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: display.quit())

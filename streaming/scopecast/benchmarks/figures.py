@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from scopecast.rundir.directory import RunDirectory
 
 __all__ = [
-    "FULL",
     "LARGE",
-    "QUICK",
     "SMALL",
     "Bench",
     "Effort",
@@ -85,7 +83,7 @@ class Row(msgspec.Struct, kw_only=True):
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Effort:
     """How long to measure.
 
@@ -93,41 +91,26 @@ class Effort:
     ----------
     rounds
         Rounds of each figure; the median over them is shown.
+    starts
+        Interpreters that are started with and without scopecast.
     loop, paced
         Frames in a round of `publish` in a loop, and at a pace.
     large, small
         Large and small frames in a round of sustained streaming.
-    slow
-        Frames in a round of a library that manages a few frames per second.
-    latency
-        Frames in a round of the latency.
-    pairs
-        Pairs of acquisitions, with and without a live view: one alone varies by a tenth, and two hundredths are looked
-        for.
-    window_s, series_s
-        Seconds of 200 frames/s into a real window, as a live view and as a growing series.
-    first
-        New streams of which the time to the first frame on the screen is measured.
     growth
         Frames of the round in which memory is watched.
+    sides
+        Pixels along each side of the frames that are measured.
     """
 
     rounds: int
+    starts: int
     loop: int
     paced: int
     large: int
     small: int
-    slow: int
-    latency: int
-    pairs: int
-    window_s: float
-    series_s: float
-    first: int
     growth: int
-
-
-FULL = Effort(5, 400, 400, 600, 3000, 20, 200, 30, 10.0, 4.0, 7, 100_000)
-QUICK = Effort(1, 20, 10, 20, 40, 2, 10, 2, 0.3, 0.2, 1, 5_000)
+    sides: tuple[int, ...] = (LARGE, SMALL)
 
 
 @dataclass(frozen=True)
@@ -146,7 +129,7 @@ class Bench:
 
     effort: Effort
     directory: RunDirectory
-    say: Callable[[str], None]
+    say: Callable[[str], object]
 
 
 class Timing(NamedTuple):
@@ -212,6 +195,7 @@ class Memcpy:
     """
 
     def __init__(self, side: int) -> None:
+        self.side = side
         layout = plan_layout(2 * side * side, MAX_BYTES)
         assert layout is not None
         self.frames = source_frames(side)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from scopecast.benchmarks.figures import LARGE, SMALL, Row, name_of, source_frames
+from scopecast.benchmarks.figures import SMALL, Row, name_of, source_frames
 from scopecast.benchmarks.processes import Viewer
 from scopecast.memory.ring import MAX_BYTES
 from scopecast.memory.segment import free_bytes
@@ -30,7 +30,7 @@ _WARM_SHARE = 10
 
 def measure(bench: Bench) -> Iterator[Row]:
     """Measure the shared memory, and the growth of both processes over many frames."""
-    for side in (LARGE, SMALL):
+    for side in bench.effort.sides:
         yield _shared(bench, side)
     yield from _growth(bench)
 

@@ -1,13 +1,12 @@
-"""The processes that the benchmark starts: viewers, and programs at the other end of a comparison.
+"""The processes that the benchmark starts, and the run directory that they share.
 
 All are context managers. They have sessions of their own, so that Ctrl-C reaches the benchmark alone, which then ends
-them in order; a `Program` also ends by itself when its standard input closes, whatever became of the benchmark.
+them in order.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import subprocess
 import sys
@@ -17,18 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
 import psutil
 
 from scopecast.errors import ViewerStartError
 from scopecast.rundir.directory import ENVIRONMENT, RunDirectory, new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from scopecast.publishing.publisher import Publisher
 
-__all__ = ["Program", "Viewer", "private_run_directory", "wait_for"]
+__all__ = ["Process", "Viewer", "private_run_directory", "wait_for"]
 
 _END_S = 10.0
 _START_S = 60.0
@@ -38,24 +36,21 @@ _START_S = 60.0
 def private_run_directory() -> Iterator[RunDirectory]:
     """Make a run directory that no other program uses, named in the environment as long as the context lasts."""
     path = Path(tempfile.mkdtemp(prefix="sc-bench-"))
-    names = (ENVIRONMENT, "NAPARI_CONFIG")
-    before = {name: os.environ.get(name) for name in names}
-    # The user's settings of napari neither change the figures nor are changed.
-    os.environ.update({ENVIRONMENT: str(path), "NAPARI_CONFIG": str(path / "napari.yaml")})
+    before = os.environ.get(ENVIRONMENT)
+    os.environ[ENVIRONMENT] = str(path)
     directory = RunDirectory(path)
     try:
         yield directory
     finally:
         directory.clean()  # the segments of a publisher that did not come to its end
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        if before is None:
+            del os.environ[ENVIRONMENT]
+        else:
+            os.environ[ENVIRONMENT] = before
         shutil.rmtree(path, ignore_errors=True)
 
 
-def wait_for(condition: Any, what: str, timeout: float = 15.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout: float = 15.0) -> None:
     """Wait until `condition()` is true; raise TimeoutError naming `what` if it isn't within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -65,12 +60,22 @@ def wait_for(condition: Any, what: str, timeout: float = 15.0) -> None:
         time.sleep(0.01)
 
 
-class _Process:
-    """A process that ends with its context."""
+class Process:
+    """A module in a process of its own, which ends with the context.
+
+    Parameters
+    ----------
+    *arguments
+        The module's name, and its arguments.
+    log
+        The file that takes what it writes to stderr.
+    **options
+        For `subprocess.Popen`.
+    """
 
     def __init__(self, *arguments: str, log: Path | None = None, **options: Any) -> None:
         with (log or Path(os.devnull)).open("wb") as errors:
-            self.process = subprocess.Popen(
+            self.process: subprocess.Popen[Any] = subprocess.Popen(
                 [sys.executable, "-P", "-m", *arguments],
                 stderr=errors if log else None,
                 start_new_session=True,
@@ -103,7 +108,7 @@ class _Process:
         self.close()
 
 
-class Viewer(_Process):
+class Viewer(Process):
     """A viewer in a process of its own, ready when this returns.
 
     Parameters
@@ -146,13 +151,12 @@ class Viewer(_Process):
                 raise ViewerStartError(msg)
             time.sleep(0.02)
 
-    def attached_to(self, publisher: Publisher) -> bool:
-        """Whether the publisher has this viewer now."""
-        return any(row.attached and row.token == self.token for row in publisher.stats().receivers)
-
     def wait_until_attached(self, publisher: Publisher) -> None:
         """Wait until the publisher, which is open, has this viewer."""
-        wait_for(lambda: self.attached_to(publisher), f"the attachment of the {self.kind} viewer")
+        wait_for(
+            lambda: any(row.attached and row.token == self.token for row in publisher.stats().receivers),
+            f"the attachment of the {self.kind} viewer",
+        )
 
     def suspend(self) -> None:
         """Stop the process, as a debugger or a full machine does; `resume` lets it go on."""
@@ -166,39 +170,3 @@ class Viewer(_Process):
         """Kill the process, which can do nothing about it."""
         self.process.kill()
         self.process.wait()
-
-    def finish(self) -> bytes:
-        """End the process, and return all that it wrote to its standard output."""
-        self.process.terminate()
-        output: bytes = self.process.communicate(timeout=_END_S)[0]
-        return output
-
-
-class Program(_Process):
-    """A module of the benchmark in a process of its own, which reports by lines of JSON on its standard output."""
-
-    def __init__(self, *arguments: str) -> None:
-        super().__init__(*arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._name = " ".join(arguments)
-
-    def report(self, timeout: float = _START_S) -> Any:
-        """Return the program's next report.
-
-        Raises
-        ------
-        RuntimeError
-            If the program ended.
-        TimeoutError
-            If it does not report within `timeout` seconds.
-        """
-        output = self.process.stdout
-        assert output is not None
-        if not select.select([output], [], [], timeout)[0]:
-            msg = f"python -m {self._name} did not report within {timeout:g} s"
-            raise TimeoutError(msg)
-        # No line is waiting in the buffer here: a program reports again only after something else has happened.
-        line = output.readline()
-        if not line:
-            msg = f"python -m {self._name} ended (exit code {self.process.wait(_END_S)})"
-            raise RuntimeError(msg)
-        return msgspec.json.decode(line)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["measure"]
 
-#: Interpreters per round and kind; they take turns, so that a busy moment strikes both kinds.
-_PER_ROUND = 5
 #: Milliseconds that it may add.
 _EXTRA_MS = 200.0
 _BASE, _OURS = "numpy, zmq", "numpy, zmq, scopecast"
@@ -29,7 +27,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     taken: dict[str, list[int]] = {_BASE: [], _OURS: []}
     for modules in taken:
         _run(modules)  # once before, so that both find their files in the caches
-    for _ in range(_PER_ROUND * bench.effort.rounds):
+    for _ in range(bench.effort.starts):  # they take turns, so that a busy moment strikes both kinds
         for modules, times in taken.items():
             times.append(_run(modules))
     base, ours = spread(taken[_BASE]), spread(taken[_OURS])

@@ -30,8 +30,6 @@ from scopecast.cli.terminal import count, help_of
 from scopecast.cli.watch import watch
 from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
-from scopecast.demo.xauthority import clean_authorities
-from scopecast.errors import ScopecastError
 from scopecast.memory.segment import own_bytes
 from scopecast.rundir.directory import RunDirectory, display_names
 
@@ -302,16 +300,11 @@ def _segment_bytes(entry: Entry) -> int:
 def clean(as_json: JsonFlag = False) -> None:
     """Remove what dead programs and viewers left behind: shared memory, sockets, files."""
     cleaned = RunDirectory().clean()
-    screens = [str(path) for path in clean_authorities()]
     if as_json:
-        _print_json(cleaned._asdict() | {"screens": screens})
+        _print_json(cleaned._asdict())
         return
-    if not cleaned.members and not cleaned.segments and not screens:
-        out.print("Nothing was left behind.")
-        return
-    if screens:
-        out.print(f"Removed what was left of {count(len(screens), 'virtual screen')}: {', '.join(screens)}")
     if not cleaned.members and not cleaned.segments:
+        out.print("Nothing was left behind.")
         return
     out.print(f"Removed what was left of {count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
     for name in cleaned.segments:
@@ -330,23 +323,9 @@ app.command()(doctor)
 
 
 @app.command()
-def bench(
-    json_file: JsonFile = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Measure next to nothing, to see that it runs.")] = False,
-    write_docs: Annotated[
-        bool, typer.Option("--write-docs", help="Write the table into docs/performance.md of this checkout.")
-    ] = False,
-) -> None:
-    """Measure what publishing costs, how fast frames arrive, and how others compare."""
-    check_writable(json_file)
-    try:
-        from scopecast.cli import bench as benchmark
+def bench(json_file: JsonFile = None) -> None:
+    """Measure what importing and publishing cost on this machine, and how fast frames arrive; takes about a minute."""
+    from scopecast.cli import bench as benchmark
 
-        benchmark.run(json_file, quick, write_docs)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "scopecast":
-            raise
-        raise ScopecastError(
-            f"the benchmark compares with other libraries, and {error.name} is not installed; "
-            f"install them: pip install imagezmq polystore pandas"
-        ) from error
+    check_writable(json_file)
+    benchmark.run(json_file)

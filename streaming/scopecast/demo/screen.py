@@ -1,45 +1,43 @@
 """The screen that windows open on: whether there is one, and a virtual one where there is none.
 
 Viewers need an X or Wayland server. On a machine without one (a server, a container, a test runner) `VirtualScreen`
-starts Xvfb. Nothing here imports a GUI toolkit, so the producer's side can ask before it launches a viewer.
+starts Xvfb, by xvfbwrapper. Nothing here imports a GUI toolkit, so the producer's side can ask before it launches a
+viewer.
 
 How the server ends
-    `close()` terminates it; so does the garbage collector, with a ResourceWarning, and so does the interpreter's exit.
-    If the process is killed, none of these runs. Therefore the server is started with ``-terminate`` (end when the last
-    client has gone) and the owner holds one connection to it: the kernel closes that when the process dies, and Xvfb
-    ends by itself as soon as the windows that are still open on it are closed too.
+    `close()` ends it. If the process is killed, nothing runs. Therefore the server is started with ``-terminate`` (end
+    when the last client has gone) and the owner holds one connection to it: the kernel closes that when the process
+    dies, and Xvfb ends by itself as soon as the windows that are still open on it are closed too.
 
 Who may connect
-    The server listens on local sockets only, and wants a cookie that lies in a file of this user's (``XAUTHORITY``):
-    another user of the machine can neither look at the windows nor type into them.
+    The server listens on local sockets only, and wants a cookie that this user's processes alone can read
+    (``XAUTHORITY``): another user of the machine can neither look at the windows nor type into them. The file has no
+    name and lies in memory, so that nothing is left of it.
 """
 
 import contextlib
 import os
 import re
-import selectors
+import secrets
 import shutil
+import signal
 import socket
-import subprocess
+import struct
 import sys
-import tempfile
-import time
-import warnings
-import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
-from scopecast.demo.xauthority import clean_authorities, remove_authority, setup_request, write_authority
 from scopecast.errors import ScreenError
 
 __all__ = ["VirtualScreen", "ensure_screen", "has_screen"]
 
+_VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY")
 _SETUP_SUCCESS = b"\x01"
+_COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
+_ANY_DISPLAY = 0xFFFF  # FamilyWild of Xauth.h: the display has no number yet
 _LONGEST_SIDE = 32767  # pixels; coordinates are 16-bit integers in X11
 _CONNECT_TIMEOUT = 2.0  # seconds; a forwarded display (ssh -X) is a TCP connection away
-_END_TIMEOUT = 5.0  # seconds that Xvfb has to end before it is killed
 
 
 def has_screen() -> bool:
@@ -90,31 +88,59 @@ class VirtualScreen:
     ValueError
         If `size` is none that an X server can have.
     ScreenError
-        If Xvfb is not installed, refuses to start, or isn't up within `timeout`.
+        If Xvfb or xvfbwrapper is not installed, or Xvfb isn't up within `timeout`.
     """
 
     def __init__(self, size: tuple[int, int] = (1600, 1000), *, timeout: float = 20.0) -> None:
         if not all(1 <= length <= _LONGEST_SIDE for length in size):
             raise ValueError(f"a screen has 1 to {_LONGEST_SIDE} pixels a side, not {size[0]} x {size[1]}")
+        if shutil.which("Xvfb") is None:
+            raise ScreenError(
+                "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY leads to one), and Xvfb, which makes a "
+                "virtual one, is not installed. On Debian and Ubuntu: sudo apt-get install xvfb libgl1-mesa-dri"
+            )
+        try:
+            from xvfbwrapper import Xvfb
+        except (ImportError, OSError) as error:  # OSError: as it says on Windows
+            raise ScreenError(f"A virtual screen needs xvfbwrapper: pip install xvfbwrapper ({error})") from error
         self.size = size
-        process, self.display, connection, authority = _start(size, timeout)
-        self.pid = process.pid
-        environment = {name: os.environ.pop(name, None) for name in ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY")}
-        os.environ.update(DISPLAY=self.display, XAUTHORITY=str(authority))
-        self._finalizer = weakref.finalize(
-            self, _leaked, os.getpid(), process, connection, authority, self.display, environment
-        )
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close()` was called."""
-        return not self._finalizer.alive
+        self._owner = os.getpid()
+        with contextlib.ExitStack() as undo:
+            authority, cookie = _write_authority()
+            undo.callback(os.close, authority)
+            path = f"/proc/{self._owner}/fd/{authority}"
+            # Its own lock files would lie in TMPDIR; in /tmp Xvfb takes them over, and removes them when it ends.
+            server = Xvfb(
+                *size,
+                tempdir="/tmp",
+                timeout=timeout,
+                environ=dict(os.environ),
+                extra_args=["-nolisten", "tcp", "+extension", "GLX", "-terminate", "-auth", path],
+            )
+            undo.callback(server.stop)
+            try:
+                with _apart_from_the_terminal():
+                    server.start()
+                self.display, self.pid = f":{server.new_display}", server.proc.pid
+                connection = undo.enter_context(_connect(self.display))
+                connection.settimeout(timeout)
+                connection.sendall(_setup_request(cookie))
+                if connection.recv(1) != _SETUP_SUCCESS:
+                    raise ConnectionError("it refuses a connection")
+            except (RuntimeError, OSError) as error:
+                command = " ".join(["Xvfb", *server.extra_xvfb_args[:3]])
+                raise ScreenError(
+                    f"Xvfb did not come up within {timeout:g} s: {error}. What it says: {command} :99"
+                ) from error
+            ours = {"DISPLAY": self.display, "XAUTHORITY": path}
+            undo.callback(_restore, {name: os.environ.pop(name, None) for name in _VARIABLES}, ours)
+            os.environ.update(ours)
+            self._resources = undo.pop_all()
 
     def close(self) -> None:
         """End the server and restore the environment; calling it again does nothing. Windows still open on it die."""
-        detached = self._finalizer.detach()
-        if detached is not None:
-            _end(*detached[2])
+        if os.getpid() == self._owner:  # a forked child leaves it alone
+            self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -123,9 +149,6 @@ class VirtualScreen:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<VirtualScreen {self.display} {self.size[0]}x{self.size[1]}{' closed' if self.closed else ''}>"
 
 
 @contextlib.contextmanager
@@ -154,75 +177,9 @@ def ensure_screen(size: tuple[int, int] = (1600, 1000)) -> Iterator[bool]:
         yield True
 
 
-def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[bytes], str, socket.socket, Path]:
-    """Start Xvfb; return it, the display's name, a connection that keeps the server alive, and its authority file."""
-    program = shutil.which("Xvfb")
-    if program is None:
-        raise ScreenError(
-            "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY leads to one), and Xvfb, which makes a virtual "
-            "one, is not installed. On Debian and Ubuntu: sudo apt-get install xvfb libgl1-mesa-dri"
-        )
-    deadline = time.monotonic() + timeout
-    clean_authorities()
-    # -displayfd: the server picks a free display itself and reports its number once it accepts connections.
-    size_and_depth = f"{size[0]}x{size[1]}x24"
-    command = [program, "-screen", "0", size_and_depth, "-nolisten", "tcp", "+extension", "GLX", "-terminate"]
-    with tempfile.TemporaryFile() as log, contextlib.ExitStack() as undo:
-        authority, cookie, held = write_authority()
-        undo.callback(remove_authority, authority)
-        command += ["-auth", str(authority)]
-        reader, writer = os.pipe()
-        with os.fdopen(reader, "rb", buffering=0) as report:
-            try:
-                process = subprocess.Popen(
-                    [*command, "-displayfd", str(writer)],
-                    pass_fds=(writer, held),  # the lock is the server's from now on: its folder is in use as it lives
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C in the terminal is for the program, not for the screen under it
-                )
-            finally:
-                os.close(writer)
-                os.close(held)
-            undo.callback(_stop, process)
-            number = _read_line(report, deadline)
-        if number is None:
-            raise ScreenError(f"Xvfb did not come up within {timeout:g} s.{_tail(log)}")
-        if not number.isdigit():
-            raise ScreenError(f"Xvfb refused to start a screen of {size[0]} x {size[1]} pixels.{_tail(log)}")
-        try:
-            connection = _connect(f":{number}")
-            undo.callback(connection.close)
-            connection.settimeout(max(0.1, deadline - time.monotonic()))
-            connection.sendall(setup_request(cookie))
-            answer = connection.recv(1)
-        except OSError as error:
-            raise ScreenError(f"Xvfb started display :{number} but can't be reached ({error}).{_tail(log)}") from error
-        if answer != _SETUP_SUCCESS:
-            raise ScreenError(f"Xvfb started display :{number} but refuses a connection.{_tail(log)}")
-        undo.pop_all()
-    return process, f":{number}", connection, authority
-
-
-def _read_line(stream: IO[bytes], deadline: float) -> str | None:
-    """Read a line, or what comes before the end of the stream; None if the deadline (time.monotonic) passes first."""
-    line = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while not line.endswith(b"\n"):
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                return None
-            part = stream.read(32)
-            if not part:
-                break
-            line += part
-    return line.decode("ascii", "replace").strip()
-
-
 def _connect(display: str) -> socket.socket:
     """Connect to the server of an X display, such as ``:0``, ``localhost:10.0`` or ``unix:1``; OSError if none is."""
-    parsed = re.fullmatch(r"(?:\w+/)?(?P<host>[^/]*):(?P<number>\d{1,5})(?:\.\d+)?", display, re.ASCII)
+    parsed = re.fullmatch(r"(?:\w+/)?(?P<host>[^/]*):(?P<number>\d{1,10})(?:\.\d+)?", display, re.ASCII)
     if parsed is None:
         raise OSError(f"{display!r} is not the name of an X display")
     number = int(parsed["number"])
@@ -249,54 +206,45 @@ def _connect(display: str) -> socket.socket:
     raise failure
 
 
-def _leaked(
-    owner: int,
-    process: subprocess.Popen[bytes],
-    connection: socket.socket,
-    authority: Path,
-    display: str,
-    environment: dict[str, str | None],
-) -> None:
-    """End a screen that nobody closed, at garbage collection or exit."""
-    if os.getpid() == owner:
-        warnings.warn(f"the virtual screen {display} was never closed", ResourceWarning, stacklevel=2)
-    _end(owner, process, connection, authority, display, environment)
+def _write_authority() -> tuple[int, bytes]:
+    """Write a new cookie, in the format of Xau (X11's ``Xauth.h``), to a file in memory; return both."""
+    if sys.platform != "linux":
+        raise ScreenError("A virtual screen is for Linux: elsewhere the desktop is part of the system.")
+    cookie = secrets.token_bytes(16)
+    record = struct.pack(">H", _ANY_DISPLAY)
+    for field in (b"", b"", _COOKIE_NAME, cookie):  # address, number of the display, kind of the cookie, the cookie
+        record += struct.pack(">H", len(field)) + field
+    authority = os.memfd_create("Xauthority")
+    os.write(authority, record)
+    return authority, cookie
 
 
-def _end(
-    owner: int,
-    process: subprocess.Popen[bytes],
-    connection: socket.socket,
-    authority: Path,
-    display: str,
-    environment: dict[str, str | None],
-) -> None:
-    """End the server and put the environment back; in a forked child only let go of the connection."""
-    connection.close()
-    if os.getpid() != owner:
+def _setup_request(cookie: bytes) -> bytes:
+    r"""Return the first message of an X11 client (protocol 11.0, section 8: connection setup).
+
+    >>> _setup_request(bytes(16))[:2]
+    b'l\x00'
+    """
+    head = struct.pack("<BxHHHHxx", ord("l"), 11, 0, len(_COOKIE_NAME), len(cookie))
+    return head + _COOKIE_NAME + bytes(-len(_COOKIE_NAME) % 4) + cookie
+
+
+@contextlib.contextmanager
+def _apart_from_the_terminal() -> Iterator[None]:
+    """Have processes that are started here not see Ctrl-C: it is for the program, not for the screen under it."""
+    if sys.platform == "win32":
         return
-    _stop(process)
-    remove_authority(authority)
-    restored = {name: value for name, value in environment.items() if value is not None}
-    if os.environ.get("XAUTHORITY") == str(authority):  # else someone has chosen another screen in the meantime
-        del os.environ["XAUTHORITY"]
-        os.environ.update({name: value for name, value in restored.items() if name == "XAUTHORITY"})
-    if os.environ.get("DISPLAY") == display:
-        del os.environ["DISPLAY"]
-        os.environ.update({name: value for name, value in restored.items() if name != "XAUTHORITY"})
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTSTP})
     try:
-        process.wait(_END_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tail(log: IO[bytes]) -> str:
-    """Return what the server said last, as the end of an error's text."""
-    log.seek(0)
-    lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    return " It said: " + " / ".join(lines[-3:]) if lines else ""
+def _restore(before: dict[str, str | None], ours: dict[str, str]) -> None:
+    """Put the environment back; what someone has chosen in the meantime stays."""
+    for name, value in before.items():
+        if os.environ.get(name) == ours.get(name):
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

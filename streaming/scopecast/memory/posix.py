@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scopecast.crashpoints import crash_point
 from scopecast.errors import SharedMemoryError
 
 __all__ = ["attach", "create", "exists", "free_bytes", "is_whole", "own_bytes", "reserve", "unlink"]
@@ -64,11 +63,9 @@ def create(name: str, size: int, reserved: int) -> tuple[mmap.mmap, memoryview]:
         descriptor = _shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
     except OSError as error:
         raise SharedMemoryError(error.errno, f"cannot create the segment {name}: {error.strerror}") from error
-    crash_point("segment-created")
     try:
         os.ftruncate(descriptor, size)  # macOS does so once only, and needs no more: no file system could be full there
         _allocate(descriptor, 0, reserved)
-        crash_point("segment-reserved")
         mapping = _Mapping(descriptor, size)
         mapping.name, mapping.identity = name, _identity(descriptor)
     except BaseException as error:

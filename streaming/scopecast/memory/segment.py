@@ -15,7 +15,6 @@ from typing import Protocol
 
 import numpy as np
 
-from scopecast.crashpoints import crash_point
 from scopecast.errors import SharedMemoryError
 
 if sys.platform == "win32":
@@ -117,7 +116,6 @@ class Segment:
             raise ValueError(msg)
         first = size if reserved is None else reserved
         segment = cls(name, size, *system.create(name, size, first), owner=True)
-        crash_point("segment-mapped")
         segment.reserved = 0
         segment._touch(first)
         return segment

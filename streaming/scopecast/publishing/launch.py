@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import psutil
 
-from scopecast.crashpoints import crash_point
 from scopecast.errors import ViewerStartError, ViewerUnavailable
 from scopecast.publishing.causes import cause_in
 from scopecast.rundir.directory import new_token
@@ -152,7 +151,6 @@ def _start(
     # -P: a file of the user's that is named like a module must not come before the real one.
     command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
     environment = {**os.environ, **variables, "SCOPECAST_RUNTIME_DIR": str(directory.path)}
-    crash_point("launch-locked")
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -163,7 +161,6 @@ def _start(
             **_apart(),
         )
     try:
-        crash_point("viewer-started")
         # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here. A process that
         # is about to end itself can start no thread any more, and needs none.
         with suppress(RuntimeError):

@@ -27,7 +27,6 @@ import msgspec
 import platformdirs
 import psutil
 
-from scopecast.crashpoints import crash_point
 from scopecast.errors import RuntimeDirectoryError
 from scopecast.memory.segment import NAME_PATTERN, own_bytes, unlink_segment
 from scopecast.protocol import PROTOCOL, printable
@@ -465,7 +464,6 @@ class Member:
         self._pid = os.getpid()
         self._writing = threading.Lock()
         self._lock: filelock.BaseFileLock | None = self._acquire()
-        crash_point("locked")
         self.write()
 
     def _acquire(self) -> filelock.BaseFileLock:
@@ -502,7 +500,6 @@ class Member:
         draft = self.directory.file(self.token, "new")
         draft.touch(0o600)
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
-        crash_point("drafted")
         _insist(lambda: draft.replace(target))
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DisplayContract", "OpenViewer"]
 
+#: On the path of a viewer's Python, it makes the display fail where the tests want it to.
+_MISTAKES = Path(__file__).with_name("mistakes")
 SHAPE = (128, 160)
 BITS = 4  # cells of a frame that carries a number
 DARK, BRIGHT = 100, 4000
@@ -119,6 +122,7 @@ class DisplayContract:
         ):
             patch.setenv("SCOPECAST_RUNTIME_DIR", str(shared_directory))
             patch.setenv("SCOPECAST_MISTAKES", mistakes)
+            patch.setenv("PYTHONPATH", str(_MISTAKES), prepend=os.pathsep)
             opened = cls._open(Path(mistakes))
             yield opened
             with contextlib.suppress(psutil.NoSuchProcess):

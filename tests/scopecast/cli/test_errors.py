@@ -43,7 +43,7 @@ def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProce
         ),
         pytest.param(["doctor", "--fix"], MISUSED, r"no such option: --fix.*see scopecast doctor --help", id="doctor"),
         pytest.param(["clean", "--all"], MISUSED, r"no such option: --all", id="clean"),
-        pytest.param(["bench", "--quick=2"], MISUSED, r"--quick", id="flag with a value"),
+        pytest.param(["viewers", "--json=2"], MISUSED, r"--json", id="flag with a value"),
         pytest.param(
             ["demo", "--viewer", "imagej"], FAILED, r"no viewer 'imagej' here; use napari or headless", id="viewer"
         ),
@@ -64,7 +64,6 @@ def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProce
         ),
         pytest.param([*HEADLESS, "--json", "/no/a.json"], FAILED, r"there is no folder /no; make it", id="no folder"),
         pytest.param(["bench", "--json", "/no/a.json"], FAILED, r"there is no folder /no", id="bench, no folder"),
-        pytest.param(["bench", "--quick", "--write-docs"], FAILED, r"figures of a quick run mean little", id="bench"),
     ],
 )
 def test_what_is_wrong_is_a_line_with_the_fix(arguments: list[str], code: int, line: str):

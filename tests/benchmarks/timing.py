@@ -1,6 +1,6 @@
 """A viewer that notes when each frame had arrived, for the benchmark.
 
-``python -m scopecast_viewers.timing headless --token …`` writes, when it is ended, a line of JSON: for each frame its
+``python -m benchmarks.timing headless --token …`` writes, when it is ended, a line of JSON: for each frame its
 sequence number, and the time (CLOCK_MONOTONIC, nanoseconds) at which its pixels were in the viewer's array.
 """
 

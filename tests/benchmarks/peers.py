@@ -1,6 +1,6 @@
 """Other ways to bring frames to another process, for comparison; each as its own documentation uses it.
 
-``python -m scopecast.benchmarks.peers send NAME SIDE COUNT`` starts a receiver of its own, which copies every frame
+``python -m benchmarks.peers send NAME SIDE COUNT`` starts a receiver of its own, which copies every frame
 into memory that was touched beforehand, and reports how many frames per second arrived there. What gives the other
 libraries an advantage is left to them: they hand over the producer's own arrays where they can, and are done when the
 receiver has copied the last frame.
@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zmq
 
+from benchmarks.programs import Program, end_with_parent, leave_in_peace, report
 from scopecast.benchmarks.figures import source_frames
-from scopecast.benchmarks.processes import Program
-from scopecast.benchmarks.programs import end_with_parent, leave_in_peace, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +36,7 @@ __all__ = ["PEERS", "frames_per_second"]
 
 #: The libraries; the same of polystore without its own sleep of 0.1 s a batch.
 PEERS = ("pyzmq", "imagezmq", "polystore", "polystore-unslept")
-_MODULE = "scopecast.benchmarks.peers"
+_MODULE = "benchmarks.peers"
 #: Frames before the clock starts: connections are made, caches filled.
 _WARM = 3
 _QUEUE = 32

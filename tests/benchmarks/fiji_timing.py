@@ -1,14 +1,14 @@
 """An ImageJ that notes when each frame's pixels were in its Java array, for the benchmark.
 
-``python -m scopecast_viewers.fiji.timing fiji --token …`` writes what `scopecast_viewers.timing` writes.
+``python -m benchmarks.fiji_timing fiji --token …`` writes what `benchmarks.timing` writes.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.timing import Arrivals, measure
 from scopecast_viewers.fiji.display import FijiDisplay
-from scopecast_viewers.timing import Arrivals, measure
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,17 +6,17 @@ import importlib.util
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks.streaming import times_to_arrive
 from scopecast import Publisher
 from scopecast.benchmarks.figures import LARGE, Memcpy, Row, name_of, source_frames, spread
 from scopecast.benchmarks.processes import Viewer
-from scopecast.benchmarks.sustained import times_to_arrive
 from scopecast.demo.screen import ensure_screen
 from scopecast.errors import ScreenError, ViewerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scopecast.benchmarks.figures import Bench
+    from benchmarks.effort import Bench
 
 __all__ = ["measure"]
 
@@ -53,7 +53,7 @@ def _latency(bench: Bench) -> Row:
     memcpy = Memcpy(LARGE)
     base = memcpy.measure(bench.effort.latency, _LATENCY_RATE)
     with (
-        Viewer(bench.directory, "fiji", program="scopecast_viewers.fiji.timing") as viewer,
+        Viewer(bench.directory, "fiji", program="benchmarks.fiji_timing") as viewer,
         Publisher("fiji", linger=5.0) as publisher,
     ):
         publisher.open((LARGE, LARGE), "uint16", wait=10.0)

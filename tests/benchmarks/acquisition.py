@@ -16,7 +16,7 @@ from scopecast.hosts.pymmcore import live
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scopecast.benchmarks.figures import Bench
+    from benchmarks.effort import Bench
 
 __all__ = ["measure"]
 

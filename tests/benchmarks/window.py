@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import statistics
 import time
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from scopecast.benchmarks.figures import LARGE, Row, name_of, source_frames, spread
 from scopecast.benchmarks.processes import Viewer, wait_for
@@ -16,7 +18,7 @@ from scopecast.publishing.publisher import Publisher
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scopecast.benchmarks.figures import Bench
+    from benchmarks.effort import Bench
     from scopecast.publishing.accounts import ReceiverStats
 
 __all__ = ["measure"]
@@ -36,7 +38,9 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield _skipped("napari is not installed")
         return
     try:
-        with ensure_screen():
+        # The user's settings of napari neither change the figures nor are changed.
+        settings = {"NAPARI_CONFIG": str(bench.directory.path / "napari.yaml")}
+        with ensure_screen(), mock.patch.dict(os.environ, settings):
             with (
                 Viewer(bench.directory, "napari") as viewer,
                 Publisher("napari", title="live view", linger=5.0) as publisher,

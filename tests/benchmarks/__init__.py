@@ -1,0 +1,1 @@
+"""What `make bench` measures beyond `scopecast bench`: other libraries, windows, acquisitions, first frames."""
