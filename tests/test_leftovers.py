@@ -55,11 +55,11 @@ def test_not_the_segment_of_another_program(nothing_left: Leftovers) -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        nothing_left._related_processes = set  # type: ignore[method-assign]  # as if it were unrelated
+        nothing_left.processes = list  # type: ignore[method-assign]  # as if it were unrelated
         try:
             assert found(nothing_left) == []
         finally:
-            del nothing_left._related_processes
+            del nothing_left.processes
             other.communicate(b"\n", timeout=20)
 
 
