@@ -55,11 +55,18 @@ class Leftovers:
         segments = _segments() - self._segments
         if segments:
             segments -= _mapped_by_others({os.getpid(), *(process.pid for process in processes)})
+            segments -= {name for name in segments if self._is_another_tests(name)}
         return [
             *(f"the segment {_SHM / name}" for name in sorted(segments)),
             *(f"the process {process.pid}: {_describe(process)}" for process in processes),
             *(f"the live socket {path}" for path in sorted(self.runtime_dir.rglob("*.sock")) if _is_live(path)),
         ]
+
+    def _is_another_tests(self, segment: str) -> bool:
+        """Whether a segment is told of in the run directory of a test that runs beside this one, and may be killing."""
+        token = segment.split("_")[-2]
+        told = self.runtime_dir.parent.glob(f"{self.runtime_dir.name.partition('-')[0]}-*/{token}.*")
+        return any(path.parent != self.runtime_dir for path in told)
 
     def processes(self) -> list[psutil.Process]:
         """The test's processes that have started since, and are alive or zombies."""
