@@ -13,6 +13,7 @@ import pytest
 import scopecast
 import scopecast_viewers
 from children import wait_until
+from peers import hub_of
 from receivers import Viewer, stamped
 from scopecast import Publisher
 
@@ -94,7 +95,7 @@ def test_nobody_is_given_up_because_the_clock_jumps(monkeypatch, change, by):
         publisher.open((64, 48), wait=10)
         viewer.wait_for(lambda: viewer.attached)
         publisher.publish(stamped(0), axes={"t": 0})
-        (receiver,) = publisher._connection.hub.receivers.values()
+        (receiver,) = hub_of(publisher).receivers.values()
         answered = receiver.pong.number
         setattr(clock, change, by)
         # More heartbeats than one that is given up may leave unanswered.

@@ -18,6 +18,7 @@ import pytest
 
 import scopecast
 from children import Child, wait_until
+from peers import entry_of, hub_of
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import ClosedError, Publisher
 from scopecast.crashpoints import LAUNCH_STEPS, STEPS
@@ -78,7 +79,7 @@ def test_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
     directory = RunDirectory()
     with Publisher("headless", title="living") as living:
         living.open((64, 48), wait=10)
-        token = living._connection._member.token
+        token = entry_of(living).token
         with Child("produce", 3, "--grow", environment={"SCOPECAST_FAULT": step}) as child:
             assert child.wait() == -signal.SIGKILL, f"it never came to {step}"
         (dead,) = tokens(directory) - {token}
@@ -161,7 +162,7 @@ def test_two_cleaners_at_once_remove_everything_once(tmp_path):
     directory = RunDirectory()
     with Publisher("headless") as living:
         living.open((64, 48), wait=10)
-        kept = living._connection._member.token
+        kept = entry_of(living).token
         # Each is entered by a process of its own, which is killed.
         code = (
             "import os, signal, sys\n"
@@ -313,7 +314,7 @@ def test_ctrl_c_at_every_single_line(what):
         publisher.open((128, 128), wait=10)
         publisher.publish(stamped(0, shape=(128, 128)), axes={"t": 0})
         viewer.wait_for(lambda: viewer.attached and other.attached)
-        hub = publisher._connection.hub
+        hub = hub_of(publisher)
         for t in range(1, 2000):
             if what == "flush":
                 publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t % 50})
@@ -519,7 +520,7 @@ def test_a_stream_goes_on_after_its_names_were_removed(what):
         viewer.wait_for(lambda: viewer.attached)
         for t in range(20):
             publisher.publish(stamped(t), axes={"t": t})
-        token = publisher._connection._member.token
+        token = entry_of(publisher).token
         (name,) = segments_of(token)
         if what != "segment":
             shutil.rmtree(directory.path)
@@ -564,7 +565,7 @@ def test_a_stream_goes_on_while_the_run_directory_cannot_be_made_anew(tmp_path, 
         # Longer than anyone takes a removed directory for a death.
         now = time.monotonic
         monkeypatch.setattr("scopecast.rundir.directory.time.monotonic", lambda: now() + 60)
-        seen = publisher._connection.hub.receivers
+        seen = hub_of(publisher).receivers
         (receiver,) = seen.values()
         beats = receiver.pong.number
         wait_until(lambda: receiver.pong.number >= beats + 4)
@@ -623,7 +624,7 @@ def test_a_segment_outlives_a_cleaner_that_knows_its_name_only():
     directory = RunDirectory()
     with Publisher("headless") as publisher:
         publisher.open((64, 48), wait=10)
-        name = publisher._connection.ring.name
+        (name,) = entry_of(publisher).segments
         forged = directory.join("publisher", "headless")
         forged.entry.segments = [name]
         forged.write()

@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from children import Child, wait_until
-from peers import entry_of, peers
+from peers import entry_of, hub_of, peers
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher
 from scopecast.link import messages
@@ -94,9 +94,9 @@ def test_frames_flow_to_a_good_viewer_through_a_flood(publisher):
         row = next(row for row in publisher.stats() if row.token == good.token)
         assert row.attached
         assert row.frames.delivered == 300
-        assert publisher._connection.hub.protocol_errors > 1000
-        assert publisher._connection.hub.keeper_errors == 0
-    wait_until(lambda: len(publisher._connection.hub.receivers) == 0)
+        assert hub_of(publisher).protocol_errors > 1000
+        assert hub_of(publisher).keeper_errors == 0
+    wait_until(lambda: len(hub_of(publisher).receivers) == 0)
     assert publisher.flush(10)
     assert publisher.stats().balanced
 
@@ -122,7 +122,7 @@ def test_a_receiver_that_vanishes_while_it_is_greeted_leaves_no_account(publishe
         with peers(publisher, 4) as found:
             for peer in found:
                 peer.hello()
-    hub = publisher._connection.hub
+    hub = hub_of(publisher)
     publisher.publish(stamped(0), axes={"t": 0})
     wait_until(lambda: not hub.receivers)
     assert hub.accounts == {}
@@ -152,7 +152,7 @@ GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0")
 )
 @pytest.mark.parametrize("stays", [True, False])
 def test_what_is_no_peer_harms_nobody(publisher, says, stays):
-    endpoint = publisher._connection._member.entry.endpoint.removeprefix("ipc://")
+    endpoint = entry_of(publisher).endpoint.removeprefix("ipc://")
     with Viewer() as viewer, contextlib.ExitStack() as stack:
         viewer.wait_for(lambda: viewer.attached)
         for _ in range(MAX_RECEIVERS + 2):  # they take no viewer's place
@@ -170,13 +170,13 @@ def test_what_is_no_peer_harms_nobody(publisher, says, stays):
             assert publisher.flush(10)
         row = next(row for row in publisher.stats() if row.token == viewer.token)
         assert row.frames.delivered == 20
-        assert publisher._connection.hub.keeper_errors == 0
+        assert hub_of(publisher).keeper_errors == 0
 
 
 @pytest.mark.fault("H1")
 def test_one_that_says_nothing_is_hung_up_on(publisher):
     """Otherwise each of them would hold one of the producer's descriptors for ever."""
-    endpoint = publisher._connection._member.entry.endpoint.removeprefix("ipc://")
+    endpoint = entry_of(publisher).endpoint.removeprefix("ipc://")
     with socket.socket(socket.AF_UNIX) as raw:
         raw.settimeout(20)  # the handshake has 2 s
         raw.connect(endpoint)
@@ -187,7 +187,7 @@ def test_one_that_says_nothing_is_hung_up_on(publisher):
 
 @pytest.mark.fault("H2")
 def test_a_message_that_is_one_byte_too_large_is_not_taken_in(publisher):
-    hub = publisher._connection.hub
+    hub = hub_of(publisher)
     with peers(publisher, 2) as (peer, large):
         for each in (peer, large):
             each.hello(token=each.member.token)
@@ -219,7 +219,7 @@ def without_heartbeat(monkeypatch):
 @pytest.mark.usefixtures("transport")
 def test_what_arrives_while_the_socket_is_used_is_read_without_delay(without_heartbeat, use):
     publisher = without_heartbeat
-    hub = publisher._connection.hub
+    hub = hub_of(publisher)
     with peers(publisher) as (peer,):
         peer.hello()
         assert isinstance(peer.answer(), messages.Welcome)
@@ -243,7 +243,7 @@ def test_what_arrives_while_the_socket_is_used_is_read_without_delay(without_hea
 
 
 def test_the_keeper_survives_a_mistake_and_says_so(publisher, monkeypatch, caplog):
-    hub = publisher._connection.hub
+    hub = hub_of(publisher)
     with Viewer() as viewer:
         viewer.wait_for(lambda: viewer.attached)
         monkeypatch.setattr(hub, "_beat", lambda: 1 / 0)

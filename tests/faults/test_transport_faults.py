@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from children import Child, wait_until
-from peers import Peer, entry_of, peers
+from peers import Peer, entry_of, hub_of, peers
 from receivers import Viewer, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher
 from scopecast.link import messages as wire
@@ -59,7 +59,7 @@ def publish_to(viewer: Viewer, publisher: Publisher, count: int) -> None:
 @pytest.mark.parametrize("user", [pytest.param(NOBODY, marks=as_root, id="another user"), pytest.param(0, id="no key")])
 def test_a_stranger_on_tcp_is_refused_and_never_heard(publisher, runtime_dir, user):
     entry = entry_of(publisher)
-    hub = publisher._connection.hub
+    hub = hub_of(publisher)
     with Viewer() as viewer, Child("stranger", entry.endpoint, entry.key, runtime_dir, user) as stranger:
         answers = stranger.line(90)
         assert stranger.wait() == 0
@@ -225,7 +225,7 @@ def test_garbage_is_ignored_and_its_connection_closed(transport, publisher):
         for raw, what in zip(raws, GARBAGE, strict=True):
             if transport == "tcp" or what not in ANCIENT:
                 read_to_the_end(raw)
-        hub = publisher._connection.hub
+        hub = hub_of(publisher)
         assert (hub.protocol_errors, hub.keeper_errors) == (0, 0)
         assert [row.token for row in publisher.stats() if row.attached] == [viewer.token]
 
@@ -233,7 +233,7 @@ def test_garbage_is_ignored_and_its_connection_closed(transport, publisher):
 @pytest.mark.fault("H2")
 @pytest.mark.usefixtures("transport")
 def test_a_huge_message_closes_the_connection_that_brought_it(publisher):
-    hub = publisher._connection.hub
+    hub = hub_of(publisher)
     with Viewer() as viewer, peers(publisher) as (peer,):
         peer.hello(token=peer.member.token)
         assert isinstance(peer.answer(), wire.Welcome)

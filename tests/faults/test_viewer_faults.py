@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from children import Child, wait_until
+from peers import hub_of
 from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher
 from scopecast.rundir.directory import RunDirectory
@@ -122,7 +123,7 @@ def test_a_viewer_whose_window_hangs_is_not_given_up(publisher):
     with Child("view", "--hung") as viewer:
         token = viewer.line()
         await_viewers(publisher, token)
-        hub = publisher._connection.hub
+        hub = hub_of(publisher)
         (receiver,) = hub.receivers.values()
         for t in range(40):
             publish(publisher, t, policy="every")

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
     from scopecast import Publisher
 
-__all__ = ["Peer", "entry_of", "peers"]
+__all__ = ["Peer", "entry_of", "hub_of", "peers"]
 
 
 def entry_of(publisher: Publisher) -> Entry:
     """Return what a publisher says of itself in the run directory, where receivers read it."""
     token = publisher._connection._member.token  # type: ignore[union-attr]
     return next(entry for entry in RunDirectory().entries("publisher") if entry.token == token)
+
+
+def hub_of(publisher: Publisher) -> Any:
+    """Return where a publisher keeps its receivers and their accounts, some of which no user is told."""
+    return publisher._connection.hub
 
 
 class Peer:

@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 
+from peers import entry_of, hub_of
 from receivers import stamped
 from scopecast import Publisher
 
@@ -26,8 +27,8 @@ with Publisher("headless", policy=sys.argv[1], title="scope") as publisher:
                     pass
             tell("published")
         elif word == "segment":
-            tell(publisher._connection.ring.name)
+            tell(entry_of(publisher).segments[-1])
         else:
             break
     publisher.flush(10)
-    tell({"balanced": publisher.stats().balanced, "keeper_errors": publisher._connection.hub.keeper_errors})
+    tell({"balanced": publisher.stats().balanced, "keeper_errors": hub_of(publisher).keeper_errors})

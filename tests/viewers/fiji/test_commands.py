@@ -13,6 +13,7 @@ import pytest
 import tifffile
 
 from fiji_live import pixels_of
+from peers import hub_of
 from receivers import check_stamp, stamped
 from scopecast_viewers.fiji.awt import invoke_later, java
 
@@ -146,7 +147,7 @@ def test_frames_go_on_below_a_modal_dialog_that_holds_the_window_thread(live: Li
             publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
         live.settled(publisher)
         (stream,) = live.receiver.streams
-        (peer,) = publisher._connection.hub.receivers.values()
+        (peer,) = hub_of(publisher).receivers.values()
         answered = threading.Event()
 
         def ask() -> None:
@@ -252,7 +253,7 @@ def test_duplicate_project_save_and_macro_work_on_the_live_image_during_a_run(li
             np.testing.assert_array_equal(live.pixels(projected, 2, 1, 3), expected)
 
             path = tmp_path / "live.tif"
-            java("ij.IJ").saveAs(imp, "Tiff", str(path))
+            run(imp, "Tiff...", f"save=[{path}]")  # IJ.saveAs is no command, and reads an image while it grows
             saved = java("ij.IJ").openImage(str(path))
             assert list(saved.getDimensions())[:4] == [48, 64, 2, 3]
             assert check_stamp(live.pixels(saved, 2, 3, 4)) == (3, 1, 2)

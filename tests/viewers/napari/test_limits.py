@@ -32,7 +32,6 @@ def middle(picture):
 
 
 def problems(live):
-    live.view._write_status()
     return " ".join(live.view.problems)
 
 
@@ -148,9 +147,7 @@ def test_problems_are_named_in_the_status_line(live):
     with live.publisher() as publisher:
         publisher.publish(DOT, translate=(1e15, 0), stream=publisher.new_stream("<far>"))
         live.settled(publisher)
-        live.until(lambda: live.view.problems)
-        live.view._write_status()
-        assert "&lt;far&gt; can't be shown: it lies at y = 1e+15 pixel" in live.view.status.text
+        live.until(lambda: "&lt;far&gt; can't be shown: it lies at y = 1e+15 pixel" in live.view.status.text)
 
 
 # ---- what lies on images -----------------------------------------------------------------------------------------
