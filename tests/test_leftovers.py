@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -137,3 +139,15 @@ class TestSharedRuntime:
 
     def test_is_not_that_of_the_others(self, runtime_dir: Path, request: pytest.FixtureRequest) -> None:
         assert runtime_dir != request.getfixturevalue("shared_runtime")
+
+
+def test_not_the_segment_that_a_neighbouring_test_is_about_to_clean_away(nothing_left: Leftovers) -> None:
+    path, neighbour = Path("/dev/shm/left_abcdefgh_4"), Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
+    try:
+        path.touch()
+        assert found(nothing_left) == [f"the segment {path}"]
+        (neighbour / "abcdefgh.json").touch()
+        assert found(nothing_left) == []
+    finally:
+        path.unlink()
+        shutil.rmtree(neighbour)

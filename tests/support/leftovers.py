@@ -7,6 +7,7 @@ the test's run directory in their environment (which finds detached viewers too)
 """
 
 import contextlib
+import glob
 import os
 import re
 import socket
@@ -65,8 +66,9 @@ class Leftovers:
     def _is_another_tests(self, segment: str) -> bool:
         """Whether a segment is told of in the run directory of a test that runs beside this one, and may be killing."""
         token = segment.split("_")[-2]
-        told = self.runtime_dir.parent.glob(f"{self.runtime_dir.name.partition('-')[0]}-*/{token}.*")
-        return any(path.parent != self.runtime_dir for path in told)
+        beside = self.runtime_dir.with_name(f"{self.runtime_dir.name.partition('-')[0]}-*")
+        told = glob.glob(str(beside / f"{token}.*"))  # noqa: PTH207 - directories may go meanwhile, which pathlib raises
+        return any(Path(path).parent != self.runtime_dir for path in told)
 
     def processes(self) -> list[psutil.Process]:
         """The test's processes that have started since, and are alive or zombies."""
