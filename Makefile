@@ -20,16 +20,13 @@ help:  ## list the targets
 demo: $(READY)  ## show a simulated acquisition, live, in VIEWER; ARGS go to `scopecast demo`
 	@$(BIN)/scopecast demo --viewer $(VIEWER) $(ARGS)
 
-# What failed beside other tests is run once more, alone: many stop and kill processes, and a machine that has no time
-# left may break their deadlines. Both results are shown, and what fails again is a failure.
-AGAIN = { test $$? = 1 && echo && echo 'Once more, alone, what has failed:' && \
-	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS); }
-
-# The tests run even where the linters complain, so that one run tells everything; the exit code is of both.
-test: $(READY)  ## run linters, tests, doctests and examples; ARGS go to pytest
-	@status=0; \
-	$(MAKE) --no-print-directory lint || status=1; \
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS) || $(AGAIN) || status=1; \
+# The linters run beside the tests, and are shown below them: one run tells everything, and the exit code is of both.
+test: $(READY)  ## run tests, doctests, examples and linters; ARGS go to pytest
+	@status=0; lint=$$(mktemp); \
+	$(MAKE) --no-print-directory lint >"$$lint" 2>&1 & \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS) || status=1; \
+	wait $$! || status=1; \
+	cat "$$lint"; rm -f "$$lint"; \
 	exit $$status
 
 soak: $(READY)  ## start, stop and kill producers and viewers at random for 10 minutes; ARGS="--seconds N --seed N"

@@ -1,6 +1,7 @@
 """What every test gets: a screen, a run directory and settings of its own, and a look at what it leaves behind."""
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -76,12 +77,15 @@ def screen(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def threads_start_as_ever() -> None:
-    """Undo exengine's hook into every thread's start, which it puts there when it is imported.
+def untouched_by_hosts() -> None:
+    """Undo what hosts do to the whole process when they are imported.
 
-    The hook swallows what goes wrong; with it, the relay threads of pymmcore-plus do not start.
+    exengine puts a hook into every thread's start, which swallows what goes wrong; with it, the relay threads of
+    pymmcore-plus do not start. pymmcore-plus has every logger of the process write all that it can, and napari says
+    more about each frame than showing it takes.
     """
     threading.Thread.start = _THREAD_START  # type: ignore[method-assign]
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -55,11 +57,11 @@ def test_not_the_segment_of_another_program(nothing_left: Leftovers) -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        nothing_left._related_processes = set  # type: ignore[method-assign]  # as if it were unrelated
+        nothing_left.processes = list  # type: ignore[method-assign]  # as if it were unrelated
         try:
             assert found(nothing_left) == []
         finally:
-            del nothing_left._related_processes
+            del nothing_left.processes
             other.communicate(b"\n", timeout=20)
 
 
@@ -137,3 +139,15 @@ class TestSharedRuntime:
 
     def test_is_not_that_of_the_others(self, runtime_dir: Path, request: pytest.FixtureRequest) -> None:
         assert runtime_dir != request.getfixturevalue("shared_runtime")
+
+
+def test_not_the_segment_that_a_neighbouring_test_is_about_to_clean_away(nothing_left: Leftovers) -> None:
+    path, neighbour = Path("/dev/shm/left_abcdefgh_4"), Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
+    try:
+        path.touch()
+        assert found(nothing_left) == [f"the segment {path}"]
+        (neighbour / "abcdefgh.json").touch()
+        assert found(nothing_left) == []
+    finally:
+        path.unlink()
+        shutil.rmtree(neighbour)

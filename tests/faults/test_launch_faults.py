@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from children import Child, wait_until
+from launched import ending_viewers
 from receivers import Viewer, stamped
 from scopecast import Publisher, StreamingBackend
 from scopecast.link import messages as wire
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def viewers() -> Iterator[RunDirectory]:
     """Ends the viewers that were started, which outlive the producers that started them."""
-    yield RunDirectory()
-    end_viewers()
+    with ending_viewers() as directory:
+        yield directory
 
 
 @pytest.mark.fault("P13")
@@ -70,13 +71,7 @@ def test_close_waits_for_the_viewer_that_a_publisher_is_starting(viewers):
     assert publisher.stats().balanced
 
 
-def test_who_does_not_wait_is_told_and_the_newest_frame_is_the_first_to_be_delivered(
-    viewers, tmp_path, monkeypatch, caplog
-):
-    go = tmp_path / "go"
-    broken_viewer(
-        tmp_path, monkeypatch, f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)" + REAL
-    )
+def test_who_does_not_wait_is_told_and_the_newest_frame_is_the_first_to_be_delivered(viewers, go, caplog):
     with Publisher("headless", launch=True) as publisher:
         for t in range(50):
             for c in range(2):
@@ -85,7 +80,7 @@ def test_who_does_not_wait_is_told_and_the_newest_frame_is_the_first_to_be_deliv
         publisher.publish(stamped(50, 0), axes={"t": 50, "c": 0})
         go.touch()
         wait_until(lambda: [row.attached for row in publisher.stats()] == [True])
-        assert publisher.flush(20)
+        assert publisher.flush(30)
         (row,) = publisher.stats()
         assert row.frames == (2, 2, 0, 0, 0, 0), "the newest of each channel"
         assert publisher.stats().frames.balanced
@@ -101,13 +96,6 @@ os.execv(sys.executable, [sys.executable, "-P", "-m", "scopecast_viewers", *sys.
 """
 
 
-def end_viewers() -> None:
-    directory = RunDirectory()
-    for entry in directory.living("receiver"):
-        os.kill(entry.pid, signal.SIGTERM)
-    wait_until(lambda: not directory.living("receiver"), "the viewers have ended")
-
-
 def broken_viewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> Path:
     """Put a package before the real one that runs `program`; return the file where it notes each start."""
     package = tmp_path / "scopecast_viewers"
@@ -117,6 +105,17 @@ def broken_viewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str)
     (package / "__main__.py").write_text(f"STARTS = {str(starts)!r}\nopen(STARTS, 'a').write('x')\n{program}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return starts
+
+
+@pytest.fixture
+def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file that viewers wait for before they start; there at the end in any case."""
+    path = tmp_path / "go"
+    broken_viewer(
+        tmp_path, monkeypatch, f"import os, time\nwhile not os.path.exists({str(path)!r}): time.sleep(0.01)" + REAL
+    )
+    yield path
+    path.touch()
 
 
 #: What is said while frames do not wait for the viewer that is being started.
@@ -178,34 +177,29 @@ def test_a_viewer_that_never_says_hello_is_ended_each_time(tmp_path, monkeypatch
 
 
 @pytest.mark.fault("V6")
-def test_publish_waits_for_a_viewer_no_longer_than_its_timeout(tmp_path, monkeypatch):
+def test_publish_waits_for_a_viewer_no_longer_than_its_timeout(viewers, go):
     """The viewer may be ready after that; it is not ended because a frame could not wait for it."""
-    go = tmp_path / "go"
-    broken_viewer(
-        tmp_path, monkeypatch, f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)" + REAL
-    )
     with Publisher("headless", launch=True, policy="every", timeout=0.2) as publisher:
         assert publisher.publish(stamped(0), axes={"t": 0}) == 0
         assert publisher.stats().skipped == {"no viewer": 1}
-        assert publisher.problem == "headless is still being started"
+        wait_until(lambda: publisher.problem == "headless is still being started")
         go.touch()
         wait_until(lambda: [row.attached for row in publisher.stats()] == [True])
+        publisher.timeout = 30.0
         assert publisher.publish(stamped(1), axes={"t": 1}) == 1
-        assert publisher.flush(10)
+        assert publisher.flush(30)
         assert publisher.stats().frames.delivered == 2, "the newest waited in the ring"
-        end_viewers()
 
 
 @pytest.mark.fault("V6")
-def test_a_viewer_that_starts_at_the_second_attempt_gets_every_frame(tmp_path, monkeypatch, caplog, impatient):
+def test_a_viewer_that_starts_at_the_second_attempt_gets_every_frame(viewers, tmp_path, monkeypatch, caplog, impatient):
     starts = broken_viewer(tmp_path, monkeypatch, "import sys\nif open(STARTS).read() == 'x': sys.exit(3)" + REAL)
     with Publisher("headless", launch=True, policy="every") as publisher:
         for t in range(10):
             publisher.publish(stamped(t), axes={"t": t})
-        assert publisher.flush(10)
+        assert publisher.flush(30)
         assert publisher.stats().frames.delivered == 10
         assert publisher.problem == ""
-        end_viewers()
     assert starts.read_text() == "xx"
     assert len(warnings_of(caplog)) == 1
 

@@ -19,6 +19,7 @@ import pytest
 import scopecast
 from children import Child, wait_until
 from crashpoints import LAUNCH_STEPS, STEPS
+from peers import entry_of
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import ClosedError, Publisher
 from scopecast.memory.segment import Segment
@@ -78,7 +79,7 @@ def test_a_crash_at_any_step_leaves_little_and_the_next_open_removes_it(step):
     directory = RunDirectory()
     with Publisher("headless", title="living") as living:
         living.open((64, 48), wait=10)
-        token = living.session.member.token
+        token = entry_of(living).token
         with Child("produce", 3, "--grow", crash=step) as child:
             assert child.wait() == -signal.SIGKILL, f"it never came to {step}"
         (dead,) = tokens(directory) - {token}
@@ -161,7 +162,7 @@ def test_two_cleaners_at_once_remove_everything_once(tmp_path):
     directory = RunDirectory()
     with Publisher("headless") as living:
         living.open((64, 48), wait=10)
-        kept = living.session.member.token
+        kept = entry_of(living).token
         # Each is entered by a process of its own, which is killed.
         code = (
             "import os, signal, sys\n"
@@ -528,7 +529,7 @@ def test_a_stream_goes_on_after_its_names_were_removed(what):
         viewer.wait_for(lambda: viewer.attached)
         for t in range(20):
             publisher.publish(stamped(t), axes={"t": t})
-        token = publisher.session.member.token
+        token = entry_of(publisher).token
         (name,) = segments_of(token)
         if what != "segment":
             shutil.rmtree(directory.path)
@@ -632,7 +633,7 @@ def test_a_segment_outlives_a_cleaner_that_knows_its_name_only():
     directory = RunDirectory()
     with Publisher("headless") as publisher:
         publisher.open((64, 48), wait=10)
-        name = publisher.session.slots.ring.name
+        (name,) = entry_of(publisher).segments
         forged = directory.join("publisher", "headless")
         forged.entry.segments = [name]
         forged.write()

@@ -152,7 +152,7 @@ GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0")
 )
 @pytest.mark.parametrize("stays", [True, False])
 def test_what_is_no_peer_harms_nobody(publisher, says, stays):
-    endpoint = publisher.session.member.entry.endpoint.removeprefix("ipc://")
+    endpoint = entry_of(publisher).endpoint.removeprefix("ipc://")
     with Viewer() as viewer, contextlib.ExitStack() as stack:
         viewer.wait_for(lambda: viewer.attached)
         for _ in range(MAX_RECEIVERS + 2):  # they take no viewer's place
@@ -176,7 +176,7 @@ def test_what_is_no_peer_harms_nobody(publisher, says, stays):
 @pytest.mark.fault("H1")
 def test_one_that_says_nothing_is_hung_up_on(publisher):
     """Otherwise each of them would hold one of the producer's descriptors for ever."""
-    endpoint = publisher.session.member.entry.endpoint.removeprefix("ipc://")
+    endpoint = entry_of(publisher).endpoint.removeprefix("ipc://")
     with socket.socket(socket.AF_UNIX) as raw:
         raw.settimeout(20)  # the handshake has 2 s
         raw.connect(endpoint)

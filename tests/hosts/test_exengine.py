@@ -36,7 +36,7 @@ HOOKED_START = threading.Thread.start  # exengine's, as of its import
 
 
 @pytest.fixture(autouse=True)
-def hooked_threads(threads_start_as_ever: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def hooked_threads(untouched_by_hosts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have exengine's hook into the start of threads in place, which other tests do without."""
     monkeypatch.setattr(threading.Thread, "start", HOOKED_START)
 

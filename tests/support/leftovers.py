@@ -7,6 +7,7 @@ the test's run directory in their environment (which finds detached viewers too)
 """
 
 import contextlib
+import glob
 import os
 import re
 import socket
@@ -36,14 +37,14 @@ class Leftovers:
     def __init__(self, runtime_dir: Path) -> None:
         self.runtime_dir = runtime_dir
         self._segments = _segments()
-        self._processes = self._related_processes()
+        self._before = frozenset(psutil.pids())
 
     def wait_until_none(self, timeout: float = 20.0) -> None:
         """Return as soon as nothing is left; after `timeout` seconds kill the processes and raise AssertionError."""
         deadline = time.monotonic() + timeout
         while rest := self.found():
             if time.monotonic() > deadline:
-                for process in self._new_processes():
+                for process in self.processes():
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
                 raise AssertionError("left behind: " + "; ".join(rest))
@@ -51,22 +52,44 @@ class Leftovers:
 
     def found(self) -> list[str]:
         """Everything that is left now, a line each."""
-        processes = self._new_processes()
+        processes = self.processes()
         segments = _segments() - self._segments
         if segments:
             segments -= _mapped_by_others({os.getpid(), *(process.pid for process in processes)})
+            segments -= {name for name in segments if self._is_another_tests(name)}
         return [
             *(f"the segment {_SHM / name}" for name in sorted(segments)),
             *(f"the process {process.pid}: {_describe(process)}" for process in processes),
             *(f"the live socket {path}" for path in sorted(self.runtime_dir.rglob("*.sock")) if _is_live(path)),
         ]
 
-    def _new_processes(self) -> set[psutil.Process]:
-        return self._related_processes() - self._processes
+    def _is_another_tests(self, segment: str) -> bool:
+        """Whether a segment is told of in the run directory of a test that runs beside this one, and may be killing."""
+        token = segment.split("_")[-2]
+        beside = self.runtime_dir.with_name(f"{self.runtime_dir.name.partition('-')[0]}-*")
+        told = glob.glob(str(beside / f"{token}.*"))  # noqa: PTH207 - directories may go meanwhile, which pathlib raises
+        return any(Path(path).parent != self.runtime_dir for path in told)
 
-    def _related_processes(self) -> set[psutil.Process]:
-        children = set(psutil.Process().children(recursive=True))
-        return {process for process in children | _started_with(self.runtime_dir) if _counts(process)}
+    def processes(self) -> list[psutil.Process]:
+        """The test's processes that have started since, and are alive or zombies."""
+        found = []
+        # Every test asks this: what was there before is known by its number, and not looked into.
+        for pid in sorted(set(psutil.pids()) - self._before):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if self._counts(process):
+                    found.append(process)
+        return found
+
+    def _counts(self, process: psutil.Process) -> bool:
+        """Whether a process descends from this one or has the run directory, and is none of Python's own."""
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return process.ppid() == os.getpid()  # nobody waited for it
+        if any(helper in " ".join(process.cmdline()) for helper in HELPERS):
+            return False
+        if any(parent.pid == os.getpid() for parent in process.parents()):
+            return True
+        return process.environ().get("SCOPECAST_RUNTIME_DIR") == str(self.runtime_dir)
 
 
 def _segments() -> set[str]:
@@ -87,31 +110,6 @@ def _mapped_by_others(ours: set[int]) -> set[str]:
             continue  # ended, or another user's
         names.update(re.findall(rf"{_SHM}/(\S+)", maps))
     return names
-
-
-def _started_with(runtime_dir: Path) -> set[psutil.Process]:
-    """Processes that had the run directory in their environment when they were started."""
-    mark = os.fsencode(f"SCOPECAST_RUNTIME_DIR={runtime_dir}")
-    found = set()
-    for entry in _PROC.glob("[0-9]*"):
-        try:
-            environment = (entry / "environ").read_bytes().split(b"\0")
-            if mark in environment and int(entry.name) != os.getpid():
-                found.add(psutil.Process(int(entry.name)))
-        except (OSError, psutil.NoSuchProcess):
-            continue
-    return found
-
-
-def _counts(process: psutil.Process) -> bool:
-    """Whether a process is alive and none of Python's own; a zombie counts: nobody waited for it."""
-    try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return process.ppid() == os.getpid()
-        command = " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
-    return not any(helper in command for helper in HELPERS)
 
 
 def _describe(process: psutil.Process) -> str:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from scopecast_viewers.napari.live_view import LiveView
     from scopecast_viewers.stacks.history import History
 
-__all__ = ["Live"]
+__all__ = ["Live", "sliced"]
+
+
+def sliced(layer: Any) -> np.ndarray:
+    """Return the pixels that a layer has sliced for the canvas."""
+    return np.asarray(layer._slice.image.raw)
 
 
 class Live:
@@ -70,7 +75,7 @@ class Live:
 
     def shown(self, name: str) -> np.ndarray:
         """Return the pixels that the layer has sliced for the canvas."""
-        return np.asarray(self.layer(name)._slice.image.raw)
+        return sliced(self.layer(name))
 
     def point(self) -> tuple[float, ...]:
         return tuple(self.viewer.dims.point)

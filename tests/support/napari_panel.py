@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from qtpy.QtCore import Qt
 
+from napari_live import sliced
 from scopecast import Publisher
 
 __all__ = ["Opened", "rows_of", "words"]
@@ -66,7 +66,7 @@ class Opened:
 
     def pixels(self, name):
         """Return what the layer has sliced for the canvas."""
-        return np.asarray(self.viewer.layers[name]._slice.image.raw)
+        return sliced(self.viewer.layers[name])
 
     def end(self):
         """End the session and its panel; a window that others use later must know nothing of them."""

@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 
 from children import wait_until
+from peers import entry_of
 from receivers import stamped
 from scopecast import Publisher
 
 with Publisher("headless", title="first", policy="every") as first, Publisher("headless", title="second") as second:
     first.publish(stamped(0), axes={"t": 0})
+    door = Path(entry_of(first).endpoint.removeprefix("ipc://"))
     first.stats()  # numpy imports what it needs for that
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + int(sys.argv[1]), hard))
-    door = Path(first.session.member.entry.endpoint.removeprefix("ipc://"))
     wait_until(lambda: not door.exists(), "the door is shut")
     print(json.dumps("limited"), flush=True)
     sys.stdin.readline()  # another viewer knocks in the meantime

@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from peers import entry_of
 from receivers import stamped
 from scopecast import Publisher
 from scopecast.errors import ForkedError
@@ -67,7 +68,7 @@ if __name__ == "__main__":
             process.start()
             process.join(30)
             codes.append(process.exitcode)
-    segment = Path("/dev/shm", publisher.session.slots.ring.name)
+    segment = Path("/dev/shm", *entry_of(publisher).segments)
     slot.commit()
     for t in range(2, 20):
         publisher.publish(stamped(t), axes={"t": t})

@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 
+from peers import entry_of
 from receivers import stamped
 from scopecast import Publisher
 
@@ -26,7 +27,7 @@ with Publisher("headless", policy=sys.argv[1], title="scope") as publisher:
                     pass
             tell("published")
         elif word == "segment":
-            tell(publisher.session.slots.ring.name)
+            tell(entry_of(publisher).segments[-1])
         else:
             break
     publisher.flush(10)

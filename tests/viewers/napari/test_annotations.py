@@ -257,8 +257,7 @@ def test_regions_that_cannot_be_read_are_named_in_the_status(live):
         image(publisher, 0)
         publisher.publish([good, b"Iout" + bytes([0, 227, 99]) + bytes(100)], kind="rois")
         live.settled(publisher)
-        live.view._write_status()
-        assert "1 of 2 regions of interest can't be read" in live.view.status.text
+        live.until(lambda: "1 of 2 regions of interest can't be read" in live.view.status.text)
         assert len(live.layer("rois · live").data) == 1
 
 

@@ -201,9 +201,8 @@ def test_a_program_that_is_idle_takes_neither_the_picture_nor_the_status(live):
                 source.publish(frame(100 + t), axes={"t": t})
                 live.settled(source)
                 live.until(lambda t=t: live.point()[0] == t)
-            live.view._write_status()
             assert live.view.followed.title == "microscope"
-            assert "microscope" in live.view.status.text
+            live.until(lambda: "microscope" in live.view.status.text)
             assert middle(live) == pytest.approx(100 + t, abs=2)
 
 
