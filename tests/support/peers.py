@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scopecast import Publisher
 
-__all__ = ["Peer", "entry_of", "hub_of", "peers"]
+__all__ = ["Peer", "entry_of", "peers"]
 
 
 def entry_of(publisher: Publisher) -> Entry:

@@ -25,7 +25,7 @@ def test_a_colour_that_is_given_is_on_the_canvas(live, given, expected):
             picture = canvas(live)
             for color in expected:
                 assert (np.abs(picture - color).max(axis=-1) < 8).sum() > 500, f"{color} is not on the canvas"
-        live.view._write_status()
+        live.view._write_status()  # noqa: SLF001 - at its pace otherwise
         told = "the colour 'mangenta' is not known: did you mean 'magenta'?" in live.view.status.text
         assert told == (given == "mangenta")
 
