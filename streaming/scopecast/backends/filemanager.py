@@ -202,7 +202,7 @@ class FileManager:
 
     def _method(self, name: str, method: str) -> Callable[..., Any]:
         if name not in self.registry:
-            msg = f"there is no backend {name!r}; there are {', '.join(sorted(self.registry)) or 'none'}"
+            msg = f"there is no backend {name!r}; the known ones: {', '.join(sorted(self.registry)) or 'none'}"
             raise KeyError(msg)
         backend = self.registry[name]
         found = getattr(backend, method, None)
@@ -221,6 +221,6 @@ def _keeps(backend: Any) -> bool:
 def _several(names: Sequence[str]) -> list[str]:
     unique = list(dict.fromkeys(names))
     if not unique or not all(isinstance(name, str) for name in unique):
-        msg = f"backend= is the name of one, or a list of at least one name; not {names!r}"
+        msg = f"backend= takes the name of a backend or a list of names, not {names!r}"
         raise ValueError(msg)
     return unique

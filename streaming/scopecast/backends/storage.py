@@ -40,7 +40,9 @@ def register_backend(cls: type) -> None:
     if name is None:
         return
     if not isinstance(name, str) or not name:
-        msg = f"{cls.__qualname__}._backend_type is {name!r}; it is the name to find the backend under, a text"
+        msg = (
+            f"{cls.__qualname__}._backend_type is {name!r}; it must be a str: the name that the backend is found under"
+        )
         raise ValueError(msg)
     known = _classes.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -229,7 +231,7 @@ class BackendRegistry(MutableMapping[str, Any]):
         if name not in _classes and name in (plugins := _plugins()):
             register_backend(plugins[name].load())
         if name not in _classes:
-            msg = f"there is no backend {name!r}; there are {', '.join(sorted(self)) or 'none'}"
+            msg = f"there is no backend {name!r}; the known ones: {', '.join(sorted(self)) or 'none'}"
             raise KeyError(msg)
         cls = _classes[name]
         needed = [

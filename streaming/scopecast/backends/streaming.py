@@ -122,7 +122,7 @@ class StreamingBackend:
         pattern: str | None = None,
     ) -> None:
         if not self.VIEWER_TYPE:
-            msg = f"{type(self).__qualname__} names no viewer; set VIEWER_TYPE, such as 'napari'"
+            msg = f"{type(self).__qualname__} has no viewer; set VIEWER_TYPE, for example to 'napari'"
             raise TypeError(msg)
         load()
         self.policy, self.pattern = policy, pattern
@@ -244,7 +244,7 @@ class StreamingBackend:
         if skipped:
             shown = ", ".join(skipped[:5]) + (" …" if len(skipped) > 5 else "")
             logger.info(
-                "scopecast: %d files of %d are not images, and not shown: %s", len(skipped), len(file_paths), shown
+                "scopecast: %d of %d files are not images and are not shown: %s", len(skipped), len(file_paths), shown
             )
         return data, paths, skipped
 

@@ -1,9 +1,9 @@
-"""The benchmark: everything that scopecast promises about speed and memory, measured in one run.
+"""The benchmark: all that scopecast promises about speed and memory, measured in one run.
 
     from scopecast.cli import bench as bench
     bench.run(quick=True)
 
-All of it happens in processes and a run directory of its own; nothing is left behind, also after Ctrl-C.
+It uses processes and a run directory of its own, and leaves nothing behind, even after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run(json_path: Path | None = None, quick: bool = False, write_docs: bool = F
     json_path
         Where to write the figures as JSON: a list of objects with the fields of `Row`.
     quick
-        Measure next to nothing, to see that everything runs: the figures mean little.
+        Only check that everything runs; the figures mean little.
     write_docs
         Also write the table into the ``docs/performance.md`` of the checkout that this runs from.
 
@@ -53,17 +53,17 @@ def run(json_path: Path | None = None, quick: bool = False, write_docs: bool = F
     ScopecastError
         On Windows.
     ValueError
-        If the table is to be written of quick figures, or there is no such page.
+        If quick figures are to be written into the page, or there is no such page.
     """
     if sys.platform == "win32":
-        msg = "the benchmark stops processes and waits for pipes in ways that Windows lacks: run it on Linux or macOS"
+        msg = "the benchmark needs ways to stop processes that Windows lacks: run it on Linux or macOS"
         raise ScopecastError(msg)
     page = report.documentation() if write_docs else None
     if write_docs and quick:
-        msg = "the figures of a quick run mean little, and are not written into docs/performance.md"
+        msg = "the figures of a quick run mean little: they are not written into docs/performance.md"
         raise ValueError(msg)
     if write_docs and page is None:
-        msg = "docs/performance.md is part of a checkout of scopecast, and this is none"
+        msg = "docs/performance.md exists only in a checkout of scopecast, and this is not one"
         raise ValueError(msg)
     console = Console()
     if not console.is_terminal:

@@ -162,7 +162,7 @@ class Demo:
             self._settle(live, viewer)
         stats, row = self._settle(self._live, self._viewer)
         self._watch.progress(stats.frames.published, total, stats)
-        self._watch.doing("measuring memcpy, to compare with")
+        self._watch.doing("measuring memcpy for comparison")
         memcpy = measure_memcpy((self.options.height, self.options.width), stats.frames.published / seconds)
         return Figures(
             **stats.frames._asdict(),
@@ -264,7 +264,7 @@ def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
             row = _row(live.stats(), viewers[-1].token)
             if row is None or not row.attached:
                 raise DemoError(
-                    f"the {kind} viewer (process {viewers[-1].entry.pid}) runs, but does not take part; "
+                    f"the {kind} viewer (process {viewers[-1].entry.pid}) is running but has not attached; "
                     f"close it and try again"
                 )
             lives.append(live)

@@ -95,7 +95,7 @@ class VirtualScreen:
 
     def __init__(self, size: tuple[int, int] = (1600, 1000), *, timeout: float = 20.0) -> None:
         if not all(1 <= length <= _LONGEST_SIDE for length in size):
-            raise ValueError(f"a screen has 1 to {_LONGEST_SIDE} pixels a side, not {size[0]} x {size[1]}")
+            raise ValueError(f"a virtual screen has 1 to {_LONGEST_SIDE} pixels per side, not {size[0]} x {size[1]}")
         self.size = size
         process, self.display, connection, authority = _start(size, timeout)
         self.pid = process.pid
@@ -159,8 +159,8 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
     program = shutil.which("Xvfb")
     if program is None:
         raise ScreenError(
-            "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY leads to one), and Xvfb, which makes a virtual "
-            "one, is not installed. On Debian and Ubuntu: sudo apt-get install xvfb libgl1-mesa-dri"
+            "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY points to one), and Xvfb, which provides a "
+            "virtual one, is not installed. On Debian and Ubuntu: sudo apt-get install xvfb libgl1-mesa-dri"
         )
     deadline = time.monotonic() + timeout
     clean_authorities()
@@ -188,7 +188,7 @@ def _start(size: tuple[int, int], timeout: float) -> tuple[subprocess.Popen[byte
             undo.callback(_stop, process)
             number = _read_line(report, deadline)
         if number is None:
-            raise ScreenError(f"Xvfb did not come up within {timeout:g} s.{_tail(log)}")
+            raise ScreenError(f"Xvfb did not start within {timeout:g} s.{_tail(log)}")
         if not number.isdigit():
             raise ScreenError(f"Xvfb refused to start a screen of {size[0]} x {size[1]} pixels.{_tail(log)}")
         try:
@@ -233,7 +233,7 @@ def _connect(display: str) -> socket.socket:
         except (OverflowError, UnicodeError) as error:  # a port past 65535; a host name that can't be one
             raise OSError(f"{display!r} is not the name of an X display") from error
     if sys.platform == "win32":
-        raise OSError("there are no X displays of this machine on Windows")
+        raise OSError("Windows has no local X displays")
     path = f"/tmp/.X11-unix/X{number}"
     # The abstract name comes first, as in Xlib: a server that may not create the directory has only that one.
     for address in (f"\0{path}", path):

@@ -88,5 +88,7 @@ def install_line(libraries: Iterable[str]) -> str:
     names = list(libraries)
     packages = sorted({PACKAGES[name] for name in names if name in PACKAGES})
     parts = [f"sudo apt-get install {' '.join(packages)}"] if packages else []
-    parts += [f"install the package that has {name} (apt-file search {name})" for name in names if name not in PACKAGES]
+    parts += [
+        f"install the package that provides {name} (apt-file search {name})" for name in names if name not in PACKAGES
+    ]
     return "; ".join(parts)

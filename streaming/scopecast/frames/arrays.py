@@ -94,7 +94,7 @@ def check_dtype(dtype: npt.DTypeLike) -> None:
     try:
         made = np.dtype(dtype)
     except TypeError as error:
-        raise UnsupportedDtypeError(f"{dtype!r} is no dtype ({error}): use one of {_listed()}") from error
+        raise UnsupportedDtypeError(f"{dtype!r} is not a dtype ({error}): use one of {_listed()}") from error
     if made.str[1:] not in _SHOWABLE_CODES:
         raise UnsupportedDtypeError(f"dtype {_short(str(made))} cannot be shown: {_fix(made)}")
 

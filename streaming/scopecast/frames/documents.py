@@ -231,7 +231,7 @@ def decode(kind: str, data: bytes) -> Document:
         wrong = _contradiction(document)
     # Deep nesting raises RecursionError, not DecodeError; a wild string a UnicodeDecodeError. ValueError: numpy's.
     except (KeyError, msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
-        raise ProtocolError(f"{len(data)} bytes that are no {kind} ({type(error).__name__}: {error})") from error
+        raise ProtocolError(f"{len(data)} bytes that are not valid {kind} ({type(error).__name__}: {error})") from error
     if wrong:
         raise ProtocolError(f"{kind} that contradict themselves: {wrong}")
     return document

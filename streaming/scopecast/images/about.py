@@ -80,7 +80,7 @@ class About:
         notes = self.notes
         if odd:
             said = ", ".join(dict.fromkeys(odd[:4])) + (", …" if len(odd) > 4 else "")
-            notes = (*notes, f"what makes no sense in its metadata is left out: {said}")
+            notes = (*notes, f"implausible values in its metadata are ignored: {said}")
         made = {
             "channels": unique_names(self.channels[: min(self.sizes.get("c", MAX_LABELS), MAX_LABELS)]),
             "colors": tuple(color or "" for color in colors) if any(colors) else (),

@@ -195,7 +195,7 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 def _check_mode(mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise FileError(f"it is {_SPECIAL.get(stat.S_IFMT(mode), 'something else')}, and no file")
+        raise FileError(f"it is {_SPECIAL.get(stat.S_IFMT(mode), 'something else')}, not a file")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -226,7 +226,7 @@ def check_memory(nbytes: int, what: str) -> None:
     import psutil
 
     if nbytes > int(psutil.virtual_memory().available) // 2:
-        raise FileError(f"{what} has {nbytes / 2**30:.1f} GiB, more than this machine's memory has room for")
+        raise FileError(f"{what} has {nbytes / 2**30:.1f} GiB, more than fits into this machine's memory")
 
 
 @contextlib.contextmanager
@@ -250,7 +250,7 @@ def reading() -> Iterator[None]:
     except ScopecastError as error:  # such as a dtype that can't be shown
         raise FileError(str(error)) from error
     except MemoryError as error:
-        raise FileError("it takes more memory than there is") from error
+        raise FileError("it needs more memory than there is") from error
     except Exception as error:
         text = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
         if "imagecodecs" in text:

@@ -257,7 +257,7 @@ def decode_from_publisher(data: bytes) -> FromPublisher:
 
 
 def _describe(data: bytes, error: Exception) -> str:
-    return f"{len(data)} bytes that are no message of protocol {PROTOCOL} ({type(error).__name__}: {error})"
+    return f"{len(data)} bytes that are not a message of protocol {PROTOCOL} ({type(error).__name__}: {error})"
 
 
 def _plain(value: Any) -> Any:

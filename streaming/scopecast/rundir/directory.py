@@ -184,7 +184,7 @@ def _private_directory(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         problem = objection(path)
     except OSError as error:
-        msg = f"the run directory {path} can't be made: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
+        msg = f"the run directory {path} can't be created: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
         raise RuntimeDirectoryError(error.errno, msg) from error
     if problem:
         msg = f"the run directory {path} {problem}; set {ENVIRONMENT} to a directory of yours"

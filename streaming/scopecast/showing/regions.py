@@ -148,7 +148,9 @@ class ShownImages:
         folder, stem = path.absolute().parent, _stem(path)
         shown = self._by_name.get((folder, stem))
         if shown is not None and shown.stream is None:
-            raise FileError(f"its image, {shown.path.name}, is not shown, or too long ago: show both together")
+            raise FileError(
+                f"its image, {shown.path.name}, is not shown, or was shown too long ago: show both together"
+            )
         if shown is not None and shown.stream is not None:
             axes = dict(shown.axes)
             place = (id(shown.stream), tuple(sorted(axes.items())))

@@ -121,7 +121,7 @@ class Recording:
             moments += [(None if at is None else at + offset, file, number) for number, at in enumerate(times)]
             last = max([last, *told])
         if not moments:
-            raise FileError(f"nothing of {path} can be played: {self.unreadable[0][0].name}: {self.unreadable[0][1]}")
+            raise FileError(f"nothing of {path} can be replayed: {self.unreadable[0][0].name}: {self.unreadable[0][1]}")
         if fps is None:
             spread = {at for at, _, _ in moments if at is not None}
             if all(at is not None for at, _, _ in moments) and len(spread) > 1:
@@ -131,7 +131,7 @@ class Recording:
                 return _in_order(dated), "the files' dates, as they hold no times: a copy may have others"
         rate = fps or DEFAULT_FPS
         source = (
-            f"{rate:g} frames/s, as asked for" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"
+            f"{rate:g} frames/s, as requested" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"
         )
         return [Moment(at / rate, file, number) for at, (_, file, number) in enumerate(moments)], source
 

@@ -120,7 +120,7 @@ def show(
     images = [file for file in files if not has_regions(file)]
     if paths is not None and (not images or (failed := which_open(images, dims))):
         reasons = failed if images else {}
-        none = "regions of interest lie on an image, and none is named"
+        none = "regions of interest belong to an image, and none is named"
         return Receipt((), tuple(Skipped(str(file), str(reasons.get(file, none))) for file in files), 0)
     with (
         opened_viewer(viewer),

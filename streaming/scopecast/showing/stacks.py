@@ -165,7 +165,7 @@ class Showing:
             for number in range(total):
                 plane = image.read(number)
                 if not settled and Sight.of(path) != before:
-                    raise IncompleteFileError("it changed while it was read")
+                    raise IncompleteFileError("it changed while it was being read")
                 if plane is not None:
                     frames += self.plane(image, plane)
                 progress(number + 1, total)
@@ -180,13 +180,13 @@ class Showing:
             except ValueError as error:
                 raise (FileError if before.size else IncompleteFileError)(str(error)) from error
         if not settled and Sight.of(path) != before:
-            raise IncompleteFileError("it changed while it was read")
+            raise IncompleteFileError("it changed while it was being read")
         home = None if not settled and self._images.awaits(path) else self._images.home_of(path, self.pattern)
         if home is None and settled:
-            raise FileError("regions of interest lie on an image, and none is shown: name their image, too")
+            raise FileError("regions of interest belong to an image, and none is shown: name their image, too")
         if home is None:
             self._waiting[path] = None
-            self.notes.setdefault("shown as soon as there is the image that they lie on", []).append(path.name)
+            self.notes.setdefault("shown as soon as the image that they belong to arrives", []).append(path.name)
             return
         names, items = [name for name, _ in found], [item for _, item in found]
         self._offer(items, home.axes, home.stream, None, str(path), kind="rois", name=home.name, names=names)
@@ -244,7 +244,7 @@ class Showing:
             raise FileError(str(error)) from error
         reason = outcome.reason.partition(": ")[0]  # without the cause
         if reason == _NO_VIEWER:
-            raise ScopecastError(f"no {self.viewer} viewer is left to show it: its window was closed")
+            raise ScopecastError(f"no {self.viewer} viewer is left to show it: the window was closed")
         if reason == "larger than the budget":
             nbytes = array.nbytes if hasattr(array, "nbytes") else sum(map(len, array))
             what = "planes" if hasattr(array, "nbytes") else "regions"
@@ -347,7 +347,7 @@ class Showing:
             return
         if not self._publisher.flush(self._timeout):
             left = self._publisher.stats().frames.in_flight
-            msg = f"the {self.viewer} viewer has not taken {left} frames within {self._timeout:g} s"
+            msg = f"the {self.viewer} viewer has not accepted {left} frames within {self._timeout:g} s"
             raise ScopecastError(msg)
         counts = self._publisher.stats().frames
         if counts.dropped and self._policy == "every":

@@ -161,7 +161,7 @@ class FolderWatch:
         began = False
         for changed in self._changes(stop):
             if _is_gone(self.folder):
-                raise FileError(f"the folder {self.folder} is no more")
+                raise FileError(f"the folder {self.folder} no longer exists")
             for name in changed:
                 self._notice(Path(name))
             if self._clock() >= self._next_scan:
@@ -200,7 +200,7 @@ class FolderWatch:
                     yield [name for _, name in changed]
                     pause = _TICK_S
             except (OSError, RuntimeError) as error:  # no descriptors or watches left; RuntimeError is watchfiles' own
-                logger.warning("scopecast: %s is looked at every few seconds: %s", self.folder, error)
+                logger.warning("scopecast: %s is polled every few seconds: %s", self.folder, error)
             else:
                 return
             ends = self._clock() + pause

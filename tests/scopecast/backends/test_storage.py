@@ -237,7 +237,7 @@ def test_several_are_read_in_order():
 
 @pytest.mark.parametrize("names", [[], [None], ["memory", 5]], ids=repr)
 def test_backend_is_a_name_or_names(names: Any):
-    with pytest.raises(ValueError, match="backend= is the name of one, or a list"):
+    with pytest.raises(ValueError, match="backend= takes the name of a backend or a list"):
         FileManager(BackendRegistry()).save("a", "a.txt", backend=names)
 
 

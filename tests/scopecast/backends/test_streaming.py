@@ -116,7 +116,7 @@ def test_two_backends_of_one_name_are_an_error_that_names_both(qualname: str, mo
 
 @pytest.mark.parametrize("name", ["", 5, ("a",)], ids=repr)
 def test_a_name_is_a_text(name: Any):
-    with pytest.raises(ValueError, match="is the name to find the backend under"):
+    with pytest.raises(ValueError, match="the name that the backend is found under"):
         type("Mine", (StreamingBackend,), body(_backend_type=name))
 
 

@@ -131,7 +131,7 @@ def test_names_of_channels_that_cannot_be_labels():
 def test_colours_that_are_none_are_left_out():
     about = About(sizes={"c": 3}, colors=["#ff0000", "red", 7])
     assert about.colors == ("#ff0000", "", "")
-    assert about.notes == ("what makes no sense in its metadata is left out: colour 'red', colour 7",)
+    assert about.notes == ("implausible values in its metadata are ignored: colour 'red', colour 7",)
 
 
 # ---- any metadata ----------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_show_goes_on_after_every_odd_file(odd_folder: Path):
     assert done.returncode == 1
     assert done.stdout == "Shown in headless: 3 files, 9 planes; 8 files not shown.\n", done.stderr
     assert len(planes) == 9
-    assert "good_t1.tif: what makes no sense in its metadata is left out: z step nan" in done.stderr
+    assert "good_t1.tif: implausible values in its metadata are ignored: z step nan" in done.stderr
 
 
 def test_replay_goes_on_after_every_odd_file(odd_folder: Path):
@@ -282,7 +282,7 @@ def test_watch_goes_on_after_every_odd_file(tmp_path: Path, monkeypatch: pytest.
     ):
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == f"Watching {tmp_path}; Ctrl-C ends it.\n"
+            assert process.stdout.readline() == f"Watching {tmp_path}; stop with Ctrl-C.\n"
             odd_files(Path())
             for t, description in enumerate(("", CASES["a spacing that is no number"][0], "")):
                 write(tmp_path / "new.part", description).rename(tmp_path / f"good_t{t}.tif")
@@ -297,7 +297,7 @@ def test_watch_goes_on_after_every_odd_file(tmp_path: Path, monkeypatch: pytest.
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert printed.startswith(("Shown in headless: 2 files", "Shown in headless: 3 files"))  # the last one just came
-    assert "pipe.tif: it is a named pipe, and no file" in told
+    assert "pipe.tif: it is a named pipe, not a file" in told
 
 
 def test_a_batch_reads_past_what_cannot_be_read(odd_folder: Path):
@@ -319,7 +319,7 @@ def test_a_decoder_never_gets_more_than_there_is_memory(tmp_path: Path):
     path = tmp_path / "sparse.png"
     with path.open("wb") as file:
         file.truncate(1 << 42)
-    with pytest.raises(FileError, match="more than this machine's memory has room for"):
+    with pytest.raises(FileError, match="more than fits into this machine's memory"):
         open_image(path)
     np.save(tmp_path / "a.npy", np.zeros((1, 4, 4), "uint8"))
     header = (tmp_path / "a.npy").read_bytes().replace(b"(1, 4, 4)", b"(1, 4194304, 1048576)".ljust(9))

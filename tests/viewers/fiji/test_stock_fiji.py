@@ -343,4 +343,4 @@ def test_the_doctor_gives_up_what_does_not_open(stock_fiji, monkeypatch):
         monkeypatch.setenv("SCOPECAST_SCIJAVA_MAVEN", f"http://127.0.0.1:{server.getsockname()[1]}")
         (found,) = java.imagej(timeout=3)
     assert found.state == "broken"
-    assert "has not opened within 3 s" in found.message
+    assert "did not open within 3 s" in found.message
