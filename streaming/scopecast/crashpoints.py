@@ -1,4 +1,4 @@
-"""Steps at which the tests let this process die, as a power cut or the kernel's out-of-memory killer would."""
+"""Steps at which tests kill this process, as a power cut or the kernel's out-of-memory killer would."""
 
 import os
 import signal

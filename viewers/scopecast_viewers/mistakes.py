@@ -1,4 +1,4 @@
-"""Mistakes that a display makes on purpose, for the tests of what becomes of a viewer's errors."""
+"""Mistakes that a display makes on purpose, to test how a viewer's errors are handled."""
 
 from __future__ import annotations
 

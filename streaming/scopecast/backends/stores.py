@@ -24,7 +24,7 @@ _UNFINISHED = ".writing-"
 
 
 class MemoryBackend(StorageBackend):
-    """Keeps what it is given in this process's memory.
+    """Keeps data in this process's memory.
 
     Arrays are copied when they are saved, so that a camera's buffer may be used again, and come back read-only. Other
     things are copied both ways.
@@ -73,7 +73,7 @@ def _key(path: str | os.PathLike[str]) -> str:
 
 
 class DiskBackend(StorageBackend):
-    """Keeps files on disk, in the format that their extension names.
+    """Keeps files on disk, in the format given by their extension.
 
     ``.tif``, ``.tiff`` (tifffile) · ``.png``, ``.jpg``, ``.jpeg``, ``.bmp``, ``.gif`` (imageio) · ``.npy`` · ``.zarr``
     (zarr) · ``.json`` · ``.txt``, ``.csv``, ``.md``. Under any other name it keeps bytes. A file appears when it is
@@ -91,7 +91,7 @@ class DiskBackend(StorageBackend):
         self.root = Path(root)
 
     def save(self, data: Any, file_path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a file over what was there; directories are made.
+        """Write a file, replacing what was there; missing directories are created.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class DiskBackend(StorageBackend):
             raise
 
     def load(self, file_path: str | os.PathLike[str], **options: Any) -> Any:
-        """Read a file; see `save` for what comes back."""
+        """Read a file; see `save` for the types that are returned."""
         path = self.root / file_path
         if not path.exists():
             raise FileNotFoundError(f"there is no file {path}")

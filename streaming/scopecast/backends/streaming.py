@@ -56,9 +56,9 @@ class StreamingBackend:
     Parameters
     ----------
     title
-        What viewers call this source; the program's name by default.
+        The title of this source in viewers; by default the program's name.
     launch
-        Whether to start a viewer if none of this kind runs.
+        Whether to start a viewer if none of this kind is running.
     policy
         ``"latest"`` never waits, ``"every"`` loses nothing. By default `save` and `save_batch` use ``"every"``,
         `frame_ready` uses ``"latest"``.
@@ -75,7 +75,7 @@ class StreamingBackend:
     Attributes
     ----------
     _backend_type : str
-        The name to find the backend under, in `BackendRegistry`; only one in a class's own body registers.
+        The name that `BackendRegistry` finds the backend under; it must be in the class's own body.
     VIEWER_TYPE : str
         The kind of viewer.
     SHM_PREFIX : str
@@ -409,7 +409,7 @@ class StreamingBackend:
             self._failed("the end of a sequence", error)
 
     def attempt(self, what: str, work: Callable[..., T], *arguments: Any) -> T | None:
-        """Do something for the live view; an error is counted and logged, never raised into the acquisition.
+        """Run a step of the live view; an error is counted and logged, never raised into the acquisition.
 
         Parameters
         ----------
@@ -444,7 +444,7 @@ class StreamingBackend:
 
     @property
     def publisher(self) -> Publisher:
-        """The publisher underneath, made when it is first needed."""
+        """The backend's publisher, created when it is first needed."""
         return self._open_publisher()
 
     @property
@@ -472,7 +472,7 @@ class StreamingBackend:
         return self._publisher.stats() if self._is_ours(self._publisher) else Stats()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until no frame is in flight. Return whether that came about within `timeout` seconds."""
+        """Wait until no frame is in flight. Return whether that happened within `timeout` seconds."""
         return not self._is_ours(self._publisher) or self._publisher.flush(timeout)
 
     def close(self, linger: float | None = None) -> None:
@@ -482,7 +482,7 @@ class StreamingBackend:
             self._publisher.close(linger)
 
     def cleanup(self) -> None:
-        """Call `close`; the name that the seed of this API uses."""
+        """Call `close`; another name for it."""
         self.close()
 
     def __enter__(self) -> Self:

@@ -103,13 +103,13 @@ class Figures:
 
 
 class Watch(Protocol):
-    """Who is told what the demo does."""
+    """Is informed of the demo's progress."""
 
     def doing(self, what: str) -> None:
-        """Hear what begins and takes a while, such as ``"starting napari"``."""
+        """Take note of a step that takes a while, such as ``"starting napari"``."""
 
     def progress(self, done: int, total: int, stats: Stats) -> None:
-        """Hear how far the run has come, about ten times a second."""
+        """Take note of the run's progress, about ten times a second."""
 
 
 class Demo:
@@ -289,7 +289,7 @@ def _streaming(kind: str, options: Options) -> Iterator[StreamingBackend]:
 
 
 def _row(stats: Stats, token: str) -> ReceiverStats | None:
-    """Return the row of a receiver, the newest if it attached anew."""
+    """Return the row of a receiver, the newest if it attached again."""
     rows = [row for row in stats.receivers if row.token == token]
     return rows[-1] if rows else None
 

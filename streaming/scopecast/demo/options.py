@@ -1,4 +1,4 @@
-"""What can be asked of the demo: what it acquires, and what shows it."""
+"""The demo's options: what it acquires, and which viewer shows it."""
 
 from __future__ import annotations
 

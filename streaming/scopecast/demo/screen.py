@@ -1,4 +1,4 @@
-"""The screen that windows open on: whether there is one, and a virtual one where there is none.
+"""The screen that windows open on: whether there is one, and a virtual one otherwise.
 
 Viewers need an X or Wayland server. On a machine without one (a server, a container, a test runner) `VirtualScreen`
 starts Xvfb. Nothing here imports a GUI toolkit, so the producer's side can ask before it launches a viewer.
@@ -63,7 +63,7 @@ def has_screen() -> bool:
 
 
 class VirtualScreen:
-    """An Xvfb server of one's own, which is ``DISPLAY`` as long as it lives.
+    """A private Xvfb server, which is ``DISPLAY`` while it is open.
 
     While it is open, ``os.environ["DISPLAY"]`` names it, ``XAUTHORITY`` its cookie, ``WAYLAND_DISPLAY`` is unset, so
     that windows of this process and of the processes it starts open there. `close()` restores them. Screens nest like
@@ -257,7 +257,7 @@ def _leaked(
     display: str,
     environment: dict[str, str | None],
 ) -> None:
-    """End a screen that nobody closed, at garbage collection or exit."""
+    """End a screen that was not closed, at garbage collection or exit."""
     if os.getpid() == owner:
         warnings.warn(f"the virtual screen {display} was never closed", ResourceWarning, stacklevel=2)
     _end(owner, process, connection, authority, display, environment)
@@ -296,7 +296,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(log: IO[bytes]) -> str:
-    """Return what the server said last, as the end of an error's text."""
+    """Return the server's last output, as the end of an error's text."""
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     return " It said: " + " / ".join(lines[-3:]) if lines else ""

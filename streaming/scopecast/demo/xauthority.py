@@ -1,4 +1,4 @@
-"""The cookie of a virtual screen: the file that it lies in, the message that shows it, and what the dead left of them.
+"""The cookie of a virtual screen: its file, the message that presents it, and leftovers of crashed programs.
 
 The folder of the file has a lock beside it, which the server holds for as long as it lives: a process that is killed
 can't remove its folder, and whoever starts the next screen does, or ``scopecast clean``.

@@ -31,7 +31,7 @@ _INSTALL = "pip install 'scopecast[fiji]'"
 
 
 def _wanted() -> bool:
-    """Whether what shows frames in ImageJ is installed."""
+    """Whether the ImageJ viewer is installed."""
     return "fiji" in known_viewers() and importlib.util.find_spec("jpype") is not None
 
 
@@ -119,7 +119,7 @@ def _name(steps: dict[Any, dict[str, Any]]) -> str:
 
 
 def _failed(check: str, steps: dict[Any, dict[str, Any]], ended: Ended) -> Finding:
-    """Tell why the viewer would not start: its own words, or the last ones of a process that ended otherwise."""
+    """Report why the viewer would not start: its own message, or the last output of a process that ended otherwise."""
     if "failed" in steps:
         said = " ".join(str(steps["failed"]["error"]).split())
     else:

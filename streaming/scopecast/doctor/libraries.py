@@ -1,4 +1,4 @@
-"""Shared libraries that are missing, and the Debian packages that bring them."""
+"""Shared libraries that are missing, and the Debian packages that provide them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PACKAGES: Final = {
 
 
 def missing_libraries(path: Path) -> list[str]:
-    """Return the names of the libraries that a library or program needs and the system has not.
+    """Return the names of the libraries that a library or program needs and the system lacks.
 
     Asks ``ldd``, which loads nothing of it; where there is none, nothing is known to be missing.
     """

@@ -1,4 +1,4 @@
-"""The shared memory: whether there is enough, and whether some of it is held by the dead."""
+"""The shared memory: whether there is enough, and whether crashed programs still hold some."""
 
 from __future__ import annotations
 

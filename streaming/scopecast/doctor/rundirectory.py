@@ -76,7 +76,7 @@ def _read_only(path: Path) -> bool:
 
 
 def _fall_back(path: Path) -> Iterator[Finding]:
-    """Tell where another program of this user's might have another run directory."""
+    """Report why another program of this user might use another run directory."""
     if os.environ.get(ENVIRONMENT) or sys.platform != "linux":
         return
     if not (base := os.environ.get("XDG_RUNTIME_DIR")):
@@ -116,7 +116,7 @@ def sockets() -> Iterator[Finding]:
 
 
 def members() -> Iterator[Finding]:
-    """Look who runs, in which version, and who has died without a word."""
+    """Check which programs are running, in which version, and which have crashed."""
     directory = directory_if_usable()
     if directory is None:
         return

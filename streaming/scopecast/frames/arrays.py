@@ -118,7 +118,7 @@ def _short(text: str, most: int = 100) -> str:
 
 
 def as_array(data: Any) -> np.ndarray[Any, Any]:
-    """Take any library's array as numpy's.
+    """Return an array of any library as numpy's.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def split_planes(
     axes: Mapping[str, AxisValue] = {},
     rgb: bool | None = None,
 ) -> Iterator[tuple[dict[str, int | str], np.ndarray[Any, Any]]]:
-    """Take an array apart into the planes that are published one by one.
+    """Split an array into the planes that are published one by one.
 
     Parameters
     ----------

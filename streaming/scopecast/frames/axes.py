@@ -98,7 +98,7 @@ _MICROMANAGER_14: Final = re.compile(r"img_([0-9]{9})_(.*)_([0-9]{3,})\.tiff?", 
 
 
 def axis_name(name: object) -> str:
-    """Give an axis its one spelling: lower case, the common long names shortened.
+    """Return the canonical spelling of an axis: lower case, the common long names shortened.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def sort_axes(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_axes(axes: Mapping[str, object]) -> dict[str, int | str]:
-    """Check what a user says about a frame's place, and give it its one spelling.
+    """Check where a user says that a frame belongs, and return it in canonical spelling.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def short_label(text: str, *, keep_end: bool = False) -> str:
 
 
 def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] | None = None) -> dict[str, int | str]:
-    r"""Read a frame's place from its file's name.
+    r"""Read the axes of a frame from the name of its file.
 
     Without a pattern, a word for an axis directly followed by its number counts where it begins the name or follows
     ``_``, ``-``, ``.``, a space or another such number, in upper or lower case: t, time, timepoint · c, ch, channel ·

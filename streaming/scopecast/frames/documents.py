@@ -102,7 +102,7 @@ Properties = Annotated[list[Numbers | Texts], Meta(max_length=MAX_PROPERTIES)]
 
 
 class Style(_Part):
-    """How a document wishes to be shown; ``""`` and 0 leave it to the viewer.
+    """How a document should be shown; ``""`` and 0 leave it to the viewer.
 
     Colours are ``#rrggbb``, ``#rrggbbaa`` or a colour's name. `color_by` and `text` name a property.
     """

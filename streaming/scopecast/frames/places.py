@@ -1,4 +1,4 @@
-"""Which file has which place in a stream: two files never have the same one, whatever their names tell."""
+"""Which place each file has in a stream: two files never have the same one, even if their names say so."""
 
 from __future__ import annotations
 

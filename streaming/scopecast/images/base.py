@@ -85,7 +85,7 @@ class Plane(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What a file looked like at a moment; another sight, another content.
+    """What a file looked like at one moment; if it looks different, its content has changed.
 
     Attributes
     ----------
@@ -231,7 +231,7 @@ def check_memory(nbytes: int, what: str) -> None:
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Make a FileError of whatever a file makes its reader raise.
+    """Turn any error that a file makes its reader raise into a FileError.
 
     A damaged file, or metadata that makes no sense, can make a decoder raise anything: struct.error, zlib.error,
     IndexError, RecursionError, imagecodecs' own …
@@ -277,7 +277,7 @@ def extension_of(path: str | os.PathLike[str]) -> str:
 
 
 def natural_key(path: str | os.PathLike[str]) -> tuple[tuple[int, int, str], ...]:
-    """Return a key to sort names as a person would.
+    """Return a key that sorts names as a person would.
 
     >>> sorted(["t10.tif", "t9.tif", "T1.tif"], key=natural_key)
     ['T1.tif', 't9.tif', 't10.tif']
@@ -301,7 +301,7 @@ def common_folder(files: Sequence[Path]) -> Path | None:
 def name_axes(
     unnamed: int, dims: str | Sequence[str] | None, taken: Iterable[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the axes that a file has and does not name.
+    """Name the axes that a file has but does not name.
 
     Parameters
     ----------

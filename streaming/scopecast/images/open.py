@@ -99,7 +99,7 @@ def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[
 
 
 def nothing_in(arguments: Iterable[str | os.PathLike[str]]) -> str:
-    """Say that there are no images in what a user names."""
+    """Return the text that says that the user's paths contain no images."""
     named = [Path(argument) for argument in arguments]
     below = any(entry.is_dir() for folder in named if folder.is_dir() for entry in folder.iterdir())
     text = f"there are no images in {', '.join(map(str, named))}"

@@ -330,7 +330,7 @@ def _micromanager_time(page: Any, tiff: Any) -> float | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tifffile's log to itself: what it says of a damaged file is told as an error or a note."""
+    """Silence tifffile's log: problems of a damaged file are reported as an error or a note."""
     log = logging.getLogger("tifffile")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -347,7 +347,7 @@ _OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
 
 
 def check_structure(descriptor: int) -> int:
-    """See that a TIFF file has all the pixels that its directories speak of; return the number of directories.
+    """Check that a TIFF file has all the pixels that its directories list; return the number of directories.
 
     Every directory of the chain must lie within the file, as must all values and all strips or tiles. Nothing is
     decoded. The format: TIFF 6.0, section 2; BigTIFF as described by the Aware Systems' proposal.

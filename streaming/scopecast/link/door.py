@@ -1,4 +1,4 @@
-"""The file of a publisher's Unix socket: the door by which new receivers come in."""
+"""The file of a publisher's Unix socket: the door through which new receivers come in."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ _NO_CURVE: Final = (
 
 
 def chosen_transport() -> Transport:
-    """Return how a publisher of this process is reached: ``$SCOPECAST_TRANSPORT``, or what suits the system.
+    """Return how a publisher of this process is reached: ``$SCOPECAST_TRANSPORT``, or the system's default.
 
     Raises
     ------

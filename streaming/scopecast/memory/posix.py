@@ -52,7 +52,7 @@ def own_bytes(name: str) -> int | None:
 
 
 class _Mapping(mmap.mmap):
-    """A segment's mapping, which knows the segment itself from another one that has its name meanwhile."""
+    """A segment's mapping, which can tell its segment from another one that has taken the name."""
 
     name = ""
     identity = (0, 0)

@@ -1,4 +1,4 @@
-"""The run directory: who is alive, under which token, with which segments; and cleaning up after the dead.
+"""The run directory: who is alive, under which token, with which segments; and cleaning up after crashed programs.
 
 Every publisher and every receiver has files named by its token: ``token.lock`` (held for life), ``token.json`` (what it
 is, first as an intent, then ready), ``token.sock`` (a publisher's endpoint) and ``token.log`` (a launched viewer's
@@ -58,7 +58,7 @@ def new_token() -> str:
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """What a publisher or a receiver says of itself in its ``token.json``.
+    """What a publisher or a receiver says about itself in its ``token.json``.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 
 
 def _read_entry(path: Path) -> Entry | None:
-    """Return what a member says of itself; None where it just went, or where that makes no sense."""
+    """Return a member's entry; None if it has just gone, or can't be understood."""
     try:
         entry = _decode_entry(_insist(path.read_bytes))
     # Deep nesting raises RecursionError, text that is not UTF-8 UnicodeDecodeError; neither is a DecodeError.
@@ -109,7 +109,7 @@ def _read_entry(path: Path) -> Entry | None:
 
 
 def _insist(act: Callable[[], T]) -> T:
-    """Do what Windows refuses while another process has the file open or replaces it, which takes a moment only.
+    """Retry what Windows refuses while another process has the file open or replaces it, for a moment.
 
     Elsewhere a PermissionError means what it says.
     """
@@ -269,7 +269,7 @@ class RunDirectory:
         return Member(self, entry)
 
     def entries(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
-        """Return what is written here, of the living and the dead, in order of their start.
+        """Return all entries, of live and of crashed members, in the order in which they started.
 
         Raises
         ------
@@ -320,7 +320,7 @@ class RunDirectory:
         return False
 
     def living(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
-        """Return the entries of those that are alive."""
+        """Return the entries of the members that are alive."""
         return [entry for entry in self.entries(role, kind) if self.alive(entry.token)]
 
     def launch_lock(self, kind: str) -> filelock.BaseFileLock:
@@ -328,7 +328,7 @@ class RunDirectory:
         return filelock.FileLock(self.path / f"launch-{kind}.lock", thread_local=False)
 
     def clean(self) -> Cleaned:
-        """Remove leftovers of crashed programs: segments, sockets and files; never those of the living."""
+        """Remove leftovers of crashed programs: segments, sockets and files; never those of live members."""
         cleaned = Cleaned([], [], 0)
         tokens = {path.stem for path in self.path.glob("????????.*") if _TOKEN.match(path.stem)}
         freed = 0
@@ -346,7 +346,7 @@ class RunDirectory:
         return cleaned._replace(bytes=freed)
 
     def _take(self, token: str) -> filelock.BaseFileLock | None:
-        """Return the lock of a dead member, held; None for one that lives, or that another is burying."""
+        """Return a crashed member's lock, held; None if the member is alive, or another process is cleaning up."""
         lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
         try:
             lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""Which image the regions of interest of a file lie on, as the files' names tell it."""
+"""Which image the regions of interest of a file belong to, by the names of the files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _stem(path: Path) -> str:
 
 
 def pair_up(files: Iterable[Path]) -> list[Path]:
-    """Return files with the regions behind their image: the one of the same name, else the one before them.
+    """Return files with the regions after their image: the one of the same name, or else the one before them.
 
     >>> [str(path) for path in pair_up(map(Path, ["a.roi", "set.zip", "a.tif", "b.tif"]))]
     ['a.tif', 'a.roi', 'b.tif', 'set.zip']

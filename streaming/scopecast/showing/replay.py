@@ -1,4 +1,4 @@
-"""A recording played as if it were acquired now: which frame is due when, and where its time comes from."""
+"""A recording played as if it were being acquired now: when each frame is due, and where its time comes from."""
 
 from __future__ import annotations
 

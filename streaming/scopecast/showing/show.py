@@ -1,4 +1,4 @@
-"""``scopecast.show``: an array or image files into a viewer, in one call."""
+"""``scopecast.show``: show an array or image files in a viewer, in one call."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def show(
     rgb: bool | None = None,
     timeout: float = 30.0,
 ) -> Receipt:
-    r"""Show an array or image files in a viewer: the one that runs, or a new one.
+    r"""Show an array or image files in a viewer: the running one, or a new one.
 
-    Returns when the viewer has everything; the window stays when this process ends. Every call makes layers of its own,
-    and so does a notebook cell that runs again.
+    Returns when the viewer has everything; the window stays open when this process ends. Every call makes layers of its
+    own, and so does a notebook cell that runs again.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def _given(
     channels: Sequence[str],
     colors: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what the user says of a stream, as arguments of `Publisher.new_stream`; without what they leave open."""
+    """Return what the user says about a stream, as arguments of `Publisher.new_stream`; without what is not given."""
     about: dict[str, Any] = {}
     if scale is not None:
         about["scale"] = (float(scale),) * 2 if isinstance(scale, int | float) else tuple(float(size) for size in scale)
@@ -257,9 +257,9 @@ def check_viewer(kind: str) -> None:
 
 @contextlib.contextmanager
 def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[None]:
-    """Find the viewer of a kind that runs, or start one.
+    """Find the running viewer of a kind, or start one.
 
-    A window that is started stays, as it is the user's now; a viewer without a window ends with the context. If the
+    A window that is started stays open, as it is the user's; a viewer without a window ends with the context. If the
     start is interrupted, nothing of it stays.
 
     Parameters

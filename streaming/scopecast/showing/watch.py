@@ -83,7 +83,7 @@ class _Candidate:
 
 
 class FolderWatch:
-    """Watches a folder, and has the files in it shown when they are complete.
+    """Watches a folder, and shows the files in it once they are complete.
 
     Parameters
     ----------

@@ -144,11 +144,11 @@ class DisplayContract:
 
     @pytest.fixture(autouse=True)
     def in_shared_directory(self, shared_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have the test's publishers where the viewer looks for them."""
+        """Put the test's publishers where the viewer looks for them."""
         monkeypatch.setenv("SCOPECAST_RUNTIME_DIR", str(shared_directory))
 
     def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
-        """Return what `condition` returns as soon as that is true; AssertionError after `patience` seconds."""
+        """Wait until `condition` returns something true, and return that; AssertionError after `patience` seconds."""
         deadline = time.monotonic() + self.patience
         while not (found := condition()):
             assert time.monotonic() < deadline, f"not so after {self.patience:g} s: {what}"

@@ -78,7 +78,7 @@ def test_fields_that_a_newer_peer_appends_are_ignored(kind: str):
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_a_document_of_another_kind_is_refused(kind: str):
     for other in set(DOCUMENTS) - {kind}:
-        with pytest.raises(ProtocolError, match=f"that are no {other}"):
+        with pytest.raises(ProtocolError, match=f"that are not valid {other}"):
             documents.decode(other, bytes.fromhex(GOLDEN[kind][1]))
 
 
@@ -341,5 +341,5 @@ def test_a_damaged_archive_is_a_value_error_that_names_it(tmp_path: Any, damage:
     with zipfile.ZipFile(path, "w") as z:
         z.writestr("a.roi", b"Iout" + bytes(60))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"set\.roi\.zip is no archive"):
+    with pytest.raises(ValueError, match=r"set\.roi\.zip is not an archive"):
         read_rois(path)

@@ -366,7 +366,7 @@ class Source:
     # ---- coming and going ----------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Look after the connection: answer what the display has finished, notice a publisher that has gone."""
+        """Check the connection: answer what the display has finished, notice a publisher that has gone."""
         while self.answers:
             number, error = self.answers.pop(0)
             self._send(messages.Captured(number, error[:2000]))
@@ -399,7 +399,7 @@ class Source:
                 self._greet()
 
     def _reconnect(self) -> None:
-        """Connect anew; where that fails, the socket that is broken stays until the next try."""
+        """Connect again; if that fails, the broken socket stays until the next attempt."""
         broken, monitor = self.socket, self.monitor
         try:
             self._connect()
