@@ -111,7 +111,7 @@ def test_what_no_name_tells_is_said_with_both_names(viewer: Viewer, tmp_path: Pa
         [*COMMAND, "show", str(tmp_path), "--viewer", "headless"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0
-    note = "note: mouse_t0.tif: its name gives it the same place as control_t0.tif: both are shown, side by side on the "
+    note = "note: mouse_t0.tif: its name gives it the same place as control_t0.tif: both are shown, side by side on the"
     assert note in done.stderr
     (stream,) = viewer.streams
     assert stream.about.labels["file"] == ["control", "mouse"]
