@@ -245,7 +245,7 @@ def _figures_table(figures: Figures, wanted: Options) -> Table:
     table.add_row("published", str(figures.published), "frames given to publish()")
     table.add_row("  delivered", str(figures.delivered), "in the viewer")
     table.add_row("  superseded", str(figures.superseded), "a newer frame took their place")
-    table.add_row("  dropped", str(figures.dropped), "no memory for them, or the viewer died")
+    table.add_row("  dropped", str(figures.dropped), "no free slot, or the viewer died")
     table.add_row("  skipped", str(figures.skipped), skipped or "never sent")
     if figures.in_flight:
         table.add_row("  in flight", str(figures.in_flight), "not accounted for yet")

@@ -126,6 +126,6 @@ def _failed(check: str, steps: dict[Any, dict[str, Any]], ended: Ended) -> Findi
         # A Java that can't start ends the process, and says why on stdout.
         words = [line.strip() for line in f"{ended.output}\n{ended.errors}".splitlines()]
         lines = [line for line in words if line and not line.startswith("{")]
-        said = f"{_name(steps)} can't be started: {lines[-1][:200] if lines else 'it said nothing'}"
+        said = f"{_name(steps)} can't be started: {lines[-1][:200] if lines else 'no output'}"
     problem, _, fix = said.rpartition("; ")
     return Finding(check, "broken", problem or said, fix if problem else f"{_INSTALL} again, or see the viewer's log")

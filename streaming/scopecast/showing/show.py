@@ -267,7 +267,7 @@ def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[No
     kind
         The kind of viewer.
     environment
-        Variables for a viewer that is started, beside this process's own.
+        Variables for a viewer that is started, in addition to this process's own.
 
     Raises
     ------

@@ -117,7 +117,7 @@ def test_what_no_name_tells_is_said_with_both_names(viewer: Viewer, tmp_path: Pa
     assert stream.about.labels["file"] == ["control", "mouse"]
     with caplog.at_level(logging.WARNING), Headless(launch=False) as backend:
         backend.save_batch([stamped(0), stamped(1)], ["mouse_t0.tif", "control_t0.tif"])
-    assert "control_t0.tif: its name gives it the place of mouse_t0.tif" in caplog.text
+    assert "control_t0.tif: its name gives it the same place as mouse_t0.tif" in caplog.text
 
 
 def test_a_series_stays_together_and_a_name_that_changes_with_time_makes_no_axis():
