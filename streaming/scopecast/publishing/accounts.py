@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Account", "Fate", "FrameCounts", "Receipt", "ReceiverStats", "Skipped", "Stats"]
 
-#: The fates of a frame, the best first: in the viewer's stack; a newer frame took its place before it was sent; no
+#: The fates of a frame, best first: in the viewer's stack; a newer frame took its place before it was sent; no
 #: room, or the viewer died before it acknowledged; never sent.
 Fate = Literal["delivered", "superseded", "dropped", "skipped"]
 FATES: tuple[Fate, ...] = ("delivered", "superseded", "dropped", "skipped")
@@ -29,11 +29,11 @@ class FrameCounts(NamedTuple):
     superseded
         Frames whose place a newer one took before they were sent.
     dropped
-        Frames for which there was no room, or that a viewer had not acknowledged when it died.
+        Frames for which there was no free slot, or that a viewer had not acknowledged when it died.
     skipped
         Frames that were never sent: no viewer, extension, dtype, empty, no shared memory.
     in_flight
-        Frames whose fate is not settled yet.
+        Frames whose fate is not known yet.
     """
 
     published: int = 0
@@ -92,7 +92,7 @@ class Account:
         self.fates["superseded"] += frames
 
     def drop(self, frames: int = 1) -> None:
-        """Count frames for which there was no room."""
+        """Count frames for which there was no free slot."""
         self.published += frames
         self.fates["dropped"] += frames
 
@@ -105,7 +105,7 @@ class Skipped(NamedTuple):
     path
         The item's file path.
     reason
-        Why, as a user would say it: ``"extension '.csv'"``, ``"empty"``, ``"no viewer"``.
+        Why, in short: ``"extension '.csv'"``, ``"empty"``, ``"no viewer"``.
     """
 
     path: str
@@ -131,7 +131,7 @@ class Receipt:
     frames: int = 0
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the receipt as one line."""
         text = f"{len(self.sent)} sent ({self.frames} frames)"
         if self.skipped:
             text += f", {len(self.skipped)} skipped: " + ", ".join(f"{s.path} ({s.reason})" for s in self.skipped[:5])
@@ -169,7 +169,7 @@ class ReceiverStats:
     first_ms
         Age of the first frame of the newest stream when it was painted, in milliseconds.
     forgotten
-        Planes that the viewer has let go since, because its history is full.
+        Planes that the viewer has discarded since, because its history is full.
     layer_ms
         The longest that the viewer took to make such a layer, in milliseconds; 0 where it makes none.
     """

@@ -329,7 +329,7 @@ class Hub:
     def _tell(self, receiver: Receiver, data: bytes) -> None:
         """Send what a receiver must not miss; give it up if it does not take it."""
         if receiver.attached and not self._send(receiver, data):
-            self._part(receiver, "it does not read what it is sent")
+            self._part(receiver, "it does not read its messages")
 
     def _drain(self) -> bool:
         """Read up to `DRAIN_LIMIT` messages, and act on them. Return whether there are more. Under the lock."""
@@ -395,7 +395,7 @@ class Hub:
         elif hello.kind != self._member.entry.kind:
             reason = f"this stream is for {self._member.entry.kind} viewers, not {hello.kind}"
         elif len(self.receivers) >= MAX_RECEIVERS and address not in self.receivers:
-            reason = f"{MAX_RECEIVERS} viewers are attached, and no more are served"
+            reason = f"{MAX_RECEIVERS} viewers are attached, and no more are accepted"
         elif self._ring is None:
             reason = "the ring is not made yet"
         if reason:
@@ -503,9 +503,9 @@ class Hub:
                 self.problem = ""
             except Exception as error:  # without the keeper no lease would ever end
                 self.keeper_errors += 1
-                self.problem = f"a mistake in the care of the viewers: {type(error).__name__}: {error}"
+                self.problem = f"an error in the keeper of the viewers: {type(error).__name__}: {error}"
                 level = logging.ERROR if self.keeper_errors == 1 else logging.DEBUG
-                logger.log(level, "scopecast: a mistake in the care of the viewers", exc_info=error)
+                logger.log(level, "scopecast: an error in the keeper of the viewers", exc_info=error)
                 more = False
                 time.sleep(0.05)  # it may come again at once, and would then take the whole processor
 

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 OPENING: Final = "opening"
 CLOSED: Final = "closed"
-_NO_WAY: Final = "no way to the viewers"
+_NO_WAY: Final = "no connection to viewers"
 _DESCRIPTORS = 32  # that a socket, its monitor and their context take, with some to spare
 _NAMES = 32  # of segments that are tried, where others have taken ours
 #: Connections that are open; what is left of them at exit is closed in good order.
@@ -273,7 +273,7 @@ class Connection:
                     pass
             except Exception as error:  # noqa: BLE001 - the thread goes on; told, and tried again
                 self._grow_retry.failed()
-                self._warn("mistake", f"a mistake in the making of a ring: {type(error).__name__}: {error}")
+                self._warn("mistake", f"an error while making a ring: {type(error).__name__}: {error}")
             self._opened.set()
 
     def _open_further(self) -> bool:
@@ -372,7 +372,7 @@ class Connection:
         with self._lock:
             self.slot_bytes = layout.slot_bytes
         if self._failure and layout.slot_bytes >= self._failure[0]:
-            logger.warning("scopecast: what had failed is made now, and frames are shown again")
+            logger.warning("scopecast: what had failed works again: frames are shown again")
             self._failure, self._final = None, False
             self._retry.succeeded()
             self._warned.clear()
@@ -413,7 +413,7 @@ class Connection:
             more = ring.grow()
         except SharedMemoryError as error:
             self._grow_retry.failed()
-            self._warn("growth", f"only {ring.slots} of {ring.layout.slots} frames have room, as the rest {error}")
+            self._warn("growth", f"only {ring.slots} of {ring.layout.slots} slots could be made, as the rest {error}")
             self.move_kept(ring.layout.slot_bytes, True)
             return False
         with self._lock:
@@ -447,7 +447,7 @@ class Connection:
             self._warn("names", f"the run directory was removed, and new viewers can't find this stream: {error}")
         else:
             self._names_retry.succeeded()
-            logger.info("scopecast: the run directory was removed, and made anew")
+            logger.info("scopecast: the run directory was removed, and has been created again")
 
     def budget(self) -> int:
         """Return the most bytes of shared memory."""
@@ -472,7 +472,7 @@ class Connection:
         self._retry.failed()
         self._failure, self._final = (frame_bytes, reason, text), final
         self.give_up_kept(reason)
-        self._warn(reason, text if final else f"{text}; it is tried again, further and further apart")
+        self._warn(reason, text if final else f"{text}; retrying, at growing intervals")
 
     def _warn(self, about: str, text: str) -> None:
         if about not in self._warned:
@@ -482,7 +482,7 @@ class Connection:
     # ---- viewers -------------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """Look after the receivers, on the thread "keeper"."""
+        """Serve the receivers, on the thread "keeper"."""
         self._hub_made.wait()
         if self.hub_or_none is not None:
             self.hub_or_none.keep()
@@ -508,7 +508,7 @@ class Connection:
                 self._seek_viewers()
             except Exception as error:  # noqa: BLE001 - told, and tried again
                 self._seek_retry.failed()
-                self._seek_problem = f"the viewers can't be looked for: {type(error).__name__}: {error}"
+                self._seek_problem = f"looking for viewers failed: {type(error).__name__}: {error}"
                 self._warn("seeking", self._seek_problem)
                 self._sought.set()
                 self._cancelled.wait(self._seek_retry.left_s)

@@ -146,7 +146,7 @@ class Writer:
             raise ClosedError(msg)
 
     def handed_over(self) -> None:
-        """Hear that someone else gives this thread's slot back from here on: a reservation."""
+        """Pass ownership of this thread's slot to the reservation."""
         self._in_hand.pop(threading.get_ident(), None)
 
     def new_stream(self, title: str, **about: Any) -> FrameStream:
@@ -207,7 +207,7 @@ class Writer:
             now = time.monotonic()
             deadline = deadline or now + self.timeout
             if now >= deadline:
-                msg = f"no room for a frame after {self.timeout:g} s: {laggards}"
+                msg = f"no free slot for a frame after {self.timeout:g} s: {laggards}"
                 raise ViewerLagging(msg)
             ticket.acquire(timeout=min(0.05, deadline - now))
 
@@ -275,7 +275,7 @@ class Writer:
         return slot
 
     def _drop(self) -> None:
-        """Count a frame for which there is no room. Under the lock."""
+        """Count a frame for which there is no free slot. Under the lock."""
         for account in (self._total, *self._connection.accounts()):
             account.drop()
 
