@@ -49,7 +49,7 @@ class UnreadableFileError(FileError):
 
 
 class ViewerLagging(ScopecastError, TimeoutError):  # noqa: N818 - reads as the event that it is, like StopIteration
-    """A viewer took longer than the timeout to make room, under the policy that loses nothing (``every``)."""
+    """A viewer took longer than the timeout to free a slot, under the policy that loses nothing (``every``)."""
 
 
 class ViewerStartError(ScopecastError, RuntimeError):

@@ -147,3 +147,12 @@ def test_a_message_that_does_not_exist_is_found():
         "the",
         "source is tired",
     ]
+
+
+def test_the_packages_of_debian_are_those_of_the_setup():
+    setup = re.search(r'^debian_packages="(.*?)"', (ROOT / ".ci/setup").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert setup is not None
+    wanted = {choice.split("|")[-1] for choice in setup[1].split()}
+    page = (ROOT / "docs/install.md").read_text("utf-8")
+    named = {word for line in re.findall(r"apt-get install ((?:.*\\\n)*.*)", page) for word in line.split()}
+    assert wanted <= named

@@ -63,7 +63,7 @@ class StreamingBackend:
         ``"latest"`` never waits, ``"every"`` loses nothing. By default `save` and `save_batch` use ``"every"``,
         `frame_ready` uses ``"latest"``.
     timeout
-        Seconds that `save_batch` waits for a viewer to make room, or to start.
+        Seconds that `save_batch` waits for a viewer to free a slot, or to start.
     linger
         Seconds that `close` waits for frames in flight, and for a viewer that is being started.
     budget
@@ -161,7 +161,7 @@ class StreamingBackend:
     ) -> Receipt:
         """Show a batch of images where their file names say that they belong.
 
-        Waits for the viewer that it starts, and while an attached viewer has no room: nothing is lost.
+        Waits for the viewer that it starts, and while an attached viewer holds all slots: nothing is lost.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class StreamingBackend:
         UnsupportedDtypeError
             If an item can't be shown; those before it are sent.
         ViewerLagging
-            If an attached viewer made no room within the timeout.
+            If an attached viewer freed no slot within the timeout.
         """
         data, paths, skipped = self._filter_streamable_files(data_list, file_paths)
         reasons = [Skipped(path, f"extension {_extension(path)!r}") for path in skipped]

@@ -74,7 +74,7 @@ class Publisher:
     host
         The software that the frames come from, for information.
     policy
-        ``"latest"``: `publish` never waits, and frames for which a slow viewer has no room are superseded by newer
+        ``"latest"``: `publish` never waits, and frames that a slow viewer can't take are superseded by newer
         ones. ``"every"``: `publish` waits up to `timeout` for the viewers that are attached, and loses nothing.
     launch
         Whether to start a viewer if none of this kind is running.
@@ -216,7 +216,7 @@ class Publisher:
         ValueError
             If `axes` or `dims` are not allowed, or don't fit the array.
         ViewerLagging
-            Under ``"every"``, if an attached viewer made no room within the timeout; the frame was not published.
+            Under ``"every"``, if an attached viewer freed no slot within the timeout; the frame was not published.
         ClosedError
             If the publisher was closed, or belongs to the process that this one was forked from.
         """

@@ -57,7 +57,7 @@ def show(
     viewer
         The kind of viewer.
     title
-        What the layers are called; by default the file's or the folder's name.
+        The title of the layers; by default the name of the file or folder.
     axes
         Names of an array's dimensions, such as ``"tczyx"``, or of the axes that a file does not name itself. For files:
         also a regular expression with named groups that reads the axes from their names, such as
@@ -75,7 +75,7 @@ def show(
     rgb
         Whether an array's last dimension of 3 or 4 is colour; by default it is, for uint8, uint16 and floats.
     timeout
-        Seconds to wait for a viewer that makes no room.
+        Seconds to wait for a viewer that accepts no more frames.
 
     Returns
     -------
@@ -85,11 +85,11 @@ def show(
     Raises
     ------
     ViewerStartError
-        If no viewer runs, and none could be started.
+        If no viewer is running, and none could be started.
     UnsupportedDtypeError, ValueError
         If an array can't be shown; files that can't are in the receipt.
     ViewerLagging
-        If the viewer made no room within the timeout.
+        If the viewer freed no slot within the timeout.
 
     Examples
     --------

@@ -52,7 +52,7 @@ class Showing:
     viewer
         The kind of viewer.
     title
-        What the layers are called; by default the file's or the folder's name.
+        The title of the layers; by default the name of the file or folder.
     pattern
         Reads the axes from file names, see `scopecast.frames.axes.axes_from_path`.
     dims
@@ -62,7 +62,7 @@ class Showing:
     about
         What the user says of pixel size and channels, in place of what the files say.
     timeout
-        Seconds to wait for a viewer that makes no room.
+        Seconds to wait for a viewer that accepts no more frames.
     root
         The folder that all files are below; files of the folders in it differ by an axis ``folder``.
     lone
@@ -140,7 +140,7 @@ class Showing:
         ScopecastError
             If no viewer is left to show it.
         ViewerLagging
-            If an attached viewer made no room within the timeout.
+            If an attached viewer freed no slot within the timeout.
         """
         if has_regions(path):
             self._show_regions(path, settled=settled)
