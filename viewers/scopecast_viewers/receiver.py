@@ -385,7 +385,7 @@ class Receiver:
                     self._recovered(what)
 
     def _gone(self) -> bool:
-        """Whether the run directory was removed under us; write our entry anew once it is back."""
+        """Whether the run directory was removed; write our entry again once it is back."""
         if self.directory.file(self.member.token, "json").exists():
             return False
         with suppress(OSError):

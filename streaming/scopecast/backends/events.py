@@ -251,7 +251,7 @@ def describe_sequence(
     if pixel_size_um:
         about.update(scale=(float(pixel_size_um),) * 2, units="um")
     if not getattr(sequence, "axis_order", True):
-        # pymmcore-plus's placeholder for a generator of events, which warns whoever asks it for its sizes.
+        # pymmcore-plus's placeholder for a generator of events, which warns when asked for its sizes.
         return about
     sizes = dict(getattr(sequence, "sizes", None) or {})
     if sizes:

@@ -77,7 +77,7 @@ class DiskBackend(StorageBackend):
 
     ``.tif``, ``.tiff`` (tifffile) · ``.png``, ``.jpg``, ``.jpeg``, ``.bmp``, ``.gif`` (imageio) · ``.npy`` · ``.zarr``
     (zarr) · ``.json`` · ``.txt``, ``.csv``, ``.md``. Under any other name it keeps bytes. A file appears when it is
-    complete: whoever watches the directory never reads half of one.
+    complete: a program that watches the directory never reads half of one.
 
     Parameters
     ----------

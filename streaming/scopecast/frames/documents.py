@@ -2,7 +2,7 @@
 
 A document is one MessagePack array of typed fields, whose first element names its kind. Numbers are raw bytes (float64
 or int64, little endian) and are read in place; nothing is ever unpickled, and no field is trusted: `decode` checks that
-all lengths agree, so that whoever shows a document need not. A newer peer may append fields.
+all lengths agree, so that a viewer need not. A newer peer may append fields.
 
 Every document names the axes at which it is *fixed*: its frame's index says where on those, and it is shown at every
 position of all others. Coordinates are in pixels of the stream's images, (0, 0) being the middle of the first pixel,

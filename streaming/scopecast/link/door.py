@@ -56,7 +56,7 @@ class Door:
     def turn(self) -> None:
         """Shut it if it is open, and open it if it is shut."""
         path, away = self._places()
-        with suppress(FileNotFoundError):  # removed by another; made anew once there are descriptors
+        with suppress(FileNotFoundError):  # removed by another; made again once there are descriptors
             (away if self.shut else path).rename(path if self.shut else away)
         self.shut = not self.shut
 

@@ -90,7 +90,7 @@ class Hello(_Message, tag="HELLO"):
 
 
 class Welcome(_Message, tag="WELCOME"):
-    """The publisher's ring; sent again, with the next epoch, whenever the ring is made anew.
+    """The publisher's ring; sent again, with the next epoch, whenever the ring is made again.
 
     `heartbeat` is the seconds between two PINGs.
     """

@@ -43,7 +43,7 @@ MAX_SOCKET_PATH = 103
 LOG_LIFETIME_S = 86_400.0
 #: A viewer's log is there, and empty, before the viewer itself is: it has this long to start.
 START_S = 120.0
-#: After the directory was removed under its members (logind, at logout), they have this long to enter anew.
+#: After the directory was removed under its members (logind, at logout), they have this long to enter again.
 RETURN_S = 5.0
 #: How long a file may be held open by another process that reads it (Windows).
 _BUSY_S = 0.5 if sys.platform == "win32" else 0.0
@@ -204,7 +204,7 @@ class RunDirectory:
     Raises
     ------
     RuntimeDirectoryError
-        If it is a link, another user's, or open to others: whoever can write there could inject frames.
+        If it is a link, another user's, or open to others: anyone who can write there could inject frames.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -292,7 +292,7 @@ class RunDirectory:
         """Whether the member's lock is held.
 
         Where the whole directory was removed, all locks went with it, and that says nothing of their holders: they are
-        taken to be alive for the seconds that they need to notice, and to enter anew (see `Member.write`).
+        taken to be alive for the seconds that they need to notice, and to enter again (see `Member.write`).
         """
         path = self.file(token, "lock")
         if not path.exists():
@@ -312,7 +312,7 @@ class RunDirectory:
         if (identity := self._identify()) == self._identity:
             return False
         now = time.monotonic()
-        if self._removed_at is None or not self.path.is_dir():  # while there is none, nobody can enter anew
+        if self._removed_at is None or not self.path.is_dir():  # while there is none, nobody can enter again
             self._removed_at = now
         if now - self._removed_at < RETURN_S:
             return True
@@ -339,7 +339,7 @@ class RunDirectory:
             try:
                 freed += self._bury(token, cleaned)
             finally:
-                # Unlinked while it is held: whoever opened it meanwhile finds that its inode has gone, and tries anew.
+                # Unlinked while it is held: whoever opened it meanwhile finds that its inode has gone, and retries.
                 with suppress(OSError):
                     self.file(token, "lock").unlink(missing_ok=True)
                 lock.release()
@@ -480,7 +480,7 @@ class Member:
 
     @property
     def removed(self) -> bool:
-        """Whether another has removed its files; `write` makes them anew."""
+        """Whether another has removed its files; `write` makes them again."""
         return any(not self.directory.file(self.token, suffix).exists() for suffix in ("lock", "json"))
 
     def write(self) -> None:

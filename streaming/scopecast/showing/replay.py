@@ -113,7 +113,7 @@ class Recording:
                 # A series of single images: what they say is in their names and dates, and need not be opened for it.
                 moments = [(None, each, None) for each in self.files]
                 break
-            if position and told and told[0] <= 0.0 and last > 0.0:  # its clock begins anew with each file
+            if position and told and told[0] <= 0.0 and last > 0.0:  # its clock restarts with each file
                 offset += last + interval
                 last = 0.0
             if len(told) > 1:
@@ -207,7 +207,7 @@ def play(
     speed
         1 as recorded, 2 twice as fast, infinity as fast as the files can be read.
     loop
-        Whether to begin anew at the end; it ends when nobody asks for more.
+        Whether to start over at the end; it ends when the caller stops iterating.
     failed
         Told of files that can't be played, which are left out; once for each.
     clock

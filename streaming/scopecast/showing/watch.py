@@ -315,7 +315,7 @@ class FolderWatch:
         return 0.0 if left < 0.001 else min(SETTLE_S, left)
 
     def _failed(self, path: Path, candidate: _Candidate, error: Exception) -> News | None:
-        # The file's own fault mends itself by a change at most; a failure of the system's may pass.
+        # A file's own fault can only end by a change of the file; a failure of the system may pass.
         lasting = isinstance(error, FileError) and not isinstance(error, UnreadableFileError)
         text = str(error) if isinstance(error, ScopecastError) else f"{type(error).__name__}: {error}"
         candidate.tries += 1

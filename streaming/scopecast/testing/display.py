@@ -212,7 +212,7 @@ class DisplayContract:
         """Return what is on the screen, (y, x, 3), 0 to 255: all of the window, or the part that shows the images.
 
         By default the viewer is asked for it (`scopecast_viewers.display.Display.capture`). Override it where that
-        would draw the window anew, and so hide that it shows something old.
+        redraws the window, and could so hide that it shows something old.
 
         Parameters
         ----------

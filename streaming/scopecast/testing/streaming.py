@@ -199,7 +199,7 @@ class StreamingBackendContract:
                 backend.frameReady(wrong, _Event(0), {})
             backend.sequenceStarted(object(), "no metadata")
             backend.sequenceFinished(object())
-            assert backend.errors >= 4, "counted, for whoever asks"
+            assert backend.errors >= 4, "counted"
         backend.frameReady(self.frame(0), _Event(0), {})  # closed, too
 
     # ---- life ----------------------------------------------------------------------------------------------------
