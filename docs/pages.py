@@ -8,8 +8,6 @@ import os
 import re
 import runpy
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,25 +66,105 @@ def require_pictures(docs: Path) -> None:
         picture.write_bytes(_dot())
 
 
+#: What each command prints as its result, and lines to copy.
+EXAMPLES = {
+    "demo": """
+scopecast demo                                         # napari, about a minute
+scopecast demo --viewer both --timepoints 50           # napari and ImageJ side by side
+scopecast demo --no-keep --screenshot window.png --json figures.json
+""",
+    "show": r"""
+scopecast show stack.ome.tif
+scopecast show results/*.tif --title "plate 7" --pixel-size 0.65
+scopecast show folder/ --axes "t(?P<t>\d+)_(?P<c>[A-Z]+)"
+scopecast show cells.tif cells.roi.zip --viewer fiji
+""",
+    "watch": """
+scopecast watch /data/today
+scopecast watch /data/today --recursive --existing --pattern "*_processed.tif"
+""",
+    "replay": """
+scopecast replay run.ome.tif                           # at the recorded times
+scopecast replay run/ --speed 10 --loop
+scopecast replay run/ --fps 25
+""",
+    "viewers": """
+scopecast viewers
+scopecast viewers --json | jq '.[].title'
+""",
+    "clean": """
+scopecast clean
+""",
+    "doctor": """
+scopecast doctor
+scopecast doctor --json > report.json                  # to attach to a bug report
+xvfb-run -a scopecast doctor                           # on a server: also checks whether windows open
+""",
+    "bench": """
+scopecast bench --quick                                # does it run?
+scopecast bench --json figures.json                    # about twenty minutes
+""",
+}
+#: The exit codes of a command, beside 0 (done), 2 (a mistake in the arguments), and those of signals.
+EXITS = {
+    "demo": "1 if the demo can't run as asked, or the acquisition failed",
+    "show": "1 if any file could not be shown, or no viewer could be started",
+    "watch": "130 after Ctrl-C, its usual end; 1 if the folder or the viewer is gone",
+    "replay": "1 if any file could not be replayed; 130 after Ctrl-C",
+    "viewers": "0, also if nothing is running",
+    "clean": "0, also if there was nothing to clean up",
+    "doctor": "1 if something that is installed cannot work; warnings alone give 0",
+    "bench": "1 if it could not measure; 0 even where a target is missed",
+}
+
+
 def command_line() -> str:
-    """Return the page of the command line, from its own help."""
+    """Return the page of the command line: of each command its help, options, exit codes and examples."""
     from scopecast.cli.main import app
 
-    lines = ["# The command line", ""]
     root: Any = typer.main.get_command(app)
-    lines += [inspect.cleandoc(root.help or ""), "", "```text", _usage(["--help"]), "```", ""]
-    for name in root.commands:
-        if not root.commands[name].hidden:
-            lines += [f"## scopecast {name}", "", "```text", _usage([name, "--help"]), "```", ""]
+    commands = {name: command for name, command in root.commands.items() if not command.hidden}
+    lines = ["# Command line", "", inspect.cleandoc(root.help or ""), ""]
+    lines += ["| command | what it does |", "|:--|:--|"]
+    lines += [
+        f"| [`scopecast {name}`](#scopecast-{name}) | {_cell(_paragraphs(each)[0])} |"
+        for name, each in commands.items()
+    ]
+    lines += ["", "Options of `scopecast` itself, which go before the command or after it (`--debug`):", ""]
+    lines += _options(root)
+    for name, command in commands.items():
+        arguments = " ".join(param.metavar or param.name for param in command.params if not _is_option(param))
+        lines += [f"## scopecast {name}", "", "```sh", f"scopecast {name} [OPTIONS] {arguments}".rstrip(), "```", ""]
+        lines += ["\n\n".join(_paragraphs(command)), ""]
+        lines += _options(command)
+        lines += ["**Exit code:** " + EXITS[name] + ".", "", "```sh", EXAMPLES[name].strip(), "```", ""]
     return "\n".join(lines)
 
 
-def _usage(arguments: list[str]) -> str:
-    environment = {**os.environ, "COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}
-    done = subprocess.run(
-        [sys.executable, "-m", "scopecast", *arguments], capture_output=True, text=True, check=True, env=environment
-    )
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+def _is_option(param: Any) -> bool:
+    return param.param_type_name == "option"
+
+
+def _paragraphs(command: Any) -> list[str]:
+    return [" ".join(part.split()) for part in inspect.cleandoc(command.help or "").split("\n\n")]
+
+
+def _options(command: Any) -> list[str]:
+    """Return the arguments and options of a command as a table; the page may wrap them, and cuts nothing off."""
+    lines = ["| option | default | meaning |", "|:--|:--|:--|"]
+    for param in command.params:
+        names = [f"`{name}`" for name in (*param.opts, *param.secondary_opts)]
+        shown = ", ".join(names) if _is_option(param) else f"`{param.metavar or param.name}`"
+        if _is_option(param) and not getattr(param, "is_flag", False):
+            shown += " " + _cell(param.metavar or ("TEXT" if isinstance(param.default, str) else "N"))
+        default = param.default if isinstance(param.default, str | int | float) and param.default is not False else ""
+        meaning = _cell(getattr(param, "help", "") or "")
+        lines.append(f"| {shown} | {f'`{default}`' if default != '' else ''} | {meaning} |")
+    return [*lines, ""]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
 def messages() -> str:

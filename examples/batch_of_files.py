@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["scopecast[napari]", "pyqt6"]
 # ///
-"""Show the results of a pipeline where their file names say that they belong."""
+"""Show the results of a pipeline, placed by their file names."""
 
 import os
 

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["scopecast[napari]", "pyqt6"]
 # ///
-"""Let a camera write its frames where the viewer reads them: no copy at all."""
+"""Let a camera write its frames where the viewer reads them: nothing is copied."""
 
 import os
 

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["scopecast[napari,pymmcore]", "pyqt6"]
 # ///
-"""Add a live view to a program that runs its acquisitions as it always did: connect one signal."""
+"""Add a live view to an existing acquisition program: connect one signal."""
 
 import os
 from pathlib import Path

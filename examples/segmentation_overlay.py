@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["scopecast[napari]", "pyqt6"]
 # ///
-"""Show a segmentation on the images while they come: cells as labels, their centres as points, their tracks."""
+"""Show a segmentation on the images as they arrive: cells as labels, their centres as points, their tracks."""
 
 import os
 

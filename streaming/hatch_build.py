@@ -1,4 +1,4 @@
-"""Compiles what copies large frames past the caches; without a C compiler, and on other processors, numpy does that."""
+"""Compiles the module that copies large frames past the caches; without it, numpy copies them."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class CopyingBuildHook(BuildHookInterface[Any]):
             build_data["tag"] = f"cp311-abi3-{_platform()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove what the compiler has left."""
+        """Remove the compiler's temporary files."""
         if hasattr(self, "_folder"):
             self._folder.cleanup()
 
 
 def _is_possible() -> bool:
-    """Whether there is such a way for the processor, and Python has its stable ABI (none without a global lock)."""
+    """Whether the module exists for this processor, and Python has the stable ABI (free-threaded Python has none)."""
     return platform.machine().lower() in ("x86_64", "amd64") and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def _put(module: Path | None, package: Path) -> None:
-    """Put the module beside its source, in place of an older one, or of what can't be compiled any more."""
+    """Put the module beside its source, replacing an older one or one that can no longer be compiled."""
     for old in package.glob("_copying.*"):
         if old.suffix not in (".c", ".pyi") and (module is None or old.name != module.name):
             old.unlink()

@@ -66,7 +66,7 @@ class Drawing:
 
 
 def architecture() -> None:
-    drawing = Drawing(860, 400, "Acquisition and viewers are processes of their own")
+    drawing = Drawing(860, 400, "Acquisition and viewers are separate processes")
     drawing.frame(20, 20, 300, 360, "acquisition process")
     drawing.box(45, 60, 250, 54, GRAY, "host adapter", "pymmcore-plus, ExEngine, polystore")
     drawing.box(45, 140, 250, 54, BLUE, "StreamingBackend", "filter by extension, axes from names")
@@ -94,7 +94,7 @@ def architecture() -> None:
 
 
 def frame() -> None:
-    drawing = Drawing(860, 430, "What happens to one frame, from top to bottom")
+    drawing = Drawing(860, 430, "The path of one frame, from top to bottom")
     lanes = {"acquisition": 110, "slot": 330, "receiver thread": 550, "window": 760}
     for name, x in lanes.items():
         drawing.box(x - 80, 18, 160, 34, GRAY, name)

@@ -21,7 +21,7 @@ __all__ = [
 
 
 class ScopecastError(Exception):
-    """Base of every error that scopecast raises on its own account."""
+    """Base of all errors that scopecast itself raises."""
 
 
 class UnsupportedDtypeError(ScopecastError, TypeError):
@@ -45,15 +45,15 @@ class IncompleteFileError(FileError):
 
 
 class UnreadableFileError(FileError):
-    """The system refuses a file at the moment: rights, too many open files, a drive that is away. Try again later."""
+    """The system refuses a file at the moment: permissions, too many open files, a missing drive. Try again later."""
 
 
 class ViewerLagging(ScopecastError, TimeoutError):  # noqa: N818 - reads as the event that it is, like StopIteration
-    """A viewer took longer than the timeout to make room, under the policy that loses nothing (``every``)."""
+    """A viewer took longer than the timeout to free a slot, under the policy that loses nothing (``every``)."""
 
 
 class ViewerStartError(ScopecastError, RuntimeError):
-    """A viewer could not be started: the first line tells why, those that follow are the last of its log."""
+    """A viewer could not be started: the first line says why, the following ones are the last of its log."""
 
 
 class ViewerUnavailable(ViewerStartError):  # noqa: N818 - reads as the state that it is
@@ -61,11 +61,11 @@ class ViewerUnavailable(ViewerStartError):  # noqa: N818 - reads as the state th
 
 
 class SharedMemoryError(ScopecastError, OSError):
-    """The shared memory that a ring needs is not to be had, or a segment is not what it should be."""
+    """The shared memory that a ring needs is not available, or a segment is not what it should be."""
 
 
 class TransportError(ScopecastError, RuntimeError):
-    """The publisher and its receivers can't reach each other in a way that is safe, or by the one that you named."""
+    """The publisher and its receivers can't reach each other safely, or not by the transport that you named."""
 
 
 class ProtocolError(ScopecastError, ValueError):

@@ -1,4 +1,4 @@
-"""What all sides agree on before the first message: the version of the protocol, and text that can be sent."""
+"""What both sides agree on before the first message: the protocol's version, and text that can be sent."""
 
 from __future__ import annotations
 

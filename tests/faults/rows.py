@@ -37,17 +37,17 @@ ROWS = {
     ),
     "V2": Row(
         "is stopped, or freezes",
-        "It is given up within 2 s and its slots are used again. When it wakes, it rejects what it had half read, and "
-        "is served again.",
+        "It is treated as lost within 2 s, and its slots are reused. When it wakes, it discards what it had half "
+        "read, and is served again.",
     ),
     "V3": Row(
         "has a window that hangs",
-        "Frames go on into its stacks, and nothing is lost; that nothing is painted shows in the counts. The newest "
-        "is painted as soon as the window answers.",
+        "Frames go on into its stacks, and nothing is lost; the counts show that nothing is painted. The newest "
+        "is painted as soon as the window responds.",
     ),
     "V4": Row(
         "is slow",
-        "The oldest frames that it was not sent yet give way to newer ones, and are counted; never the newest of a "
+        "The oldest frames that it has not been sent are superseded by newer ones, and counted; never the newest of a "
         "channel. A faster viewer beside it gets all of them.",
     ),
     "V5": Row(
@@ -56,15 +56,16 @@ ROWS = {
     ),
     "V6": Row(
         "can't be started, crashes while it starts, or never becomes ready",
-        "One warning with the last lines of its log; three attempts, further and further apart. Where none can work "
+        "One warning with the last lines of its log; three attempts, at growing intervals. If none can succeed "
         "(no screen, not installed) none is made. Receipts and `problem` say why.",
     ),
     "V7": Row(
         "speaks another version of the protocol",
-        "It is told so, and which side to update; the producer goes on. Fields that a newer version added are ignored.",
+        "It is refused, with a message that says which side to update; the producer goes on. Fields that a newer "
+        "version added are ignored.",
     ),
     "V8": Row(
-        "floods the producer with messages, or comes in numbers",
+        "floods the producer with messages, or comes in great numbers",
         "The producer reads a bounded number at a time, and serves at most 16 viewers; frames flow to the others.",
     ),
     "V9": Row(
@@ -82,11 +83,11 @@ ROWS = {
     ),
     "P3": Row(
         "is killed at any step of opening, or its whole process group is",
-        "At most the segments that its entry names are left; the next run or `scopecast clean` removes them.",
+        "At most the segments named in its entry are left; the next run or `scopecast clean` removes them.",
     ),
     "P4": Row(
         "forks",
-        "A publisher is inert in the child: it raises, and neither its use nor the child's end touches the parent's.",
+        "In the child the publisher is inert: it raises, and neither its use nor the child's end affects the parent's.",
     ),
     "P5": Row(
         "raises while a frame is written",
@@ -98,16 +99,16 @@ ROWS = {
     ),
     "P7": Row(
         "has left segments, sockets and files of a run that died",
-        "They are removed by whoever opens next, once, however many clean at the same time; never those of a live one.",
+        "The next program that starts removes them, once, however many clean up together; never those of a live one.",
     ),
     "P8": Row(
         "has died, and another process got its process id",
-        "It counts as dead: who is alive is told by a lock that the system frees, never by a process id.",
+        "It counts as dead: a lock that the system frees shows who is alive, never a process id.",
     ),
     "P9": Row(
         "is restarted while the viewer stays open",
-        "The viewer lets go of the old memory and attaches to the new; nothing of the old run is mistaken for the new, "
-        "and nothing piles up.",
+        "The viewer releases the old memory and attaches to the new; nothing of the old run is mistaken for the new, "
+        "and nothing accumulates.",
     ),
     "P10": Row(
         "publishes from several threads",
@@ -115,11 +116,11 @@ ROWS = {
     ),
     "P11": Row(
         "is interrupted (Ctrl-C), or its interpreter ends, inside `publish()`",
-        "No hang, one traceback; no slot or lock is lost wherever it strikes, and publishing can go on.",
+        "No hang, one traceback; no slot or lock is lost at any point of interruption, and publishing can go on.",
     ),
     "P12": Row(
         "has its run directory and shared-memory names removed (logout)",
-        "Attached viewers miss nothing; the names are made anew at the next heartbeat, so that new viewers find it.",
+        "Attached viewers miss nothing; the names are made again at the next heartbeat, so that new viewers find it.",
     ),
     "P13": Row(
         "is one of eight workers that open at once without a viewer",
@@ -128,7 +129,7 @@ ROWS = {
     "R1": Row(
         "/dev/shm is full",
         "One warning that says what is needed and what is free; the acquisition goes on, its frames count as skipped. "
-        "It is tried again, further and further apart, and a ring that can't grow goes on with the slots it has.",
+        "It is retried at growing intervals, and a ring that can't grow goes on with the slots it has.",
     ),
     "R2": Row(
         "/dev/shm fills up later",
@@ -136,7 +137,7 @@ ROWS = {
     ),
     "R3": Row(
         "no file descriptors are left",
-        "Opening fails in good order, with one warning; a stream that runs goes on, also while a viewer knocks.",
+        "Opening fails cleanly, with one warning; a running stream goes on, even while a viewer tries to connect.",
     ),
     "R4": Row(
         "no address space is left where a viewer attaches",
@@ -144,7 +145,7 @@ ROWS = {
     ),
     "R5": Row(
         "a frame is larger than a slot, or than the budget",
-        "Larger slots are made within the budget, and nothing that was promised is lost on the way; a frame beyond "
+        "Larger slots are made within the budget, and under `every` nothing is lost in the process; a frame beyond "
         "the budget is skipped, with one warning that names both sizes.",
     ),
     "R6": Row(
@@ -153,12 +154,12 @@ ROWS = {
     ),
     "R7": Row(
         "another program truncates the segment",
-        "A viewer that reads it at that moment may die. The producer looks before each frame, makes a new segment, and "
-        "serves the next viewer. (Only a truncation during the copy itself can't be survived.)",
+        "A viewer that reads it at that moment may die. The producer checks before each frame, makes a new segment, "
+        "and serves the next viewer. (Only a truncation during the copy itself can't be survived.)",
     ),
     "R8": Row(
         "a file is truncated while the producer reads it",
-        "It is reported and tried again: files that others write are read, never mapped.",
+        "It is reported and tried again: files that other programs write are read, never mapped.",
     ),
     "R9": Row(
         "a file is truncated that is to be shown",
@@ -166,7 +167,7 @@ ROWS = {
     ),
     "R10": Row(
         "the machine sleeps, or its clock is set",
-        "Nobody is given up for it: durations are taken from the monotonic clock only.",
+        "No viewer is treated as lost because of it: durations are taken from the monotonic clock only.",
     ),
     "R11": Row(
         "the viewer's memory and scratch disk are full, or the disk is slow",
@@ -201,25 +202,25 @@ ROWS = {
     ),
     "H4": Row(
         "names with `..`, slashes, NUL, line ends, 300 letters",
-        "Refused: a name of ours has one form, and nothing else is opened or unlinked.",
+        "Refused: scopecast's names have one form, and nothing else is opened or unlinked.",
     ),
     "H5": Row(
         "messages that claim huge counts, or nest without end",
-        "An error at once, in bounded memory; the message is ignored and counted.",
+        "An immediate error, in bounded memory; the message is ignored and counted.",
     ),
-    "H6": Row("pickles and other code in messages", "Nothing that is received can run: no such call is in the source."),
+    "H6": Row("pickles and other code in messages", "Nothing that is received can run: the source has no such call."),
     "H7": Row(
         "a ROI archive that unpacks to more than the memory",
         "Entries, their number and their sizes have limits; past one of them the archive is refused with the reason.",
     ),
     "H8": Row("another user of the machine connects over TCP", "Refused: without the keys there is no connection."),
-    "H9": Row("another user opens or unlinks the shared memory", "Refused by the system: it is this user's alone."),
+    "H9": Row("another user opens or unlinks the shared memory", "Refused by the system: it is private to this user."),
     "H10": Row(
         "another user took a segment's name first",
-        "Never mapped: names are random, made exclusively, and their owner and mode are checked before use.",
+        "Never mapped: names are random and created exclusively, and owner and mode are checked before use.",
     ),
     "H11": Row(
         "the run directory is a link, another user's, or open to others",
-        "Refused, with the way out: whoever can write there could inject frames.",
+        "Refused, with the fix: anyone who can write there could inject frames.",
     ),
 }

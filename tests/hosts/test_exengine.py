@@ -215,7 +215,7 @@ def test_without_an_inner_storage_the_oldest_are_forgotten_within_the_budget(vie
         assert [t for t in range(5) if {"time": t} in storage] == [2, 3, 4]
         assert storage.forgotten == 2
         assert storage.get_metadata({"time": 4}) == {"again": 1}
-        with pytest.raises(KeyError, match="2 older frames were let go"):
+        with pytest.raises(KeyError, match="2 older frames were discarded"):
             storage.get_data({"time": 0})
         assert storage.publisher.flush(10)
         assert len(planes_of(viewer.streams[0])) == 5, "the viewer has a history of its own"

@@ -132,7 +132,7 @@ def _say(console: Console, outcome: Outcome) -> None:
         f"{figures['looks']} looks at the accounts; {figures['killed']} killed, {figures['ended']} ended in good order"
     )
     members, segments, nbytes = outcome.cleaned
-    console.print(f"clean removed {members} dead programs and {segments} segments ({nbytes / 2**20:.0f} MiB)")
+    console.print(f"clean removed {members} crashed programs and {segments} segments ({nbytes / 2**20:.0f} MiB)")
     if ratios := outcome.ratios:
         console.print(
             f"publish() with viewers costs {statistics.median(ratios):.2f} times what it costs without "

@@ -1,4 +1,4 @@
-"""The display: all that a new viewer implements. Attaching, validation, stacks and accounting are the receiver's."""
+"""The display: all that a new viewer implements. Attaching, validation, stacks and accounts belong to the receiver."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Display(ABC):
         dtype
             Of the pixels; uint8 for documents.
         kind
-            ``"image"``, ``"labels"``, or one of `scopecast.frames.documents.DOCUMENTS`. What a display says yes to, it
+            ``"image"``, ``"labels"``, or one of `scopecast.frames.documents.DOCUMENTS`. What a display accepts, it
             finds in its streams: labels among the ``stacks``, which say so (`Stack.sent`); documents in
             ``annotations``.
         """

@@ -1,4 +1,4 @@
-"""What a user is told of the publishers of this machine: those that are alive, and those whose frames are shown."""
+"""The list of publishers that a user sees: those that are alive, and those whose frames are shown."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class Receiver:
         self._ask(lambda: self._detach(token, reason))
 
     def forget(self, stream: LiveStream) -> None:
-        """Let go of the frames of a stream that nobody wants to see any more. Called from any thread."""
+        """Discard the frames of a stream that is no longer wanted. Called from any thread."""
         self._ask(lambda: self._forget(stream))
 
     def start(self) -> None:
@@ -182,7 +182,7 @@ class Receiver:
         self._enter()
 
     def _enter(self) -> None:
-        """Write in the run directory that we are there."""
+        """Enter this receiver into the run directory."""
         self.member.entry.state = "ready" if self._attach_to_new else "choosing"
         self.member.write()
 
@@ -219,7 +219,7 @@ class Receiver:
     # ---- on the receiver's thread --------------------------------------------------------------------------------
 
     def _ask(self, work: Callable[[], None]) -> None:
-        """Have the receiver's thread do something soon; at the next start, if it is stopped."""
+        """Let the receiver's thread do something soon; at the next start, if it is stopped."""
         self._asked.append(work)
         if not self._closed:
             self._wake.wake()
@@ -285,7 +285,7 @@ class Receiver:
         return more
 
     def _failed(self, what: str, error: Exception) -> None:
-        """Count a mistake, have viewers show it, and log the first one of its kind."""
+        """Count an error, let viewers show it, and log the first one of its kind."""
         self.errors += 1
         self._problems[what] = f"{what}: {type(error).__name__}: {error} (it is tried again)"
         self.problem = "; ".join(self._problems.values())
@@ -311,7 +311,7 @@ class Receiver:
         return more
 
     def _tell_display(self) -> None:
-        """Say that something is new; a display that fails at that ends neither the receiving nor the accounts."""
+        """Notify the display; if that fails, receiving and the accounts go on."""
         try:
             self.display.changed()
         except Exception:
@@ -323,7 +323,7 @@ class Receiver:
         return [source for source in self.sources if source.connected]
 
     def _scan(self) -> None:
-        """Look after the sources, and attach to the publishers that are new."""
+        """Check the sources, and attach to new publishers."""
         for source in self._open():
             try:
                 source.check()
@@ -385,7 +385,7 @@ class Receiver:
                     self._recovered(what)
 
     def _gone(self) -> bool:
-        """Whether the run directory was removed under us; write our entry anew once it is back."""
+        """Whether the run directory was removed; write our entry again once it is back."""
         if self.directory.file(self.member.token, "json").exists():
             return False
         with suppress(OSError):

@@ -37,7 +37,7 @@ _MOST_NAMES = 64
 
 
 class ChannelNames:
-    """What the channels of a run are called: none like another.
+    """The names of a run's channels, each different from the others.
 
     Micro-Manager's groups may have presets of the same name, and a sequence may have one channel twice, with another
     exposure, say. The first is called by its name, the others by their group or number, too.
@@ -127,7 +127,7 @@ _plain_names: dict[Any, str] = {}
 
 
 def _plain_name(axis: Any) -> str:
-    """Return the name of an axis as a mere str, and remember it; the names of useq are an enumeration's."""
+    """Return the name of an axis as a plain str, cached; useq's names are members of an enumeration."""
     name = spell_axis(str(getattr(axis, "value", axis)))
     if len(_plain_names) < _MOST_NAMES:
         _plain_names[axis] = name
@@ -251,7 +251,7 @@ def describe_sequence(
     if pixel_size_um:
         about.update(scale=(float(pixel_size_um),) * 2, units="um")
     if not getattr(sequence, "axis_order", True):
-        # pymmcore-plus's placeholder for a generator of events, which warns whoever asks it for its sizes.
+        # pymmcore-plus's placeholder for a generator of events, which warns when asked for its sizes.
         return about
     sizes = dict(getattr(sequence, "sizes", None) or {})
     if sizes:

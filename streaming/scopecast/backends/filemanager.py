@@ -1,4 +1,4 @@
-"""The one face of all backends: save, load and show by a backend's name, or by several."""
+"""One interface to all backends: save, load and show by the name of one backend, or of several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class FileManager:
-    """Saves and loads by the name of a backend, or of several.
+    """Saves and loads with one or several backends, chosen by name.
 
     Several names, ``backend=["disk", "napari_stream"]``, save and show in one call. What keeps files comes first, in
     the order of the names; an error there is raised, and nothing is shown. What cannot be shown then is logged and told
@@ -121,7 +121,7 @@ class FileManager:
     # ---- reading -------------------------------------------------------------------------------------------------
 
     def load(self, file_path: str | os.PathLike[str], backend: str | Sequence[str], **options: Any) -> Any:
-        """Return what was saved under a path; of several backends, from the first that has it.
+        """Return what was saved under a path; with several backends, from the first that has it.
 
         Raises
         ------
@@ -197,12 +197,12 @@ class FileManager:
         return list(dict.fromkeys(entry for entries in lists for entry in entries))
 
     def _readable(self, names: str | Sequence[str]) -> list[str]:
-        """Return those of the backends that can be asked; a single one is asked in any case."""
+        """Return those of the backends that can be read; a single one is returned in any case."""
         return [names] if isinstance(names, str) else [name for name in _several(names) if _keeps(self.registry[name])]
 
     def _method(self, name: str, method: str) -> Callable[..., Any]:
         if name not in self.registry:
-            msg = f"there is no backend {name!r}; there are {', '.join(sorted(self.registry)) or 'none'}"
+            msg = f"there is no backend {name!r}; the known ones: {', '.join(sorted(self.registry)) or 'none'}"
             raise KeyError(msg)
         backend = self.registry[name]
         found = getattr(backend, method, None)
@@ -221,6 +221,6 @@ def _keeps(backend: Any) -> bool:
 def _several(names: Sequence[str]) -> list[str]:
     unique = list(dict.fromkeys(names))
     if not unique or not all(isinstance(name, str) for name in unique):
-        msg = f"backend= is the name of one, or a list of at least one name; not {names!r}"
+        msg = f"backend= takes the name of a backend or a list of names, not {names!r}"
         raise ValueError(msg)
     return unique

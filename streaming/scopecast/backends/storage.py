@@ -40,7 +40,9 @@ def register_backend(cls: type) -> None:
     if name is None:
         return
     if not isinstance(name, str) or not name:
-        msg = f"{cls.__qualname__}._backend_type is {name!r}; it is the name to find the backend under, a text"
+        msg = (
+            f"{cls.__qualname__}._backend_type is {name!r}; it must be a str: the name that the backend is found under"
+        )
         raise ValueError(msg)
     known = _classes.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -56,7 +58,7 @@ def register_backend(cls: type) -> None:
 
 
 class _Readable(ABC):
-    """What every backend that has files can do; a subclass gives `load`, `exists` and `list_files`."""
+    """What every backend with files can do; a subclass implements `load`, `exists` and `list_files`."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -99,7 +101,7 @@ class _Readable(ABC):
 
 
 class ReadOnlyBackend(_Readable):
-    """A backend that has files, and is given none: a web server, an archive. See `StorageBackend`."""
+    """A backend whose files can only be read: a web server, an archive. See `StorageBackend`."""
 
 
 class StorageBackend(_Readable):
@@ -129,10 +131,10 @@ class StorageBackend(_Readable):
 
     @abstractmethod
     def save(self, data: Any, file_path: str | os.PathLike[str], **options: Any) -> Any:
-        """Keep something under a path, over what was there; options that the backend does not know are ignored."""
+        """Store data under a path, replacing what was there; unknown options are ignored."""
 
     def save_batch(self, data_list: Sequence[Any], file_paths: Sequence[str | os.PathLike[str]], **options: Any) -> Any:
-        """Keep several things, each under its path.
+        """Store several items, each under its path.
 
         Raises
         ------
@@ -152,7 +154,7 @@ def check_lengths(data_list: Sequence[Any], file_paths: Sequence[Any]) -> None:
 
 
 def _posix(path: str | os.PathLike[str]) -> str:
-    """Return a path as flat stores name their files: with ``/``, without ``.`` and the like."""
+    """Return a path as a store without directories names it: normalised, with ``/``."""
     return posixpath.normpath(os.fspath(path).replace("\\", "/"))
 
 
@@ -202,7 +204,7 @@ def list_below(
 
 
 class BackendRegistry(MutableMapping[str, Any]):
-    """The backends by name: made without arguments when they are first asked for, or put in by hand.
+    """The backends by name: created without arguments when first used, or put in by hand.
 
     Classes of packages that name them under the entry point ``scopecast.backends`` are found too. As a context manager,
     it closes at the end the backends that it has made.
@@ -229,7 +231,7 @@ class BackendRegistry(MutableMapping[str, Any]):
         if name not in _classes and name in (plugins := _plugins()):
             register_backend(plugins[name].load())
         if name not in _classes:
-            msg = f"there is no backend {name!r}; there are {', '.join(sorted(self)) or 'none'}"
+            msg = f"there is no backend {name!r}; the known ones: {', '.join(sorted(self)) or 'none'}"
             raise KeyError(msg)
         cls = _classes[name]
         needed = [
@@ -264,7 +266,7 @@ class BackendRegistry(MutableMapping[str, Any]):
         return len({**_classes, **_plugins(), **self._instances})
 
     def close(self) -> None:
-        """Close the backends that were made here, as far as they can be closed. Idempotent."""
+        """Close the backends that the registry created, if they can be closed. Idempotent."""
         while self._made:
             made = self._made.pop()
             self._instances = {name: backend for name, backend in self._instances.items() if backend is not made}

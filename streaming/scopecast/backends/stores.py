@@ -24,7 +24,7 @@ _UNFINISHED = ".writing-"
 
 
 class MemoryBackend(StorageBackend):
-    """Keeps what it is given in this process's memory.
+    """Keeps data in this process's memory.
 
     Arrays are copied when they are saved, so that a camera's buffer may be used again, and come back read-only. Other
     things are copied both ways.
@@ -52,7 +52,7 @@ class MemoryBackend(StorageBackend):
         try:
             kept = self._files[_key(file_path)]
         except KeyError:
-            raise FileNotFoundError(f"nothing is kept in memory under {os.fspath(file_path)!r}") from None
+            raise FileNotFoundError(f"the memory backend holds nothing under {os.fspath(file_path)!r}") from None
         return kept if isinstance(kept, np.ndarray) else copy.deepcopy(kept)
 
     def exists(self, path: str | os.PathLike[str]) -> bool:
@@ -73,11 +73,11 @@ def _key(path: str | os.PathLike[str]) -> str:
 
 
 class DiskBackend(StorageBackend):
-    """Keeps files on disk, in the format that their extension names.
+    """Keeps files on disk, in the format given by their extension.
 
     ``.tif``, ``.tiff`` (tifffile) · ``.png``, ``.jpg``, ``.jpeg``, ``.bmp``, ``.gif`` (imageio) · ``.npy`` · ``.zarr``
     (zarr) · ``.json`` · ``.txt``, ``.csv``, ``.md``. Under any other name it keeps bytes. A file appears when it is
-    complete: whoever watches the directory never reads half of one.
+    complete: a program that watches the directory never reads half of one.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class DiskBackend(StorageBackend):
         self.root = Path(root)
 
     def save(self, data: Any, file_path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a file over what was there; directories are made.
+        """Write a file, replacing what was there; missing directories are created.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class DiskBackend(StorageBackend):
             raise
 
     def load(self, file_path: str | os.PathLike[str], **options: Any) -> Any:
-        """Read a file; see `save` for what comes back."""
+        """Read a file; see `save` for the types that are returned."""
         path = self.root / file_path
         if not path.exists():
             raise FileNotFoundError(f"there is no file {path}")
@@ -195,14 +195,14 @@ def _library(name: str, extension: str) -> Any:
             raise
         package = name.partition(".")[0]
         raise ModuleNotFoundError(
-            f'files {extension} need {package}, which is not installed: pip install "scopecast[disk]"', name=error.name
+            f'{extension} files need {package}, which is not installed: pip install "scopecast[disk]"', name=error.name
         ) from error
 
 
 def _pixels(path: Path, data: Any) -> np.ndarray[Any, Any]:
     array = np.asarray(data)
     if array.dtype.hasobject or array.dtype.kind in "USV":
-        raise TypeError(f"{path.suffix} holds pixels, and {type(data).__name__} is none: give an array of numbers")
+        raise TypeError(f"{path.suffix} files hold pixels, not {type(data).__name__}: give an array of numbers")
     return array
 
 
@@ -232,7 +232,7 @@ def _write_json(path: Path, data: Any) -> None:
 
 def _write_text(path: Path, data: Any) -> None:
     if not isinstance(data, str):
-        raise TypeError(f"{path.suffix} holds text, and {type(data).__name__} is none: give a str")
+        raise TypeError(f"{path.suffix} files hold text, not {type(data).__name__}: give a str")
     path.write_text(data, encoding="utf-8")
 
 
@@ -240,7 +240,7 @@ def _write_bytes(path: Path, data: Any) -> None:
     if not isinstance(data, bytes | bytearray | memoryview):
         known = ", ".join(sorted(_FORMATS))
         raise TypeError(
-            f"{path.suffix or 'a file without extension'} holds bytes, and {type(data).__name__} is none: encode "
+            f"{path.suffix or 'a file without extension'} holds bytes, not {type(data).__name__}: encode "
             f"it, or choose one of {known}"
         )
     path.write_bytes(data)

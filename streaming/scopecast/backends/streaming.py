@@ -55,14 +55,14 @@ class StreamingBackend:
     Parameters
     ----------
     title
-        What viewers call this source; the program's name by default.
+        The title of this source in viewers; by default the program's name.
     launch
-        Whether to start a viewer if none of this kind runs.
+        Whether to start a viewer if none of this kind is running.
     policy
         ``"latest"`` never waits, ``"every"`` loses nothing. By default `save` and `save_batch` use ``"every"``,
         `frame_ready` uses ``"latest"``.
     timeout
-        Seconds that `save_batch` waits for a viewer to make room, or to start.
+        Seconds that `save_batch` waits for a viewer to free a slot, or to start.
     linger
         Seconds that `close` waits for frames in flight, and for a viewer that is being started.
     budget
@@ -74,7 +74,7 @@ class StreamingBackend:
     Attributes
     ----------
     _backend_type : str
-        The name to find the backend under, in `BackendRegistry`; only one in a class's own body registers.
+        The name that `BackendRegistry` finds the backend under; it must be in the class's own body.
     VIEWER_TYPE : str
         The kind of viewer.
     SHM_PREFIX : str
@@ -121,7 +121,7 @@ class StreamingBackend:
         pattern: str | None = None,
     ) -> None:
         if not self.VIEWER_TYPE:
-            msg = f"{type(self).__qualname__} names no viewer; set VIEWER_TYPE, such as 'napari'"
+            msg = f"{type(self).__qualname__} has no viewer; set VIEWER_TYPE, for example to 'napari'"
             raise TypeError(msg)
         load()
         self.policy, self.pattern = policy, pattern
@@ -160,7 +160,7 @@ class StreamingBackend:
     ) -> Receipt:
         """Show a batch of images where their file names say that they belong.
 
-        Waits for the viewer that it starts, and while an attached viewer has no room: nothing is lost.
+        Waits for the viewer that it starts, and while an attached viewer holds all slots: nothing is lost.
 
         Parameters
         ----------
@@ -188,7 +188,7 @@ class StreamingBackend:
         UnsupportedDtypeError
             If an item can't be shown; those before it are sent.
         ViewerLagging
-            If an attached viewer made no room within the timeout.
+            If an attached viewer freed no slot within the timeout.
         """
         data, paths, skipped = self._filter_streamable_files(data_list, file_paths)
         reasons = [Skipped(path, f"extension {_extension(path)!r}") for path in skipped]
@@ -243,7 +243,7 @@ class StreamingBackend:
         if skipped:
             shown = ", ".join(skipped[:5]) + (" …" if len(skipped) > 5 else "")
             logger.info(
-                "scopecast: %d files of %d are not images, and not shown: %s", len(skipped), len(file_paths), shown
+                "scopecast: %d of %d files are not images and are not shown: %s", len(skipped), len(file_paths), shown
             )
         return data, paths, skipped
 
@@ -408,7 +408,7 @@ class StreamingBackend:
             self._failed("the end of a sequence", error)
 
     def attempt(self, what: str, work: Callable[..., T], *arguments: Any) -> T | None:
-        """Do something for the live view; an error is counted and logged, never raised into the acquisition.
+        """Run a step of the live view; an error is counted and logged, never raised into the acquisition.
 
         Parameters
         ----------
@@ -443,7 +443,7 @@ class StreamingBackend:
 
     @property
     def publisher(self) -> Publisher:
-        """The publisher underneath, made when it is first needed."""
+        """The backend's publisher, created when it is first needed."""
         return self._open_publisher()
 
     @property
@@ -471,7 +471,7 @@ class StreamingBackend:
         return self._publisher.stats() if self._is_ours(self._publisher) else Stats()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until no frame is in flight. Return whether that came about within `timeout` seconds."""
+        """Wait until no frame is in flight. Return whether that happened within `timeout` seconds."""
         return not self._is_ours(self._publisher) or self._publisher.flush(timeout)
 
     def close(self, linger: float | None = None) -> None:
@@ -481,7 +481,7 @@ class StreamingBackend:
             self._publisher.close(linger)
 
     def cleanup(self) -> None:
-        """Call `close`; the name that the seed of this API uses."""
+        """Call `close`; another name for it."""
         self.close()
 
     def __enter__(self) -> Self:

@@ -147,7 +147,7 @@ class Viewer(Process):
         ):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = self._log.read_text(errors="replace").strip().splitlines()[-1:]
-                msg = f"the {self.kind} viewer did not start: {said[0] if said else 'it said nothing'}"
+                msg = f"the {self.kind} viewer did not start: {said[0] if said else 'no output'}"
                 raise ViewerStartError(msg)
             time.sleep(0.02)
 

@@ -1,1 +1,1 @@
-"""The command line: what a person types, what is said to them, and what a mistake of theirs is called."""
+"""The command line: its commands, its output, and how errors are reported."""

@@ -1,6 +1,6 @@
 """The benchmark of this machine: what publishing costs here, in time and memory, and how fast frames arrive.
 
-All of it happens in processes and a run directory of its own; nothing is left behind, also after Ctrl-C.
+It uses processes and a run directory of its own, and leaves nothing behind, even after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``scopecast doctor``: what is wrong on this machine, each with its fix."""
+"""``scopecast doctor``: problems on this machine, each with its fix."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _ASCII = {"✓": "+", "✗": "x"}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Tell what is wrong on this machine, and how to fix it. Starts, changes and downloads nothing.
+    """Report what is wrong on this machine, and how to fix it. Changes and downloads nothing.
 
-    The exit code is 1 if something that is installed can't work.
+    The exit code is 1 if something that is installed cannot work.
     """
     with err.status("looking") as status:
         findings = diagnose(watch=lambda name: status.update(f"looking at {name}"))

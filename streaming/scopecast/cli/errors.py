@@ -1,4 +1,4 @@
-"""Errors of the command line in the user's words: one line with the cause and the fix; tracebacks only with --debug."""
+"""Errors of the command line: one line with the cause and the fix; tracebacks only with --debug."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Commands", "check_writable", "print_line", "text_of", "write_text"]
 
 INTERRUPTED = 128 + signal.SIGINT
-#: What a mistake in the arguments exits with, as everywhere.
+#: The exit code for a mistake in the arguments, as is usual.
 MISUSED = 2
 
 
 class Commands(TyperGroup):
-    """The commands, with errors in the user's words: what is wrong and how to fix it, in a line."""
+    """The commands, with errors in one line: what is wrong and how to fix it."""
 
     def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **more: Any) -> Any:  # type: ignore[override]
         """Run the command line; ``--debug`` may be anywhere in it."""
@@ -64,16 +64,16 @@ class Commands(TyperGroup):
         except Exception as error:
             if ctx.params.get("debug") or type(error).__module__.startswith(("click", "typer")):
                 raise
-            _fail(f"{type(error).__name__}: {text_of(error)} (this should not happen; --debug tells where it did)")
+            _fail(f"{type(error).__name__}: {text_of(error)} (this should not happen; --debug shows where)")
 
 
 def _is_misuse(error: Exception) -> bool:
-    """Whether an error is click's, about the arguments; typer brings a click of its own or uses the installed one."""
+    """Whether an error is click's, about the arguments; typer brings its own click or uses the installed one."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 
 def _explain_misuse(error: Any) -> None:
-    """Say what is wrong with the arguments, and where it is told what they may be."""
+    """Say what is wrong with the arguments, and where they are documented."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return
@@ -94,7 +94,7 @@ def _fail(text: str) -> None:
 
 
 def text_of(error: Exception) -> str:
-    """Return an error's text in a line: its first line, with the cause if that is told only further below."""
+    """Return an error's text as one line: its first line, plus the cause if that is given further down."""
     if isinstance(error, OSError) and error.strerror:
         # str() of these begins with "[Errno 13]", which tells a user nothing.
         return _of_the_system(error)
@@ -114,7 +114,7 @@ def _of_the_system(error: OSError) -> str:
     what = f"{error.filename}: " if error.filename is not None else ""
     fix = {
         errno.ENOSPC: "free some space, or write elsewhere",
-        errno.EACCES: "write elsewhere, or change who may",
+        errno.EACCES: "write elsewhere, or change the permissions",
         errno.EROFS: "write elsewhere",
         errno.EMFILE: "raise the limit: ulimit -n 4096",
     }.get(error.errno or 0, "")
@@ -128,11 +128,11 @@ def check_writable(*paths: Path | None) -> None:
             continue
         folder = path.absolute().parent
         if not folder.is_dir():
-            reason = f"there is no folder {folder}; make it, or name another"
+            reason = f"there is no folder {folder}; create it, or name another"
         elif path.is_dir():
             reason = "it is a folder; name a file in it"
         elif not os.access(path if path.exists() else folder, os.W_OK):
-            reason = f"you may not write {'it' if path.exists() else f'into {folder}'}; name another"
+            reason = f"you have no permission to write {'it' if path.exists() else f'into {folder}'}; name another file"
         else:
             continue
         raise ScopecastError(f"{path} can't be written: {reason}")
@@ -148,7 +148,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """Have Ctrl-C, SIGTERM and the terminal's end unwind everything; once: a second one must not break that off."""
+    """Let Ctrl-C, SIGTERM and the terminal's end unwind everything, once: a second signal must not interrupt that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

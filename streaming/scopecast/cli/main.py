@@ -45,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="The live view of microscopes and imaging pipelines.",
-    epilog="New here? `scopecast demo` shows what it does. Something is wrong? `scopecast doctor` says what.",
+    epilog="New here? Try `scopecast demo`. Something is wrong? Run `scopecast doctor`.",
 )
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     try:
         app(prog_name="scopecast")
     finally:
-        sys.stdout.flush()  # what fails only at Python's end, nobody can catch
+        sys.stdout.flush()  # an error at interpreter exit could not be handled
 
 
 def _say_version(wanted: bool) -> None:
@@ -66,12 +66,12 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the log, and errors with their tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Prepare the log: warnings as a line above whatever is shown."""
+    """Set up the log: each warning is a line above whatever is shown."""
     logger = logging.getLogger("scopecast")
     for handler in [handler for handler in logger.handlers if isinstance(handler, RichHandler)]:
         logger.removeHandler(handler)
@@ -95,31 +95,35 @@ def demo(
     size: Annotated[str, typer.Option(metavar="N|WxH", help="Pixels of a frame.")] = "1536",
     timepoints: Annotated[int, typer.Option("--timepoints", "-t", help="Number of time points.")] = 12,
     channels: Annotated[
-        str, typer.Option("--channels", "-c", metavar="NAMES", help="Of DAPI, FITC, Rhodamine, Cy5.")
+        str,
+        typer.Option(
+            "--channels", "-c", metavar="NAMES", help="Any of DAPI, FITC, Rhodamine, Cy5, separated by commas."
+        ),
     ] = "DAPI,FITC,Rhodamine",
     z: Annotated[int, typer.Option("--z", "-z", help="Number of z planes.")] = 5,
-    z_step: Annotated[float, typer.Option(help="Distance of the z planes in µm.")] = 2.0,
+    z_step: Annotated[float, typer.Option(help="Distance between z planes in µm.")] = 2.0,
     exposure: Annotated[float, typer.Option(help="Exposure in ms.")] = 15.0,
     interval: Annotated[float, typer.Option(help="Seconds from one time point to the next.")] = 1.0,
     keep: Annotated[
         bool | None,
-        typer.Option(help="Leave the window open afterwards; by default if it is on a real screen."),
+        typer.Option(help="Leave the window open afterwards; the default on a real screen."),
     ] = None,
     screenshot: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a picture of the window (PNG).")] = None,
     json_file: JsonFile = None,
-    title: Annotated[str, typer.Option(help="What the viewer calls the run.")] = "demo",
+    title: Annotated[str, typer.Option(help="The run's title in the viewer.")] = "demo",
     fiji: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH|ENDPOINT", help="Your Fiji.app, or an endpoint such as sc.fiji:fiji; default: ImageJ."
+            metavar="PATH|ENDPOINT",
+            help="The folder of your Fiji, or an endpoint such as sc.fiji:fiji; default: plain ImageJ.",
         ),
     ] = None,
 ) -> None:
-    """Show a simulated acquisition live: Micro-Manager's core runs a sequence, a viewer shows its frames."""
+    """Show a simulated acquisition live: Micro-Manager's core runs a sequence, and a viewer shows its frames."""
     if fiji:
         os.environ["SCOPECAST_FIJI"] = fiji  # for the viewer that is started
     if screenshot is not None and viewer == "headless":
-        raise DemoError("a headless viewer has no window to take a picture of; leave out --screenshot")
+        raise DemoError("a headless viewer has no window, so there can be no screenshot; leave out --screenshot")
     check_writable(screenshot, json_file)
     width, height = _parse_size(size)
     wanted = Options(
@@ -149,7 +153,7 @@ def demo(
 
 
 def _keep_window(ready: Demo) -> None:
-    """Leave the window to the user; on a virtual screen, which ends with this process, wait until it is closed."""
+    """Leave the window open; on a virtual screen, which ends with this process, wait until it is closed."""
     if not ready.stays or ready.options.viewer == "headless":
         return
     if ready.screen_is_virtual:
@@ -167,12 +171,12 @@ def _parse_size(text: str) -> tuple[int, int]:
     """
     width, _, height = text.lower().partition("x")
     if not width.isdecimal() or not (height.isdecimal() or width == text):
-        raise DemoError(f"--size {text!r} is not a size; write 2048, or 640x480 (width x height)")
+        raise DemoError(f"--size {text!r} is not a size; write 2048 or 640x480 (width x height)")
     return int(width), int(height or width)
 
 
 class _TerminalWatch:
-    """Shows on the terminal what the demo does: a line with what goes on, and a bar while frames come."""
+    """Shows the demo's progress on the terminal: the current step, and a bar while frames are acquired."""
 
     def __init__(self) -> None:
         self._line = Spinner("dots", "")
@@ -237,15 +241,15 @@ def _figures_table(figures: Figures, wanted: Options) -> Table:
     table.add_row("published", str(figures.published), "frames given to publish()")
     table.add_row("  delivered", str(figures.delivered), "in the viewer")
     table.add_row("  superseded", str(figures.superseded), "a newer frame took their place")
-    table.add_row("  dropped", str(figures.dropped), "no room, or the viewer died")
+    table.add_row("  dropped", str(figures.dropped), "no free slot, or the viewer died")
     table.add_row("  skipped", str(figures.skipped), skipped or "never sent")
     if figures.in_flight:
-        table.add_row("  in flight", str(figures.in_flight), "not settled yet")
+        table.add_row("  in flight", str(figures.in_flight), "not accounted for yet")
     if wanted.viewer != "headless":
-        table.add_row("painted", str(figures.painted), "shown on the screen")
+        table.add_row("painted", str(figures.painted), "drawn on the screen")
     table.add_section()
-    table.add_row("publish()", _milliseconds(figures.publish_ms), "p50 / p99, cost to the camera")
-    table.add_row("memcpy", _milliseconds(figures.memcpy_ms), "p50 / p99, a mere copy at this pace")
+    table.add_row("publish()", _milliseconds(figures.publish_ms), "p50 / p99, time taken from the acquisition")
+    table.add_row("memcpy", _milliseconds(figures.memcpy_ms), "p50 / p99, a plain copy at this rate")
     if figures.painted:
         table.add_row("age when painted", _milliseconds(figures.age_ms), "p50 / p99, since publish()")
     return table
@@ -266,14 +270,14 @@ for _command in (show, watch, replay):
 
 @app.command()
 def viewers(as_json: JsonFlag = False) -> None:
-    """List who runs: the viewers, and the programs that publish frames."""
+    """List the viewers and the publishers that are running."""
     entries = RunDirectory().living()
     names = display_names(entries)
     if as_json:
         _print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
         return
     if not entries:
-        out.print("Nothing is running: no viewer, and no program that publishes.")
+        out.print("Nothing is running: no viewer and no publisher.")
         return
     table = Table()
     for name in ("role", "kind", "title", "state", "process", "since", "shared memory"):
@@ -298,15 +302,17 @@ def _segment_bytes(entry: Entry) -> int:
 
 @app.command()
 def clean(as_json: JsonFlag = False) -> None:
-    """Remove what dead programs and viewers left behind: shared memory, sockets, files."""
+    """Remove leftovers of crashed programs and viewers: shared memory, sockets, files."""
     cleaned = RunDirectory().clean()
     if as_json:
         _print_json(cleaned._asdict())
         return
     if not cleaned.members and not cleaned.segments:
-        out.print("Nothing was left behind.")
+        out.print("There was nothing to clean up.")
         return
-    out.print(f"Removed what was left of {count(len(cleaned.members), 'dead program')}: {', '.join(cleaned.members)}")
+    out.print(
+        f"Removed the leftovers of {count(len(cleaned.members), 'crashed program')}: {', '.join(cleaned.members)}"
+    )
     for name in cleaned.segments:
         out.print(f"  shared memory {name}")
     out.print(f"Freed {cleaned.bytes / 2**20:.0f} MiB of shared memory.")

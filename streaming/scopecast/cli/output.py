@@ -1,4 +1,4 @@
-"""Where the command line writes: to somebody who may stop reading, to a disk that may be full, to nobody."""
+"""The command line's output: its reader may have left, its disk may be full, it may be closed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["UNREAD", "guard_streams"]
 
-#: What a command exits with whose output nobody reads any more: 128 + SIGPIPE, as shells say it of other programs. The
+#: The exit code when the reader of the output has left: 128 + SIGPIPE, as shells report it for other programs. The
 #: signal itself would end the process before it has given back what it holds.
 UNREAD: Final = 128 + 13
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor that is written to until that fails; what comes later is dropped.
+    """A file descriptor that is written to until that fails; later output is dropped.
 
     Were the error raised at each attempt, the last one would be Python's own at the very end, where nobody can catch
     it: "Exception ignored …", and exit code 120.
@@ -35,7 +35,7 @@ class _Descriptor(io.FileIO):
         self._lost = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write; the first time that this fails, tell."""
+        """Write; report the first failure."""
         if not self._lost:
             try:
                 return super().write(data)
@@ -46,17 +46,17 @@ class _Descriptor(io.FileIO):
 
 
 def guard_streams() -> None:
-    """Have this process end in order and without a traceback when its output can't be written.
+    """Let this process end in order and without a traceback when its output can't be written.
 
-    Why is told on stderr, unless a reader has left, as in ``scopecast viewers | head -1``. What goes to stderr itself
-    only accompanies the work, which goes on if it can't be told.
+    The reason goes to stderr, unless the reader has left, as in ``scopecast viewers | head -1``. What goes to stderr
+    only accompanies the work, which goes on without it.
     """
     sys.stdout = _guarded(sys.stdout, _end)
     sys.stderr = _guarded(sys.stderr, lambda _: None)
 
 
 def _guarded(stream: TextIO | None, failed: Callable[[OSError], None]) -> TextIO:
-    if stream is None:  # closed by whoever started this, as by `>&-`
+    if stream is None:  # closed by the parent process, as by `>&-`
         return Path(os.devnull).open("w")
     if stream.isatty():  # Windows' console is no file
         return stream

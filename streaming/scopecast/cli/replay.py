@@ -1,4 +1,4 @@
-"""``scopecast replay``: a recording, shown as if it were acquired now."""
+"""``scopecast replay``: show a recording as if it were being acquired now."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ def replay(
         Path, typer.Argument(metavar="PATH", help="A recorded stack, a folder of images, or an NDTiff dataset.")
     ],
     speed: Annotated[
-        str, typer.Option(metavar="1|N|max", help="1 is as recorded, 10 ten times as fast, max as fast as can be.")
+        str,
+        typer.Option(metavar="1|N|max", help="1 is as recorded, 10 is ten times as fast, max is as fast as possible."),
     ] = "1",
     fps: Annotated[
-        float | None, typer.Option(metavar="F", help="Frames per second, in place of the recorded times.")
+        float | None, typer.Option(metavar="F", help="Frames per second, instead of the recorded times.")
     ] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="Begin anew at the end, until Ctrl-C.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Start over at the end, until Ctrl-C.")] = False,
     axes: AxesOption = None,
     viewer: ViewerOption = "napari",
     fiji: FijiOption = None,
@@ -50,11 +51,11 @@ def replay(
     pixel_size: PixelSizeOption = None,
     z_step: ZStepOption = None,
 ) -> None:
-    """Show a recording as if it were acquired now, each frame at its time. Ctrl-C ends it.
+    """Show a recording as if it were being acquired now, each frame at its time. Stop with Ctrl-C.
 
-    The times are those that were recorded: OME-TIFF's, Micro-Manager's (also its metadata.txt), NDTiff's, ImageJ's
-    frame interval; of single images without times, the files' dates. As in an acquisition, nothing waits for the
-    viewer: a frame for which it has no time is superseded by the next.
+    The times are those recorded in OME-TIFF, Micro-Manager (also metadata.txt) and NDTiff metadata, or ImageJ's frame
+    interval; for single images without times, the dates of the files. As in an acquisition, nothing waits for the
+    viewer: a frame that it cannot take in time is superseded by the next.
     """
     variables = variables_of(viewer, fiji)
     pace = parse_speed(speed)
@@ -71,7 +72,9 @@ def replay(
         opened_viewer(viewer, variables),
         showing,
     ):
-        pace_text = "as fast as can be" if math.isinf(pace) else f"at {pace:g} times the speed" if pace != 1 else ""
+        pace_text = (
+            "as fast as possible" if math.isinf(pace) else f"at {pace:g} times the recorded speed" if pace != 1 else ""
+        )
         length = f", {_duration(recording.seconds / pace)}" if math.isfinite(pace) else ""
         total = len(recording.moments)
         if not fps or math.isinf(pace):
@@ -107,7 +110,7 @@ def replay(
 
 
 def _duration(seconds: float) -> str:
-    """Return a time as one reads it.
+    """Return a duration in readable form.
 
     >>> _duration(0.25), _duration(75), _duration(7265)
     ('0.2 s', '1 min 15 s', '2 h 1 min')

@@ -1,4 +1,4 @@
-"""``scopecast show``: image files into a viewer."""
+"""``scopecast show``: show image files in a viewer."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def show(
     pixel_size: PixelSizeOption = None,
     z_step: ZStepOption = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to wait for a viewer that takes nothing more.")
+        float, typer.Option(min=0.1, help="Seconds to wait for a viewer that has stopped accepting frames.")
     ] = 30.0,
 ) -> None:
-    """Show image files in the viewer that runs, or in a new one.
+    """Show image files in the running viewer, or in a new one.
 
-    Stacks keep their axes, channels, colours and pixel size (ImageJ, OME-TIFF, Micro-Manager). Files whose names tell
-    where they belong (img_t003_c1.tif) become one stack, those whose names say nothing lie side by side on a slider
-    "file". Regions of interest of ImageJ lie on the image of the same name, or on the one before. Large files are read
-    plane by plane. The window stays until you close it.
+    Stacks keep their axes, channels, colours and pixel size (ImageJ, OME-TIFF, Micro-Manager). Files whose names say
+    where they belong (img_t003_c1.tif) become one stack; the others lie side by side on a slider "file". ImageJ's
+    regions of interest appear on the image of the same name, or else on the one before. Large files are read plane by
+    plane. The window stays open until you close it.
     """
     variables = variables_of(viewer, fiji)
     found, others = find_files(files, extensions=(*EXTENSIONS, *ROI_EXTENSIONS))
@@ -67,7 +67,7 @@ def show(
     if not found:
         raise FileError(nothing_in(files))
     if not images:
-        raise FileError("regions of interest lie on an image: name their image, too")
+        raise FileError("regions of interest belong to an image: name their image, too")
     if unreadable := which_open(images, showing.dims):  # no viewer is opened for nothing
         for file, problem in unreadable.items():
             report(file, problem, err)
@@ -102,7 +102,7 @@ def show(
                 bar.advance(everything)
             showing.finish()
             say_notes(showing.notes, bar.console)
-    left_out = f"; {count(others, 'other file')} left out, as not images" if others else ""
+    left_out = f"; {count(others, 'other file')} left out: not images" if others else ""
     not_shown = f"; {count(failed, 'file')} not shown" if failed else ""
     regions = f", {count(showing.regions, 'region')} of interest" if showing.regions else ""
     out.print(f"Shown in {viewer}: {count(shown, 'file')}, {count(frames, 'plane')}{regions}{not_shown}{left_out}.")

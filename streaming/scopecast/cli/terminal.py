@@ -1,4 +1,4 @@
-"""What the commands that show files share: their options, and how they say what went wrong."""
+"""What the commands that show files share: options, and reporting."""
 
 from __future__ import annotations
 
@@ -38,44 +38,44 @@ AxesOption = Annotated[
     str | None,
     typer.Option(
         metavar="PATTERN",
-        help=r"How axes are read from the files' names, as a regular expression: 't(?P<t>\d+)_(?P<c>[A-Za-z]+)'. Names "
-        "such as img_t003_c1_z05.tif are understood without. Or the axes of stacks that don't name their own: 'tzyx'.",
+        help=r"How to read axes from file names, as a regular expression: 't(?P<t>\d+)_(?P<c>[A-Za-z]+)'. Names "
+        "such as img_t003_c1_z05.tif need none. Or the axes of stacks that don't name their own: 'tzyx'.",
     ),
 ]
 ViewerOption = Annotated[
     str,
-    typer.Option(metavar="KIND", help="What shows them: napari, fiji (ImageJ), or headless, which has no window."),
+    typer.Option(metavar="KIND", help="The viewer: napari, fiji (ImageJ), or headless (no window)."),
 ]
 FijiOption = Annotated[
     str | None,
     typer.Option(
         metavar="PATH|ENDPOINT",
-        help="With --viewer fiji: your Fiji.app, or an endpoint such as sc.fiji:fiji; default: ImageJ.",
+        help="With --viewer fiji: the folder of your Fiji, or an endpoint such as sc.fiji:fiji; default: plain ImageJ.",
     ),
 ]
-TitleOption = Annotated[str, typer.Option(help="What the layers are called; by default the file or the folder.")]
+TitleOption = Annotated[str, typer.Option(help="The title in the viewer; by default the name of the file or folder.")]
 PixelSizeOption = Annotated[
-    float | None, typer.Option(metavar="µm", help="Size of a pixel in µm, where the files don't say it, or wrongly.")
+    float | None, typer.Option(metavar="µm", help="Pixel size in µm, if the files don't give it, or give it wrong.")
 ]
 ZStepOption = Annotated[
-    float | None, typer.Option(metavar="µm", help="Distance of the z planes in µm, where the files don't say it.")
+    float | None, typer.Option(metavar="µm", help="Distance between z planes in µm, if the files don't give it.")
 ]
 _MOST_NAMES: Final = 3
 
 
 def help_of(command: Callable[..., Any]) -> str:
-    """Return a command's docstring with its paragraphs in a line each, as the terminal has its own width."""
+    """Return a command's docstring with one line per paragraph, for the terminal to wrap."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def report(file: object, error: object, console: Console, verdict: str = "not shown") -> None:
-    """Say in a line why a file is not shown."""
+    """Report in one line why a file is not shown."""
     console.print(Text.assemble((f"{verdict}: ", "bold red"), f"{file}: {error}"), soft_wrap=True)
 
 
 def say_notes(notes: dict[str, list[str]], console: Console) -> None:
-    """Say what the files' readers want the user to know, each once, with the files that it is about."""
+    """Print each note of the file readers once, with the files that it concerns."""
     for note, names in notes.items():
         listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > 3 else "")
         console.print(Text.assemble(("note: ", "bold"), f"{listed}: {note}"), soft_wrap=True)
@@ -103,12 +103,12 @@ def shorten(name: str, most: int = 40) -> str:
 def showing_for(
     viewer: str, axes: str | None, title: str, pixel_size: float | None, z_step: float | None, **more: Any
 ) -> Showing:
-    """Return a `Showing` as the options that the commands share want it; `more` are its other arguments.
+    """Return a `Showing` for the options that the commands share; `more` are its other arguments.
 
     Raises
     ------
     ValueError, ViewerStartError
-        If one of them can't be.
+        If an option is not valid.
     """
     from scopecast.showing.stacks import Showing
 
@@ -119,7 +119,7 @@ def showing_for(
 
 
 def _calibration(pixel_size: float | None, z_step: float | None) -> dict[str, Any]:
-    """Return what the options say of sizes, as arguments of a stream."""
+    """Return the sizes that the options give, as arguments of a stream."""
     about: dict[str, Any] = {}
     for name, value in (("--pixel-size", pixel_size), ("--z-step", z_step)):
         if value is not None and not 0 < value < 1e9:
@@ -133,14 +133,14 @@ def _calibration(pixel_size: float | None, z_step: float | None) -> dict[str, An
 
 
 def variables_of(viewer: str, fiji: str | None) -> dict[str, str]:
-    """Return the variables for a viewer that is started, from the options.
+    """Return the environment variables for a viewer that the command starts.
 
     Raises
     ------
     ValueError
-        If there is a Fiji for another viewer.
+        If a Fiji is given for another viewer.
     """
     if fiji and viewer != "fiji":
-        msg = f"--fiji is the ImageJ of --viewer fiji, and the viewer is {viewer}; add --viewer fiji, or leave it out"
+        msg = f"--fiji belongs to --viewer fiji, but the viewer is {viewer}; add --viewer fiji, or leave --fiji out"
         raise ValueError(msg)
     return imagej_variables(fiji)

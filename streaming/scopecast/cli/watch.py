@@ -1,4 +1,4 @@
-"""``scopecast watch``: the files that other software writes, shown as they come."""
+"""``scopecast watch``: show the files that other software writes, as they arrive."""
 
 from __future__ import annotations
 
@@ -32,25 +32,28 @@ __all__ = ["watch"]
 
 
 def watch(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that images are written to.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that the images are written to.")],
     axes: AxesOption = None,
-    pattern: Annotated[str, typer.Option(metavar="GLOB", help="Only files with such names: '*_processed.tif'.")] = "*",
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="The folders below it, too.")] = False,
-    existing: Annotated[bool, typer.Option("--existing", help="Also show what is there already.")] = False,
+    pattern: Annotated[
+        str, typer.Option(metavar="GLOB", help="Only files whose names match, such as '*_processed.tif'.")
+    ] = "*",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")] = False,
+    existing: Annotated[bool, typer.Option("--existing", help="Also show the files that are already there.")] = False,
     viewer: ViewerOption = "napari",
     fiji: FijiOption = None,
     title: TitleOption = "",
     pixel_size: PixelSizeOption = None,
     z_step: ZStepOption = None,
     poll: Annotated[
-        bool, typer.Option("--poll", help="Look at the folder all the time: quicker on network drives.")
+        bool, typer.Option("--poll", help="Poll the folder: for network drives, where the system reports no changes.")
     ] = False,
 ) -> None:
-    """Show the images that other software writes into a folder, as they come. Ctrl-C ends it.
+    """Show the images that other software writes into a folder, as they arrive. Stop with Ctrl-C.
 
-    A file (TIFF, PNG, JPEG, NPY) is shown as soon as it is complete: nobody writes it any more, and it can be read to
-    its end; never a half one. Files that are written again are shown again. Those whose names tell where they belong
-    (img_t003_c1.tif) become one stack, the others lie side by side on a slider "file". The window stays when this ends.
+    A file (TIFF, PNG, JPEG, NPY) is shown as soon as it is complete, never before: no program is writing it any more,
+    and it can be read to its end. A file that is written again is shown again. Files whose names say where they belong
+    (img_t003_c1.tif) become one stack; the others lie side by side on a slider "file". The window stays open when this
+    command ends.
     """
     variables = variables_of(viewer, fiji)
     watched = FolderWatch(folder, pattern=pattern, recursive=recursive, existing=existing, poll=poll)
@@ -70,7 +73,7 @@ def watch(
                 problem = ""
             except FileError:
                 raise
-            except ScopecastError as error:  # the viewer's doing: the next file may fare better
+            except ScopecastError as error:  # it is about the viewer: the next file may be shown
                 if str(error) != problem:
                     problem = str(error)
                     report(path, error, live.console)
@@ -79,14 +82,16 @@ def watch(
         try:
             for number, news in enumerate(watched.run(show)):
                 if not number:
-                    out.print(f"Watching {folder}; Ctrl-C ends it.")
+                    out.print(f"Watching {folder}; stop with Ctrl-C.")
                 if news is not None:
                     if news.verdict == "shown":
                         shown += not problem
                         newest = shorten(news.path.name)
                     else:
                         given_up += news.verdict == "given up"
-                        verdict = "not complete, tried again" if news.verdict == "incomplete" else "given up"
+                        verdict = (
+                            "not complete yet, will be tried again" if news.verdict == "incomplete" else "given up"
+                        )
                         report(news.path, news.reason, live.console, verdict)
                     say_notes(showing.notes, live.console)
                 waits = f", {watched.waiting} not complete yet" if watched.waiting else ""

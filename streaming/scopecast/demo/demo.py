@@ -101,13 +101,13 @@ class Figures:
 
 
 class Watch(Protocol):
-    """Who is told what the demo does."""
+    """Is informed of the demo's progress."""
 
     def doing(self, what: str) -> None:
-        """Hear what begins and takes a while, such as ``"starting napari"``."""
+        """Take note of a step that takes a while, such as ``"starting napari"``."""
 
     def progress(self, done: int, total: int, stats: Stats) -> None:
-        """Hear how far the run has come, about ten times a second."""
+        """Take note of the run's progress, about ten times a second."""
 
 
 class Demo:
@@ -160,7 +160,7 @@ class Demo:
             self._settle(live, viewer)
         stats, row = self._settle(self._live, self._viewer)
         self._watch.progress(stats.frames.published, total, stats)
-        self._watch.doing("measuring memcpy, to compare with")
+        self._watch.doing("measuring memcpy for comparison")
         memcpy = measure_memcpy((self.options.height, self.options.width), stats.frames.published / seconds)
         return Figures(
             **stats.frames._asdict(),
@@ -262,7 +262,7 @@ def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
             row = _row(live.stats(), viewers[-1].token)
             if row is None or not row.attached:
                 raise DemoError(
-                    f"the {kind} viewer (process {viewers[-1].entry.pid}) runs, but does not take part; "
+                    f"the {kind} viewer (process {viewers[-1].entry.pid}) is running but has not attached; "
                     f"close it and try again"
                 )
             lives.append(live)
@@ -287,7 +287,7 @@ def _streaming(kind: str, options: Options) -> Iterator[StreamingBackend]:
 
 
 def _row(stats: Stats, token: str) -> ReceiverStats | None:
-    """Return the row of a receiver, the newest if it attached anew."""
+    """Return the row of a receiver, the newest if it attached again."""
     rows = [row for row in stats.receivers if row.token == token]
     return rows[-1] if rows else None
 

@@ -77,7 +77,7 @@ def _check_channels(channels: Sequence[str], available: Sequence[str]) -> None:
         there = ", ".join(sorted(available))
         raise DemoError(f"the demo microscope has no channel {unknown[0]!r}; its channels are {there}")
     if len(set(channels)) < len(channels):
-        raise DemoError("the same channel is named twice; name each of them once")
+        raise DemoError("a channel is named twice; name each channel once")
 
 
 def _move(core: Any, event: Any) -> None:

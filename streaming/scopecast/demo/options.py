@@ -1,4 +1,4 @@
-"""What can be asked of the demo: what it acquires, and what shows it."""
+"""The demo's options: what it acquires, and which viewer shows it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Options:
             usable = " or ".join(sorted((set(BACKENDS) & known_viewers()), reverse=True))
             raise DemoError(f"there is no viewer {self.viewer!r} here; use {usable or 'another installation'}")
         if not (16 <= self.width <= 16384 and 16 <= self.height <= 16384):
-            raise DemoError(f"the camera has 16 to 16384 pixels a side, not {self.width}x{self.height}")
+            raise DemoError(f"the camera has 16 to 16384 pixels per side, not {self.width}x{self.height}")
         if self.timepoints < 1 or self.z < 1 or not self.channels:
             raise DemoError("a run needs at least one time point, one channel and one z plane")
         # Written so that a "nan" is out of range as well.

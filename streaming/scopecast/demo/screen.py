@@ -1,4 +1,4 @@
-"""The screen that windows open on: whether there is one, and a virtual one where there is none.
+"""The screen that windows open on: whether there is one, and a virtual one otherwise.
 
 Viewers need an X or Wayland server. On a machine without one (a server, a container, a test runner) `VirtualScreen`
 starts Xvfb, by xvfbwrapper. Nothing here imports a GUI toolkit, so the producer's side can ask before it launches a
@@ -61,7 +61,7 @@ def has_screen() -> bool:
 
 
 class VirtualScreen:
-    """An Xvfb server of one's own, which is ``DISPLAY`` as long as it lives.
+    """A private Xvfb server, which is ``DISPLAY`` while it is open.
 
     While it is open, ``os.environ["DISPLAY"]`` names it, ``XAUTHORITY`` its cookie, ``WAYLAND_DISPLAY`` is unset, so
     that windows of this process and of the processes it starts open there. `close()` restores them. Screens nest like
@@ -93,10 +93,10 @@ class VirtualScreen:
 
     def __init__(self, size: tuple[int, int] = (1600, 1000), *, timeout: float = 20.0) -> None:
         if not all(1 <= length <= _LONGEST_SIDE for length in size):
-            raise ValueError(f"a screen has 1 to {_LONGEST_SIDE} pixels a side, not {size[0]} x {size[1]}")
+            raise ValueError(f"a virtual screen has 1 to {_LONGEST_SIDE} pixels per side, not {size[0]} x {size[1]}")
         if shutil.which("Xvfb") is None:
             raise ScreenError(
-                "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY leads to one), and Xvfb, which makes a "
+                "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY points to one), and Xvfb, which provides a "
                 "virtual one, is not installed. On Debian and Ubuntu: sudo apt-get install xvfb libgl1-mesa-dri"
             )
         try:
@@ -190,7 +190,7 @@ def _connect(display: str) -> socket.socket:
         except (OverflowError, UnicodeError) as error:  # a port past 65535; a host name that can't be one
             raise OSError(f"{display!r} is not the name of an X display") from error
     if sys.platform == "win32":
-        raise OSError("there are no X displays of this machine on Windows")
+        raise OSError("Windows has no local X displays")
     path = f"/tmp/.X11-unix/X{number}"
     # The abstract name comes first, as in Xlib: a server that may not create the directory has only that one.
     for address in (f"\0{path}", path):

@@ -1,4 +1,4 @@
-"""A simulated acquisition without any hardware: cells that crawl about, in two channels, as a live stream.
+"""A simulated acquisition without any hardware: crawling cells in two channels, as a live stream.
 
 ``python -m scopecast.demo.simulation`` publishes it until its frames are all, or its standard input closes.
 """
@@ -30,7 +30,7 @@ _TURN: Final = 0.12  # radians a time point
 
 
 class Cells:
-    """Cells that crawl about on a field, and turn back at its border.
+    """Cells that crawl on a field, and turn back at its border.
 
     Parameters
     ----------

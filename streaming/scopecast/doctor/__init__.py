@@ -1,4 +1,4 @@
-"""The doctor: what is wrong on this machine, each with its fix.
+"""The doctor: problems on this machine, each with its fix.
 
 `diagnose` runs every check. A check is a function that yields findings; it starts nothing but bounded probes of what it
 looks at (Qt, Java), and changes and downloads nothing. One that fails itself is a finding as well.

@@ -22,7 +22,7 @@ State = Literal["ok", "warning", "broken", "absent"]
 
 
 class Finding(NamedTuple):
-    """A line of the doctor's.
+    """One line of the doctor's report.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 
 
 def mib(nbytes: float) -> str:
-    """Return a number of bytes as a user reads it.
+    """Return a number of bytes in readable form.
 
     >>> mib(64 * 2**20), mib(24 * 2**30)
     ('64 MiB', '24 GiB')

@@ -40,20 +40,20 @@ def screen() -> Iterator[Finding]:
     display, wayland = os.environ.get("DISPLAY", ""), os.environ.get("WAYLAND_DISPLAY", "")
     bad: State = "broken" if _has("napari") else "warning"
     if wayland and not _wayland_answers(wayland):
-        message = f"WAYLAND_DISPLAY is {wayland}, and no compositor answers there: windows fail to open"
-        yield Finding("screen", bad, message, "unset WAYLAND_DISPLAY, or log in to the desktop anew")
+        message = f"WAYLAND_DISPLAY is {wayland}, but no compositor answers there: windows cannot open"
+        yield Finding("screen", bad, message, "unset WAYLAND_DISPLAY, or log in to the desktop again")
     elif wayland:
         yield Finding("screen", "ok", f"Wayland, {wayland}")
     elif display and _x_answers():
         yield Finding("screen", "ok", f"X, {display}")
     elif display:
-        message = f"DISPLAY is {display}, and no X server answers there: windows fail to open"
-        yield Finding("screen", bad, message, "unset DISPLAY, or log in anew (ssh -X makes a new one)")
+        message = f"DISPLAY is {display}, but no X server answers there: windows cannot open"
+        yield Finding("screen", bad, message, "unset DISPLAY, or log in again (ssh -X sets a new one)")
     elif shutil.which("Xvfb"):
-        message = "there is none (neither DISPLAY nor WAYLAND_DISPLAY is set); Xvfb is there, `scopecast demo` uses it"
+        message = "none (neither DISPLAY nor WAYLAND_DISPLAY is set); Xvfb is installed, and `scopecast demo` uses it"
         yield Finding("screen", "warning", message, "run your program under xvfb-run -a, or on a desktop")
     else:
-        message = "there is none (neither DISPLAY nor WAYLAND_DISPLAY is set), and no Xvfb for a virtual one"
+        message = "none (neither DISPLAY nor WAYLAND_DISPLAY is set), and no Xvfb to provide a virtual one"
         yield Finding("screen", "warning", message, "sudo apt-get install xvfb libgl1-mesa-dri")
     if (platform := os.environ.get("QT_QPA_PLATFORM", "")).split(":")[0] in _UNSEEN:
         message = f"QT_QPA_PLATFORM is {platform}: Qt's windows are not shown on any screen"
@@ -91,10 +91,10 @@ def windows(timeout: float = PROBE_S) -> Iterator[Finding]:
         Seconds until it is killed.
     """
     if not _has("napari"):
-        yield Finding("Qt", "absent", "napari is not installed here, so no window needs it")
+        yield Finding("Qt", "absent", "not needed: napari is not installed here")
         return
     if not _has("qtpy"):
-        yield Finding("Qt", "broken", "napari is installed, and qtpy, which it needs, is not", _CHOOSE)
+        yield Finding("Qt", "broken", "napari is installed, but qtpy, which it needs, is not", _CHOOSE)
         return
     seen = has_screen()
     # Without a screen Qt would abort; the binding and its libraries can be looked at in any case.
@@ -110,12 +110,12 @@ def windows(timeout: float = PROBE_S) -> Iterator[Finding]:
     name = f"{binding['name'].replace('pyqt', 'PyQt').replace('pyside', 'PySide')} {binding['version']}"
     plugin = _platform_plugin(Path(binding["plugins"]))
     if plugin is not None and (missing := missing_libraries(plugin)):
-        message = f"{name}: its plug-in {plugin.name} needs {', '.join(missing)}, which the system has not"
+        message = f"{name}: its plug-in {plugin.name} needs {', '.join(missing)}, which this system lacks"
         yield Finding("Qt", "broken", message, install_line(missing))
         return
     if not seen:
-        yield Finding("Qt", "ok", f"{name}; its libraries are there")
-        yield Finding("OpenGL", "absent", "not looked at, as there is no screen", "xvfb-run -a scopecast doctor")
+        yield Finding("Qt", "ok", f"{name}; its libraries are installed")
+        yield Finding("OpenGL", "absent", "not checked: there is no screen", "xvfb-run -a scopecast doctor")
         return
     if "screen" not in steps:
         fix = "unset QT_QPA_PLATFORM" if os.environ.get("QT_QPA_PLATFORM") else "see the finding about the screen"
@@ -130,12 +130,10 @@ def _no_binding(error: str, imports: dict[str, str]) -> Finding:
     asked = os.environ.get("QT_API", "")
     working = [name for name, failure in imports.items() if not failure]
     if asked and (working or not imports):
-        message = f"QT_API is {asked}, and that binding is not installed"
-        return Finding("Qt", "broken", message, f"unset QT_API, which leaves {working[0]}" if working else _CHOOSE)
+        message = f"QT_API is {asked}, but that binding is not installed"
+        return Finding("Qt", "broken", message, f"unset QT_API, so that {working[0]} is used" if working else _CHOOSE)
     if not imports:
-        return Finding(
-            "Qt", "broken", "napari is installed, and no Qt binding that it could open its window with", _CHOOSE
-        )
+        return Finding("Qt", "broken", "napari is installed, but no Qt binding for its window", _CHOOSE)
     failures = [f"{name}: {failure}" for name, failure in imports.items() if failure] or [error]
     if missing := named_in(" ".join(failures)):
         message = f"{next(iter(imports))} can't be imported: {', '.join(missing)} is missing on this system"
@@ -158,10 +156,10 @@ def _platform_plugin(plugins: Path) -> Path | None:
 def _opengl(found: dict[str, Any] | None, ended: Ended, timeout: float) -> Finding:
     driver = "install the graphics card's driver (without one: sudo apt-get install libgl1-mesa-dri)"
     if found is None:
-        message = f"making an OpenGL context {_how(ended, timeout)}: napari's window will do the same"
+        message = f"creating an OpenGL context {_how(ended, timeout)}: napari's window will do the same"
         return Finding("OpenGL", "broken", message, f"{driver}, or LIBGL_ALWAYS_SOFTWARE=1")
     if "error" in found or not found.get("version"):
-        return Finding("OpenGL", "broken", "no context can be made: napari's canvas stays empty", driver)
+        return Finding("OpenGL", "broken", "no OpenGL context can be created: napari's canvas stays empty", driver)
     renderer, version = str(found["renderer"]), str(found["version"])
     described = f"{renderer}, OpenGL {version.split()[0]}"
     if _number(version) < _OLDEST_GL:

@@ -31,14 +31,14 @@ _INSTALL = "pip install 'scopecast[fiji]'"
 
 
 def _wanted() -> bool:
-    """Whether what shows frames in ImageJ is installed."""
+    """Whether the ImageJ viewer is installed."""
     return "fiji" in known_viewers() and importlib.util.find_spec("jpype") is not None
 
 
 def java() -> Iterator[Finding]:
     """Look which Java the viewer would run on, how old it is, and whether it has AWT, which windows need."""
     if not _wanted():
-        yield Finding("Java", "absent", "not looked for: only ImageJ and Fiji need one", _INSTALL)
+        yield Finding("Java", "absent", "not checked: only ImageJ and Fiji need Java", _INSTALL)
         return
     ended = run_bounded([*PROBE, "--java"], JAVA_S)
     steps = {value.get("step"): value for value in ended.values()}
@@ -60,11 +60,11 @@ def _windows(found: dict[str, Any]) -> Finding:
             if not library.startswith(("libjvm", "libjava", "libawt"))
         ]
         if missing:
-            message = f"{name}: its windows need {', '.join(missing)}, which the system has not"
+            message = f"{name}: its windows need {', '.join(missing)}, which this system lacks"
             return Finding("Java", "broken", message, install_line(missing))
         name += ", with windows (AWT)"
     if passed:
-        return Finding("Java", "warning", "; ".join((name, *passed)), "nothing, or replace the Java that is not used")
+        return Finding("Java", "warning", "; ".join((name, *passed)), "optional: replace the Java that is not used")
     return Finding("Java", "ok", name)
 
 
@@ -77,7 +77,7 @@ def imagej(timeout: float = OPEN_S) -> Iterator[Finding]:
         Seconds until it is killed.
     """
     if not _wanted():
-        yield Finding("ImageJ", "absent", "what shows frames in ImageJ is not installed", _INSTALL)
+        yield Finding("ImageJ", "absent", "the ImageJ viewer is not installed", _INSTALL)
         return
     with contextlib.ExitStack() as stack:
         if shutil.which("Xvfb"):
@@ -87,25 +87,29 @@ def imagej(timeout: float = OPEN_S) -> Iterator[Finding]:
         ended = run_bounded([*PROBE, *(() if seen else ("--java",))], timeout)
     steps = {value.get("step"): value for value in ended.values()}
     if ended.code is None:
-        message = f"{_name(steps)} has not opened within {timeout:g} s (killed)"
-        yield Finding("ImageJ", "broken", message, "start it by itself: does a dialog wait for an answer?")
+        message = f"{_name(steps)} did not open within {timeout:g} s and was killed"
+        yield Finding(
+            "ImageJ", "broken", message, "start it by itself, and see whether a dialog is waiting for an answer"
+        )
     elif opened := steps.get("open"):
         name = f"{_name(steps)} opens ({opened['version']})"
         if notes := opened["notes"]:
-            yield Finding("ImageJ", "warning", "; ".join((name, *notes)), "mend it, or nothing, if that is not needed")
+            yield Finding("ImageJ", "warning", "; ".join((name, *notes)), "fix it, or ignore this if you do not use it")
         else:
             yield Finding("ImageJ", "ok", name)
     elif "failed" in steps or "java" not in steps:
         if "java" in steps or "choice" not in steps:  # else `java` tells it
             yield _failed("ImageJ", steps, ended)
     elif not seen:
-        message = f"{_name(steps)} was not opened, as there is no screen"
+        message = f"{_name(steps)} was not opened: there is no screen"
         yield Finding("ImageJ", "absent", message, "xvfb-run -a scopecast doctor")
     elif steps["choice"]["kind"] == "endpoint":
-        yield Finding("ImageJ", "absent", f"{_name(steps)} is for PyImageJ to fetch, and was not opened")
+        yield Finding("ImageJ", "absent", f"{_name(steps)} is downloaded by PyImageJ, and was not opened")
     elif ended.code == 0:
-        message = "its jar (2.5 MB) is not here yet: the first start downloads it from Maven Central"
-        yield Finding("ImageJ", "warning", message, "start it once with network: scopecast demo --viewer fiji")
+        message = "its jar (2.5 MB) has not been downloaded yet: the first start fetches it from Maven Central"
+        yield Finding(
+            "ImageJ", "warning", message, "start it once with a network connection: scopecast demo --viewer fiji"
+        )
     else:
         yield _failed("ImageJ", steps, ended)
 
@@ -115,13 +119,13 @@ def _name(steps: dict[Any, dict[str, Any]]) -> str:
 
 
 def _failed(check: str, steps: dict[Any, dict[str, Any]], ended: Ended) -> Finding:
-    """Tell why the viewer would not start: its own words, or the last ones of a process that ended otherwise."""
+    """Report why the viewer would not start: its own message, or the last output of a process that ended otherwise."""
     if "failed" in steps:
         said = " ".join(str(steps["failed"]["error"]).split())
     else:
         # A Java that can't start ends the process, and says why on stdout.
         words = [line.strip() for line in f"{ended.output}\n{ended.errors}".splitlines()]
         lines = [line for line in words if line and not line.startswith("{")]
-        said = f"{_name(steps)} can't be started: {lines[-1][:200] if lines else 'it said nothing'}"
+        said = f"{_name(steps)} can't be started: {lines[-1][:200] if lines else 'no output'}"
     problem, _, fix = said.rpartition("; ")
     return Finding(check, "broken", problem or said, fix if problem else f"{_INSTALL} again, or see the viewer's log")

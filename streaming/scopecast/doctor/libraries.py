@@ -1,4 +1,4 @@
-"""Shared libraries that are missing, and the Debian packages that bring them."""
+"""Shared libraries that are missing, and the Debian packages that provide them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PACKAGES: Final = {
 
 
 def missing_libraries(path: Path) -> list[str]:
-    """Return the names of the libraries that a library or program needs and the system has not.
+    """Return the names of the libraries that a library or program needs and the system lacks.
 
     Asks ``ldd``, which loads nothing of it; where there is none, nothing is known to be missing.
     """
@@ -88,5 +88,7 @@ def install_line(libraries: Iterable[str]) -> str:
     names = list(libraries)
     packages = sorted({PACKAGES[name] for name in names if name in PACKAGES})
     parts = [f"sudo apt-get install {' '.join(packages)}"] if packages else []
-    parts += [f"install the package that has {name} (apt-file search {name})" for name in names if name not in PACKAGES]
+    parts += [
+        f"install the package that provides {name} (apt-file search {name})" for name in names if name not in PACKAGES
+    ]
     return "; ".join(parts)

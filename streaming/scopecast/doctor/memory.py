@@ -1,4 +1,4 @@
-"""The shared memory: whether there is enough, and whether some of it is held by the dead."""
+"""The shared memory: whether there is enough, and whether crashed programs still hold some."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TYPICAL = 2048 * 2048 * 2  # bytes of a camera's frame
 def size(shm: Path = _SHM) -> Iterator[Finding]:
     """Look whether a ring fits into the shared memory."""
     if sys.platform != "linux":
-        yield Finding(CHECK, "ok", "this system sets it no limit of its own: it is part of the memory")
+        yield Finding(CHECK, "ok", "this system sets no separate limit on shared memory")
         return
     if not shm.is_dir():
         yield Finding(CHECK, "broken", f"there is no {shm}", f"sudo mount -t tmpfs -o mode=1777 tmpfs {shm}")
@@ -39,12 +39,12 @@ def size(shm: Path = _SHM) -> Iterator[Finding]:
     status = os.statvfs(shm)
     total, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
     ring = min(MAX_BYTES, free // _SHARE)
-    room = f"{shm} has {mib(total)}, {mib(free)} of them free"
+    room = f"{shm} has {mib(total)}, {mib(free)} of it free"
     if plan_layout(_TYPICAL, ring) is None:
         message = f"{room}: too little for frames of 2048x2048 pixels, which need {mib(_SHARE * 3 * _TYPICAL)} free"
         yield Finding(CHECK, "broken", message, _larger(total, free, shm))
     elif ring < MIN_BYTES:
-        message = f"{room}: a publisher gets {mib(ring)} of it, and would want {mib(MIN_BYTES)} or more"
+        message = f"{room}: a publisher may take {mib(ring)}, and should have {mib(MIN_BYTES)} or more"
         yield Finding(CHECK, "warning", message, _larger(total, free, shm))
     else:
         yield Finding(CHECK, "ok", f"{room}; a publisher takes up to {mib(ring)}")
@@ -52,7 +52,7 @@ def size(shm: Path = _SHM) -> Iterator[Finding]:
 
 def _larger(total: int, free: int, shm: Path) -> str:
     if total >= 2 * _SHARE * MIN_BYTES and free < total // 2:
-        return f"scopecast clean; then look who fills it: ls -lS {shm}"
+        return f"scopecast clean; then see what fills it: ls -lS {shm}"
     if container():
         return "start the container with more: docker run --shm-size=2g … (compose: shm_size: 2g)"
     return f"sudo mount -o remount,size=2G {shm}"
@@ -70,10 +70,12 @@ def leftovers(shm: Path = _SHM) -> Iterator[Finding]:
     orphans = sorted(set(strange) - _mapped()) if strange else []
     if dead:
         held = mib(sum(mine[name] for name in dead))
-        yield Finding(CHECK, "warning", f"{held} are held by {len(dead)} segments of dead programs", "scopecast clean")
+        yield Finding(
+            CHECK, "warning", f"{held} are held by {len(dead)} segments of crashed programs", "scopecast clean"
+        )
     if orphans:
         held = mib(sum(mine[name] for name in orphans))
-        message = f"{held} are held by segments that nobody uses, and that no run directory of now knows: {orphans[0]}"
+        message = f"{held} are held by unused segments that no current run directory lists: {orphans[0]}"
         more = f" and {len(orphans) - 1} more" if len(orphans) > 1 else ""
         command = "rm " + " ".join(str(shm / name) for name in orphans)
         yield Finding(CHECK, "warning", message + more, command)
@@ -84,7 +86,7 @@ def leftovers(shm: Path = _SHM) -> Iterator[Finding]:
             if not living
             else f"{living} segment{'s' * (living > 1)}, all in use, {mib(sum(mine.values()))}"
         )
-        yield Finding(CHECK, "ok", f"nothing is left of dead programs ({what})")
+        yield Finding(CHECK, "ok", f"no leftovers of crashed programs ({what})")
 
 
 def _own_size(path: Path) -> int | None:

@@ -38,7 +38,7 @@ def place() -> Iterator[Finding]:
     path = runtime_path()
     named = f"set {ENVIRONMENT} to a directory of yours"
     if not path.is_absolute():
-        message = f"{ENVIRONMENT}={path} is relative: each program would have one of its own"
+        message = f"{ENVIRONMENT}={path} is relative: each program would resolve it differently"
         yield Finding(CHECK, "warning", message, "set it to an absolute path")
     try:
         problem = objection(path)
@@ -52,15 +52,15 @@ def place() -> Iterator[Finding]:
         elif not os.access(path, os.R_OK | os.W_OK | os.X_OK) or _read_only(path):
             yield Finding(CHECK, "broken", f"{path} can't be written to", _fix(path, named))
         else:
-            yield Finding(CHECK, "ok", f"{path}, this user's alone")
+            yield Finding(CHECK, "ok", f"{path}, accessible to you alone")
     yield from _fall_back(path)
 
 
 def _not_there(path: Path, named: str) -> Finding:
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if above.is_dir() and os.access(above, os.W_OK | os.X_OK) and not _read_only(above):
-        return Finding(CHECK, "ok", f"{path}, made when it is first needed")
-    return Finding(CHECK, "broken", f"{path} can't be made: nobody may write to {above}", named)
+        return Finding(CHECK, "ok", f"{path}, created when it is first needed")
+    return Finding(CHECK, "broken", f"{path} can't be created: {above} is not writable", named)
 
 
 def _fix(path: Path, named: str) -> str:
@@ -76,16 +76,16 @@ def _read_only(path: Path) -> bool:
 
 
 def _fall_back(path: Path) -> Iterator[Finding]:
-    """Tell where another program of this user's might have another run directory."""
+    """Report why another program of this user might use another run directory."""
     if os.environ.get(ENVIRONMENT) or sys.platform != "linux":
         return
     if not (base := os.environ.get("XDG_RUNTIME_DIR")):
-        message = f"XDG_RUNTIME_DIR is not set, {path} is the fall-back: programs that have it set don't meet these"
+        message = f"XDG_RUNTIME_DIR is not set, so {path} is used: programs that have it set don't see these"
         state: State = "warning" if Path(f"/run/user/{os.getuid()}").is_dir() and path.is_relative_to("/tmp") else "ok"
         yield Finding(CHECK, state, message, f"export {ENVIRONMENT} for all of them" if state == "warning" else "")
     elif not Path(base).is_dir():
-        message = f"XDG_RUNTIME_DIR is {base}, which is not there"
-        yield Finding(CHECK, "warning", message, f"log in anew, unset XDG_RUNTIME_DIR, or export {ENVIRONMENT}")
+        message = f"XDG_RUNTIME_DIR is {base}, which does not exist"
+        yield Finding(CHECK, "warning", message, f"log in again, unset XDG_RUNTIME_DIR, or export {ENVIRONMENT}")
 
 
 def sockets() -> Iterator[Finding]:
@@ -97,7 +97,9 @@ def sockets() -> Iterator[Finding]:
     if length <= MAX_SOCKET_PATH:
         return
     shorter = short_path()
-    message = f"its path is too long for sockets ({length} bytes of {MAX_SOCKET_PATH}); they are in {shorter}"
+    message = (
+        f"its path is too long for sockets ({length} bytes of {MAX_SOCKET_PATH}); sockets are in {shorter} instead"
+    )
     fix = f"set {ENVIRONMENT} to a directory with a shorter path"
     try:
         problem = objection(shorter)
@@ -114,7 +116,7 @@ def sockets() -> Iterator[Finding]:
 
 
 def members() -> Iterator[Finding]:
-    """Look who runs, in which version, and who has died without a word."""
+    """Check which programs are running, in which version, and which have crashed."""
     directory = directory_if_usable()
     if directory is None:
         return
@@ -124,10 +126,10 @@ def members() -> Iterator[Finding]:
     dead = [entry for entry in written.values() if entry not in living]
     if dead:
         names = ", ".join(sorted(entry.token for entry in dead)[:5])
-        message = f"{len(dead)} entr{'y' if len(dead) == 1 else 'ies'} of programs that have died: {names}"
+        message = f"{len(dead)} entr{'y' if len(dead) == 1 else 'ies'} of crashed programs: {names}"
         yield Finding(CHECK, "warning", message, "scopecast clean")
     if unreadable:
-        message = f"{unreadable[0]} makes no sense (it was damaged, or not written by scopecast)"
+        message = f"{unreadable[0]} can't be understood (damaged, or not written by scopecast)"
         yield Finding(CHECK, "warning", message, f"rm {directory.path / unreadable[0]}")
     foreign = [entry for entry in living if entry.protocol not in (0, PROTOCOL)]
     for entry in foreign:
@@ -140,7 +142,7 @@ def members() -> Iterator[Finding]:
         publishers = f"{count['publisher']} publisher{'s' * (count['publisher'] != 1)}"
         yield Finding("who runs", "ok", f"{viewers} and {publishers}; `scopecast viewers` lists them")
     else:
-        yield Finding("who runs", "ok", "nobody: no viewer, and no program that publishes")
+        yield Finding("who runs", "ok", "none: no viewer and no publisher is running")
 
 
 def _name(entry: Entry) -> str:

@@ -41,7 +41,7 @@ def versions() -> Iterator[Finding]:
     else:
         yield Finding("versions", "broken", f"Python {python}; scopecast needs {supported}", "use another Python")
     if metadata["Version"] != scopecast.__version__:
-        message = f"scopecast {scopecast.__version__} runs, and pip believes it to be {metadata['Version']}"
+        message = f"scopecast {scopecast.__version__} is running, but pip lists it as {metadata['Version']}"
         yield Finding("versions", "warning", message, "pip install --force-reinstall scopecast")
     base, extras = _requirements()
     yield from _compare(base, "")
@@ -131,7 +131,7 @@ def plugin() -> Iterator[Finding]:
     ]
     reinstall = "pip install --force-reinstall scopecast"
     if not manifests:
-        yield Finding("napari plugin", "warning", "napari does not know of scopecast's: it has no manifest", reinstall)
+        yield Finding("napari plugin", "warning", "napari can't find scopecast's: it has no manifest", reinstall)
         return
     for entry in manifests:
         package, _, name = entry.value.partition(":")
@@ -156,8 +156,8 @@ def duplicates() -> Iterator[Finding]:
         yield Finding("installation", "warning", message, "pip uninstall scopecast (twice), and install it once")
     others = [path for path in _commands() if path.parent.resolve() != Path(sys.executable).parent.resolve()]
     if others and others[0] == _commands()[0]:
-        message = f"the command `scopecast` is another installation's: {others[0]}; this one is {running}"
-        yield Finding("installation", "warning", message, f"{sys.executable} -m scopecast …, or mend PATH")
+        message = f"the command `scopecast` belongs to another installation: {others[0]}; this one is {running}"
+        yield Finding("installation", "warning", message, f"{sys.executable} -m scopecast …, or fix PATH")
     elif len(homes) <= 1:
         yield Finding("installation", "ok", str(running))
 

@@ -42,7 +42,9 @@ def machine() -> Iterator[Finding]:
     """Tell of containers and WSL, whose windows and shared memory differ."""
     if sys.platform != "linux":
         if sys.platform == "win32":
-            yield Finding("system", "warning", "Windows was not tried; frames go through named shared memory and tcp")
+            yield Finding(
+                "system", "warning", "not tested on Windows yet; frames go through named shared memory and tcp"
+            )
         return
     release = os.uname().release.lower()
     if "microsoft" in release:
@@ -50,12 +52,12 @@ def machine() -> Iterator[Finding]:
             message = "this is WSL 1, which has no shared memory that Windows and Linux programs could rely on"
             yield Finding("system", "warning", message, "wsl --set-version DISTRIBUTION 2")
         elif not Path("/mnt/wslg").is_dir():
-            message = "this is WSL without WSLg, so that no window opens"
+            message = "this is WSL without WSLg, so no window can open"
             yield Finding("system", "warning", message, "wsl --update, and then wsl --shutdown")
         else:
-            yield Finding("system", "ok", "WSL 2 with WSLg; programs of the Windows side don't meet these")
+            yield Finding("system", "ok", "WSL 2 with WSLg; programs on the Windows side don't see these")
     elif name := container():
-        message = f"a container ({name}): programs outside of it don't meet those inside"
+        message = f"a container ({name}): programs outside it don't see those inside"
         yield Finding("system", "ok", message)
 
 
@@ -87,8 +89,8 @@ def descriptors() -> Iterator[Finding]:
 def copies() -> Iterator[Finding]:
     """Tell whether frames are copied in the fastest way."""
     if copying.how() == "by numpy" and copying.is_for(platform.machine()):
-        message = f"large frames are copied by numpy, which takes half as long again: {copying.problem}"
-        fix = "install a C compiler and Python's headers (Debian: gcc, python3-dev), then scopecast anew"
+        message = f"large frames are copied by numpy, which takes 1.5 times as long: {copying.problem}"
+        fix = "install a C compiler and Python's headers (Debian: gcc, python3-dev), then reinstall scopecast"
         yield Finding("copying", "warning", message, fix)
     else:
         yield Finding("copying", "ok", f"large frames are copied {copying.how()}")

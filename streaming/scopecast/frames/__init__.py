@@ -1,1 +1,1 @@
-"""What a frame is: its axes, its array, the documents and regions that lie on it, the stream that it is of."""
+"""What a frame is: its axes, its array, its annotations, and the stream that it is part of."""

@@ -128,7 +128,7 @@ def prepare(
 
 def _checked_name(name: object) -> str:
     if not isinstance(name, str) or len(name) > _MAX_NAME:
-        raise ValueError(f"name is a text of at most {_MAX_NAME} characters, such as 'cells'; got {name!r}")
+        raise ValueError(f"name must be a str of at most {_MAX_NAME} characters, such as 'cells'; got {name!r}")
     return printable(name)[:_MAX_NAME]
 
 
@@ -212,7 +212,7 @@ def _tracks(
     table = _table("tracks", data, least=3)
     numbers, rest = table[:, 0], table[:, 1:]
     if not np.array_equal(numbers, np.round(numbers)) or (len(numbers) and np.abs(numbers).max() > 2**53):
-        raise ValueError("the first column of tracks is the number of each point's track: whole numbers, please")
+        raise ValueError("the first column of tracks is the number of each point's track: use whole numbers")
     if dims is None and rest.shape[1] > 2:
         dims = ("t", "y", "x") if rest.shape[1] == 3 else ("t", "z", "y", "x")
     names, rest = _columns("tracks", rest, dims, where)
@@ -223,7 +223,7 @@ def _tracks(
     if "t" in where and not isinstance(where["t"], int):
         raise ValueError(f"the time of tracks is an index, and axes has the label {where['t']!r}: give a number")
     if "t" in names and not np.array_equal(time := rest[:, names.index("t")], np.round(time)):
-        raise ValueError("the times of tracks are indices of frames: whole numbers, please")
+        raise ValueError("the times of tracks are indices of frames: use whole numbers")
     parents: dict[int, list[int]] = {}
     for child, parent in (graph or {}).items():
         several = [parent] if isinstance(parent, int | np.integer) else parent
@@ -285,7 +285,7 @@ def _columns(
     if len(set(names)) != len(names) or not set(_PLANE) <= set(names) or width > 4:
         raise ValueError(f"{what}: dims {dims!r} must name y, x and at most two more, each once, such as 'zyx'")
     if "c" in names:
-        raise ValueError(f"{what}: a channel is no coordinate; publish those of each with axes={{'c': …}}")
+        raise ValueError(f"{what}: a channel is not a coordinate; publish each channel with axes={{'c': …}}")
     if clash := [name for name in names if name in where]:
         raise ValueError(
             f"{what}: {', '.join(clash)} is both a column and in axes ({dict(where)!r}): leave it out of axes, "
@@ -346,5 +346,7 @@ def _style(style: Any, columns: Sequence[Any], *, named: bool = False) -> Style:
     names = {column.name for column in columns} | ({"name"} if named else set())
     for field in ("color_by", "text"):
         if (wanted := getattr(made, field)) and wanted not in names:
-            raise ValueError(f"style {field}={wanted!r} is no property: there are {', '.join(sorted(names)) or 'none'}")
+            raise ValueError(
+                f"style {field}={wanted!r} is not a property; the properties are {', '.join(sorted(names)) or 'none'}"
+            )
     return made

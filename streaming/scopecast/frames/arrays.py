@@ -104,7 +104,7 @@ def check_dtype(dtype: npt.DTypeLike) -> None:
     try:
         made = np.dtype(dtype)
     except TypeError as error:
-        raise UnsupportedDtypeError(f"{dtype!r} is no dtype ({error}): use one of {_listed()}") from error
+        raise UnsupportedDtypeError(f"{dtype!r} is not a dtype ({error}): use one of {_listed()}") from error
     if made.str[1:] not in _SHOWABLE_CODES:
         raise UnsupportedDtypeError(f"dtype {_short(str(made))} cannot be shown: {_fix(made)}")
 
@@ -128,7 +128,7 @@ def _short(text: str, most: int = 100) -> str:
 
 
 def as_array(data: Any) -> np.ndarray[Any, Any]:
-    """Take any library's array as numpy's.
+    """Return an array of any library as numpy's.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def split_planes(
     axes: Mapping[str, AxisValue] = {},
     rgb: bool | None = None,
 ) -> Iterator[tuple[dict[str, int | str], np.ndarray[Any, Any]]]:
-    """Take an array apart into the planes that are published one by one.
+    """Split an array into the planes that are published one by one.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ _MICROMANAGER_14: Final = re.compile(r"img_([0-9]{9})_(.*)_([0-9]{3,})\.tiff?", 
 
 
 def axis_name(name: object) -> str:
-    """Give an axis its one spelling: lower case, the common long names shortened.
+    """Return the canonical spelling of an axis: lower case, the common long names shortened.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def sort_axes(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_axes(axes: Mapping[str, object]) -> dict[str, int | str]:
-    """Check what a user says about a frame's place, and give it its one spelling.
+    """Check where a user says that a frame belongs, and return it in canonical spelling.
 
     Parameters
     ----------
@@ -239,8 +239,8 @@ def _check_value(name: str, value: object) -> int | str:
             )
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError(
-                f"axis {name!r} has the label {value!r}, which has half a character (a lone surrogate) in it: a label "
-                f"is valid Unicode; decode it with errors='backslashreplace'"
+                f"axis {name!r} has the label {value!r}, which contains a lone surrogate: a label must be "
+                f"valid Unicode; decode it with errors='backslashreplace'"
             )
         return str(value)
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
@@ -281,7 +281,7 @@ def short_label(text: str, *, keep_end: bool = False) -> str:
 
 
 def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] | None = None) -> dict[str, int | str]:
-    r"""Read a frame's place from its file's name.
+    r"""Read the axes of a frame from the name of its file.
 
     Without a pattern, a word for an axis directly followed by its number counts where it begins the name or follows
     ``_``, ``-``, ``.``, a space or another such number, in upper or lower case: t, time, timepoint · c, ch, channel ·
@@ -310,7 +310,7 @@ def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] 
     TypeError
         If `path` is no path, or `pattern` neither str nor a compiled pattern of str.
     ValueError
-        If `pattern` is no regular expression, has no named groups, or one of them cannot be an axis or matched what
+        If `pattern` is not a regular expression, has no named groups, or one of them cannot be an axis or matched what
         cannot be a label.
 
     Examples
@@ -426,12 +426,12 @@ def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"the pattern {pattern!r} is no regular expression ({error}): {_EXAMPLE}") from error
+        raise ValueError(f"the pattern {pattern!r} is not a valid regular expression ({error}): {_EXAMPLE}") from error
     if not compiled.groupindex:
         raise ValueError(f"the pattern {compiled.pattern!r} has no named groups: {_EXAMPLE}")
     try:
         for group in compiled.groupindex:
             check_axes({group: 0})
     except ValueError as error:
-        raise ValueError(f"the pattern {compiled.pattern!r} has a group that is no axis: {error}") from error
+        raise ValueError(f"the pattern {compiled.pattern!r} has a group that is not an axis: {error}") from error
     return compiled

@@ -2,7 +2,7 @@
 
 A document is one MessagePack array of typed fields, whose first element names its kind. Numbers are raw bytes (float64
 or int64, little endian) and are read in place; nothing is ever unpickled, and no field is trusted: `decode` checks that
-all lengths agree, so that whoever shows a document need not. A newer peer may append fields.
+all lengths agree, so that a viewer need not. A newer peer may append fields.
 
 Every document names the axes at which it is *fixed*: its frame's index says where on those, and it is shown at every
 position of all others. Coordinates are in pixels of the stream's images, (0, 0) being the middle of the first pixel,
@@ -102,7 +102,7 @@ Properties = Annotated[list[Numbers | Texts], Meta(max_length=MAX_PROPERTIES)]
 
 
 class Style(_Part):
-    """How a document wishes to be shown; ``""`` and 0 leave it to the viewer.
+    """How a document should be shown; ``""`` and 0 leave it to the viewer.
 
     Colours are ``#rrggbb``, ``#rrggbbaa`` or a colour's name. `color_by` and `text` name a property.
     """
@@ -231,7 +231,7 @@ def decode(kind: str, data: bytes) -> Document:
         wrong = _contradiction(document)
     # Deep nesting raises RecursionError, not DecodeError; a wild string a UnicodeDecodeError. ValueError: numpy's.
     except (KeyError, msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
-        raise ProtocolError(f"{len(data)} bytes that are no {kind} ({type(error).__name__}: {error})") from error
+        raise ProtocolError(f"{len(data)} bytes that are not valid {kind} ({type(error).__name__}: {error})") from error
     if wrong:
         raise ProtocolError(f"{kind} that contradict themselves: {wrong}")
     return document

@@ -1,4 +1,4 @@
-"""Which file has which place in a stream: two files never have the same one, whatever their names tell."""
+"""Which place each file has in a stream: two files never have the same one, even if their names say so."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ class Places:
                 self._labels.setdefault(self._rest(path, pattern), label)
             if not (new and holder):
                 return Settled(dict(where))
-            note = f"its name gives it the place of {_last(holder)}: it is shown beside that, on the axis 'file'"
+            note = (
+                f"its name gives it the same place as {_last(holder)}: both are shown, side by side on the axis 'file'"
+            )
             return Settled(dict(where), note)
 
     def _tried(self, path: str, axes: Axes, pattern: str | re.Pattern[str] | None) -> Iterator[str | None]:

@@ -84,7 +84,7 @@ def _regions(data: Any) -> Iterator[tuple[str, bytes]]:
             yield from _regions(item)
     else:
         raise TypeError(
-            f"{type(data).__name__} is no region of interest: pass roifile's ImagejRoi, the bytes of a .roi file, "
+            f"{type(data).__name__} is not a region of interest: pass roifile's ImagejRoi, the bytes of a .roi file, "
             f"a path to .roi or .roi.zip, or a list of these"
         )
 
@@ -96,7 +96,7 @@ def _checked(data: bytes, what: str) -> bytes:
             f"Edit > Selection > Interpolate"
         )
     if len(data) < _MIN_BYTES or data[:4] != _MAGIC:
-        raise ValueError(f"no region of interest of ImageJ: {what} has {len(data)} bytes that begin with {data[:4]!r}")
+        raise ValueError(f"not an ImageJ region of interest: {what} has {len(data)} bytes that begin with {data[:4]!r}")
     return data
 
 
@@ -132,7 +132,7 @@ def read_rois(path: str | os.PathLike[str], called: str | None = None) -> list[t
             # Like ImageJ, which passes over what others put beside the regions: polystore its metadata, for example.
             entries = [entry for entry in files if Path(entry.filename).suffix.lower() in (".roi", "")]
             if files and not entries:
-                raise ValueError(f"no region of interest of ImageJ: {files[0].filename[:80]!r} in {name}")
+                raise ValueError(f"not an ImageJ region of interest: {files[0].filename[:80]!r} in {name}")
             if len(entries) > MAX_ROIS:
                 raise ValueError(f"{name} has {len(entries)} entries: at most {MAX_ROIS} regions of interest are read")
             if (total := sum(entry.file_size for entry in entries)) > MAX_DOCUMENT_BYTES:
@@ -142,7 +142,7 @@ def read_rois(path: str | os.PathLike[str], called: str | None = None) -> list[t
             return [(_plain(entry.filename), _read(archive, entry, name)) for entry in entries]
     # What a damaged archive raises; RuntimeError is that of an encrypted one.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{name} is no archive of regions of interest: {error}") from error
+        raise ValueError(f"{name} is not an archive of regions of interest: {error}") from error
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str) -> bytes:

@@ -40,7 +40,7 @@ class _Kept(NamedTuple):
 
 
 class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no types
-    """Stores first, and shows then; what cannot be shown is counted, and stored all the same.
+    """Stores each frame first, then shows it; a frame that cannot be shown is counted, and stored all the same.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
     pixel_size_um : float, optional
         Size of a pixel in µm; by default what the first frame's metadata say (``"PixelSizeUm"``).
     launch : bool
-        Whether to start a viewer if none of this kind runs.
+        Whether to start a viewer if none of this kind is running.
     **arguments
         Those of `scopecast.Publisher`: `title`, `linger`, …
 
@@ -63,7 +63,7 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
     errors : int
         Frames that could not be shown.
     forgotten : int
-        Frames that were let go to stay within the budget.
+        Frames that were discarded to stay within the budget.
 
     Examples
     --------
@@ -179,14 +179,14 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
         with self._lock:
             kept = self._kept.get(coordinates)
         if kept is None:
-            gone = f"; {self.forgotten} older frames were let go to stay within {self.budget} bytes"
+            gone = f"; {self.forgotten} older frames were discarded to stay within {self.budget} bytes"
             raise KeyError(f"there is no frame at {dict(coordinates)}" + (gone if self.forgotten else ""))
         return kept
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Take no more frames; those that there are can be read. Idempotent."""
+        """Accept no more frames; the existing ones can still be read. Idempotent."""
         if self._finished:
             return
         self._finished = True

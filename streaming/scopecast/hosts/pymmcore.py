@@ -1,4 +1,4 @@
-"""The live view of a pymmcore-plus core: its sequences, its live mode and its snaps, as long as a block lasts."""
+"""The live view of a pymmcore-plus core: its sequences, its live mode and its snaps, for the time of a block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACE_S = 1 / 30
 
 @contextmanager
 def live(core: Any, viewer: str = "napari", *, wait: float = 0.0, **arguments: Any) -> Iterator[StreamingBackend]:
-    """Show all that a pymmcore-plus core acquires, while the block lasts.
+    """Show everything that a pymmcore-plus core acquires within the block.
 
     Sequences (``core.run_mda``, ``core.mda.run``) get layers of their own. Live mode
     (``startContinuousSequenceAcquisition``) is shown at the pace of a screen, and snaps when they are taken, both in
@@ -114,7 +114,7 @@ class _Preview:
         self._thread: threading.Thread | None = None
 
     def start(self, *_: object) -> None:
-        """Begin to look at the live mode; anew where the camera has ended the one before by itself."""
+        """Begin to watch the live mode; again if the camera ended the previous one by itself."""
         self.stop()
         with self._lock:
             self._stopping = threading.Event()

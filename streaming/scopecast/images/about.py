@@ -1,4 +1,4 @@
-"""What a file says of its images, checked: metadata comes from other programs, and some of it makes no sense."""
+"""What a file says about its images, checked: metadata comes from other programs, and not all of it is valid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLOR: Final = re.compile(r"\A#[0-9a-fA-F]{6}\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a file says of all of its planes.
+    """What a file says about all of its planes.
 
     Readers pass on what the file says: a size, interval or colour that makes no sense (NaN, 1e300, text) is left out
     here, with one note, and the names of channels are made to differ. 0 and None are what the file does not tell.
@@ -83,7 +83,7 @@ class About:
         notes = self.notes
         if odd:
             said = ", ".join(dict.fromkeys(odd[:4])) + (", …" if len(odd) > 4 else "")
-            notes = (*notes, f"what makes no sense in its metadata is left out: {said}")
+            notes = (*notes, f"implausible values in its metadata are ignored: {said}")
         made = {
             "channels": unique_names(self.channels[: min(self.sizes.get("c", MAX_LABELS), MAX_LABELS)]),
             "colors": tuple(color or "" for color in colors) if any(colors) else (),
@@ -107,7 +107,7 @@ class About:
 
 
 def as_length(value: object) -> float:
-    """Return a size or distance in µm that can be used; 0 for what is none.
+    """Return a size or distance in µm that can be used; 0 for one that is not valid.
 
     >>> as_length(0.65), as_length("0.65"), as_length(float("nan")), as_length(1e300)
     (0.65, 0.0, 0.0, 0.0)
@@ -116,12 +116,12 @@ def as_length(value: object) -> float:
 
 
 def as_seconds(value: object) -> float:
-    """Return an interval in seconds that can be used; 0 for what is none."""
+    """Return an interval in seconds that can be used; 0 for one that is not valid."""
     return _within(_number(value), _SECONDS)
 
 
 def _believed(what: str, value: object, odd: list[str]) -> float:
-    """Return a size or a step that can be used, else 0; and take note of one that makes no sense."""
+    """Return a size or a step that can be used, otherwise 0; make a note of an implausible one."""
     number = _number(value)
     # Stacks are recorded downwards, too; and what is known of other axes is passed on as it is.
     made = _within(abs(number) if what == "z" else number, _SECONDS if what == "t" else _LENGTHS)
@@ -136,7 +136,7 @@ def _within(number: float, limits: tuple[float, float]) -> float:
 
 
 def _number(value: object) -> float:
-    """Return a number; NaN for what is none, and 0 for what is not there."""
+    """Return a number; NaN for what is not a number, and 0 for what is missing."""
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -85,7 +85,7 @@ class Plane(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What a file looked like at a moment; another sight, another content.
+    """What a file looked like at one moment; if it looks different, its content has changed.
 
     Attributes
     ----------
@@ -195,7 +195,7 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 def _check_mode(mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise FileError(f"it is {_SPECIAL.get(stat.S_IFMT(mode), 'something else')}, and no file")
+        raise FileError(f"it is {_SPECIAL.get(stat.S_IFMT(mode), 'something else')}, not a file")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -226,12 +226,12 @@ def check_memory(nbytes: int, what: str) -> None:
     import psutil
 
     if nbytes > int(psutil.virtual_memory().available) // 2:
-        raise FileError(f"{what} has {nbytes / 2**30:.1f} GiB, more than this machine's memory has room for")
+        raise FileError(f"{what} has {nbytes / 2**30:.1f} GiB, more than fits into this machine's memory")
 
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Make a FileError of whatever a file makes its reader raise.
+    """Turn any error that a file makes its reader raise into a FileError.
 
     A damaged file, or metadata that makes no sense, can make a decoder raise anything: struct.error, zlib.error,
     IndexError, RecursionError, imagecodecs' own …
@@ -250,7 +250,7 @@ def reading() -> Iterator[None]:
     except ScopecastError as error:  # such as a dtype that can't be shown
         raise FileError(str(error)) from error
     except MemoryError as error:
-        raise FileError("it takes more memory than there is") from error
+        raise FileError("it needs more memory than there is") from error
     except Exception as error:
         text = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
         if "imagecodecs" in text:
@@ -277,7 +277,7 @@ def extension_of(path: str | os.PathLike[str]) -> str:
 
 
 def natural_key(path: str | os.PathLike[str]) -> tuple[tuple[int, int, str], ...]:
-    """Return a key to sort names as a person would.
+    """Return a key that sorts names as a person would.
 
     >>> sorted(["t10.tif", "t9.tif", "T1.tif"], key=natural_key)
     ['T1.tif', 't9.tif', 't10.tif']
@@ -301,7 +301,7 @@ def common_folder(files: Sequence[Path]) -> Path | None:
 def name_axes(
     unnamed: int, dims: str | Sequence[str] | None, taken: Iterable[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the axes that a file has and does not name.
+    """Name the axes that a file has but does not name.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class OmeImage:
 
 
 def micrometers(unit: object) -> float:
-    r"""Return how many micrometres a unit of length has; 0 for what is no such unit.
+    r"""Return how many micrometres a unit of length has; 0 for anything else.
 
     >>> micrometers("nm"), micrometers("\\u00B5m"), micrometers("pixel")
     (0.001, 1.0, 0.0)
@@ -73,7 +73,7 @@ def micrometers(unit: object) -> float:
 
 
 def read_ome(xml: str) -> list[OmeImage]:
-    """Read the images of an OME-XML; [] where it makes no sense.
+    """Read the images of an OME-XML; [] if it can't be understood.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _number(text: str | None) -> float:
-    """Return a number; 0 where there is none, NaN for what is no number."""
+    """Return a number; 0 if there is none, NaN for what is not a number."""
     try:
         return float(text or 0.0)
     except ValueError:

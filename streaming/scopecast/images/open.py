@@ -64,7 +64,7 @@ def _open(file: Path, dims: str | Sequence[str] | None) -> ImageFile:
             return NdtiffDataset(file)
     check_regular(file)
     if extension in ROI_EXTENSIONS:
-        raise FileError("regions of interest lie on images: show it together with its image")
+        raise FileError("regions of interest belong to images: show it together with its image")
     if extension not in EXTENSIONS:
         raise FileError(f"extension {extension!r}" if extension else "it has no extension")
     if not size:
@@ -100,11 +100,11 @@ def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[
 
 
 def nothing_in(arguments: Iterable[str | os.PathLike[str]]) -> str:
-    """Say that there are no images in what a user names."""
+    """Return the text that says that the user's paths contain no images."""
     named = [Path(argument) for argument in arguments]
     below = any(entry.is_dir() for folder in named if folder.is_dir() for entry in folder.iterdir())
     text = f"there are no images in {', '.join(map(str, named))}"
-    return f"{text}; name the folders below it, which are not looked into" if below else text
+    return f"{text}; subfolders are not searched: name them" if below else text
 
 
 def find_files(

@@ -62,7 +62,7 @@ class NpyFile(ImageFile):
         except ValueError as error:
             if "EOF" in str(error) or "reading" in str(error):
                 raise IncompleteFileError("its header is cut short") from error
-            raise FileError(f"it is no NPY file ({str(error).splitlines()[0]})") from error
+            raise FileError(f"it is not a valid NPY file ({str(error).splitlines()[0]})") from error
         return tuple(int(extent) for extent in shape), fortran, dtype
 
     def __len__(self) -> int:

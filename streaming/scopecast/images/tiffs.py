@@ -73,7 +73,7 @@ class TiffImage(ImageFile):
                 except Exception as error:  # noqa: BLE001
                     self._stack.close()
                     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                    self._parse(dims, f"its metadata makes no sense ({text[:100]}), and is left out")
+                    self._parse(dims, f"its metadata can't be read ({text[:100]}) and is ignored")
         except BaseException:
             self._stack.close()
             raise
@@ -120,13 +120,13 @@ class TiffImage(ImageFile):
         sizes = {self._image_axis: len(self._images)} if listed else dict.fromkeys(self._part_of, self._own.images)
         sizes.update((name, size) for name, size in extents if size > 1)
         if not listed and len(mine) > 1:
-            notes = (*notes, f"it has {len(mine)} series of different forms; the first is shown")
+            notes = (*notes, f"it has {len(mine)} series of different shapes; the first is shown")
         if len(first.levels) > 1:
             notes = (*notes, f"it is a pyramid of {len(first.levels)} levels; the full resolution is shown")
         self._colour = first.keyframe.photometric in _COLOURED
         self._per_image = int(np.prod(self._shape[: len(self._axes)], dtype=np.int64))
         if len(mine) == 1 and len(first.levels) == 1 and self._per_image < self._pages:
-            notes = (*notes, f"its metadata tells of {self._per_image} of its {self._pages} pages; these are shown")
+            notes = (*notes, f"its metadata describes {self._per_image} of its {self._pages} pages; these are shown")
         self._present: Sequence[int] = range(self._per_image * len(self._images))
         if self._own.recording:  # the planes of the set that are in this file
             pages = [page for series in self._images for page in _of(series)]
@@ -319,11 +319,11 @@ def _check_sizes(images: list[OmeImage], page: Any) -> None:
         return
     planes = sum(image.planes for image in images)
     if planes > _MOST_PAGES:
-        raise ValueError(f"its OME-XML tells of {planes:.2g} planes")
+        raise ValueError(f"its OME-XML describes {planes:.2g} planes")
     size = (int(page.imagelength), int(page.imagewidth))
     told = [image.shape for image in images if all(image.shape)]
     if told and size not in told:
-        raise ValueError(f"its OME-XML tells of {told[0][1]} x {told[0][0]} pixels")
+        raise ValueError(f"its OME-XML describes {told[0][1]} x {told[0][0]} pixels")
 
 
 def _per_unit(page: Any, tag: str) -> float:
@@ -358,7 +358,7 @@ def _micromanager_time(page: Any, tiff: Any) -> float | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tifffile's log to itself: what it says of a damaged file is told as an error or a note."""
+    """Silence tifffile's log: problems of a damaged file are reported as an error or a note."""
     log = logging.getLogger("tifffile")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -375,7 +375,7 @@ _OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
 
 
 def check_structure(descriptor: int) -> int:
-    """See that a TIFF file has all the pixels that its directories speak of; return the number of directories.
+    """Check that a TIFF file has all the pixels that its directories list; return the number of directories.
 
     Every directory of the chain must lie within the file, as must all values and all strips or tiles. Nothing is
     decoded. The format: TIFF 6.0, section 2; BigTIFF as described by the Aware Systems' proposal.
@@ -405,11 +405,11 @@ def check_structure(descriptor: int) -> int:
         raise IncompleteFileError("it ends within its header")
     offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
     if not offset:
-        raise IncompleteFileError("its first directory is not written yet")
+        raise IncompleteFileError("its first directory has not been written yet")
     seen: set[int] = set()
     while offset and len(seen) < _MOST_PAGES:
         if offset in seen:
-            raise FileError("its directories form a circle")
+            raise FileError("its directories form a loop")
         seen.add(offset)
         offset = _check_directory(descriptor, offset, size, order, big=big)
     return len(seen)
@@ -440,7 +440,7 @@ def _check_directory(descriptor: int, offset: int, size: int, order: str, *, big
         if offsets in lists and counts in lists and len(lists[offsets]) == len(lists[counts]):
             used = lists[counts] > 0
             if not lists[offsets][used].all():
-                raise IncompleteFileError("a part of its pixels is not written yet")
+                raise IncompleteFileError("some of its pixels have not been written yet")
             end = int((lists[offsets] + lists[counts])[used].max()) if used.any() else 0
             if end > size:
                 raise IncompleteFileError(f"it has {size} of at least {end} bytes")

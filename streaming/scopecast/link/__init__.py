@@ -1,1 +1,1 @@
-"""Between a publisher and its receivers: the messages, the socket that they go by, and how one waits for them."""
+"""Between a publisher and its receivers: messages, sockets, and waiting for them."""

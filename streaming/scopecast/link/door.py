@@ -1,4 +1,4 @@
-"""The file of a publisher's Unix socket: the door by which new receivers come in."""
+"""The file of a publisher's Unix socket: the door through which new receivers come in."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Door:
     def turn(self) -> None:
         """Shut it if it is open, and open it if it is shut."""
         path, away = self._places()
-        with suppress(FileNotFoundError):  # removed by another; made anew once there are descriptors
+        with suppress(FileNotFoundError):  # removed by another; made again once there are descriptors
             (away if self.shut else path).rename(path if self.shut else away)
         self.shut = not self.shut
 

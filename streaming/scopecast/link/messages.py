@@ -93,7 +93,7 @@ class Hello(_Message, tag="HELLO"):
 
 
 class Welcome(_Message, tag="WELCOME"):
-    """The publisher's ring; sent again, with the next epoch, whenever the ring is made anew.
+    """The publisher's ring; sent again, with the next epoch, whenever the ring is made again.
 
     `heartbeat` is the seconds between two PINGs.
     """
@@ -260,7 +260,7 @@ def decode_from_publisher(data: bytes) -> FromPublisher:
 
 
 def _describe(data: bytes, error: Exception) -> str:
-    return f"{len(data)} bytes that are no message of protocol {PROTOCOL} ({type(error).__name__}: {error})"
+    return f"{len(data)} bytes that are not a message of protocol {PROTOCOL} ({type(error).__name__}: {error})"
 
 
 def _plain(value: Any) -> Any:

@@ -45,7 +45,7 @@ _NO_CURVE: Final = (
 
 
 def chosen_transport() -> Transport:
-    """Return how a publisher of this process is reached: ``$SCOPECAST_TRANSPORT``, or what suits the system.
+    """Return how a publisher of this process is reached: ``$SCOPECAST_TRANSPORT``, or the system's default.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def connect(socket: zmq.Socket[Any], entry: Entry, keys: KeyPair | None) -> None
         if keys is None:
             raise TransportError(_NO_CURVE)
         if len(entry.key) != _KEY_LENGTH or not entry.key.isascii():
-            msg = f"the publisher {entry.title!r} at {entry.endpoint} has no key, so anyone could be there: update it"
+            msg = f"the publisher {entry.title!r} at {entry.endpoint} has no key to identify it by: update it"
             raise TransportError(msg)
         keys.use(socket)
         socket.setsockopt(zmq.CURVE_SERVERKEY, entry.key.encode())
@@ -205,7 +205,7 @@ class Gate:
                 self.admitted += 1
             else:
                 self.refused += 1
-                logger.info("scopecast: refused a connection whose key is not that of a running viewer of yours")
+                logger.info("scopecast: refused a connection whose key does not belong to a running viewer of yours")
             verdict = (b"200", b"OK") if welcome else (b"400", b"not known")
             self._socket.send_multipart([asker, empty, version, request, *verdict, b"", b""], zmq.NOBLOCK)
 

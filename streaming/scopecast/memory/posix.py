@@ -51,7 +51,7 @@ def own_bytes(name: str) -> int | None:
 
 
 class _Mapping(mmap.mmap):
-    """A segment's mapping, which knows the segment itself from another one that has its name meanwhile."""
+    """A segment's mapping, which can tell its segment from another one that has taken the name."""
 
     name = ""
     identity = (0, 0)
@@ -87,7 +87,7 @@ def reserve(mapping: object, start: int, stop: int) -> None:
         descriptor = _shm_open(mapping.name, os.O_RDWR)
         try:
             if _identity(descriptor) != mapping.identity:
-                raise FileNotFoundError(errno.ENOENT, "its name is that of another segment")
+                raise FileNotFoundError(errno.ENOENT, "its name now belongs to another segment")
             _allocate(descriptor, start, stop)
         finally:
             os.close(descriptor)
@@ -123,7 +123,7 @@ def attach(name: str) -> tuple[mmap.mmap, memoryview]:
     try:
         status = os.fstat(descriptor)
         if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            msg = f"the segment {name} is not this user's alone (owner {status.st_uid}, mode {status.st_mode:o})"
+            msg = f"the segment {name} is not private to this user (owner {status.st_uid}, mode {status.st_mode:o})"
             raise SharedMemoryError(errno.EPERM, msg)
         if status.st_size < _LEAST:
             raise SharedMemoryError(errno.EINVAL, f"the segment {name} has only {status.st_size} bytes")

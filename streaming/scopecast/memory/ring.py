@@ -265,7 +265,7 @@ class RingReader:
         layout = Layout(slots, slot_bytes)
         problem = None
         if magic != MAGIC or version != VERSION:
-            problem = f"is no ring of version {VERSION} (magic {magic!r}, version {version})"
+            problem = f"is not a ring of version {VERSION} (magic {magic!r}, version {version})"
         elif named.rstrip(b"\0") != token.encode() or numbered != epoch:
             problem = f"is another publisher's or an older one (epoch {numbered}, expected {epoch})"
         elif state != READY:

@@ -62,7 +62,7 @@ def unlink_segment(name: str) -> bool:
 
 
 class _Mapping(Protocol):
-    """What the system gives: a mapping that can be closed, unless an array still looks at it (BufferError)."""
+    """The system's mapping, which can be closed unless an array still refers to it (BufferError)."""
 
     def close(self) -> None: ...
 
@@ -154,7 +154,7 @@ class Segment:
 
     @property
     def whole(self) -> bool:
-        """Whether every byte of the map is still backed: to touch what another truncated would kill this process."""
+        """Whether every byte of the mapping is still backed: touching what another truncated kills this process."""
         return system.is_whole(self._mapping, self.size)
 
     @property

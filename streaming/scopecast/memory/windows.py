@@ -25,7 +25,7 @@ _UNTRACKED: dict[str, Any] = {"track": False} if sys.version_info >= (3, 13) els
 
 
 class _NamedMapping(SharedMemory):
-    """A mapping that may be forgotten while arrays still look at it: they keep the memory."""
+    """A mapping that may be dropped while arrays still refer to it: they keep the memory alive."""
 
     def view(self) -> memoryview:
         """Return all of it."""

@@ -34,10 +34,10 @@ class Reason(StrEnum):
     CLOSED = "closed"
     NO_SHARED_MEMORY = "no shared memory"
     TOO_LARGE = "larger than the budget"
-    NO_CONNECTION = "no way to the viewers"
+    NO_CONNECTION = "no connection to viewers"
 
 
-#: The fates of a frame, the best first: in the viewer's stack; a newer frame took its place before it was sent; no
+#: The fates of a frame, best first: in the viewer's stack; a newer frame took its place before it was sent; no
 #: room, or the viewer died before it acknowledged; never sent.
 Fate = Literal["delivered", "superseded", "dropped", "skipped"]
 FATES: tuple[Fate, ...] = ("delivered", "superseded", "dropped", "skipped")
@@ -55,11 +55,11 @@ class FrameCounts(NamedTuple):
     superseded
         Frames whose place a newer one took before they were sent.
     dropped
-        Frames for which there was no room, or that a viewer had not acknowledged when it died.
+        Frames for which there was no free slot, or that a viewer had not acknowledged when it died.
     skipped
         Frames that were never sent: no viewer, extension, dtype, empty, no shared memory.
     in_flight
-        Frames whose fate is not settled yet.
+        Frames whose fate is not known yet.
     """
 
     published: int = 0
@@ -156,7 +156,7 @@ class Accounts:
         self.skipped[reason.value] = self.skipped.get(reason.value, 0) + 1
 
     def drop(self) -> None:
-        """Count a frame for which there is no room."""
+        """Count a frame for which there is no free slot."""
         self._count("dropped")
 
     def _count(self, fate: Fate) -> None:
@@ -172,7 +172,7 @@ class Accounts:
 
 
 class Outcome(NamedTuple):
-    """What came of publishing an array.
+    """The result of publishing an array.
 
     Attributes
     ----------
@@ -204,7 +204,7 @@ class Skipped(NamedTuple):
     path
         The item's file path.
     reason
-        Why, as a user would say it: ``"extension '.csv'"``, ``"empty"``, ``"no viewer"``.
+        Why, in short: ``"extension '.csv'"``, ``"empty"``, ``"no viewer"``.
     """
 
     path: str
@@ -230,7 +230,7 @@ class Receipt:
     frames: int = 0
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the receipt as one line."""
         text = f"{len(self.sent)} sent ({self.frames} frames)"
         if self.skipped:
             text += f", {len(self.skipped)} skipped: " + ", ".join(f"{s.path} ({s.reason})" for s in self.skipped[:5])
@@ -268,7 +268,7 @@ class ReceiverStats:
     first_ms
         Age of the first frame of the newest stream when it was painted, in milliseconds.
     forgotten
-        Planes that the viewer has let go since, because its history is full.
+        Planes that the viewer has discarded since, because its history is full.
     layer_ms
         The longest that the viewer took to make such a layer, in milliseconds; 0 where it makes none.
     """

@@ -1,4 +1,4 @@
-"""Variables that choose what a viewer is."""
+"""Environment variables that choose a viewer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting a viewer's process: once for a kind, whoever asks, and with a reason when it fails."""
+"""Starting a viewer's process: one for each kind, no matter who asks, and with a reason if it fails."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def why_unknown(kind: str) -> str:
 
 
 def _why_not(kind: str) -> str | None:
-    """Return why a viewer of this kind can't be started here, or None if nothing speaks against it."""
+    """Return why a viewer of this kind can't be started here, or None if it can."""
     if unknown := why_unknown(kind):
         return unknown
     if kind == "napari" and importlib.util.find_spec("napari") is None:
@@ -82,7 +82,7 @@ def find_or_start_viewer(
     environment: Mapping[str, str] = {},
     starting: Callable[[], None] = lambda: None,
 ) -> Entry:
-    """Return the viewer of a kind that runs, or start one and wait until it is ready.
+    """Return the running viewer of a kind, or start one and wait until it is ready.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def _told(directory: RunDirectory, token: str) -> str:
 
 
 def viewers_started_here() -> set[psutil.Process]:
-    """Return the viewers that are this process's children: another's, or one that ran before, is none of our business.
+    """Return the viewers that are children of this process; others are left alone.
 
     Told by the process and not by its entry, which it writes only after a while.
     """
@@ -278,7 +278,7 @@ def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience:
 
 
 class Launch:
-    """A publisher's attempts to have a viewer: a few, further and further apart, on the thread that calls `run`.
+    """A publisher's attempts to get a viewer: a few, at growing intervals, on the thread that calls `run`.
 
     The first failure is one warning with the cause and the last lines of the viewer's log; later ones are told to those
     who ask. What can't work (no screen, nothing installed) is not tried at all.
@@ -390,7 +390,7 @@ class Launch:
         if again and self.attempts >= ATTEMPTS:
             self.problem += f" (tried {self.attempts} times)"
         if self.attempts <= 1:
-            what = f"frames are not shown (it is tried {ATTEMPTS} times in all)" if again else "frames are not shown"
+            what = f"frames are not shown ({ATTEMPTS} attempts in all)" if again else "frames are not shown"
             logger.warning("scopecast: %s: %s", what, text)
         else:
             logger.info("scopecast: attempt %d of %d: %s", self.attempts, ATTEMPTS, text)

@@ -49,14 +49,14 @@ class Publisher:
     prefix
         Prefix of the shared memory segments, at most 15 characters; ``"{kind}_"`` by default.
     title
-        What viewers call this source; the program's name by default.
+        The title of this source in viewers; by default the program's name.
     host
         The software that the frames come from, for information.
     policy
-        ``"latest"``: `publish` never waits, and frames for which a slow viewer has no room are superseded by newer
+        ``"latest"``: `publish` never waits, and frames that a slow viewer can't take are superseded by newer
         ones. ``"every"``: `publish` waits up to `timeout` for the viewers that are attached, and loses nothing.
     launch
-        Whether to start a viewer if none of this kind runs.
+        Whether to start a viewer if none of this kind is running.
     timeout
         Seconds that `publish` waits under ``"every"``, also for a viewer that is being started.
     linger
@@ -64,7 +64,7 @@ class Publisher:
     budget
         The most bytes of shared memory; by default 512 MiB, or a quarter of what is free if that is less.
     environment
-        Variables for a viewer that is started, beside this process's own.
+        Variables for a viewer that is started, in addition to this process's own.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class Publisher:
         policy: Policy | None = None,
         **more: Any,
     ) -> int:
-        """Publish an array, or something that belongs to images; its memory is free for re-use when this returns.
+        """Publish an array, or annotations of images; its memory may be reused when this returns.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class Publisher:
             their columns (labels, like images, only at 0 of such an axis). What has the same kind, name and axes is
             replaced.
         channel
-            The same as ``axes={"c": channel}``.
+            Short for ``axes={"c": channel}``.
         translate
             Position (y, x) of the frame's first pixel, in the stream's unit.
         metadata
@@ -199,7 +199,7 @@ class Publisher:
         ValueError
             If `axes` or `dims` are not allowed, or don't fit the array.
         ViewerLagging
-            Under ``"every"``, if an attached viewer made no room within the timeout; the frame was not published.
+            Under ``"every"``, if an attached viewer freed no slot within the timeout; the frame was not published.
         ClosedError
             If the publisher was closed, or belongs to the process that this one was forked from.
         """
@@ -234,7 +234,7 @@ class Publisher:
         policy: Policy | None = None,
         **more: Any,
     ) -> Outcome:
-        """Publish an array as `publish` does, and say what came of it."""
+        """Publish an array as `publish` does, and return the result."""
         began = time.perf_counter_ns()
         self._guard.check_usable()
         if channel is not None:
@@ -314,7 +314,7 @@ class Publisher:
         stream: FrameStream | None = None,
         policy: Policy | None = None,
     ) -> Reservation:
-        """Reserve a slot that the camera writes into itself: no copy at all.
+        """Reserve a slot for the camera to write into: nothing is copied.
 
         Use it as a context manager: the frame is published at the end of the block, and given up if the block raises.
 
@@ -395,7 +395,7 @@ class Publisher:
             now = time.monotonic()
             deadline = deadline or now + self.timeout
             if now >= deadline:
-                msg = f"no room for a frame after {self.timeout:g} s: {laggards}"
+                msg = f"no free slot for a frame after {self.timeout:g} s: {laggards}"
                 raise ViewerLagging(msg)
             ticket.acquire(timeout=min(0.05, deadline - now))
 
@@ -509,7 +509,7 @@ class Publisher:
             return dict(zip(stream.axes, index, strict=True))
 
     def end_stream(self, stream: FrameStream) -> None:
-        """Say that no more frames will come in a stream; what it has stays."""
+        """Announce that no more frames will come in a stream; viewers keep those that they have."""
         self._guard.check_usable()
         with self._guard.lock, self._guard:
             if not stream.ended and stream.announced and self.session.receivers is not None:
@@ -519,7 +519,7 @@ class Publisher:
     # ---- life ----------------------------------------------------------------------------------------------------
 
     def open(self, shape: Sequence[int], dtype: npt.DTypeLike = "uint16", *, wait: float = 0.0) -> None:
-        """Make the shared memory for frames of this shape, and start a viewer if that was asked for.
+        """Create the shared memory for frames of this shape, and start a viewer if that was asked for.
 
         Parameters
         ----------
@@ -538,12 +538,12 @@ class Publisher:
         self.session.ensure(nbytes, wait=wait)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until no frame is in flight. Return whether that came about within `timeout` seconds."""
+        """Wait until no frame is in flight. Return whether that happened within `timeout` seconds."""
         self._guard.check_usable()
         return self.session.flush(time.monotonic() + (self.linger if timeout is None else timeout))
 
     def capture(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
-        """Have the viewer save a picture of its window.
+        """Let the viewer save a picture of its window.
 
         Parameters
         ----------
@@ -597,11 +597,11 @@ class Publisher:
 
     @property
     def opened_by(self) -> int:
-        """The process that this publisher belongs to; in any other it is inert."""
+        """The process that this publisher belongs to; in any other process it is inert."""
         return self._guard.pid
 
     def close(self, linger: float | None = None) -> None:
-        """Wait for what is in flight, say goodbye to the viewers, and remove all that was made. Idempotent.
+        """Wait for what is in flight, say goodbye to the viewers, and remove the shared memory. Idempotent.
 
         Parameters
         ----------

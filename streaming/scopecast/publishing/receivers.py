@@ -313,7 +313,7 @@ class Receivers:
     def _tell(self, receiver: Receiver, data: bytes) -> None:
         """Send what a receiver must not miss; give it up if it does not take it."""
         if receiver.attached and not self.send(receiver, data):
-            self.part(receiver, "it does not read what it is sent")
+            self.part(receiver, "it does not read its messages")
 
     def _broadcast(self, message: messages.FromPublisher) -> None:
         if self.closing:
@@ -402,7 +402,7 @@ class Receivers:
         if hello.kind != self._member.entry.kind:
             return f"this stream is for {self._member.entry.kind} viewers, not {hello.kind}"
         if len(self.attached) >= MAX_RECEIVERS and address not in self.attached:
-            return f"{MAX_RECEIVERS} viewers are attached, and no more are served"
+            return f"{MAX_RECEIVERS} viewers are attached, and no more are accepted"
         return "" if self.slots is not None else "the ring is not made yet"
 
     def _welcome(self, receiver: Receiver) -> None:

@@ -246,7 +246,7 @@ class Session:
                     pass
             except Exception as error:  # noqa: BLE001 - the thread goes on; told, and tried again
                 self._grow_retry.failed()
-                self._warn("mistake", f"a mistake in the making of a ring: {type(error).__name__}: {error}")
+                self._warn("mistake", f"an error while making a ring: {type(error).__name__}: {error}")
             self._opened.set()
 
     @property
@@ -343,7 +343,7 @@ class Session:
             if self.slots is not None:  # nothing has thrown it away
                 self.slot_bytes = layout.slot_bytes
         if self._failure and layout.slot_bytes >= self._failure[0]:
-            logger.warning("scopecast: what had failed is made now, and frames are shown again")
+            logger.warning("scopecast: what had failed works again: frames are shown again")
             self._failure, self._final = None, False
             self._retry.succeeded()
             self._warned.clear()
@@ -399,7 +399,7 @@ class Session:
             ring.grow()
         except SharedMemoryError as error:
             self._grow_retry.failed()
-            self._warn("growth", f"only {ring.slots} of {ring.layout.slots} frames have room, as the rest {error}")
+            self._warn("growth", f"only {ring.slots} of {ring.layout.slots} slots could be made, as the rest {error}")
             self.early.move(receivers, ring.layout.slot_bytes, last=True)
             return False
         with self.guard.lock, self.guard:
@@ -454,7 +454,7 @@ class Session:
             self._warn("names", f"the run directory was removed, and new viewers can't find this stream: {error}")
         else:
             self._names_retry.succeeded()
-            logger.info("scopecast: the run directory was removed, and made anew")
+            logger.info("scopecast: the run directory was removed, and has been created again")
 
     def budget(self) -> int:
         """Return the most bytes of shared memory."""
@@ -479,7 +479,7 @@ class Session:
         self._retry.failed()
         self._failure, self._final = (frame_bytes, reason, text), final
         self.early.give_up(reason)
-        self._warn(reason, text if final else f"{text}; it is tried again, further and further apart")
+        self._warn(reason, text if final else f"{text}; retrying, at growing intervals")
 
     def _warn(self, about: str, text: str) -> None:
         if about not in self._warned:

@@ -98,7 +98,7 @@ class Viewers:
                 self._find()
             except Exception as error:  # noqa: BLE001 - told, and tried again
                 self._retry.failed()
-                self._problem = f"the viewers can't be looked for: {type(error).__name__}: {error}"
+                self._problem = f"looking for viewers failed: {type(error).__name__}: {error}"
                 self._warn("seeking", self._problem)
                 self._found.set()
                 self._cancelled.wait(self._retry.left_s)

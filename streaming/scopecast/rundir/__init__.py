@@ -1,1 +1,1 @@
-"""The run directory: who is alive on this machine, and what the dead left."""
+"""The run directory: which publishers and viewers are alive, and cleaning up after crashed ones."""

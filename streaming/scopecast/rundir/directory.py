@@ -1,4 +1,4 @@
-"""The run directory: who is alive, under which token, with which segments; and cleaning up after the dead.
+"""The run directory: who is alive, under which token, with which segments; and cleaning up after crashed programs.
 
 Every publisher and every receiver has files named by its token: ``token.lock`` (held for life), ``token.json`` (what it
 is, first as an intent, then ready), ``token.sock`` (a publisher's endpoint) and ``token.log`` (a launched viewer's
@@ -42,7 +42,7 @@ MAX_SOCKET_PATH = 103
 LOG_LIFETIME_S = 86_400.0
 #: A viewer's log is there, and empty, before the viewer itself is: it has this long to start.
 START_S = 120.0
-#: After the directory was removed under its members (logind, at logout), they have this long to enter anew.
+#: After the directory was removed under its members (logind, at logout), they have this long to enter again.
 RETURN_S = 5.0
 #: How long a file may be held open by another process that reads it (Windows).
 _BUSY_S = 0.5 if sys.platform == "win32" else 0.0
@@ -57,7 +57,7 @@ def new_token() -> str:
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """What a publisher or a receiver says of itself in its ``token.json``.
+    """What a publisher or a receiver says about itself in its ``token.json``.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 
 
 def _read_entry(path: Path) -> Entry | None:
-    """Return what a member says of itself; None where it just went, or where that makes no sense."""
+    """Return a member's entry; None if it has just gone, or can't be understood."""
     try:
         entry = _decode_entry(_insist(path.read_bytes))
     # Deep nesting raises RecursionError, text that is not UTF-8 UnicodeDecodeError; neither is a DecodeError.
@@ -108,7 +108,7 @@ def _read_entry(path: Path) -> Entry | None:
 
 
 def _insist(act: Callable[[], T]) -> T:
-    """Do what Windows refuses while another process has the file open or replaces it, which takes a moment only.
+    """Retry what Windows refuses while another process has the file open or replaces it, for a moment.
 
     Elsewhere a PermissionError means what it says.
     """
@@ -183,7 +183,7 @@ def _private_directory(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         problem = objection(path)
     except OSError as error:
-        msg = f"the run directory {path} can't be made: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
+        msg = f"the run directory {path} can't be created: {error.strerror}; set {ENVIRONMENT} to a directory of yours"
         raise RuntimeDirectoryError(error.errno, msg) from error
     if problem:
         msg = f"the run directory {path} {problem}; set {ENVIRONMENT} to a directory of yours"
@@ -203,7 +203,7 @@ class RunDirectory:
     Raises
     ------
     RuntimeDirectoryError
-        If it is a link, another user's, or open to others: whoever can write there could inject frames.
+        If it is a link, another user's, or open to others: anyone who can write there could inject frames.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -268,7 +268,7 @@ class RunDirectory:
         return Member(self, entry)
 
     def entries(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
-        """Return what is written here, of the living and the dead, in order of their start.
+        """Return all entries, of live and of crashed members, in the order in which they started.
 
         Raises
         ------
@@ -291,7 +291,7 @@ class RunDirectory:
         """Whether the member's lock is held.
 
         Where the whole directory was removed, all locks went with it, and that says nothing of their holders: they are
-        taken to be alive for the seconds that they need to notice, and to enter anew (see `Member.write`).
+        taken to be alive for the seconds that they need to notice, and to enter again (see `Member.write`).
         """
         path = self.file(token, "lock")
         if not path.exists():
@@ -311,7 +311,7 @@ class RunDirectory:
         if (identity := self._identify()) == self._identity:
             return False
         now = time.monotonic()
-        if self._removed_at is None or not self.path.is_dir():  # while there is none, nobody can enter anew
+        if self._removed_at is None or not self.path.is_dir():  # while there is none, nobody can enter again
             self._removed_at = now
         if now - self._removed_at < RETURN_S:
             return True
@@ -319,7 +319,7 @@ class RunDirectory:
         return False
 
     def living(self, role: str | None = None, kind: str | None = None) -> list[Entry]:
-        """Return the entries of those that are alive."""
+        """Return the entries of the members that are alive."""
         return [entry for entry in self.entries(role, kind) if self.alive(entry.token)]
 
     def launch_lock(self, kind: str) -> filelock.BaseFileLock:
@@ -327,7 +327,7 @@ class RunDirectory:
         return filelock.FileLock(self.path / f"launch-{kind}.lock", thread_local=False)
 
     def clean(self) -> Cleaned:
-        """Remove leftovers of crashed programs: segments, sockets and files; never those of the living."""
+        """Remove leftovers of crashed programs: segments, sockets and files; never those of live members."""
         cleaned = Cleaned([], [], 0)
         tokens = {path.stem for path in self.path.glob("????????.*") if _TOKEN.match(path.stem)}
         freed = 0
@@ -338,14 +338,14 @@ class RunDirectory:
             try:
                 freed += self._bury(token, cleaned)
             finally:
-                # Unlinked while it is held: whoever opened it meanwhile finds that its inode has gone, and tries anew.
+                # Unlinked while it is held: whoever opened it meanwhile finds that its inode has gone, and retries.
                 with suppress(OSError):
                     self.file(token, "lock").unlink(missing_ok=True)
                 lock.release()
         return cleaned._replace(bytes=freed)
 
     def _take(self, token: str) -> filelock.BaseFileLock | None:
-        """Return the lock of a dead member, held; None for one that lives, or that another is burying."""
+        """Return a crashed member's lock, held; None if the member is alive, or another process is cleaning up."""
         lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
         try:
             lock.acquire(timeout=0)
@@ -478,7 +478,7 @@ class Member:
 
     @property
     def removed(self) -> bool:
-        """Whether another has removed its files; `write` makes them anew."""
+        """Whether another has removed its files; `write` makes them again."""
         return any(not self.directory.file(self.token, suffix).exists() for suffix in ("lock", "json"))
 
     def write(self) -> None:

@@ -1,4 +1,4 @@
-"""Which image the regions of interest of a file lie on, as the files' names tell it."""
+"""Which image the regions of interest of a file belong to, by the names of the files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _stem(path: Path) -> str:
 
 
 def pair_up(files: Iterable[Path]) -> list[Path]:
-    """Return files with the regions behind their image: the one of the same name, else the one before them.
+    """Return files with the regions after their image: the one of the same name, or else the one before them.
 
     >>> [str(path) for path in pair_up(map(Path, ["a.roi", "set.zip", "a.tif", "b.tif"]))]
     ['a.tif', 'a.roi', 'b.tif', 'set.zip']
@@ -147,7 +147,9 @@ class ShownImages:
         folder, stem = path.absolute().parent, _stem(path)
         shown = self._by_name.get((folder, stem))
         if shown is not None and shown.stream is None:
-            raise FileError(f"its image, {shown.path.name}, is not shown, or too long ago: show both together")
+            raise FileError(
+                f"its image, {shown.path.name}, is not shown, or was shown too long ago: show both together"
+            )
         if shown is not None and shown.stream is not None:
             axes = dict(shown.axes)
             place = (shown.stream, tuple(sorted(axes.items())))

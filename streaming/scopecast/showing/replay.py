@@ -1,4 +1,4 @@
-"""A recording played as if it were acquired now: which frame is due when, and where its time comes from."""
+"""A recording played as if it were being acquired now: when each frame is due, and where its time comes from."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Recording:
                 # A series of single images: what they say is in their names and dates, and need not be opened for it.
                 moments = [(None, each, None) for each in self.files]
                 break
-            if position and told and told[0] <= 0.0 and last > 0.0:  # its clock begins anew with each file
+            if position and told and told[0] <= 0.0 and last > 0.0:  # its clock restarts with each file
                 offset += last + interval
                 last = 0.0
             if len(told) > 1:
@@ -121,7 +121,7 @@ class Recording:
             moments += [(None if at is None else at + offset, file, number) for number, at in enumerate(times)]
             last = max([last, *told])
         if not moments:
-            raise FileError(f"nothing of {path} can be played: {self.unreadable[0][0].name}: {self.unreadable[0][1]}")
+            raise FileError(f"nothing of {path} can be replayed: {self.unreadable[0][0].name}: {self.unreadable[0][1]}")
         if fps is None:
             spread = {at for at, _, _ in moments if at is not None}
             if all(at is not None for at, _, _ in moments) and len(spread) > 1:
@@ -131,7 +131,7 @@ class Recording:
                 return _in_order(dated), "the files' dates, as they hold no times: a copy may have others"
         rate = fps or DEFAULT_FPS
         source = (
-            f"{rate:g} frames/s, as asked for" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"
+            f"{rate:g} frames/s, as requested" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"
         )
         return [Moment(at / rate, file, number) for at, (_, file, number) in enumerate(moments)], source
 
@@ -207,7 +207,7 @@ def play(
     speed
         1 as recorded, 2 twice as fast, infinity as fast as the files can be read.
     loop
-        Whether to begin anew at the end; it ends when nobody asks for more.
+        Whether to start over at the end; it ends when the caller stops iterating.
     failed
         Told of files that can't be played, which are left out; once for each.
     clock

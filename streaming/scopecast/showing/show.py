@@ -1,4 +1,4 @@
-"""``scopecast.show``: an array or image files into a viewer, in one call."""
+"""``scopecast.show``: show an array or image files in a viewer, in one call."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def show(
     rgb: bool | None = None,
     timeout: float = 30.0,
 ) -> Receipt:
-    r"""Show an array or image files in a viewer: the one that runs, or a new one.
+    r"""Show an array or image files in a viewer: the running one, or a new one.
 
-    Returns when the viewer has everything; the window stays when this process ends. Every call makes layers of its own,
-    and so does a notebook cell that runs again.
+    Returns when the viewer has everything; the window stays open when this process ends. Every call makes layers of its
+    own, and so does a notebook cell that runs again.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def show(
     viewer
         The kind of viewer.
     title
-        What the layers are called; by default the file's or the folder's name.
+        The title of the layers; by default the name of the file or folder.
     axes
         Names of an array's dimensions, such as ``"tczyx"``, or of the axes that a file does not name itself. For files:
         also a regular expression with named groups that reads the axes from their names, such as
@@ -76,7 +76,7 @@ def show(
     rgb
         Whether an array's last dimension of 3 or 4 is colour; by default it is, for uint8, uint16 and floats.
     timeout
-        Seconds to wait for a viewer that makes no room.
+        Seconds to wait for a viewer that accepts no more frames.
 
     Returns
     -------
@@ -86,11 +86,11 @@ def show(
     Raises
     ------
     ViewerStartError
-        If no viewer runs, and none could be started.
+        If no viewer is running, and none could be started.
     UnsupportedDtypeError, ValueError
         If an array can't be shown; files that can't are in the receipt.
     ViewerLagging
-        If the viewer made no room within the timeout.
+        If the viewer freed no slot within the timeout.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def show(
     images = [file for file in files if not has_regions(file)]
     if paths is not None and (not images or (failed := which_open(images, dims))):
         reasons = failed if images else {}
-        none = "regions of interest lie on an image, and none is named"
+        none = "regions of interest belong to an image, and none is named"
         return Receipt((), tuple(Skipped(str(file), str(reasons.get(file, none))) for file in files), 0)
     with (
         opened_viewer(viewer),
@@ -202,7 +202,7 @@ def _given(
     channels: Sequence[str],
     colors: Sequence[str] | Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return what the user says of a stream, as arguments of `Publisher.new_stream`; without what they leave open."""
+    """Return what the user says about a stream, as arguments of `Publisher.new_stream`; without what is not given."""
     about: dict[str, Any] = {}
     if scale is not None:
         about["scale"] = (float(scale),) * 2 if isinstance(scale, int | float) else tuple(float(size) for size in scale)
@@ -259,9 +259,9 @@ def check_viewer(kind: str) -> None:
 
 @contextlib.contextmanager
 def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[None]:
-    """Find the viewer of a kind that runs, or start one.
+    """Find the running viewer of a kind, or start one.
 
-    A window that is started stays, as it is the user's now; a viewer without a window ends with the context. If the
+    A window that is started stays open, as it is the user's; a viewer without a window ends with the context. If the
     start is interrupted, nothing of it stays.
 
     Parameters
@@ -269,7 +269,7 @@ def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[No
     kind
         The kind of viewer.
     environment
-        Variables for a viewer that is started, beside this process's own.
+        Variables for a viewer that is started, in addition to this process's own.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class Showing:
     viewer
         The kind of viewer.
     title
-        What the layers are called; by default the file's or the folder's name.
+        The title of the layers; by default the name of the file or folder.
     pattern
         Reads the axes from file names, see `scopecast.frames.axes.axes_from_path`.
     dims
@@ -62,7 +62,7 @@ class Showing:
     about
         What the user says of pixel size and channels, in place of what the files say.
     timeout
-        Seconds to wait for a viewer that makes no room.
+        Seconds to wait for a viewer that accepts no more frames.
     root
         The folder that all files are below; files of the folders in it differ by an axis ``folder``.
     lone
@@ -140,7 +140,7 @@ class Showing:
         ScopecastError
             If no viewer is left to show it.
         ViewerLagging
-            If an attached viewer made no room within the timeout.
+            If an attached viewer freed no slot within the timeout.
         """
         if has_regions(path):
             self._show_regions(path, settled=settled)
@@ -165,7 +165,7 @@ class Showing:
             for number in range(total):
                 plane = image.read(number)
                 if not settled and Sight.of(path) != before:
-                    raise IncompleteFileError("it changed while it was read")
+                    raise IncompleteFileError("it changed while it was being read")
                 if plane is not None:
                     frames += self.plane(image, plane)
                 progress(number + 1, total)
@@ -180,13 +180,13 @@ class Showing:
             except ValueError as error:
                 raise (FileError if before.size else IncompleteFileError)(str(error)) from error
         if not settled and Sight.of(path) != before:
-            raise IncompleteFileError("it changed while it was read")
+            raise IncompleteFileError("it changed while it was being read")
         home = None if not settled and self._images.awaits(path) else self._images.home_of(path, self.pattern)
         if home is None and settled:
-            raise FileError("regions of interest lie on an image, and none is shown: name their image, too")
+            raise FileError("regions of interest belong to an image, and none is shown: name their image, too")
         if home is None:
             self._waiting[path] = None
-            self.notes.setdefault("shown as soon as there is the image that they lie on", []).append(path.name)
+            self.notes.setdefault("shown as soon as the image that they belong to arrives", []).append(path.name)
             return
         names, items = [name for name, _ in found], [item for _, item in found]
         self._offer(items, home.axes, home.stream, None, str(path), kind="rois", name=home.name, names=names)
@@ -243,7 +243,7 @@ class Showing:
         except (ValueError, TypeError) as error:
             raise FileError(str(error)) from error
         if outcome.reason is Reason.NO_VIEWER:
-            raise ScopecastError(f"no {self.viewer} viewer is left to show it: its window was closed")
+            raise ScopecastError(f"no {self.viewer} viewer is left to show it: the window was closed")
         if outcome.reason is Reason.TOO_LARGE:
             nbytes = array.nbytes if hasattr(array, "nbytes") else sum(map(len, array))
             what = "planes" if hasattr(array, "nbytes") else "regions"
@@ -349,7 +349,7 @@ class Showing:
             return
         if not self._publisher.flush(self._timeout):
             left = self._publisher.stats().frames.in_flight
-            msg = f"the {self.viewer} viewer has not taken {left} frames within {self._timeout:g} s"
+            msg = f"the {self.viewer} viewer has not accepted {left} frames within {self._timeout:g} s"
             raise ScopecastError(msg)
         counts = self._publisher.stats().frames
         if counts.dropped and self._policy == "every":

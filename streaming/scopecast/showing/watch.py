@@ -83,7 +83,7 @@ class _Candidate:
 
 
 class FolderWatch:
-    """Watches a folder, and has the files in it shown when they are complete.
+    """Watches a folder, and shows the files in it once they are complete.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class FolderWatch:
         began = False
         for changed in self._changes(stop):
             if _is_gone(self.folder):
-                raise FileError(f"the folder {self.folder} is no more")
+                raise FileError(f"the folder {self.folder} no longer exists")
             for name in changed:
                 self._notice(Path(name))
             if self._clock() >= self._next_scan:
@@ -200,7 +200,7 @@ class FolderWatch:
                     yield [name for _, name in changed]
                     pause = _TICK_S
             except (OSError, RuntimeError) as error:  # no descriptors or watches left; RuntimeError is watchfiles' own
-                logger.warning("scopecast: %s is looked at every few seconds: %s", self.folder, error)
+                logger.warning("scopecast: %s is polled every few seconds: %s", self.folder, error)
             else:
                 return
             ends = self._clock() + pause
@@ -315,7 +315,7 @@ class FolderWatch:
         return 0.0 if left < 0.001 else min(SETTLE_S, left)
 
     def _failed(self, path: Path, candidate: _Candidate, error: Exception) -> News | None:
-        # The file's own fault mends itself by a change at most; a failure of the system's may pass.
+        # A file's own fault can only end by a change of the file; a failure of the system may pass.
         lasting = isinstance(error, FileError) and not isinstance(error, UnreadableFileError)
         text = str(error) if isinstance(error, ScopecastError) else f"{type(error).__name__}: {error}"
         candidate.tries += 1

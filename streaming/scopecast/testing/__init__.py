@@ -1,6 +1,6 @@
-"""What every backend and every viewer must do, as tests to inherit; and a viewer to see what a backend sends.
+"""Contracts of backends and viewers, as tests to inherit; and an observer of what a backend sends.
 
-For whoever writes one, ours included. Needs pytest, which ``import scopecast`` does not::
+For authors of backends and viewers. Needs pytest, which ``import scopecast`` does not::
 
     from scopecast.testing import StreamingBackendContract
 

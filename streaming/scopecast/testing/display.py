@@ -148,11 +148,11 @@ class DisplayContract:
 
     @pytest.fixture(autouse=True)
     def in_shared_directory(self, shared_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have the test's publishers where the viewer looks for them."""
+        """Put the test's publishers where the viewer looks for them."""
         monkeypatch.setenv("SCOPECAST_RUNTIME_DIR", str(shared_directory))
 
     def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
-        """Return what `condition` returns as soon as that is true; AssertionError after `patience` seconds."""
+        """Wait until `condition` returns something true, and return that; AssertionError after `patience` seconds."""
         deadline = time.monotonic() + self.patience
         while not (found := condition()):
             assert time.monotonic() < deadline, f"not so after {self.patience:g} s: {what}"
@@ -216,7 +216,7 @@ class DisplayContract:
         """Return what is on the screen, (y, x, 3), 0 to 255: all of the window, or the part that shows the images.
 
         By default the viewer is asked for it (`scopecast_viewers.display.Display.capture`). Override it where that
-        would draw the window anew, and so hide that it shows something old.
+        redraws the window, and could so hide that it shows something old.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A receiver for tests: attaches to every publisher of a kind, and keeps a copy of each frame with all that is said."""
+"""A receiver for tests: attaches to every publisher of a kind, and keeps a copy of each frame and all it came with."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Observer:
     Parameters
     ----------
     kind
-        The kind of viewer that it passes for: a backend's ``VIEWER_TYPE``.
+        The kind of viewer that it stands in for: a backend's ``VIEWER_TYPE``.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class Observer:
         return sum(line.reader is not None for line in self._lines)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float = 20.0) -> Any:
-        """Return what `predicate` returns as soon as that is true.
+        """Wait until `predicate` returns something true, and return that.
 
         Raises
         ------

@@ -80,7 +80,7 @@ class StreamingBackendContract:
 
     @staticmethod
     def frame(number: int, shape: tuple[int, ...] = (16, 12), dtype: str = "uint16") -> npt.NDArray[Any]:
-        """Return a frame that is like no other."""
+        """Return a frame that differs from all others."""
         pixels = np.arange(int(np.prod(shape))).reshape(shape) % 97 + number
         return (pixels % 2 if dtype == "bool" else pixels % 128).astype(dtype)
 
@@ -199,7 +199,7 @@ class StreamingBackendContract:
                 backend.frameReady(wrong, _Event(0), {})
             backend.sequenceStarted(object(), "no metadata")
             backend.sequenceFinished(object())
-            assert backend.errors >= 4, "counted, for whoever asks"
+            assert backend.errors >= 4, "counted"
         backend.frameReady(self.frame(0), _Event(0), {})  # closed, too
 
     # ---- life ----------------------------------------------------------------------------------------------------

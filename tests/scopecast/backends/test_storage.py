@@ -170,7 +170,7 @@ def test_a_plain_dict_of_backends_is_a_registry():
     files = FileManager({"here": MemoryBackend()})
     files.save("text", "a.txt", backend="here")
     assert files.load("a.txt", backend="here") == "text"
-    with pytest.raises(KeyError, match="there is no backend 'there'; there are here"):
+    with pytest.raises(KeyError, match="there is no backend 'there'; the known ones: here"):
         files.load("a.txt", backend="there")
     with pytest.raises(TypeError, match=r"a registry is a BackendRegistry\(\) or a dict .*, not list"):
         FileManager([MemoryBackend()])  # type: ignore[arg-type]
@@ -237,7 +237,7 @@ def test_several_are_read_in_order():
 
 @pytest.mark.parametrize("names", [[], [None], ["memory", 5]], ids=repr)
 def test_backend_is_a_name_or_names(names: Any):
-    with pytest.raises(ValueError, match="backend= is the name of one, or a list"):
+    with pytest.raises(ValueError, match="backend= takes the name of a backend or a list"):
         FileManager(BackendRegistry()).save("a", "a.txt", backend=names)
 
 
@@ -286,10 +286,10 @@ def test_arrays_come_back_from_disk_as_they_were(tmp_path: Path, extension: str,
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.tif", {"a": 1}, "holds pixels, and dict is none"),
-        ("a.npy", [object()], "holds pixels, and list is none"),
-        ("a.txt", 5, "holds text, and int is none: give a str"),
-        ("a.xyz", "text", r"\.xyz holds bytes, and str is none: encode it, or choose one of .*\.zarr"),
+        ("a.tif", {"a": 1}, "files hold pixels, not dict"),
+        ("a.npy", [object()], "files hold pixels, not list"),
+        ("a.txt", 5, "files hold text, not int: give a str"),
+        ("a.xyz", "text", r"\.xyz holds bytes, not str: encode it, or choose one of .*\.zarr"),
         ("name", 5, "a file without extension holds bytes"),
         ("a.json", {1, 2}, "not JSON serializable"),
     ],
@@ -321,7 +321,7 @@ def test_files_that_are_being_written_are_not_listed(tmp_path: Path):
 
 def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(ModuleNotFoundError, match=r"files \.tif need tifffile, .*pip install \"scopecast\[disk\]\""):
+    with pytest.raises(ModuleNotFoundError, match=r"\.tif files need tifffile, .*pip install \"scopecast\[disk\]\""):
         DiskBackend(tmp_path).save(np.zeros((4, 4)), "a.tif")
 
 

@@ -116,7 +116,7 @@ def test_two_backends_of_one_name_are_an_error_that_names_both(qualname: str, mo
 
 @pytest.mark.parametrize("name", ["", 5, ("a",)], ids=repr)
 def test_a_name_is_a_text(name: Any):
-    with pytest.raises(ValueError, match="is the name to find the backend under"):
+    with pytest.raises(ValueError, match="the name that the backend is found under"):
         type("Mine", (StreamingBackend,), body(_backend_type=name))
 
 
@@ -129,7 +129,7 @@ def test_a_registry_holds_what_is_put_in_and_names_what_there_is():
     registry["tape"] = disk
     del registry["tape"]
     assert "tape" not in registry
-    with pytest.raises(KeyError, match=r"there is no backend .tape.; there are .*napari_stream"):
+    with pytest.raises(KeyError, match=r"there is no backend .tape.; the known ones: .*napari_stream"):
         registry["tape"]
 
 
@@ -162,7 +162,7 @@ def test_a_prefix_that_fits_makes_a_name_that_fits(prefix: str):
 
 
 def test_a_backend_without_a_viewer_cannot_be_made():
-    with pytest.raises(TypeError, match="StreamingBackend names no viewer; set VIEWER_TYPE"):
+    with pytest.raises(TypeError, match="StreamingBackend has no viewer; set VIEWER_TYPE"):
         StreamingBackend()
 
 
@@ -291,7 +291,7 @@ def test_what_is_skipped_is_logged_once_a_batch_and_in_the_receipt(backend: Head
         if record.name == "scopecast.backends.streaming" and record.levelno >= logging.INFO
     ]
     assert record.levelno == logging.INFO
-    assert record.getMessage().startswith("scopecast: 11 files of 12 are not images, and not shown: table0.CSV, ")
+    assert record.getMessage().startswith("scopecast: 11 of 12 files are not images and are not shown: table0.CSV, ")
     assert record.getMessage().endswith("table4.CSV …")
     reasons = [Skipped(path, "extension '.csv'") for path in paths[1:-1]] + [Skipped("README", "extension ''")]
     assert list(receipt.skipped[:11]) == reasons

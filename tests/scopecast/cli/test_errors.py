@@ -51,11 +51,11 @@ def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProce
         ),
         pytest.param(["show", "a.tif", "--fiji", "F.app"], FAILED, r"--fiji .* add --viewer fiji", id="fiji"),
         pytest.param(
-            [*HEADLESS, "--size", "9x9x9"], FAILED, r"'9x9x9' is not a size; write 2048, or 640x480", id="size"
+            [*HEADLESS, "--size", "9x9x9"], FAILED, r"'9x9x9' is not a size; write 2048 or 640x480", id="size"
         ),
         pytest.param([*HEADLESS, "--size", "-5"], FAILED, r"'-5' is not a size", id="negative size"),
         pytest.param([*HEADLESS, "--size", "1e3"], FAILED, r"'1e3' is not a size", id="size with an exponent"),
-        pytest.param([*HEADLESS, "--size", "9" * 30], FAILED, r"16 to 16384 pixels a side", id="huge size"),
+        pytest.param([*HEADLESS, "--size", "9" * 30], FAILED, r"16 to 16384 pixels per side", id="huge size"),
         pytest.param([*HEADLESS, "--exposure", "nan"], FAILED, r"the exposure is 0.1 to 10000 ms", id="no exposure"),
         pytest.param(
             [*HEADLESS, "--interval", "inf"], FAILED, r"the interval is not negative .*at most a day", id="interval"
@@ -64,7 +64,7 @@ def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProce
         pytest.param(
             [*HEADLESS, "--json", "/"], FAILED, r"/ can't be written: it is a folder; name a file in it", id="folder"
         ),
-        pytest.param([*HEADLESS, "--json", "/no/a.json"], FAILED, r"there is no folder /no; make it", id="no folder"),
+        pytest.param([*HEADLESS, "--json", "/no/a.json"], FAILED, r"there is no folder /no; create it", id="no folder"),
         pytest.param(["bench", "--json", "/no/a.json"], FAILED, r"there is no folder /no", id="bench, no folder"),
     ],
 )
@@ -94,7 +94,7 @@ def test_no_screen_and_nothing_to_make_one():
     pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
     done = run("demo", "--size", "64", "-t", "1", DISPLAY=None, WAYLAND_DISPLAY=None, PATH="/nowhere")
     assert done.returncode == FAILED
-    assert "Xvfb, which makes a virtual one, is not installed" in done.stderr.splitlines()[-1]
+    assert "Xvfb, which provides a virtual one, is not installed" in done.stderr.splitlines()[-1]
     assert "apt-get install xvfb" in done.stderr.splitlines()[-1]
 
 

@@ -75,9 +75,9 @@ def test_help_is_what_comes_without_arguments():
     ("arguments", "text"),
     [
         pytest.param(["--viewer", "fijj"], "no viewer 'fijj' here; use", id="unknown viewer"),
-        pytest.param([*SMALL, "--size", "big"], "--size 'big' is not a size; write 2048, or 640x480", id="size"),
+        pytest.param([*SMALL, "--size", "big"], "--size 'big' is not a size; write 2048 or 640x480", id="size"),
         pytest.param([*SMALL, "--size", "64x"], "--size '64x' is not a size", id="half a size"),
-        pytest.param([*SMALL, "--size", "4"], "16 to 16384 pixels a side, not 4x4", id="small"),
+        pytest.param([*SMALL, "--size", "4"], "16 to 16384 pixels per side, not 4x4", id="small"),
         pytest.param([*SMALL, "-t", "0"], "at least one time point", id="no time points"),
         pytest.param([*SMALL, "-c", ","], "at least one time point, one channel", id="no channels"),
         pytest.param([*SMALL, "--interval", "-1"], "the interval is not negative", id="interval"),
@@ -98,7 +98,7 @@ def test_an_error_is_one_line_with_the_fix(arguments: list[str], text: str):
     ("channels", "text"),
     [
         pytest.param("DAPI,GFP", "no channel 'GFP'; its channels are Cy5, DAPI, FITC, Rhodamine", id="unknown"),
-        pytest.param("DAPI,DAPI", "the same channel is named twice", id="twice"),
+        pytest.param("DAPI,DAPI", "a channel is named twice", id="twice"),
     ],
 )
 def test_channels_are_checked_before_a_viewer_is_started(channels: str, text: str, runtime_dir: Path):
@@ -150,7 +150,7 @@ def test_a_mistake_of_ours_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cli, "prepare", fail)
     result = run("demo")
     assert result.exit_code == 1
-    assert "KeyError: 'x' (this should not happen; --debug tells where it did)" in result.stderr
+    assert "KeyError: 'x' (this should not happen; --debug shows where)" in result.stderr
 
 
 # ---- viewers and clean -----------------------------------------------------------------------------------------------
@@ -199,14 +199,14 @@ def test_clean_removes_what_the_dead_left():
     assert cleaned["members"] == [entry.token]
     assert cleaned["segments"] == [segment]
     assert cleaned["bytes"] > 2**20
-    assert "Nothing was left behind" in run("clean").output
+    assert "There was nothing to clean up" in run("clean").output
 
 
 def test_clean_says_what_it_removed(monkeypatch: pytest.MonkeyPatch):
     removed = scopecast.rundir.directory.Cleaned(["abcdefgh"], ["headless_abcdefgh_0"], 64 * 2**20)
     monkeypatch.setattr(RunDirectory, "clean", lambda self: removed)
     lines = run("clean").output.splitlines()
-    assert lines[0] == "Removed what was left of 1 dead program: abcdefgh"
+    assert lines[0] == "Removed the leftovers of 1 crashed program: abcdefgh"
     assert "headless_abcdefgh_0" in lines[1]
     assert lines[2] == "Freed 64 MiB of shared memory."
 

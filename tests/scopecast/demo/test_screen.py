@@ -218,7 +218,7 @@ class TestVirtualScreen:
 
     @pytest.mark.parametrize("size", [(0, 100), (100, -1), (40_000, 100)], ids=str)
     def test_refuses_sizes_that_no_server_can_have(self, no_screen: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
-        with pytest.raises(ValueError, match="pixels a side"):
+        with pytest.raises(ValueError, match="pixels per side"):
             VirtualScreen(size)
 
 

@@ -113,7 +113,7 @@ def test_looking_changes_nothing(runtime_dir: Path, monkeypatch: pytest.MonkeyPa
     ("mounted", "state", "message"),
     [
         pytest.param("32m", "broken", "too little for frames of 2048x2048", id="much too small"),
-        pytest.param("200m", "warning", "a publisher gets 50 MiB of it", id="small"),
+        pytest.param("200m", "warning", "a publisher may take 50 MiB", id="small"),
         pytest.param("600m", "ok", "a publisher takes up to 150 MiB", id="enough"),
     ],
 )
@@ -148,13 +148,13 @@ def test_segments_of_the_dead_are_told_from_those_in_use():
         try:
             (orphan,) = [it for it in memory.leftovers() if f"headless_{token}_0" in it.fix]
             assert orphan.state == "warning"
-            assert "MiB are held by segments that nobody uses" in orphan.message
+            assert "MiB are held by unused segments" in orphan.message
             assert orphan.fix.startswith("rm /dev/shm/")
 
             dead = Entry(token=token, role="publisher", kind="headless", segments=[f"headless_{token}_0"])
             directory.file(token, "json").write_bytes(msgspec.json.encode(dead))
             (known,) = [it for it in memory.leftovers() if it.fix == "scopecast clean"]
-            assert known.message == "3 MiB are held by 1 segments of dead programs"
+            assert known.message == "3 MiB are held by 1 segments of crashed programs"
         finally:
             assert directory.clean().segments == [f"headless_{token}_0"]
 
@@ -173,9 +173,9 @@ def test_a_segment_that_another_run_directory_knows_is_left_alone():
 
 
 def test_a_good_run_directory(runtime_dir: Path):
-    assert only(rundirectory.place()) == Finding("run directory", "ok", f"{runtime_dir}, this user's alone")
+    assert only(rundirectory.place()) == Finding("run directory", "ok", f"{runtime_dir}, accessible to you alone")
     assert list(rundirectory.sockets()) == []
-    assert only(rundirectory.members()).message == "nobody: no viewer, and no program that publishes"
+    assert only(rundirectory.members()).message == "none: no viewer and no publisher is running"
 
 
 def test_a_run_directory_that_is_a_link(runtime_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -216,7 +216,7 @@ def test_the_fall_back_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     assert any("XDG_RUNTIME_DIR is not set" in it.message for it in rundirectory.place())
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
-    assert any(f"is {tmp_path / 'gone'}, which is not there" in it.message for it in rundirectory.place())
+    assert any(f"is {tmp_path / 'gone'}, which does not exist" in it.message for it in rundirectory.place())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sockets with paths")
@@ -245,8 +245,8 @@ def test_stale_forged_and_foreign_entries():
         member.write()
         found = list(rundirectory.members())
         messages = [it.message for it in found]
-        assert f"1 entry of programs that have died: {token}" in messages
-        assert "aaaaaaaa.json makes no sense (it was damaged, or not written by scopecast)" in messages
+        assert f"1 entry of crashed programs: {token}" in messages
+        assert "aaaaaaaa.json can't be understood (damaged, or not written by scopecast)" in messages
         (foreign,) = [it for it in found if it.check == "versions"]
         assert f"'new one' (process {os.getpid()}) speaks protocol {wire.PROTOCOL + 1}" in foreign.message
         assert foreign.fix.startswith("update this scopecast")
@@ -282,7 +282,7 @@ def test_a_screen_that_is_there():
 @on_linux
 def test_no_screen_with_and_without_xvfb(screenless: pytest.MonkeyPatch):
     if shutil.which("Xvfb"):
-        assert "Xvfb is there" in only(graphics.screen()).message
+        assert "Xvfb is installed" in only(graphics.screen()).message
     screenless.setenv("PATH", "")
     found = only(graphics.screen())
     assert found.state == "warning"
@@ -296,7 +296,7 @@ def test_a_dead_display(screenless: pytest.MonkeyPatch):
     screenless.setenv("DISPLAY", ":98765")
     found = only(graphics.screen())
     assert found.state == "broken"
-    assert found.message.startswith("DISPLAY is :98765, and no X server answers there")
+    assert found.message.startswith("DISPLAY is :98765, but no X server answers there")
 
 
 @on_linux
@@ -379,8 +379,8 @@ class TestWindows:
     def test_a_binding_that_is_not_the_one_asked_for(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("QT_API", "pyside6")
         found = only(graphics.windows())
-        assert (found.state, found.message) == ("broken", "QT_API is pyside6, and that binding is not installed")
-        assert found.fix == "unset QT_API, which leaves PyQt6"
+        assert (found.state, found.message) == ("broken", "QT_API is pyside6, but that binding is not installed")
+        assert found.fix == "unset QT_API, so that PyQt6 is used"
 
     def test_a_binding_whose_libraries_are_missing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         (tmp_path / "PyQt6").mkdir()
@@ -406,7 +406,7 @@ def test_the_packages_are_those_that_the_set_up_installs():
     wanted = {choice.split("|")[-1] for choice in listed[1].split()} - others
     assert wanted <= set(PACKAGES.values())
     assert install_line(["libGL.so.1", "libxyz.so.1"]) == (
-        "sudo apt-get install libgl1; install the package that has libxyz.so.1 (apt-file search libxyz.so.1)"
+        "sudo apt-get install libgl1; install the package that provides libxyz.so.1 (apt-file search libxyz.so.1)"
     )
 
 
@@ -493,7 +493,7 @@ class TestJava:
         imagej_jar()
         assert only(java.imagej()) == Finding("ImageJ", "ok", f"ImageJ {IMAGEJ_VERSION} opens ({IMAGEJ_VERSION})")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        assert "the first start downloads it" in only(java.imagej(), state="warning").message
+        assert "the first start fetches it" in only(java.imagej(), state="warning").message
         assert not list(tmp_path.rglob("ij-*.jar"))
 
     def test_a_java_that_can_not_open_imagej(self, monkeypatch: pytest.MonkeyPatch):
@@ -549,7 +549,7 @@ def test_the_command_of_another_installation(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     found = only(software.duplicates())
     assert found.state == "warning"
-    assert f"is another installation's: {tmp_path / 'scopecast'}" in found.message
+    assert f"belongs to another installation: {tmp_path / 'scopecast'}" in found.message
 
 
 # ---- open files ------------------------------------------------------------------------------------------------------

@@ -287,9 +287,9 @@ def test_a_batch_of_labels_is_published_as_such(viewer: Viewer, backend: Headles
 
 def test_a_file_that_is_no_archive_is_an_error_that_names_it(backend: Headless, tmp_path: Path):
     (tmp_path / "set.roi.zip").write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match=r"set\.roi\.zip is no archive of regions"):
+    with pytest.raises(ValueError, match=r"set\.roi\.zip is not an archive of regions"):
         backend.save([], tmp_path / "set.roi.zip")
     with zipfile.ZipFile(tmp_path / "other.roi.zip", "w") as archive:
         archive.writestr("notes.txt", "x" * 100)
-    with pytest.raises(ValueError, match=r"no region of interest of ImageJ: 'notes\.txt' in .*other\.roi\.zip"):
+    with pytest.raises(ValueError, match=r"not an ImageJ region of interest: 'notes\.txt' in .*other\.roi\.zip"):
         backend.save([], tmp_path / "other.roi.zip")

@@ -54,7 +54,7 @@ def test_ints_of_one_size_pass_whatever_c_calls_them():
         pytest.param([("red", "u1"), ("green", "u1")], r"array\['red'\]", id="structured"),
         pytest.param("datetime64[ns]", r"datetime64\[ns\] .*\.astype\('int64'\)", id="datetime"),
         pytest.param("timedelta64[s]", r"timedelta64\[s\] .*\.astype\('int64'\)", id="timedelta"),
-        pytest.param("nonsense", "'nonsense' is no dtype .* use one of bool, ", id="no-dtype"),
+        pytest.param("nonsense", "'nonsense' is not a dtype .* use one of bool, ", id="no-dtype"),
     ],
 )
 def test_other_dtypes_are_refused_with_what_to_convert_to(dtype, words):

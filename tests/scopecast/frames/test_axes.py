@@ -276,10 +276,10 @@ def test_a_pattern_of_your_own(pattern, name, expected):
     ("pattern", "words"),
     [
         pytest.param(r"t(\d+)", r"no named groups: .*\(\?P<t>", id="no-named-groups"),
-        pytest.param(r"(?P<t>\d+", r"no regular expression .*\(\?P<t>", id="no-regex"),
+        pytest.param(r"(?P<t>\d+", r"not a valid regular expression .*\(\?P<t>", id="no-regex"),
         pytest.param("", "no named groups", id="empty"),
-        pytest.param(r"(?P<y>\d+)", "no axis: axis 'y' is the plane's own", id="y"),
-        pytest.param(r"(?P<_t>\d+)", "no axis: '_t' cannot name an axis", id="no-name-for-an-axis"),
+        pytest.param(r"(?P<y>\d+)", "not an axis: axis 'y' is the plane's own", id="y"),
+        pytest.param(r"(?P<_t>\d+)", "not an axis: '_t' cannot name an axis", id="no-name-for-an-axis"),
     ],
 )
 def test_a_pattern_that_cannot_work_is_refused_whatever_the_name(pattern, words):

@@ -78,7 +78,7 @@ def test_fields_that_a_newer_peer_appends_are_ignored(kind: str):
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_a_document_of_another_kind_is_refused(kind: str):
     for other in set(DOCUMENTS) - {kind}:
-        with pytest.raises(ProtocolError, match=f"that are no {other}"):
+        with pytest.raises(ProtocolError, match=f"that are not valid {other}"):
             documents.decode(other, bytes.fromhex(GOLDEN[kind][1]))
 
 
@@ -165,12 +165,17 @@ WRONG: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "a property of two axes": ("points", np.zeros((3, 2)), {"properties": {"a": np.zeros((3, 2))}}, "one value for"),
     "too many properties": ("points", [], {"properties": {str(n): [] for n in range(65)}}, "at most 64"),
     "column and axes": ("points", np.zeros((3, 3)), {"axes": {"z": 1}}, "both a column and in axes"),
-    "a channel as column": ("points", np.zeros((3, 3)), {"dims": "cyx"}, "a channel is no coordinate"),
+    "a channel as column": ("points", np.zeros((3, 3)), {"dims": "cyx"}, "a channel is not a coordinate"),
     "no y": ("points", np.zeros((3, 2)), {"dims": "zx"}, "must name y, x"),
     "dims of another length": ("points", np.zeros((3, 2)), {"dims": "zyx"}, "name 3 columns, and there are 2"),
     "unknown style": ("points", [], {"style": {"colour": "red"}}, "no colour: it may have color"),
     "style of a wrong type": ("points", [], {"style": {"size": "big"}}, "can't be used: Expected `float`"),
-    "colour by nothing": ("points", [], {"style": {"color_by": "area"}}, "'area' is no property: there are none"),
+    "colour by nothing": (
+        "points",
+        [],
+        {"style": {"color_by": "area"}},
+        "'area' is not a property; the properties are none",
+    ),
     "unknown shape": ("shapes", [[[0, 0], [1, 1]]], {"shape_type": "circle"}, "use rectangle, ellipse, polygon"),
     "shape types": ("shapes", [[[0, 0], [1, 1]]], {"shape_type": ["line", "line"]}, "2 values, and there are 1"),
     "a polygon of two": ("shapes", [[[0, 0], [1, 1]]], {}, "needs 3 or more"),
@@ -189,8 +194,8 @@ WRONG: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     ),
     "a long name": ("points", [], {"name": "n" * 65}, "at most 64 characters"),
     "another kind's keyword": ("points", [], {"graph": {}}, "has no keyword graph: .* name, properties, style"),
-    "bytes of something else": ("rois", b"GIF89a" + bytes(100), {}, "no region of interest of ImageJ"),
-    "no region at all": ("rois", 7, {}, "int is no region of interest: pass roifile's"),
+    "bytes of something else": ("rois", b"GIF89a" + bytes(100), {}, "not an ImageJ region of interest"),
+    "no region at all": ("rois", 7, {}, "int is not a region of interest: pass roifile's"),
     "too many regions": ("rois", [b"Iout" + bytes(60)] * 10_001, {}, "at most 10000"),
     "a huge region": ("rois", b"Iout" + bytes(2**16), {}, "more than 64 KiB"),
 }
@@ -305,7 +310,7 @@ def test_archives_that_unpack_to_much_more_are_refused_in_little_memory(tmp_path
     assert len(lines) == len(ARCHIVES)
     for line, (_, problem) in zip(lines, ARCHIVES.values(), strict=True):
         assert problem in line
-    assert "is no archive of regions of interest: Bad CRC-32" in liar
+    assert "is not an archive of regions of interest: Bad CRC-32" in liar
 
 
 @pytest.mark.fault("H4")
@@ -336,5 +341,5 @@ def test_a_damaged_archive_is_a_value_error_that_names_it(tmp_path: Any, damage:
     with zipfile.ZipFile(path, "w") as z:
         z.writestr("a.roi", b"Iout" + bytes(60))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"set\.roi\.zip is no archive"):
+    with pytest.raises(ValueError, match=r"set\.roi\.zip is not an archive"):
         read_rois(path)

@@ -111,13 +111,13 @@ def test_what_no_name_tells_is_said_with_both_names(viewer: Viewer, tmp_path: Pa
         [*COMMAND, "show", str(tmp_path), "--viewer", "headless"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0
-    note = "note: mouse_t0.tif: its name gives it the place of control_t0.tif: it is shown beside that, on the axis"
+    note = "note: mouse_t0.tif: its name gives it the same place as control_t0.tif: both are shown, side by side on the"
     assert note in done.stderr
     (stream,) = viewer.streams
     assert stream.about.labels["file"] == ["control", "mouse"]
     with caplog.at_level(logging.WARNING), Headless(launch=False) as backend:
         backend.save_batch([stamped(0), stamped(1)], ["mouse_t0.tif", "control_t0.tif"])
-    assert "control_t0.tif: its name gives it the place of mouse_t0.tif" in caplog.text
+    assert "control_t0.tif: its name gives it the same place as mouse_t0.tif" in caplog.text
 
 
 def test_a_series_stays_together_and_a_name_that_changes_with_time_makes_no_axis():

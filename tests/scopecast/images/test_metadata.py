@@ -81,7 +81,7 @@ CASES = {
     "a spacing that is no number": ("ImageJ=1.53c\nimages=3\nslices=3\nspacing=NaN\n", "z step nan"),
     "a spacing that is text": ("ImageJ=1.53c\nimages=3\nslices=3\nspacing=wide\n", "z step 'wide'"),
     "an infinite interval": ("ImageJ=1.53c\nimages=3\nframes=3\nfinterval=1e999\n", "time interval inf"),
-    "counts that are text": ("ImageJ=1.53c\nimages=three\nframes=x\n", "makes no sense"),
+    "counts that are text": ("ImageJ=1.53c\nimages=three\nframes=x\n", "its metadata can't be read"),
     "more images than there are": ("ImageJ=1.53c\nimages=2000000000\nframes=2000000000\n", ""),
     "a pixel size that is no number": (ome(PhysicalSizeX="nan", PhysicalSizeY="0.3"), "pixel size nan"),
     "a pixel size of text": (ome(PhysicalSizeX="small", PhysicalSizeY="0.3"), "pixel size nan"),
@@ -89,17 +89,17 @@ CASES = {
     "a tiny pixel size": (ome(PhysicalSizeX="1e-9", PhysicalSizeY="1e-9"), "pixel size 1e-09"),
     "a negative pixel size": (ome(PhysicalSizeX="-1", PhysicalSizeY="-1"), "pixel size -1.0"),
     "a pixel size of 0": (ome(PhysicalSizeX="0", PhysicalSizeY="0"), ""),
-    "two thousand million times": (ome(SizeT=2_000_000_000), "tells of 2e+09 planes"),
+    "two thousand million times": (ome(SizeT=2_000_000_000), "describes 2e+09 planes"),
     "as many of all": (ome(SizeT=2_000_000_000, SizeZ=2_000_000_000, SizeC=2_000_000_000), "planes"),
-    "other pixels": (ome(SizeX=2_000_000_000), "tells of 2000000000 x 64 pixels"),
-    "sizes that are text": (ome(SizeT="three"), "makes no sense"),
-    "no such order": (ome(DimensionOrder="abc"), "makes no sense"),
+    "other pixels": (ome(SizeX=2_000_000_000), "describes 2000000000 x 64 pixels"),
+    "sizes that are text": (ome(SizeT="three"), "its metadata can't be read"),
+    "no such order": (ome(DimensionOrder="abc"), "its metadata can't be read"),
     "a block of planes without end": (ome('<TiffData IFD="0" PlaneCount="7777777777"/>'), ""),
     "numbers of 5000 digits": (ome(f'<TiffData/><Plane TheT="{"1" * 5000}" TheC="0" TheZ="0" DeltaT="1"/>'), ""),
     "a colour that is none": (ome('<Channel Color="red"/><TiffData/>'), ""),
     "cut short": (ome()[:200], ""),
     "garbage": ("<OME \x01\x02 PhysicalSizeX=", ""),
-    "nested deeply": (OME.format(attributes="", inside="<a>" * 20_000 + "</a>" * 20_000), "makes no sense"),
+    "nested deeply": (OME.format(attributes="", inside="<a>" * 20_000 + "</a>" * 20_000), "its metadata can't be read"),
     "a set whose other file is a pipe": (
         ome(
             '<TiffData FirstT="0" IFD="0"/><TiffData FirstT="1"><UUID FileName="pipe.tif">urn:uuid:1</UUID></TiffData>'
@@ -131,7 +131,7 @@ def test_names_of_channels_that_cannot_be_labels():
 def test_colours_that_are_none_are_left_out():
     about = About(sizes={"c": 3}, colors=["#ff0000", "red", 7])
     assert about.colors == ("#ff0000", "", "")
-    assert about.notes == ("what makes no sense in its metadata is left out: colour 'red', colour 7",)
+    assert about.notes == ("implausible values in its metadata are ignored: colour 'red', colour 7",)
 
 
 # ---- any metadata ----------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_show_goes_on_after_every_odd_file(odd_folder: Path):
     assert done.returncode == 1
     assert done.stdout == "Shown in headless: 3 files, 9 planes; 8 files not shown.\n", done.stderr
     assert len(planes) == 9
-    assert "good_t1.tif: what makes no sense in its metadata is left out: z step nan" in done.stderr
+    assert "good_t1.tif: implausible values in its metadata are ignored: z step nan" in done.stderr
 
 
 def test_replay_goes_on_after_every_odd_file(odd_folder: Path):
@@ -282,7 +282,7 @@ def test_watch_goes_on_after_every_odd_file(tmp_path: Path, monkeypatch: pytest.
     ):
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == f"Watching {tmp_path}; Ctrl-C ends it.\n"
+            assert process.stdout.readline() == f"Watching {tmp_path}; stop with Ctrl-C.\n"
             odd_files(Path())
             for t, description in enumerate(("", CASES["a spacing that is no number"][0], "")):
                 write(tmp_path / "new.part", description).rename(tmp_path / f"good_t{t}.tif")
@@ -297,7 +297,7 @@ def test_watch_goes_on_after_every_odd_file(tmp_path: Path, monkeypatch: pytest.
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert printed.startswith(("Shown in headless: 2 files", "Shown in headless: 3 files"))  # the last one just came
-    assert "pipe.tif: it is a named pipe, and no file" in told
+    assert "pipe.tif: it is a named pipe, not a file" in told
 
 
 def test_a_batch_reads_past_what_cannot_be_read(odd_folder: Path):
@@ -319,7 +319,7 @@ def test_a_decoder_never_gets_more_than_there_is_memory(tmp_path: Path):
     path = tmp_path / "sparse.png"
     with path.open("wb") as file:
         file.truncate(1 << 42)
-    with pytest.raises(FileError, match="more than this machine's memory has room for"):
+    with pytest.raises(FileError, match="more than fits into this machine's memory"):
         open_image(path)
     np.save(tmp_path / "a.npy", np.zeros((1, 4, 4), "uint8"))
     header = (tmp_path / "a.npy").read_bytes().replace(b"(1, 4, 4)", b"(1, 4194304, 1048576)".ljust(9))
@@ -327,5 +327,5 @@ def test_a_decoder_never_gets_more_than_there_is_memory(tmp_path: Path):
     (tmp_path / "b.npy").write_bytes(padded)
     with (tmp_path / "b.npy").open("r+b") as file:
         file.truncate(len(padded) + (1 << 42))
-    with open_image(tmp_path / "b.npy") as image, pytest.raises(FileError, match="room for"):
+    with open_image(tmp_path / "b.npy") as image, pytest.raises(FileError, match="fits into"):
         image.read(0)

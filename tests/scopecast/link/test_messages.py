@@ -133,10 +133,10 @@ def test_a_frame_of_the_first_release_has_no_name():
 def test_a_message_in_the_wrong_direction_is_refused(tag: str):
     data = bytes.fromhex(GOLDEN[tag][1])
     if tag not in FROM_RECEIVER:
-        with pytest.raises(ProtocolError, match="are no message of protocol 1"):
+        with pytest.raises(ProtocolError, match="are not a message of protocol 1"):
             messages.decode_from_receiver(data)
     if tag not in FROM_PUBLISHER:
-        with pytest.raises(ProtocolError, match="are no message of protocol 1"):
+        with pytest.raises(ProtocolError, match="are not a message of protocol 1"):
             messages.decode_from_publisher(data)
 
 
@@ -251,7 +251,7 @@ DEPTH_BOMBS = {
 @pytest.mark.parametrize("bomb", DEPTH_BOMBS.values(), ids=DEPTH_BOMBS)
 @pytest.mark.parametrize("decode", [messages.decode_from_receiver, messages.decode_from_publisher])
 def test_depth_is_bounded(bomb: bytes, decode: Callable[[bytes], Any]):
-    with pytest.raises(ProtocolError, match="are no message of protocol 1"):
+    with pytest.raises(ProtocolError, match="are not a message of protocol 1"):
         decode(bomb)
 
 

@@ -61,7 +61,7 @@ def test_what_can_not_be_had_is_said_once_and_publish_goes_on(monkeypatch, caplo
         chosen_transport()
     with Publisher("headless", policy="every") as publisher:
         assert [publisher.publish(stamped(t), axes={"t": t}) for t in range(5)] == [-1] * 5
-        assert publisher.stats().skipped == {"no way to the viewers": 5}
+        assert publisher.stats().skipped == {"no connection to viewers": 5}
         assert publisher.stats().balanced
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert "headless viewers disabled" in line

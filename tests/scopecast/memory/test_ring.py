@@ -155,8 +155,8 @@ def test_the_slot_table_says_what_lies_where():
 # ---- headers -----------------------------------------------------------------------------------------------------
 
 FIELDS = {
-    "magic": (0, b"scopcasT", "is no ring of version 1"),
-    "version": (24, 2, r"is no ring of version 1 .*version 2"),
+    "magic": (0, b"scopcasT", "is not a ring of version 1"),
+    "version": (24, 2, r"is not a ring of version 1 .*version 2"),
     "token": (8, b"abcdefg1" + bytes(8), "another publisher's"),
     "longer token": (16, b"x" + bytes(7), "another publisher's"),
     "epoch": (32, 5, r"older one \(epoch 5, expected 4\)"),

@@ -343,7 +343,7 @@ def test_a_segment_of_another_user_is_refused(name: str):
     path.chmod(0o600)
     Segment.attach(name).close()
     os.chown(path, NOBODY, NOBODY)
-    with pytest.raises(SharedMemoryError, match=f"not this user's alone .owner {NOBODY}"):
+    with pytest.raises(SharedMemoryError, match=f"not private to this user .owner {NOBODY}"):
         Segment.attach(name)
 
 
@@ -352,7 +352,7 @@ def test_a_segment_of_another_user_is_refused(name: str):
 def test_a_segment_that_others_may_open_is_refused(name: str, mode: int):
     (SHM / name).write_bytes(bytes(PAGE))
     (SHM / name).chmod(mode)
-    with pytest.raises(SharedMemoryError, match="not this user's alone"):
+    with pytest.raises(SharedMemoryError, match="not private to this user"):
         Segment.attach(name)
 
 

@@ -276,7 +276,7 @@ def test_a_ring_that_can_not_grow_goes_on_with_what_it_has_and_grows_later(
         assert publisher.stats().frames.delivered == 8
         assert len(planes_of(viewer.streams[0])) == 8
     (text,) = warnings_of(caplog)
-    assert "only 3 of 32 frames" in text
+    assert "only 3 of 32 slots" in text
 
 
 # ---- failures that pass ------------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_viewers_that_can_not_be_looked_for_are_looked_for_again(monkeypatch: py
     monkeypatch.setattr(Viewers, "_find", once_without_descriptors)
     with Publisher("headless") as publisher:
         publisher.publish(stamped(0))
-        wait_until(lambda: "looked for" in publisher.problem)
+        wait_until(lambda: "looking for viewers" in publisher.problem)
         wait_until(lambda: publisher.session.viewers.met)
         assert publisher.problem == ""
 

@@ -159,7 +159,7 @@ def test_regions_of_an_image_that_cannot_be_shown_lie_on_no_other(viewer: Viewer
     write_roi(tmp_path / "b.roi")
     receipt = show(tmp_path)
     assert receipt.sent == (str(tmp_path / "a.tif"),)
-    assert receipt.skipped[-1].reason == "its image, b.tif, is not shown, or too long ago: show both together"
+    assert receipt.skipped[-1].reason == "its image, b.tif, is not shown, or was shown too long ago: show both together"
     assert regions_of(viewer) == []
 
 
@@ -172,9 +172,9 @@ def test_what_is_no_region_of_interest_is_told_in_a_line(viewer: Viewer, tmp_pat
     assert receipt.sent == (str(tmp_path / "a.tif"),)
     reasons = {skipped.path.removeprefix(str(tmp_path) + "/"): skipped.reason for skipped in receipt.skipped}
     assert reasons == {
-        "a.roi": "no region of interest of ImageJ: it has 106 bytes that begin with b'GIF8'",
-        "b.roi.zip": "it is no archive of regions of interest: File is not a zip file",
-        "c.roi": "no region of interest of ImageJ: it has 0 bytes that begin with b''",
+        "a.roi": "not an ImageJ region of interest: it has 106 bytes that begin with b'GIF8'",
+        "b.roi.zip": "it is not an archive of regions of interest: File is not a zip file",
+        "c.roi": "not an ImageJ region of interest: it has 0 bytes that begin with b''",
         "none.roi": "No such file or directory",
     }
     assert regions_of(viewer) == []
@@ -192,5 +192,5 @@ def test_the_command_counts_regions(tmp_path: Path):
     assert done.returncode == 1
     assert done.stdout == "Shown in headless: 2 files, 1 plane, 2 regions of interest; 1 file not shown.\n"
     (line,) = [line for line in done.stderr.splitlines() if "not shown" in line]
-    assert line.startswith(f"not shown: {tmp_path / 'b.roi'}: no region of interest of ImageJ: it has 7 bytes")
+    assert line.startswith(f"not shown: {tmp_path / 'b.roi'}: not an ImageJ region of interest: it has 7 bytes")
     assert RunDirectory().living("publisher") == []

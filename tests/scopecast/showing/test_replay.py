@@ -53,7 +53,7 @@ def test_frames_per_second_go_before_recorded_times(tmp_path: Path):
     write_ome(tmp_path / "a.ome.tif")
     recording = Recording(tmp_path / "a.ome.tif", fps=4)
     assert times(recording) == [number / 4 for number in range(12)]
-    assert recording.source == "4 frames/s, as asked for"
+    assert recording.source == "4 frames/s, as requested"
 
 
 def test_a_stack_without_times_says_so(tmp_path: Path):

@@ -280,7 +280,7 @@ def test_an_interrupted_show_leaves_nothing_behind(when: str, tmp_path: Path, ru
     ("arguments", "text"),
     [
         (["a.tif", "--axes", "(("], "neither the names of dimensions"),
-        (["a.tif", "--axes", "(?P<y>.)"], "has a group that is no axis"),
+        (["a.tif", "--axes", "(?P<y>.)"], "has a group that is not an axis"),
         (["a.tif", "--viewer", "fijj"], "there is no viewer 'fijj' here"),
         (["a.tif", "--pixel-size", "0"], "--pixel-size is a length in µm"),
     ],
@@ -296,8 +296,8 @@ def test_a_mistake_of_the_users_is_a_line(arguments: list[str], text: str):
     [
         (["missing.tif"], "not shown: missing.tif: there is no such file"),
         (["*.png"], "not shown: *.png: no file is called so"),
-        (["a.roi"], "regions of interest lie on an image: name their image, too"),
-        (["folder"], "there are no images in folder; name the folders below it, which are not looked into"),
+        (["a.roi"], "regions of interest belong to an image: name their image, too"),
+        (["folder"], "there are no images in folder; subfolders are not searched: name them"),
         (
             ["cut.tif", "empty.tif"],
             "not shown: cut.tif: not a TIFF file, or not complete yet not shown: empty.tif: it is empty",

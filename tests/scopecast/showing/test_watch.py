@@ -182,7 +182,7 @@ def test_a_folder_that_goes_ends_the_watch_with_a_word(tmp_path: Path):
     with Watching(watched) as watching:
         watched.rmdir()
         assert watching.news.get(timeout=30) is None
-    assert str(watching.errors[0]) == f"the folder {watched} is no more"
+    assert str(watching.errors[0]) == f"the folder {watched} no longer exists"
 
 
 def test_what_cannot_be_watched_says_why(tmp_path: Path):
@@ -356,7 +356,7 @@ def test_the_command_shows_reports_and_ends_with_ctrl_c(tmp_path: Path):
         try:
             assert process.stdout is not None
             assert process.stderr is not None
-            assert process.stdout.readline() == f"Watching {tmp_path}; Ctrl-C ends it.\n"
+            assert process.stdout.readline() == f"Watching {tmp_path}; stop with Ctrl-C.\n"
             tifffile.imwrite(tmp_path / "img_t0.part", stamped(1))
             content = (tmp_path / "img_t0.part").read_bytes()
             (tmp_path / "img_t0.part").rename(tmp_path / "img_t0.tif")

@@ -63,7 +63,7 @@ def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
         pytest.param({"FIJI_HOME": "/usr"}, "there is no ImageJ in this folder", id="not a Fiji"),
         pytest.param(
             {"SCOPECAST_MAVEN": "http://127.0.0.1:9", "XDG_CACHE_HOME": "{tmp}"},
-            "ImageJ could not be fetched from http://127.0.0.1:9/net/imagej/ij",
+            "ImageJ could not be downloaded from http://127.0.0.1:9/net/imagej/ij",
             id="no network",
         ),
         pytest.param({"SCOPECAST_JAVA_OPTIONS": "-Xmx1k"}, "Too small maximum heap", id="Java fails"),

@@ -317,7 +317,7 @@ def test_the_doctor_needs_no_screen(stock_fiji, monkeypatch):
             "jars/imagej-2.17.0.jar", False, "broken", "net.imagej.ImageJ is not found; jars/imagej-2", id="cut"
         ),
         pytest.param("jars/ij-1.54p.jar", False, "broken", "jars/ij-1.54p.jar is damaged", id="ImageJ is cut"),
-        pytest.param("jars/imagej-2.17.0.jar", True, "broken", "it is no Fiji, or a part of one", id="missing"),
+        pytest.param("jars/imagej-2.17.0.jar", True, "broken", "it is not a complete Fiji", id="missing"),
         pytest.param(
             "plugins/Count_Frames.jar", False, "warning", "Count_Frames.jar can't be read (damaged", id="plugin"
         ),
@@ -343,4 +343,4 @@ def test_the_doctor_gives_up_what_does_not_open(stock_fiji, monkeypatch):
         monkeypatch.setenv("SCOPECAST_SCIJAVA_MAVEN", f"http://127.0.0.1:{server.getsockname()[1]}")
         (found,) = java.imagej(timeout=3)
     assert found.state == "broken"
-    assert "has not opened within 3 s" in found.message
+    assert "did not open within 3 s" in found.message

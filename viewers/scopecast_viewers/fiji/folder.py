@@ -45,7 +45,7 @@ def find_fiji(path: Path) -> Path:
             return found.resolve()
         raise ViewerStartError(_what_it_is(path))
     except OSError as error:
-        msg = f"{error.filename} can't be read ({error.strerror}); ask for the right to read it, or unpack your own"
+        msg = f"{error.filename} can't be read ({error.strerror}); ask for permission to read it, or unpack your own"
         raise ViewerStartError(msg) from error
 
 
@@ -101,7 +101,7 @@ def jars_of(fiji: Path) -> tuple[list[Path], dict[Path, str]]:
             if whole:
                 jars.append(jar)
             else:
-                damaged[jar] = "damaged, or not loaded to its end"
+                damaged[jar] = "damaged, or not downloaded completely"
     return jars, damaged
 
 

@@ -52,13 +52,13 @@ def imagej_jar() -> Path:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # https, unless the user named another
             data = answer.read(_LIMIT)
         if not _is_right(data):
-            msg = f"what came ({len(data)} bytes) is not ImageJ {IMAGEJ_VERSION}: its SHA-256 is another"
+            msg = f"the download ({len(data)} bytes) is not ImageJ {IMAGEJ_VERSION}: its SHA-256 differs"
             raise OSError(msg)
         _write(path, data)
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         msg = (
-            f"ImageJ could not be fetched from {url}: {reason}. It is needed once: try again with a network, or "
+            f"ImageJ could not be downloaded from {url}: {reason}. It is needed once: try again with a network, or "
             f"download it elsewhere and put it at {path}; or use a Fiji of your own (FIJI_HOME=/path/to/Fiji.app)"
         )
         raise ViewerStartError(msg) from error

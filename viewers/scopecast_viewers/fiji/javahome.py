@@ -137,9 +137,9 @@ def _examine(source: str, home: Path, library: Path | None) -> Java | str:
         return f"it is Java {version}, older than {OLDEST}"
     # A Java 8 has its libraries in lib/amd64. Elsewhere than on Linux every Java has windows.
     if sys.platform == "linux" and not (library.parent.parent / "libawt_xawt.so").is_file():
-        return "it can't open windows (a headless Java: it has no AWT for X)"
+        return "it can't open windows (a headless Java, without AWT for X)"
     if problem := _why_not_loaded(library):
-        return f"it can't be loaded here (another processor, or damaged): {problem}"
+        return f"it can't be loaded here (built for another processor, or damaged): {problem}"
     return Java(source, home, library, version)
 
 
@@ -175,7 +175,7 @@ def _told_version(home: Path) -> str:
     told = (asked.stderr + asked.stdout).decode(errors="replace")
     found = re.search(r'version "([^"]+)"', told)
     if asked.returncode or found is None:
-        said = next((line.strip() for line in told.splitlines() if line.strip()), "it said nothing")
+        said = next((line.strip() for line in told.splitlines() if line.strip()), "no output")
         raise OSError(f"{program} does not run: {said[:200]}")
     return found[1]
 

@@ -194,7 +194,7 @@ def _start_folder(choice: Choice, java: Java, heap: int) -> Any:
     fiji = Path(choice.what)
     jars, damaged = jars_of(fiji)
     for jar, problem in damaged.items():
-        logger.warning("%s can't be read (%s): what is in it is missing", jar, problem)
+        logger.warning("%s can't be read (%s): its content is missing", jar, problem)
     beside = missing_jars(jars)
     options = [
         *_options(max(heap, heap_setting(fiji) or 0)),
@@ -215,7 +215,7 @@ def _start_folder(choice: Choice, java: Java, heap: int) -> Any:
         return _window_of(choice, made)
     except (TypeError, jpype.JException) as error:  # a class is not there, or needs one that is not
         cause = ", ".join(f"{jar.relative_to(fiji)} is {problem}" for jar, problem in damaged.items())
-        msg = f"{choice} can't be opened: {error}; {cause or 'it is no Fiji, or a part of one'}; unpack Fiji anew"
+        msg = f"{choice} can't be opened: {error}; {cause or 'it is not a complete Fiji'}; unpack Fiji again"
         raise ViewerStartError(msg) from error
 
 
@@ -292,4 +292,4 @@ def _keep_java_out() -> None:
     except jpype.JVMNotRunning:  # something in Java ends the process
         return
     except jpype.JException as error:
-        logger.warning("this process may end with an error, as Java can't be kept out of it: %s", error)
+        logger.warning("this process may end with an error, as Java can't be kept out of its shutdown: %s", error)

@@ -94,7 +94,7 @@ class StreamMenu:
             if text != str(box.getLabel()):
                 box.setLabel(text)
             box.setState(stream.key not in self._gallery.closed)
-        note = "Streams that are ticked are shown." if streams else "Nothing streams to this ImageJ yet."
+        note = "Ticked streams are shown." if streams else "Nothing is streaming to this ImageJ yet."
         note = problems or note
         if note != str(self._note.getText()):
             self._note.setText(note)

@@ -132,7 +132,7 @@ class LiveOverlay:
                 _manage(marks)
             return _Drawn(of, version, marks, f"{unread} regions can't be read" if unread else "")
         marks, left_out = draw(of) if isinstance(of, Points | Shapes) else draw_tracks(of)
-        return _Drawn(of, version, marks, f"{left_out} marks too many to be drawn, or too far away" if left_out else "")
+        return _Drawn(of, version, marks, f"{left_out} marks not drawn: too many, or too far away" if left_out else "")
 
 
 def _manage(marks: list[Mark]) -> None:

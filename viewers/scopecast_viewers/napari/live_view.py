@@ -457,7 +457,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         with steady(self.viewer) as errors:
             self.viewer.close()
         if errors:
-            logger.warning("napari was closed; some of its parts could not follow: %r", errors)
+            logger.warning("napari was closed; some of its parts raised errors: %r", errors)
 
     def _gone(self) -> None:
         """Stop because the window is gone."""

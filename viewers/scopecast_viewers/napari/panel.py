@@ -38,7 +38,7 @@ __all__ = ["LiveStreams"]
 
 REFRESH_MS = 250
 NOBODY = (
-    "No program on this machine streams to napari now.<br><br>"
+    "No program on this machine is streaming to napari.<br><br>"
     "Try <b>File ▸ Open Sample ▸ scopecast ▸ Simulated live stream</b>, "
     "or run <code>scopecast demo</code> in a terminal."
 )
@@ -91,16 +91,16 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
 
         self.attach_to_new = QCheckBox("attach to new streams")
         self.attach_to_new.setChecked(True)
-        self.attach_to_new.setToolTip("Show every stream that begins, without being asked.")
+        self.attach_to_new.setToolTip("Show every new stream automatically.")
         self.attach_to_new.toggled.connect(self._set_attach_to_new)
         self.follow = QPushButton("Follow")
         self.follow.setCheckable(True)
         self.follow.setChecked(True)
-        self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider ends it; this resumes it.")
+        self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider stops that; this resumes it.")
         self.follow.clicked.connect(self._set_following)
         self.pause = QPushButton("Pause")
         self.pause.setCheckable(True)
-        self.pause.setToolTip("Hold the picture. Frames go on coming; resuming shows the newest.")
+        self.pause.setToolTip("Freeze the picture. Frames keep arriving; resuming shows the newest.")
         self.pause.toggled.connect(self._set_paused)
         self.snapshot = QPushButton("Snapshot")
         self.snapshot.setToolTip(

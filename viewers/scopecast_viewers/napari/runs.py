@@ -42,7 +42,7 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
     def __init__(self, view: _Runs) -> None:
         super().__init__("Runs")
         self._view = view
-        self.setToolTip("The runs that are kept: show former ones again, or remove them.")
+        self.setToolTip("The runs that are kept: show earlier ones again, or remove them.")
         self.runs = QMenu(self)
         self.runs.setToolTipsVisible(True)
         self.runs.aboutToShow.connect(self.fill)

@@ -35,7 +35,7 @@ def open_panel() -> LiveStreams:
 
     viewer = napari.current_viewer()
     if viewer is None:
-        msg = "the simulated stream is shown in a napari window, and there is none; open one with napari.Viewer()"
+        msg = "the simulated stream needs a napari window, and there is none; open one with napari.Viewer()"
         raise RuntimeError(msg)
     dock, panel = viewer.window.add_plugin_dock_widget("scopecast", "Live streams")
     dock.show()

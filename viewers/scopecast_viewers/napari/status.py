@@ -32,7 +32,7 @@ class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.follow = QPushButton("follow")
         self.follow.setCheckable(True)
         self.follow.setChecked(True)
-        self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider ends it; this resumes it.")
+        self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider stops that; this resumes it.")
         self.follow.clicked.connect(self.follow_clicked)
         row = QHBoxLayout(self)
         row.setContentsMargins(8, 2, 8, 2)

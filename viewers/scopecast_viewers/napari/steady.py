@@ -106,6 +106,6 @@ def take_out(viewer: Viewer, layer: Layer | Any) -> None:
     with steady(viewer) as errors:
         viewer.layers.remove(layer)
         if errors:
-            logger.info("%s is removed; some parts of napari did not know it well: %r", layer, errors)
+            logger.info("%s was removed; some parts of napari raised errors: %r", layer, errors)
             viewer.layers.events.reordered(value=viewer.layers)  # the sliders' ranges and the canvas
             viewer.dims.events.ndim(value=viewer.dims.ndim)  # the sliders are made anew, should some be missing

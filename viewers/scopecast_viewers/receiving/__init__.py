@@ -1,1 +1,1 @@
-"""What comes from a publisher: its source, its streams as they grow, and how they fare."""
+"""What comes from a publisher: its source, its streams as they grow, and their state."""

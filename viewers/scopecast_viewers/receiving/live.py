@@ -1,4 +1,4 @@
-"""A live stream as a viewer sees it: what its publisher says of it, and the stacks that its frames are in."""
+"""A live stream as a viewer sees it: its announcement, and the stacks that hold its frames."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ class LiveStream:
         self.annotations.clear()
 
     def clear(self) -> None:
-        """Let go of all that has come; what comes from now on begins anew. For the receiver's thread."""
+        """Discard all that has arrived; what comes next starts afresh. For the receiver's thread."""
         stacks, self.stacks, self.newest = self.stacks, (), None
         self.parts, self._by_signature, self.received = (), {}, 0
         self._arrivals.clear()

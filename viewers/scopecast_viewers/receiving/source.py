@@ -28,7 +28,7 @@ __all__ = ["Source"]
 logger = logging.getLogger(__name__)
 
 State = Literal["greeting", "attached", "refused", "detached", "ended", "lost"]
-#: Messages and seconds after which the display is told of what has come, although there may be more: where memory is
+#: Messages and seconds after which the display is notified of new frames, although there may be more: where memory is
 #: slow, a frame takes long enough for the others of a burst to keep the window waiting.
 DRAIN_LIMIT = 64
 DRAIN_S = 0.01
@@ -138,7 +138,7 @@ class Source:
             (zmq.SNDHWM, 2000),
             (zmq.RCVHWM, 2000),
             (zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES),
-            # A reconnected DEALER is a stranger to the publisher, so this one never reconnects: it is made anew.
+            # A reconnected DEALER is unknown to the publisher, so this one never reconnects: it is made again.
             (zmq.RECONNECT_IVL, -1),
         ):
             socket.setsockopt(option, value)
@@ -364,7 +364,7 @@ class Source:
     # ---- coming and going ----------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Look after the connection: answer what the display has finished, notice a publisher that has gone."""
+        """Check the connection: answer what the display has finished, notice a publisher that has gone."""
         while self.answers:
             number, error = self.answers.pop(0)
             self._send(messages.Captured(number, error[:2000]))
@@ -397,7 +397,7 @@ class Source:
                 self._greet()
 
     def _reconnect(self) -> None:
-        """Connect anew; where that fails, the socket that is broken stays until the next try."""
+        """Connect again; if that fails, the broken socket stays until the next attempt."""
         broken, monitor = self.socket, self.monitor
         try:
             self._connect()

@@ -1,4 +1,4 @@
-"""What a viewer says of a live stream in a line: how it comes in, how old it is, what is lost."""
+"""The status line of a live stream: its frame rate, its age, its losses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
 
 
 def format_age(seconds: float) -> str:
-    """Return a time span as one reads it: ``"40 ms"``, ``"2.5 s"``, ``"3 min"``."""
+    """Return a duration in readable form: ``"40 ms"``, ``"2.5 s"``, ``"3 min"``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.0f} min"

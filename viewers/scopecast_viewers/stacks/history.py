@@ -140,7 +140,7 @@ def history_from_environment(environment: Mapping[str, str] = os.environ) -> His
     Raises
     ------
     ValueError
-        If one of them is no number of bytes.
+        If one of them is not a number of bytes.
     """
     budget, limit = (_bytes_of(environment, name) for name in ("SCOPECAST_HISTORY", "SCOPECAST_SCRATCH"))
     if limit is None:
