@@ -265,8 +265,11 @@ class _Strike:
     FILES = frozenset(
         PRODUCER / each
         for each in (
-            *(f"publishing/{name}.py" for name in ("publisher", "draft", "early", "guard", "receivers", "slots")),
+            *(f"publishing/{name}.py" for name in ("publisher", "draft", "early", "events", "guard", "receivers")),
             "publishing/accounts.py",
+            "publishing/session.py",
+            "publishing/slots.py",
+            "publishing/viewers.py",
             "publishing/reservation.py",
             "link/router.py",
             "memory/ring.py",

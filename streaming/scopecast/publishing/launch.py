@@ -19,6 +19,7 @@ import psutil
 
 from scopecast.errors import ViewerStartError, ViewerUnavailable
 from scopecast.publishing.causes import cause_in
+from scopecast.publishing.events import Event
 from scopecast.rundir.directory import new_token
 
 if TYPE_CHECKING:
@@ -315,8 +316,8 @@ class Launch:
         self.problem = ""
         self.attempts = 0
         self._directory = directory
-        self._settled = threading.Event()
-        self._concluded = threading.Event()  # no attempt after the one under way
+        self._settled = Event()
+        self._concluded = Event()  # no attempt after the one under way
         self._cancelled = False
         self._interrupted = False
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -19,10 +18,11 @@ from scopecast.errors import ProtocolError
 from scopecast.link import messages
 from scopecast.link.router import GoneError, Router
 from scopecast.publishing.accounts import ReceiverStats
+from scopecast.publishing.events import News
 from scopecast.publishing.slots import acknowledge, drop_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from scopecast.publishing.accounts import Account, Accounts
     from scopecast.publishing.draft import Draft
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scopecast.publishing.slots import Slots
     from scopecast.rundir.directory import Member
 
-__all__ = ["News", "Receiver", "Receivers"]
+__all__ = ["Receiver", "Receivers"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,41 +38,6 @@ HEARTBEAT_S: Final = 0.45
 MAX_RECEIVERS: Final = 16
 #: Messages read per turn of the lock, so that a flood of them can't keep a frame waiting.
 DRAIN_LIMIT: Final = 64
-
-
-class News:
-    """Tells those who wait that something has changed.
-
-    A Condition would have to take the lock again after the wait, and Ctrl-C can keep it from that: the lock would then
-    be let go of twice, or stay held. Here a ticket is drawn under the lock, and waited for without it.
-
-    Parameters
-    ----------
-    hurry
-        Called when somebody is about to wait.
-    """
-
-    def __init__(self, hurry: Callable[[], None]) -> None:
-        self._hurry = hurry
-        self._tickets: deque[threading.Lock] = deque(maxlen=64)  # those that timed out are among them
-
-    def ticket(self) -> threading.Lock:
-        """Return what is released at the next change: wait with ``acquire(timeout=…)``."""
-        ticket = threading.Lock()
-        ticket.acquire()
-        self._tickets.append(ticket)
-        self._hurry()
-        return ticket
-
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody may wait for a change."""
-        return bool(self._tickets)
-
-    def tell(self) -> None:
-        """Wake everyone who waits."""
-        while self._tickets:
-            self._tickets.popleft().release()
 
 
 class Receiver:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 from scopecast.errors import ScopecastError, SharedMemoryError, TransportError
 from scopecast.publishing.accounts import Accounts, Reason
 from scopecast.publishing.early import EarlyFrames
+from scopecast.publishing.events import Event
 from scopecast.publishing.guard import Guard
 from scopecast.publishing.retry import Retry
 from scopecast.publishing.viewers import Viewers
@@ -111,17 +112,18 @@ class Session:
         self.slot_bytes = 0
         self.early = EarlyFrames(self.guard, self.accounts, self.budget)
         self.forgotten: deque[Frame] = deque()
-        self._cancelled = threading.Event()
+        self._cancelled = Event()
         self._warned: set[str] = set()
         self._threads: dict[str, threading.Thread] = {}
-        self._connected = threading.Event()  # or closed before that
-        # The ring, made by the thread "opening" or by one that waits for it.
+        self._connected = Event()  # or closed before that
+        # The ring, made by the thread "opening", or by close().
         self._opening = threading.Lock()  # held by whoever makes a ring
         self._epochs = itertools.count()
         self._voided: list[Ring] = []  # to be closed, where nobody waits for the lock
         self._wanted = 0  # bytes of a frame for which there is no slot
-        self._to_open = threading.Event()
-        self._opened = threading.Event()  # or given up
+        self._flush_s = 0.0  # that frames of the old ring have to be acknowledged before
+        self._to_open = Event()
+        self._opened = Event()  # or given up
         self._names_lost = False
         self._failure: tuple[int, Reason, str] | None = None  # frame bytes for which there is no ring, reason, text
         self._final = False  # such a failure is not tried again
@@ -175,12 +177,17 @@ class Session:
                 with self.guard.lock:
                     self.viewers.waiting -= 1
         if frame_bytes > self.slot_bytes:
-            self._wanted = max(self._wanted, frame_bytes)
-            self._opened.clear()
-            self._to_open.set()
+            self._want(frame_bytes)
             return Reason.OPENING
         # While the viewer is being started the ring is used already: the newest frame waits in it for the viewer.
         return None
+
+    def _want(self, frame_bytes: int, *, flush_s: float = 0.0) -> None:
+        """Have a ring made for frames of this size, after at most `flush_s` for those of the old one."""
+        self._opened.clear()
+        self._wanted = max(self._wanted, frame_bytes)
+        self._flush_s = max(self._flush_s, flush_s)
+        self._to_open.set()
 
     @property
     def growing(self) -> bool:
@@ -209,19 +216,17 @@ class Session:
         return True
 
     def _ensure_now(self, frame_bytes: int, wait: float) -> Reason | None:
+        # Not made here, but on the thread: Ctrl-C must not strike whoever holds the lock of the making.
         deadline = time.monotonic() + wait
-        if frame_bytes > self.slot_bytes:
-            if not self._opening.acquire(timeout=wait):  # another thread makes a ring
+        while frame_bytes > self.slot_bytes:
+            if self._cancelled.is_set():
+                return Reason.CLOSED
+            if self._is_hopeless(frame_bytes):
+                return self._failure[1] if self._failure else Reason.OPENING
+            if (left := deadline - time.monotonic()) <= 0:
                 return Reason.OPENING
-            try:
-                if self._cancelled.is_set():
-                    return Reason.CLOSED
-                if frame_bytes > self.slot_bytes:
-                    self._make(frame_bytes, flush_s=wait)
-            finally:
-                self._opening.release()
-        if frame_bytes > self.slot_bytes:
-            return self._failure[1] if self._failure else Reason.OPENING
+            self._want(frame_bytes, flush_s=left)
+            self._opened.wait(min(left, 0.05))
         if not self.viewers.met:
             self.viewers.wait(deadline)
         return None
@@ -261,8 +266,9 @@ class Session:
             if self._cancelled.is_set():
                 return False
             wanted, self._wanted = self._wanted, 0
+            flush_s, self._flush_s = self._flush_s, 0.0
             if wanted > self.slot_bytes and not self._is_hopeless(wanted):
-                self._make(wanted, flush_s=0.0)
+                self._make(wanted, flush_s=flush_s)
                 self._opened.set()
                 return True
             if self._names_lost:

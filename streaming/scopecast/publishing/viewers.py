@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from scopecast.publishing.events import Event
 from scopecast.publishing.retry import Retry
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class Viewers:
         self._kind, self._launch_wanted, self._environment = kind, launch, environment
         self._guard, self._warn = guard, warn
         self._launch: Launch | None = None
-        self._wanted = threading.Event()
-        self._found = threading.Event()
-        self._cancelled = threading.Event()
+        self._wanted = Event()
+        self._found = Event()
+        self._cancelled = Event()
         self._retry = Retry()
         self._problem = self._unknown = ""
         self._receivers: Receivers | None = None
