@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.json is not None and not options.json.resolve().parent.is_dir():
         parser.error(f"there is no folder {options.json.resolve().parent}")
+    if options.quick and options.write_docs:
+        parser.error("the figures of a quick run mean little, and are not written into docs/performance.md")
     run(options.json, quick=options.quick, write_docs=options.write_docs)
 
 
