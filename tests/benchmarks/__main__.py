@@ -44,13 +44,15 @@ def run(json_path: Path | None = None, *, quick: bool = False, write_docs: bool 
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the options, and run."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure all that is promised.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--quick", action="store_true", help="measure next to nothing, to see that it runs")
     parser.add_argument("--write-docs", action="store_true", help="write the tables into docs/performance.md")
     options = parser.parse_args(arguments)
     if options.json is not None and not options.json.resolve().parent.is_dir():
         parser.error(f"there is no folder {options.json.resolve().parent}")
+    if options.quick and options.write_docs:
+        parser.error("the figures of a quick run mean little, and are not written into docs/performance.md")
     run(options.json, quick=options.quick, write_docs=options.write_docs)
 
 

@@ -26,6 +26,8 @@ class Effort(figures.Effort):
         Seconds of 200 frames/s into a real window, as a live view and as a growing series.
     first
         New streams of which the time to the first frame on the screen is measured.
+    planes
+        Planes of a long hyperstack.
     """
 
     slow: int
@@ -34,6 +36,7 @@ class Effort(figures.Effort):
     window_s: float
     series_s: float
     first: int
+    planes: int
 
 
 class Bench(figures.Bench):
@@ -56,6 +59,7 @@ FULL = Effort(
     window_s=10.0,
     series_s=4.0,
     first=7,
+    planes=1000,
 )
 #: Next to nothing, to see that everything runs.
 QUICK = Effort(
@@ -73,4 +77,5 @@ QUICK = Effort(
     window_s=0.3,
     series_s=0.2,
     first=1,
+    planes=20,
 )
