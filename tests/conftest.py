@@ -1,6 +1,7 @@
 """What every test gets: a screen, a run directory and settings of its own, and a look at what it leaves behind."""
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -47,6 +48,12 @@ os.environ["NAPARI_CONFIG"] = str(_PRIVATE / "napari.yaml")
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector, which many tests call, out of what all tests have imported by now."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 def window(qapp: Any) -> Iterator[napari.Viewer]:
     viewer = napari.Viewer(show=True)
     viewer.window.resize(900, 700)
+    # As the display does: napari collects garbage whenever a layer goes, through all that the tests have imported.
+    gc.collect()
+    gc.freeze()
     yield viewer
+    gc.unfreeze()
     viewer.close()
     qapp.processEvents()
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
