@@ -363,7 +363,7 @@ def test_the_command_shows_reports_and_ends_with_ctrl_c(tmp_path: Path):
             (tmp_path / "cut.part").write_bytes(content[:-100])
             (tmp_path / "cut.part").rename(tmp_path / "cut.tif")
             line = process.stderr.readline()
-            assert line.startswith(f"not complete, tried again: {tmp_path / 'cut.tif'}: it has ")
+            assert line.startswith(f"not complete yet, will be tried again: {tmp_path / 'cut.tif'}: it has ")
             process.send_signal(signal.SIGINT)
             printed, errors = process.communicate(timeout=30)
         finally:
