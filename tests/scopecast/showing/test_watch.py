@@ -340,7 +340,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_shown(tmp_path: Path, monke
     tifffile.imwrite(tmp_path / "a.tif", stamped(1))
     sights = iter([Sight(1, 1, 1), Sight(1, 2, 1)])
     monkeypatch.setattr(Sight, "of", lambda _: next(sights))
-    with Showing("headless") as showing, pytest.raises(IncompleteFileError, match="changed while it was read"):
+    with Showing("headless") as showing, pytest.raises(IncompleteFileError, match="changed while it was being read"):
         showing.file(tmp_path / "a.tif", settled=False)
 
 
