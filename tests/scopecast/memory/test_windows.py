@@ -100,7 +100,7 @@ def test_a_ring_of_another_token_is_refused(name: str):
     RingReader(name, token, 0).close()
     ring.close()
     Segment.create(name.replace("_0", "_1"), PAGE * 4).close()
-    with pytest.raises(SharedMemoryError, match="is no ring"):
+    with pytest.raises(SharedMemoryError, match="is not a ring"):
         RingReader(name.replace("_0", "_1"), token, 0)
     SharedMemory(name=name.replace("_0", "_1")).unlink()
 

@@ -340,7 +340,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_shown(tmp_path: Path, monke
     tifffile.imwrite(tmp_path / "a.tif", stamped(1))
     sights = iter([Sight(1, 1, 1), Sight(1, 2, 1)])
     monkeypatch.setattr(Sight, "of", lambda _: next(sights))
-    with Showing("headless") as showing, pytest.raises(IncompleteFileError, match="changed while it was read"):
+    with Showing("headless") as showing, pytest.raises(IncompleteFileError, match="changed while it was being read"):
         showing.file(tmp_path / "a.tif", settled=False)
 
 
@@ -363,7 +363,7 @@ def test_the_command_shows_reports_and_ends_with_ctrl_c(tmp_path: Path):
             (tmp_path / "cut.part").write_bytes(content[:-100])
             (tmp_path / "cut.part").rename(tmp_path / "cut.tif")
             line = process.stderr.readline()
-            assert line.startswith(f"not complete, tried again: {tmp_path / 'cut.tif'}: it has ")
+            assert line.startswith(f"not complete yet, will be tried again: {tmp_path / 'cut.tif'}: it has ")
             process.send_signal(signal.SIGINT)
             printed, errors = process.communicate(timeout=30)
         finally:
