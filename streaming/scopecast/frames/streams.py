@@ -37,16 +37,16 @@ class FrameStream:
     sizes
         Final extent of each axis where it is known, e.g. ``{"t": 20, "c": 3}``; these axes exist from the start.
     channels
-        Names of the channels in order; others are added as they appear. A name that comes again gets its number.
-        Frames may be placed by either, number or name.
+        Names of the channels in order, or the name of the only one; others are added as they appear. A name that comes
+        again gets its number. Frames may be placed by either, number or name.
     positions
-        Names of the positions (axis ``"p"``) in order, ``""`` for one that has none; a name that comes again gets its
-        number. Frames may be placed by either, number or name.
+        Names of the positions (axis ``"p"``) in order, or the name of the only one; ``""`` for one that has none. A
+        name that comes again gets its number. Frames may be placed by either, number or name.
     colors
         Their colours in order, or by their names: ``#rrggbb``, a colour's name (CSS), or a colormap's (``cmap``);
         ``""`` leaves the choice to the viewer.
     scale
-        Size of a pixel (y, x) in `units`, above 0.
+        Size of a pixel (y, x) in `units`, above 0; one number for square pixels.
     steps
         Distance between positions along an axis in `units`, e.g. ``{"z": 0.5}``; of ``"t"`` in seconds.
     units
@@ -64,19 +64,20 @@ class FrameStream:
         title: str,
         *,
         sizes: Mapping[str, int] = {},
-        channels: Sequence[str] = (),
-        positions: Sequence[str] = (),
-        colors: Sequence[str] | Mapping[str, str] = (),
-        scale: Sequence[float] = (1.0, 1.0),
+        channels: str | Sequence[str] = (),
+        positions: str | Sequence[str] = (),
+        colors: str | Sequence[str] | Mapping[str, str] = (),
+        scale: float | Sequence[float] = 1.0,
         steps: Mapping[str, float] = {},
         units: str = "pixel",
     ) -> None:
         self.number, self.title = number, printable(title)[:200]
         self.sizes = {name: int(size) for name, size in check_axes(sizes).items()}
         self.axes: list[str] = list(sort_axes(self.sizes))
-        self.scale, self.units = _finite("scale", scale), _short("units", units)
+        sides = (scale, scale) if isinstance(scale, int | float) else scale
+        self.scale, self.units = _finite("scale", sides), _short("units", units)
         if len(self.scale) != 2:
-            msg = f"scale is the size of a pixel (y, x), two numbers; not {scale!r}"
+            msg = f"scale is the size of a pixel, one number or two (y, x); not {scale!r}"
             raise ValueError(msg)
         if min(self.scale) <= 0:
             msg = f"scale must be above 0, not {tuple(self.scale)}: leave it out where the size of a pixel is not known"
@@ -86,13 +87,13 @@ class FrameStream:
         self._color_of: Mapping[str, str] = {}
         if isinstance(colors, Mapping):
             self._color_of, colors = {printable(name): _short("a colour", each) for name, each in colors.items()}, ()
-        self.colors = [_short("a colour", color) for color in colors][:MAX_COLORS]
+        self.colors = [_short("a colour", color) for color in _listed(colors)][:MAX_COLORS]
         self._labels: dict[str, dict[str, int]] = {}
         self._listed: dict[str, list[str]] = {}  # the labels that are announced
         self._listed_bytes = self._listed_count = 0
         self._ends: dict[str, int] = {}  # behind the largest index along each axis
-        for axis, names in (("c", [str(name) for name in channels]), ("p", [str(name) for name in positions])):
-            for at, name in enumerate(names):
+        for axis, names in (("c", _listed(channels)), ("p", _listed(positions))):
+            for at, name in enumerate(map(str, names)):
                 label = check_axes({axis: name or (str(at) if axis == "p" else "")})[axis]
                 taken = label in self._labels.get(axis, ())
                 self._place(axis, f"{str(label)[: MAX_LABEL - 8]} ({at})" if taken else label)
@@ -176,6 +177,11 @@ class FrameStream:
     def _colors_by_name(self) -> list[str]:
         colors = [self._color_of.get(name, "") for name in self._listed.get("c", ())[:MAX_COLORS]]
         return colors if any(colors) else []
+
+
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    """Return names as a list: a text is one name, and not one for each of its letters."""
+    return [names] if isinstance(names, str) else names
 
 
 def _finite(what: str, values: Iterable[float]) -> list[float]:

@@ -144,8 +144,7 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
     def _show(self, coordinates: DataCoordinates, data: npt.NDArray[Any], metadata: Any) -> None:
         if self._stream is None:
             size = self._pixel_size or _pixel_size(metadata)
-            about = {"scale": (size, size), "units": "um"} if size else {}
-            self._stream = self.publisher.new_stream("data", **about)
+            self._stream = self.publisher.new_stream("data", scale=size or 1.0, units="um" if size else "pixel")
         self.publisher.publish(data, axes=dict(coordinates), metadata=metadata, stream=self._stream)
 
     # ---- reading -------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from scopecast.memory.segment import PAGE, Segment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Layout", "Ring", "RingReader", "plan_layout"]
+__all__ = ["Layout", "Ring", "RingReader", "least_bytes", "plan_layout"]
 
 MAGIC = b"scopcast"
 VERSION = 1
@@ -83,6 +83,11 @@ class Layout(NamedTuple):
 
 def _pages(nbytes: int) -> int:
     return max(1, -(-nbytes // PAGE)) * PAGE
+
+
+def least_bytes(frame_bytes: int) -> int:
+    """Return the bytes of the smallest ring for frames of `frame_bytes`: three of them."""
+    return Layout(MIN_SLOTS, _pages(frame_bytes)).total
 
 
 def plan_layout(frame_bytes: int, budget: int) -> Layout | None:

@@ -11,7 +11,8 @@ import os
 import time
 import weakref
 from array import array as number_array
-from typing import TYPE_CHECKING, Any, Self
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -459,17 +460,47 @@ class Publisher:
 
     # ---- streams -------------------------------------------------------------------------------------------------
 
-    def new_stream(self, title: str = "", **about: Any) -> FrameStream:
+    def new_stream(
+        self,
+        title: str = "",
+        *,
+        sizes: Mapping[str, int] = {},
+        channels: str | Sequence[str] = (),
+        positions: str | Sequence[str] = (),
+        colors: str | Sequence[str] | Mapping[str, str] = (),
+        scale: float | Sequence[float] = 1.0,
+        steps: Mapping[str, float] = {},
+        units: str = "pixel",
+        **unknown: Any,
+    ) -> FrameStream:
         """Begin a stream: a run whose frames get layers of their own. Frames go there from now on.
 
         Parameters
         ----------
         title
             Shown with its layers; numbered by default.
-        **about
-            `sizes`, `channels`, `positions`, `colors`, `scale`, `steps`, `units`: see `FrameStream`.
+        sizes, channels, positions, colors, scale, steps, units
+            See `FrameStream`.
+
+        Raises
+        ------
+        TypeError
+            If there is any other argument; the text says which one may have been meant.
+        ValueError
+            If a value is not allowed.
         """
         self._guard.check_usable()
+        if unknown:
+            raise TypeError(_unexpected(next(iter(unknown))))
+        about = {
+            "sizes": sizes,
+            "channels": channels,
+            "positions": positions,
+            "colors": colors,
+            "scale": scale,
+            "steps": steps,
+            "units": units,
+        }
         with self._guard.lock:
             return self._begin_stream(title, **about)
 
@@ -626,3 +657,15 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_STREAM: Final = ("title", "sizes", "channels", "positions", "colors", "scale", "steps", "units")
+_OTHER_WORDS: Final = {"pixel": "scale", "name": "title", "label": "title", "z": "steps", "interval": "steps"}
+
+
+def _unexpected(name: str) -> str:
+    """Say that `new_stream` has no such argument, and which one may have been meant."""
+    meant = next((word for start, word in _OTHER_WORDS.items() if name.lower().startswith(start)), None)
+    meant = meant or next(iter(get_close_matches(name.lower(), _STREAM, 1)), None)
+    known = f"did you mean {meant!r}?" if meant else f"it has {', '.join(_STREAM)}"
+    return f"new_stream() has no argument {name!r}: {known}"

@@ -239,7 +239,7 @@ class Session:
         from scopecast.memory.ring import plan_layout
 
         roomy = max(2**18, 1 << (2 * frame_bytes - 1).bit_length())
-        return roomy if plan_layout(roomy, self.budget()) else frame_bytes
+        return roomy if plan_layout(roomy, self.budget(roomy)) else frame_bytes
 
     def _open(self) -> None:
         """Make rings, on the thread "opening"."""
@@ -306,14 +306,11 @@ class Session:
             frame_bytes = max(frame_bytes, old.ring.layout.slot_bytes)
         layout = self._plan(frame_bytes, old)
         if layout is None:
-            limit = self.budget() / 2**20
-            reason = (
-                f"a frame of {frame_bytes / 2**20:.1f} MiB does not fit the budget of {limit:.1f} MiB of shared "
-                f"memory, which must hold three: pass a larger budget"
-            )
             # What is free, of which the budget is a quarter where none was given, may become more.
             final = self.given_budget is not None
-            self._fail(frame_bytes, Reason.TOO_LARGE, f"frames are not shown: {reason}", final=final)
+            self._fail(
+                frame_bytes, Reason.TOO_LARGE, f"frames are not shown: {self._why_too_large(frame_bytes)}", final=final
+            )
             return
         self._renew(layout)
 
@@ -462,24 +459,44 @@ class Session:
             self._names_retry.succeeded()
             logger.info("scopecast: the run directory was removed, and has been created again")
 
-    def budget(self) -> int:
-        """Return the most bytes of shared memory."""
-        from scopecast.memory.ring import MAX_BYTES
+    def budget(self, frame_bytes: int = 0) -> int:
+        """Return the most bytes of shared memory, as it was given; by default what is free decides.
+
+        That is 512 MiB, or a quarter of what is free if that is less. Where three frames of `frame_bytes` need more,
+        they may have a quarter of what is free, or up to 512 MiB of three quarters (a container has 64 MiB in all).
+        """
+        from scopecast.memory.ring import MAX_BYTES, least_bytes
         from scopecast.memory.segment import free_bytes
 
         if self.given_budget is not None:
             return self.given_budget
         free = free_bytes()
-        return MAX_BYTES if free is None else min(MAX_BYTES, free // 4)
+        if free is None:
+            return MAX_BYTES
+        usual, least = min(MAX_BYTES, free // 4), least_bytes(frame_bytes)
+        fits = least <= free // 4 or least <= min(MAX_BYTES, free // 4 * 3)
+        return max(usual, least) if fits else usual
 
     def _plan(self, frame_bytes: int, old: Slots | None) -> Layout | None:
         from scopecast.memory.ring import plan_layout
 
-        budget = self.budget()
+        budget = self.budget(frame_bytes)
         if old is not None and (beside := plan_layout(frame_bytes, budget - old.ring.layout.total)):
             return beside
         # No room beside the old ring: for the moment that receivers need to change over, both exist.
         return plan_layout(frame_bytes, budget)
+
+    def _why_too_large(self, frame_bytes: int) -> str:
+        from scopecast.memory.segment import free_bytes
+
+        said = (
+            f"a frame of {frame_bytes / 2**20:.1f} MiB does not fit the budget of {self.budget() / 2**20:.1f} MiB of "
+            f"shared memory, which must hold three"
+        )
+        if self.given_budget is not None or (free := free_bytes()) is None:
+            return f"{said}: pass a larger budget"
+        make = "; make /dev/shm larger, in Docker by --shm-size=1g" if sys.platform == "linux" else ""
+        return f"{said}: {free / 2**20:.0f} MiB are free{make}"
 
     def _fail(self, frame_bytes: int, reason: Reason, text: str, *, final: bool = False) -> None:
         self._retry.failed()

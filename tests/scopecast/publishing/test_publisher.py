@@ -30,7 +30,7 @@ from scopecast import (
 from scopecast.frames.arrays import SHOWABLE
 from scopecast.link import messages
 from scopecast.link.transport import KeyPair, connect
-from scopecast.memory.ring import Layout, RingReader
+from scopecast.memory.ring import Layout, RingReader, plan_layout
 from scopecast.memory.segment import PAGE, Segment
 from scopecast.publishing.keeper import Keeper
 from scopecast.rundir.directory import RunDirectory, new_token
@@ -989,3 +989,50 @@ def test_a_publisher_its_stream_and_its_accounts_say_what_they_are():
             assert said in str(stats)
             assert said in stats._repr_html_()
     assert "closed" in repr(publisher)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("pixel_size", "scale"),
+        ("pixel_size_um", "scale"),
+        ("z_step", "steps"),
+        ("colour", "colors"),
+        ("chanels", "channels"),
+    ],
+)
+def test_an_argument_that_a_stream_has_not_is_an_error_that_says_what_was_meant(given: str, meant: str):
+    with every() as publisher, pytest.raises(TypeError, match=rf"no argument '{given}': did you mean '{meant}'\?"):
+        publisher.new_stream("run", **{given: 0.3})
+
+
+def test_one_number_is_the_size_of_a_square_pixel_and_one_text_is_one_name():
+    with every() as publisher:
+        stream = publisher.new_stream(channels="DAPI", colors="blue", positions="A1", scale=0.3, units="um")
+    announced = stream.message()
+    assert (list(announced.scale), announced.labels, announced.colors) == (
+        [0.3, 0.3],
+        {"c": ["DAPI"], "p": ["A1"]},
+        ["blue"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "side", "slots"),
+    [
+        pytest.param(64, 2048, 3, id="a container's 64 MiB have room for three frames of 2048x2048"),
+        pytest.param(24 * 1024, 10_000, 3, id="three frames of 10,000x10,000 are more than 512 MiB"),
+        pytest.param(24 * 1024, 2048, 32, id="the usual"),
+        pytest.param(20, 2048, 0, id="no room for three"),
+        pytest.param(1024, 10_000, 0, id="a quarter of the memory has no room for three large ones"),
+    ],
+)
+def test_the_budget_has_room_for_three_frames_where_memory_has(monkeypatch, caplog, free_mib, side, slots):
+    monkeypatch.setattr("scopecast.memory.segment.free_bytes", lambda: free_mib * 2**20)
+    session = every().session
+    layout = plan_layout(2 * side**2, session.budget(2 * side**2))
+    assert (layout.slots if layout else 0) == slots
+    if not slots:
+        session.ensure(2 * side**2, wait=20)
+        assert "--shm-size" in session.problem
+    session.close(0)
