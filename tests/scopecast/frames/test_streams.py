@@ -140,8 +140,8 @@ def test_a_stream_that_does_not_grow_is_a_preview(axes: dict[str, Any], preview:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "scale of one": ({"scale": (1.0,)}, "two numbers"),
-    "scale of three": ({"scale": (1.0, 1.0, 1.0)}, "two numbers"),
+    "scale of one": ({"scale": (1.0,)}, "one number or two"),
+    "scale of three": ({"scale": (1.0, 1.0, 1.0)}, "one number or two"),
     "scale that is not finite": ({"scale": (float("nan"), 1.0)}, "scale must be finite"),
     "scale of zero": ({"scale": (0.0, 0.0), "units": "um"}, r"scale must be above 0, not \(0.0, 0.0\): leave it out"),
     "negative scale": ({"scale": (1.0, -0.5)}, "scale must be above 0"),
