@@ -76,6 +76,7 @@ scopecast demo --no-keep --screenshot window.png --json figures.json
     "show": r"""
 scopecast show stack.ome.tif
 scopecast show results/*.tif --title "plate 7" --pixel-size 0.65
+scopecast show run/ --recursive
 scopecast show folder/ --axes "t(?P<t>\d+)_(?P<c>[A-Z]+)"
 scopecast show cells.tif cells.roi.zip --viewer fiji
 """,
@@ -92,6 +93,10 @@ scopecast replay run/ --fps 25
 scopecast viewers
 scopecast viewers --json | jq '.[].title'
 """,
+    "open": """
+scopecast open                                         # napari
+scopecast open fiji --fiji ~/Fiji.app
+""",
     "clean": """
 scopecast clean
 """,
@@ -101,8 +106,8 @@ scopecast doctor --json > report.json                  # to attach to a bug repo
 xvfb-run -a scopecast doctor                           # on a server: also checks whether windows open
 """,
     "bench": """
-scopecast bench --quick                                # does it run?
-scopecast bench --json figures.json                    # about twenty minutes
+scopecast bench                                        # about a minute
+scopecast bench --json figures.json
 """,
 }
 #: The exit codes of a command, beside 0 (done), 2 (a mistake in the arguments), and those of signals.
@@ -112,6 +117,7 @@ EXITS = {
     "watch": "130 after Ctrl-C, its usual end; 1 if the folder or the viewer is gone",
     "replay": "1 if any file could not be replayed; 130 after Ctrl-C",
     "viewers": "0, also if nothing is running",
+    "open": "1 if the viewer could not be started",
     "clean": "0, also if there was nothing to clean up",
     "doctor": "1 if something that is installed cannot work; warnings alone give 0",
     "bench": "1 if it could not measure; 0 even where a target is missed",

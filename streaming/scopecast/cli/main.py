@@ -26,12 +26,14 @@ from scopecast.cli.errors import Commands, check_writable, write_text
 from scopecast.cli.output import guard_streams
 from scopecast.cli.replay import replay
 from scopecast.cli.show import show
-from scopecast.cli.terminal import count, help_of
+from scopecast.cli.terminal import FijiOption, count, help_of, variables_of, viewer_kinds
 from scopecast.cli.watch import watch
 from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
+from scopecast.errors import ScopecastError
 from scopecast.memory.segment import own_bytes
 from scopecast.rundir.directory import RunDirectory, display_names
+from scopecast.showing.show import opened_viewer
 
 if TYPE_CHECKING:
     from scopecast.publishing.accounts import Stats
@@ -90,7 +92,12 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 @app.command()
 def demo(
     viewer: Annotated[
-        str, typer.Option(metavar="KIND", help="napari, fiji (ImageJ), both, or headless (no window).")
+        str,
+        typer.Option(
+            metavar="KIND",
+            autocompletion=lambda: [*viewer_kinds(), "both"],
+            help="napari, fiji (ImageJ), both, or headless (no window).",
+        ),
     ] = "napari",
     size: Annotated[str, typer.Option(metavar="N|WxH", help="Pixels of a frame.")] = "1536",
     timepoints: Annotated[int, typer.Option("--timepoints", "-t", help="Number of time points.")] = 12,
@@ -298,6 +305,26 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
 def _segment_bytes(entry: Entry) -> int:
     return sum(own_bytes(name) or 0 for name in entry.segments)
+
+
+@app.command("open")
+def open_viewer(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", autocompletion=viewer_kinds, help="The viewer: napari or fiji (ImageJ).")
+    ] = "napari",
+    fiji: FijiOption = None,
+) -> None:
+    """Open a viewer: it shows whatever acquisitions publish, those that are running already included.
+
+    If one is open, that is said, and no other is started. The window stays open until you close it.
+    """
+    if kind == "headless":
+        raise ScopecastError("a headless viewer has no window to open; use napari or fiji")
+    variables = variables_of(kind, fiji)
+    running = [entry for entry in RunDirectory().living("receiver", kind) if entry.state == "ready"]
+    with err.status(f"opening {kind} …"), opened_viewer(kind, variables):
+        pass
+    out.print(f"{kind} is open already." if running else f"{kind} is open.")
 
 
 @app.command()

@@ -41,6 +41,7 @@ def show(
         ),
     ],
     axes: AxesOption = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")] = False,
     viewer: ViewerOption = "napari",
     fiji: FijiOption = None,
     title: TitleOption = "",
@@ -58,14 +59,14 @@ def show(
     plane. The window stays open until you close it.
     """
     variables = variables_of(viewer, fiji)
-    found, others = find_files(files, extensions=(*EXTENSIONS, *ROI_EXTENSIONS))
+    found, others = find_files(files, extensions=(*EXTENSIONS, *ROI_EXTENSIONS), recursive=recursive)
     found = pair_up(found)
     images = [file for file in found if not has_regions(file)]
     showing = showing_for(
         viewer, axes, title, pixel_size, z_step, timeout=timeout, root=common_folder(images), lone=len(images) == 1
     )
     if not found:
-        raise FileError(nothing_in(files))
+        raise FileError(nothing_in(files, "add --recursive"))
     if not images:
         raise FileError("regions of interest belong to an image: name their image, too")
     if unreadable := which_open(images, showing.dims):  # no viewer is opened for nothing

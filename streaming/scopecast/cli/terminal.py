@@ -32,6 +32,7 @@ __all__ = [
     "shorten",
     "showing_for",
     "variables_of",
+    "viewer_kinds",
 ]
 
 AxesOption = Annotated[
@@ -42,9 +43,22 @@ AxesOption = Annotated[
         "such as img_t003_c1_z05.tif need none. Or the axes of stacks that don't name their own: 'tzyx'.",
     ),
 ]
+
+
+def viewer_kinds() -> list[str]:
+    """Return the kinds of viewers that are installed, for the shell's completion."""
+    from scopecast.publishing.launch import known_viewers
+
+    return sorted(known_viewers())
+
+
 ViewerOption = Annotated[
     str,
-    typer.Option(metavar="KIND", help="The viewer: napari, fiji (ImageJ), or headless (no window)."),
+    typer.Option(
+        metavar="KIND",
+        autocompletion=viewer_kinds,
+        help="The viewer: napari, fiji (ImageJ), or headless (no window).",
+    ),
 ]
 FijiOption = Annotated[
     str | None,

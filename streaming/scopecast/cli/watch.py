@@ -87,6 +87,8 @@ def watch(
                     if news.verdict == "shown":
                         shown += not problem
                         newest = shorten(news.path.name)
+                        if not problem and not err.is_terminal:  # no line that changes tells of it
+                            out.print(Text(f"shown: {news.path}"))
                     else:
                         given_up += news.verdict == "given up"
                         verdict = (

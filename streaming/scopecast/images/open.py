@@ -12,7 +12,7 @@ from scopecast.frames.rois import ROI_EXTENSIONS
 from scopecast.images.base import _PICTURE, _TIFF, ImageFile, check_regular, extension_of, natural_key, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["EXTENSIONS", "find_files", "nothing_in", "open_image", "which_open"]
 
@@ -99,26 +99,31 @@ def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[
     return failed
 
 
-def nothing_in(arguments: Iterable[str | os.PathLike[str]]) -> str:
+def nothing_in(arguments: Iterable[str | os.PathLike[str]], fix: str = "name them") -> str:
     """Return the text that says that the user's paths contain no images."""
     named = [Path(argument) for argument in arguments]
     below = any(entry.is_dir() for folder in named if folder.is_dir() for entry in folder.iterdir())
     text = f"there are no images in {', '.join(map(str, named))}"
-    return f"{text}; subfolders are not searched: name them" if below else text
+    return f"{text}; subfolders are not searched: {fix}" if below else text
 
 
 def find_files(
-    arguments: Iterable[str | os.PathLike[str]], *, extensions: tuple[str, ...] = EXTENSIONS
+    arguments: Iterable[str | os.PathLike[str]],
+    *,
+    extensions: tuple[str, ...] = EXTENSIONS,
+    recursive: bool = False,
 ) -> tuple[list[Path], int]:
     """Return the files that a user names: files as they are, the images of folders, what glob patterns match.
 
     Parameters
     ----------
     arguments
-        Files, folders (not those below them), and patterns such as ``"run*/*.tif"``, which shells on Windows leave as
+        Files, folders, and patterns such as ``"run*/*.tif"``, which shells on Windows leave as
         they are. A folder that is one dataset (NDTiff) counts as a file.
     extensions
         What counts as an image in a folder.
+    recursive
+        Whether the folders below a folder are looked into, too.
 
     Returns
     -------
@@ -136,11 +141,15 @@ def find_files(
         if path.is_dir() and is_dataset(path):
             found[path] = None
         elif path.is_dir():
-            # What is neither file nor folder (a link to nowhere, a pipe) counts: its name says that it is an image.
-            inside = sorted((entry for entry in path.iterdir() if not entry.is_dir()), key=natural_key)
-            images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
-            others += len(inside) - len(images)
-            found.update(dict.fromkeys(images))
+            for folder in _folders_of(path) if recursive else (path,):
+                if folder is not path and is_dataset(folder):
+                    found[folder] = None
+                    continue
+                # What is neither file nor folder (a link to nowhere, a pipe) counts: its name says that it is an image.
+                inside = sorted((entry for entry in folder.iterdir() if not entry.is_dir()), key=natural_key)
+                images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
+                others += len(inside) - len(images)
+                found.update(dict.fromkeys(images))
         elif not path.exists() and glob.has_magic(os.fspath(argument)):
             matches = glob.glob(os.fspath(argument), recursive=True)  # noqa: PTH207 - patterns may be absolute
             found.update(dict.fromkeys(Path(match) for match in sorted(matches, key=natural_key)))
@@ -149,3 +158,15 @@ def find_files(
         else:
             found[path] = None
     return list(found), others
+
+
+def _folders_of(path: Path) -> Iterator[Path]:
+    """Return a folder and those below it, in natural order, without hidden ones, links, and what is in datasets."""
+    from scopecast.images.ndtiff import is_dataset
+
+    yield path
+    if is_dataset(path):
+        return
+    for folder in sorted((entry for entry in path.iterdir() if entry.is_dir()), key=natural_key):
+        if not folder.is_symlink() and folder.name[0] != ".":
+            yield from _folders_of(folder)

@@ -287,3 +287,19 @@ def test_folders_and_patterns_come_in_natural_order(tmp_path: Path):
     assert [path.name for path in find_files([tmp_path / "t9.tif", tmp_path])[0]] == ["t9.tif", "T1.tif", "t10.tif"]
     (missing,), _ = find_files([str(tmp_path / "*.png")])
     assert missing.name == "*.png"
+
+
+def test_folders_below_are_looked_into_where_that_is_asked_for(tmp_path: Path):
+    for name in ("run/t1.tif", "run/t0.tif", "run/notes.txt", "a.tif", ".hidden/b.tif", "run/deep/c.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert find_files([tmp_path]) == ([tmp_path / "a.tif"], 0)
+    found, others = find_files([tmp_path], recursive=True)
+    assert [str(path.relative_to(tmp_path)) for path in found] == [
+        "a.tif",
+        "run/t0.tif",
+        "run/t1.tif",
+        "run/deep/c.tif",
+    ]
+    assert others == 1

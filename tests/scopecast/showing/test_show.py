@@ -297,7 +297,7 @@ def test_a_mistake_of_the_users_is_a_line(arguments: list[str], text: str):
         (["missing.tif"], "not shown: missing.tif: there is no such file"),
         (["*.png"], "not shown: *.png: no file is called so"),
         (["a.roi"], "regions of interest belong to an image: name their image, too"),
-        (["folder"], "there are no images in folder; subfolders are not searched: name them"),
+        (["folder"], "there are no images in folder; subfolders are not searched: add --recursive"),
         (
             ["cut.tif", "empty.tif"],
             "not shown: cut.tif: not a TIFF file, or not complete yet not shown: empty.tif: it is empty",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from PIL import Image
 from launched import ending_viewers
 from receivers import stamped, viewer_process
 from scopecast import Publisher
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +32,20 @@ def until(condition: Callable[[], object], timeout: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not so after {timeout} s"
         time.sleep(0.01)
+
+
+def test_open_opens_a_window_once_and_it_stays():
+    command = [sys.executable, "-P", "-m", "scopecast", "open"]
+    with ending_viewers():
+        for said in ("napari is open.", "napari is open already."):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
+        (entry,) = RunDirectory().living("receiver", "napari")
+        with Publisher("napari", policy="every") as publisher:
+            publisher.open(SHAPE, "uint16", wait=30)
+            publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+            assert publisher.flush(30)
+            assert [row.token for row in publisher.stats()] == [entry.token]
 
 
 @pytest.mark.fault("V1", "V2")
