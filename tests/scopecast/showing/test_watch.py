@@ -369,6 +369,7 @@ def test_the_command_shows_reports_and_ends_with_ctrl_c(tmp_path: Path):
         finally:
             process.kill()
         assert process.returncode == 130, errors
-        assert printed == f"Shown in headless: 1 file of {tmp_path}.\n"
+        shown = tmp_path / "img_t0.tif"
+        assert printed == f"shown: {shown}\nShown in headless: 1 file of {tmp_path}.\n"
         assert "Traceback" not in errors
         assert [entry.token for entry in RunDirectory().living()] == [other.token]
