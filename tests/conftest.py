@@ -85,7 +85,7 @@ def screen(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def untouched_by_hosts() -> None:
-    """Undo what hosts do to the whole process when they are imported.
+    """Undo what hosts do to the whole process when they are imported, and the command line to our logger.
 
     exengine puts a hook into every thread's start, which swallows what goes wrong; with it, the relay threads of
     pymmcore-plus do not start. pymmcore-plus has every logger of the process write all that it can, and napari says
@@ -93,6 +93,9 @@ def untouched_by_hosts() -> None:
     """
     threading.Thread.start = _THREAD_START  # type: ignore[method-assign]
     logging.getLogger().setLevel(logging.WARNING)
+    ours = logging.getLogger("scopecast")
+    ours.propagate = True
+    ours.setLevel(logging.NOTSET)
 
 
 @contextlib.contextmanager

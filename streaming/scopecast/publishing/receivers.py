@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Final
 from scopecast.errors import ProtocolError
 from scopecast.link import messages
 from scopecast.link.router import GoneError, Router
-from scopecast.publishing.accounts import ReceiverStats
+from scopecast.publishing.accounts import Account, ReceiverStats
 from scopecast.publishing.events import News
 from scopecast.publishing.slots import acknowledge, drop_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scopecast.publishing.accounts import Account, Accounts
+    from scopecast.publishing.accounts import Accounts
     from scopecast.publishing.draft import Draft
     from scopecast.publishing.guard import Guard
     from scopecast.publishing.slots import Slots
@@ -342,14 +342,16 @@ class Receivers:
                 self.refused.append(hello.token)
             self._reply(address, messages.Reject(messages.PROTOCOL, messages.PROTOCOL, reason))
             return
-        assert self.slots is not None
         for known in tuple(self.attached.values()):
             if known.token == hello.token or known.address == address:
                 self.part(known, "it attached anew", level=logging.DEBUG)
         number = self._expected.pop(hello.token, None)
         if number is None:
             number = next(self._numbers)
-            self.slots.attach(number)
+            if self.slots is not None:
+                self.slots.attach(number)
+            else:  # a new ring is being made, of which it will be told
+                self._accounts.receivers[number] = Account()
         receiver = Receiver(number, address, hello, self._accounts.receivers[number])
         self.attached[address] = receiver
         logger.info("scopecast: %s is attached", receiver)
@@ -368,7 +370,7 @@ class Receivers:
             return f"this stream is for {self._member.entry.kind} viewers, not {hello.kind}"
         if len(self.attached) >= MAX_RECEIVERS and address not in self.attached:
             return f"{MAX_RECEIVERS} viewers are attached, and no more are accepted"
-        return "" if self.slots is not None else "the ring is not made yet"
+        return ""
 
     def _welcome(self, receiver: Receiver) -> None:
         if self.slots is None:

@@ -139,7 +139,7 @@ def test_another_users_directory_is_refused(tmp_path: Path):
 @pytest.mark.fault("H11")
 def test_a_file_in_its_place_is_refused(tmp_path: Path):
     (tmp_path / "run").touch()
-    with pytest.raises(RuntimeDirectoryError, match=r"can't be made: File exists; set SCOPECAST_RUNTIME_DIR"):
+    with pytest.raises(RuntimeDirectoryError, match=r"can't be created: File exists; set SCOPECAST_RUNTIME_DIR"):
         RunDirectory(tmp_path / "run")
 
 

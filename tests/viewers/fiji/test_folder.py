@@ -90,7 +90,7 @@ def test_a_folder_that_may_not_be_read(closed, tmp_path):
                 folder.chmod(folder.stat().st_mode | 0o055)
             os.seteuid(65534)
         with pytest.raises(
-            ViewerStartError, match=r"can't be read \(Permission denied\); ask for the right to read it"
+            ViewerStartError, match=r"can't be read \(Permission denied\); ask for permission to read it"
         ):
             choose({"FIJI_HOME": str(tmp_path / "of another" / "Fiji")})
     finally:
