@@ -25,7 +25,7 @@ from scopecast.errors import (
 )
 from scopecast.frames.streams import FrameStream
 from scopecast.hosts.pymmcore import live
-from scopecast.publishing.accounts import FrameCounts, Receipt, ReceiverStats, Skipped, Stats
+from scopecast.publishing.accounts import FrameCounts, Outcome, Reason, Receipt, ReceiverStats, Skipped, Stats
 from scopecast.publishing.publisher import Publisher, Reservation
 from scopecast.showing.show import show
 
@@ -44,9 +44,11 @@ __all__ = [
     "IncompleteFileError",
     "MemoryBackend",
     "NapariStreamingBackend",
+    "Outcome",
     "ProtocolError",
     "Publisher",
     "ReadOnlyBackend",
+    "Reason",
     "Receipt",
     "ReceiverStats",
     "Reservation",

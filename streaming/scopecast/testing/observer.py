@@ -15,6 +15,7 @@ import zmq
 
 from scopecast.errors import SharedMemoryError
 from scopecast.link import messages
+from scopecast.link.transport import KeyPair, connect
 from scopecast.memory.ring import RingReader
 from scopecast.rundir.directory import RunDirectory
 
@@ -58,7 +59,9 @@ class Seen(NamedTuple):
 class _Line:
     """The connection to one publisher."""
 
-    def __init__(self, entry: Entry, context: zmq.Context[zmq.Socket[bytes]], hello: messages.Hello) -> None:
+    def __init__(
+        self, entry: Entry, context: zmq.Context[zmq.Socket[bytes]], hello: messages.Hello, keys: KeyPair | None
+    ) -> None:
         self.entry, self.hello = entry, hello
         self.greeting = True
         self.reader: RingReader | None = None
@@ -68,7 +71,7 @@ class _Line:
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES)
-        self.socket.connect(entry.endpoint)
+        connect(self.socket, entry, keys)
         self.send(hello)
 
     def send(self, message: messages.FromReceiver) -> None:
@@ -149,7 +152,8 @@ class Observer:
 
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        member = self._directory.join("receiver", self.kind, title="observer")
+        keys = KeyPair.if_possible()
+        member = self._directory.join("receiver", self.kind, title="observer", key=keys.public if keys else "")
         hello = messages.Hello(messages.PROTOCOL, messages.PROTOCOL, member.token, self.kind, os.getpid(), "observer")
         member.entry.state = "ready"
         member.write()
@@ -158,7 +162,7 @@ class Observer:
         try:
             while not self._stopping.is_set():
                 if time.monotonic() >= next_scan:
-                    self._scan(context, hello, poller)
+                    self._scan(context, hello, keys, poller)
                     next_scan = time.monotonic() + _SCAN_S
                 ready = dict(poller.poll(_POLL_MS))
                 for line in self._lines:
@@ -179,11 +183,17 @@ class Observer:
             context.term()
             member.close()
 
-    def _scan(self, context: zmq.Context[zmq.Socket[bytes]], hello: messages.Hello, poller: zmq.Poller) -> None:
+    def _scan(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        hello: messages.Hello,
+        keys: KeyPair | None,
+        poller: zmq.Poller,
+    ) -> None:
         known = {line.entry.token for line in self._lines}
         for entry in self._directory.entries("publisher", self.kind):
             if entry.token not in known and entry.state == "ready" and self._directory.alive(entry.token):
-                line = _Line(entry, context, hello)
+                line = _Line(entry, context, hello, keys)
                 self._lines.append(line)
                 poller.register(line.socket, zmq.POLLIN)
 

@@ -211,3 +211,13 @@ def test_an_observer_that_waits_in_vain_says_what_it_has():
 def test_scopecast_imports_no_pytest():
     code = "import sys, scopecast; assert 'pytest' not in sys.modules and 'scopecast.testing' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_observer_sees_what_comes_by_tcp(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SCOPECAST_TRANSPORT", "tcp")
+    with Observer("headless") as observer, Publisher("headless", policy="every") as publisher:
+        publisher.open((64, 48), wait=20)
+        for t in range(3):
+            publisher.publish(stamped(t), axes={"t": t})
+        observer.wait_for(lambda: len(observer.seen) == 3)
+        assert publisher.flush(20)
