@@ -122,6 +122,8 @@ def attach(name: str) -> tuple[mmap.mmap, memoryview]:
         raise SharedMemoryError(error.errno, f"cannot open the segment {name}: {error.strerror}") from error
     try:
         status = os.fstat(descriptor)
+        if sys.platform == "linux" and not stat.S_ISREG(status.st_mode):
+            raise SharedMemoryError(errno.EINVAL, f"the segment {name} is not a regular file")
         if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
             msg = f"the segment {name} is not private to this user (owner {status.st_uid}, mode {status.st_mode:o})"
             raise SharedMemoryError(errno.EPERM, msg)
@@ -172,6 +174,8 @@ def unlink(name: str) -> bool:
 
 def _shm_open(name: str, flags: int) -> int:
     """Open a segment; the one place that knows the standard library's private module."""
+    if sys.platform == "linux":  # where its name may be that of a pipe, which would be waited for
+        flags |= os.O_NONBLOCK
     try:
         import _posixshmem
     except ImportError:

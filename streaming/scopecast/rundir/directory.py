@@ -48,6 +48,7 @@ RETURN_S = 5.0
 _BUSY_S = 0.5 if sys.platform == "win32" else 0.0
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 T = TypeVar("T")
+_MOST_ENTRY_BYTES = 64 * 1024
 _TOKEN = re.compile(r"\A[a-z2-7]{8}\Z")
 
 
@@ -100,11 +101,30 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 def _read_entry(path: Path) -> Entry | None:
     """Return a member's entry; None if it has just gone, or can't be understood."""
     try:
-        entry = _decode_entry(_insist(path.read_bytes))
+        entry = _decode_entry(_insist(lambda: _read_regular(path)))
     # Deep nesting raises RecursionError, text that is not UTF-8 UnicodeDecodeError; neither is a DecodeError.
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return entry if entry.token == path.stem and _TOKEN.match(entry.token) else None
+
+
+def _read_regular(path: Path) -> bytes:
+    """Read a small file without ever waiting, as for who writes into a pipe.
+
+    Raises
+    ------
+    OSError
+        If it is not a regular file, or too large to be an entry.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_ENTRY_BYTES:
+            raise OSError(errno.EINVAL, "not an entry", str(path))
+        return os.read(descriptor, _MOST_ENTRY_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _insist(act: Callable[[], T]) -> T:
@@ -394,7 +414,7 @@ def _is_held(path: Path) -> bool | None:
     import fcntl
 
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError:  # no descriptor to be had: nothing speaks for its death

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import pytest
 
-from scopecast.errors import RuntimeDirectoryError
+from scopecast.errors import RuntimeDirectoryError, SharedMemoryError
 from scopecast.memory.segment import Segment
 from scopecast.rundir import directory as runs
 from scopecast.rundir.directory import Entry, RunDirectory, display_names, new_token
@@ -625,3 +625,44 @@ def test_a_file_that_may_not_be_opened_is_an_error_at_once():
     with pytest.raises(PermissionError):
         runs._insist(busy)
     assert busy.times == 0
+
+
+@pytest.mark.fault("H11")
+@pytest.mark.skipif(sys.platform != "linux", reason="where segments are files, too")
+@pytest.mark.parametrize("lies_at", ["abcdefgh.json", "abcdefgh.lock", "segment"])
+def test_a_pipe_in_the_run_directory_is_never_waited_for(lies_at: str, runtime_dir: Path):
+    """Whoever opens one to read waits for a writer, which never comes."""
+    directory = RunDirectory()
+    forged = directory.join("publisher", "headless")
+    if lies_at == "segment":
+        name = f"headless_{forged.token}_0"
+        os.mkfifo(f"/dev/shm/{name}")
+        forged.entry.segments = [name]
+        forged.entry.endpoint = f"ipc://{directory.socket_path(forged.token)}"
+        forged.entry.state = "ready"
+        forged.write()
+    else:
+        os.mkfifo(directory.path / lies_at)
+    try:
+        done = subprocess.run([sys.executable, "-c", ALL_GOES_ON], capture_output=True, text=True, timeout=60)
+        assert done.stdout.split() == ["delivered", "1"], done.stderr
+        if lies_at == "segment":
+            with pytest.raises(SharedMemoryError, match="not a regular file"):
+                Segment.attach(name)
+    finally:
+        forged.close()
+        if lies_at == "segment":
+            Path(f"/dev/shm/{name}").unlink()
+
+
+ALL_GOES_ON = """
+import numpy as np
+from scopecast import Publisher
+from scopecast.rundir.directory import RunDirectory
+from scopecast.testing import Observer
+RunDirectory().clean()
+with Observer("headless") as observer, Publisher("headless", policy="every") as publisher:
+    publisher.publish(np.zeros((8, 8), "uint8"), axes={"t": 0})
+    publisher.flush(20)
+    print("delivered", publisher.stats().frames.delivered)
+"""
