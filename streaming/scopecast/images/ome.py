@@ -1,7 +1,7 @@
-"""What OME-XML and ImageJ's metadata say of channels, colours, pixel sizes and times.
+"""Channels, colours, pixel sizes and times from OME-XML and ImageJ's metadata.
 
 Schema: OME 2016-06 (``Pixels``: PhysicalSizeX, TimeIncrement; ``Channel``: Name, Color as a signed RGBA integer;
-``Plane``: DeltaT). Tags are matched without their namespace, as its year differs from file to file.
+``Plane``: DeltaT). Tags are matched without their namespace, as the year in it differs from file to file.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _BLOCK: Final = re.compile(r"<(?:\w+:)?TiffData\b[^>]*?(?:/>|(?<!/)>.*?</(?:\w+:
 
 @dataclass(frozen=True, kw_only=True)
 class OmeImage:
-    """One ``Image`` of an OME-XML.
+    """One ``Image`` of an OME-XML text.
 
     Attributes
     ----------
     name
         Its name.
     channels, colors, scale, units, steps
-        As the file has them; `scopecast.images.about.About` checks them.
+        As given in the file; `scopecast.images.about.About` checks them.
     shape, planes
-        Pixels (y, x) of a plane, and how many planes there are: along c, z and t.
+        Pixels (y, x) of a plane, and the number of planes along c, z and t together.
     times
         Seconds since the start of the acquisition, by (t, c, z).
     """
@@ -64,7 +64,7 @@ class OmeImage:
 
 
 def micrometers(unit: object) -> float:
-    r"""Return how many micrometres a unit of length has; 0 for anything else.
+    r"""Return the micrometres in a unit of length; 0 for anything else.
 
     >>> micrometers("nm"), micrometers("\\u00B5m"), micrometers("pixel")
     (0.001, 1.0, 0.0)
@@ -73,7 +73,7 @@ def micrometers(unit: object) -> float:
 
 
 def read_ome(xml: str) -> list[OmeImage]:
-    """Read the images of an OME-XML; [] if it can't be understood.
+    """Read the images of an OME-XML text; [] if it can't be parsed.
 
     Parameters
     ----------
@@ -88,16 +88,16 @@ def read_ome(xml: str) -> list[OmeImage]:
 
 
 class OwnPart(NamedTuple):
-    """What an OME-XML tells of the file that it is in.
+    """What an OME-XML text says about the file that it is in.
 
     Attributes
     ----------
     xml
         The text, without the planes of other files.
     recording
-        Identifies the set of files that this is one of; ``""`` for a file of its own.
+        Identifies the set of files that this one belongs to; ``""`` if it belongs to none.
     image, images
-        Which image of the set its planes are of, and how many images the set has.
+        The index in the set of the image that its planes belong to, and the number of images in the set.
     """
 
     xml: str
@@ -107,24 +107,24 @@ class OwnPart(NamedTuple):
 
 
 def own_part(xml: str, file_name: str, pages: int) -> OwnPart:
-    """Return what an OME-XML tells of its own file.
+    """Return what an OME-XML text says about its own file.
 
-    Each file of a set lists the planes of all, and a reader that follows the list opens whatever has such a name.
+    Each file of a set lists the planes of all files, and a reader that follows the list opens any file of such a name.
 
     Parameters
     ----------
     xml
         The text.
     file_name
-        Of the file that it is in.
+        The name of the file that it is in.
     pages
-        How many pages that has; no block of planes has more.
+        The number of pages in the file; a block that claims more planes is limited to it.
     """
     files = sorted(set(_UUID.findall(xml)))
     own = _OWN.search(xml)
     recording, image, images = "", 0, 1
     if len(files) > 1 and own:
-        # A set of many files: what is parsed is what tells of this one, or the time would grow with the square.
+        # Only the blocks of this file are parsed: otherwise the time would grow with the square of the number of files.
         listed = [part for part in _IMAGE.split(xml)[1:] if _BLOCK.search(part)]
         images = len(listed)
         image = next((at for at, part in enumerate(listed) if f">{own[1]}<" in part), 0)
@@ -173,7 +173,7 @@ def _read_image(image: ElementTree.Element) -> OmeImage:
     if any(channel.get("Name") for channel in channels):
         made["channels"] = tuple(channel.get("Name", "") for channel in channels)
     colors = [_color(channel.get("Color")) for channel in channels]
-    # White for each of several channels is what writers put who know of no colour.
+    # Writers that know no colours make every channel white.
     if any(color not in ("", _WHITE) for color in colors):
         made["colors"] = tuple(colors)
     times: dict[tuple[int, int, int], float] = {}
@@ -193,7 +193,7 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _number(text: str | None) -> float:
-    """Return a number; 0 if there is none, NaN for what is not a number."""
+    """Return the text as a number; 0 if it is empty or None, NaN if it is not a number."""
     try:
         return float(text or 0.0)
     except ValueError:
@@ -201,19 +201,19 @@ def _number(text: str | None) -> float:
 
 
 def _extent(pixels: ElementTree.Element, axis: str) -> int:
-    """Return how many pixels or planes there are along an axis; 0 where that is no number."""
+    """Return the number of pixels or planes along an axis; 0 if it is not a valid number."""
     text = pixels.get(f"Size{axis}", "")
     return int(text) if text.isdecimal() and len(text) < 20 else 0
 
 
 def _length(pixels: ElementTree.Element, axis: str) -> float:
-    """Return a physical size in µm; 0 where there is none."""
+    """Return a physical size in µm; 0 if there is none."""
     size = _number(pixels.get(f"PhysicalSize{axis}"))
     return size * micrometers(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
 
 
 def _color(text: str | None) -> str:
-    """Return a colour as ``#rrggbb``; OME has it as a signed integer of red, green, blue and opacity.
+    """Return a colour as ``#rrggbb``; OME stores it as a signed integer of red, green, blue and opacity.
 
     >>> _color("16711935"), _color("-16776961"), _color(None)
     ('#00ff00', '#ff0000', '')
@@ -226,7 +226,7 @@ def _color(text: str | None) -> str:
 
 
 def imagej_colors(luts: Any, count: int) -> tuple[str, ...]:
-    """Return the colours of ImageJ's lookup tables; "" for those that are no ramp from black to one colour.
+    """Return the colours of ImageJ's lookup tables; "" for tables that are not a ramp from black to one colour.
 
     Parameters
     ----------

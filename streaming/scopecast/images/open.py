@@ -1,4 +1,4 @@
-"""Which reader opens an image file, and which files are images."""
+"""Choosing the reader for an image file, and finding the files that are images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["EXTENSIONS", "find_files", "nothing_in", "open_image", "which_open"]
 
 
 EXTENSIONS: Final = (*_TIFF, *_PICTURE, ".npy")
-"""What `open_image` opens, in lower case."""
+"""The extensions that `open_image` opens, in lower case."""
 
 
 def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None = None) -> ImageFile:
-    """Open an image file: TIFF (ImageJ, OME, plain, and their kin), PNG, JPEG, BMP, NPY; or the folder of an NDTiff.
+    """Open an image file: TIFF (ImageJ, OME, plain, and similar), PNG, JPEG, BMP, NPY; or the folder of an NDTiff.
 
-    Nothing but the file's headers is read.
+    Only the file's headers are read.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None
     IncompleteFileError
         If the file is empty, or ends before its contents do: it is being written, or was cut short.
     FileError
-        If it can't be shown for another reason, which the text tells, without the path.
+        If it can't be shown for another reason; the text gives the reason, without the path.
     """
     file = Path(path)
     try:
         with reading():
             return _open(file, dims)
     except FileError as error:
-        if not os.path.exists(file):  # noqa: PTH110 - never raises; also removed meanwhile, which confuses decoders
+        if not os.path.exists(file):  # noqa: PTH110 - never raises; a file removed meanwhile confuses decoders
             pattern = glob.has_magic(os.fspath(path))
             linked = "it is a link to a file that is not there" if file.is_symlink() else ""
             text = linked or ("no file is called so" if pattern else "there is no such file")
@@ -81,12 +81,12 @@ def _open(file: Path, dims: str | Sequence[str] | None) -> ImageFile:
 
 
 def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[Path, FileError]:
-    """Look whether any of some images can be opened, before a viewer is.
+    """Check whether any of the files can be opened, before a viewer is opened.
 
     Returns
     -------
     dict of Path to FileError
-        Why not, if none of them can; empty as soon as one can.
+        Why each file can't, if none of them can; empty as soon as one can.
     """
     failed: dict[Path, FileError] = {}
     for file in files:
@@ -100,7 +100,7 @@ def which_open(files: Iterable[Path], dims: str | Sequence[str] | None) -> dict[
 
 
 def nothing_in(arguments: Iterable[str | os.PathLike[str]], fix: str = "name them") -> str:
-    """Return the text that says that the user's paths contain no images."""
+    """Return the message that the user's paths contain no images."""
     named = [Path(argument) for argument in arguments]
     below = any(entry.is_dir() for folder in named if folder.is_dir() for entry in folder.iterdir())
     text = f"there are no images in {', '.join(map(str, named))}"
@@ -113,24 +113,24 @@ def find_files(
     extensions: tuple[str, ...] = EXTENSIONS,
     recursive: bool = False,
 ) -> tuple[list[Path], int]:
-    """Return the files that a user names: files as they are, the images of folders, what glob patterns match.
+    """Return the files that a user names: files as they are, the images in folders, and matches of glob patterns.
 
     Parameters
     ----------
     arguments
-        Files, folders, and patterns such as ``"run*/*.tif"``, which shells on Windows leave as
-        they are. A folder that is one dataset (NDTiff) counts as a file.
+        Files, folders, and patterns such as ``"run*/*.tif"``, which shells on Windows do not expand. A folder that is
+        one dataset (NDTiff) counts as a file.
     extensions
-        What counts as an image in a folder.
+        The extensions that count as images in a folder.
     recursive
-        Whether the folders below a folder are looked into, too.
+        Whether to search subfolders, too.
 
     Returns
     -------
     files : list of Path
-        Each once, the files of a folder or pattern in natural order.
+        Each file once, those of a folder or pattern in natural order.
     others : int
-        How many files of the folders are left out, as they are no images.
+        How many files in the folders are left out, as they are not images.
     """
     from scopecast.images.ndtiff import is_dataset
 
@@ -145,7 +145,7 @@ def find_files(
                 if folder is not path and is_dataset(folder):
                     found[folder] = None
                     continue
-                # What is neither file nor folder (a link to nowhere, a pipe) counts: its name says that it is an image.
+                # Broken links and pipes count, too, if they are named like images.
                 inside = sorted((entry for entry in folder.iterdir() if not entry.is_dir()), key=natural_key)
                 images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
                 others += len(inside) - len(images)
@@ -154,14 +154,14 @@ def find_files(
             matches = glob.glob(os.fspath(argument), recursive=True)  # noqa: PTH207 - patterns may be absolute
             found.update(dict.fromkeys(Path(match) for match in sorted(matches, key=natural_key)))
             if not matches:
-                found[path] = None  # to be reported: no such file
+                found[path] = None  # to be reported as missing
         else:
             found[path] = None
     return list(found), others
 
 
 def _folders_of(path: Path) -> Iterator[Path]:
-    """Return a folder and those below it, in natural order, without hidden ones, links, and what is in datasets."""
+    """Yield a folder and those below it in natural order, without hidden ones, links, and folders inside datasets."""
     from scopecast.images.ndtiff import is_dataset
 
     yield path

@@ -1,7 +1,7 @@
 """TIFF files, plane by plane: plain stacks, ImageJ's hyperstacks, OME-TIFF, Micro-Manager's stacks.
 
-tifffile parses the files; what it says is put into the terms of a stream here. `check_structure` looks, without
-decoding anything, whether a file is all there: tifffile takes a file that was cut short for one of fewer pages.
+tifffile parses the files, and this module translates the result into the terms of a stream. `check_structure` checks,
+without decoding anything, whether a file is complete: tifffile reads a truncated file as one with fewer pages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TiffImage", "check_structure"]
 
-# tifffile's letters, see tifffile.TIFF.AXES_NAMES; the others, such as Q and I, are axes without a meaning.
+# tifffile's letters, see tifffile.TIFF.AXES_NAMES; the others, such as Q and I, have no meaning.
 _NAMES: Final = {
     "T": "t",
     "C": "c",
@@ -55,7 +55,7 @@ _MOST_PAGES: Final = 1 << 22
 
 
 class TiffImage(ImageFile):
-    """A TIFF file that is open."""
+    """An open TIFF file."""
 
     def __init__(self, path: Path, dims: str | Sequence[str] | None = None) -> None:
         need("tifffile", "TIFF")
@@ -69,7 +69,7 @@ class TiffImage(ImageFile):
                     self._parse(dims)
                 except (FileError, OSError):
                     raise
-                # Whatever tifffile makes of metadata that contradicts itself; told in a note, as the pixels need none.
+                # tifffile may raise anything on contradictory metadata; the pixels can be read without it, so note it.
                 except Exception as error:  # noqa: BLE001
                     self._stack.close()
                     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -79,14 +79,14 @@ class TiffImage(ImageFile):
             raise
 
     def _parse(self, dims: str | Sequence[str] | None, *notes: str) -> None:
-        """Have the file parsed, and describe it; where there is something to note, as pages without metadata."""
+        """Parse and describe the file; with `notes`, ignore its metadata and read plain pages."""
         import tifffile
 
         flags: dict[str, Any] = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS} if notes else {}
         self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, **flags))
         self._own = OwnPart("")
         if self._tiff.is_ome:
-            # The other files of a set are not opened: each brings its own planes, and they may be anything.
+            # Other files of a set are not opened: each brings its own planes, and its name may lead to any file.
             self._own = own_part(self._tiff.ome_metadata or "", self.path.name, self._pages)
             if self._own.xml != self._tiff.ome_metadata:
                 self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, omexml=self._own.xml))
@@ -98,7 +98,7 @@ class TiffImage(ImageFile):
         tiff = self._tiff
         self._ome = read_ome(tiff.ome_metadata or "") if tiff.is_ome else []
         _check_sizes(self._ome, tiff.pages.first)
-        # Of a set of files only the planes of this one: the others are files of their own.
+        # Of a set of files, only the planes in this one: the other files are opened on their own.
         mine = [
             series for series in tiff.series if any(page is not None and page.parent is tiff for page in _of(series))
         ]
@@ -109,7 +109,7 @@ class TiffImage(ImageFile):
         self._axes, self._shape, self._inside = _split(first)
         check_dtype(first.dtype)
         check_memory(math.prod(self._shape[len(self._axes) :]) * first.dtype.itemsize, "one plane")
-        # The images of an OME file are fields of view; those of others, mostly pages, are just one after the other.
+        # The images of an OME file are fields of view; those of other files, mostly pages, are just a sequence.
         listed = len(self._images) > 1
         named = "p" if tiff.is_ome or tiff.is_micromanager else ""
         names, guessed = self._name(dims, (named,) if listed else ())
@@ -128,7 +128,7 @@ class TiffImage(ImageFile):
         if len(mine) == 1 and len(first.levels) == 1 and self._per_image < self._pages:
             notes = (*notes, f"its metadata describes {self._per_image} of its {self._pages} pages; these are shown")
         self._present: Sequence[int] = range(self._per_image * len(self._images))
-        if self._own.recording:  # the planes of the set that are in this file
+        if self._own.recording:  # only the planes of the set that are in this file
             pages = [page for series in self._images for page in _of(series)]
             if len(pages) == len(self._present):
                 self._present = [at for at in self._present if pages[at] is not None and pages[at].parent is tiff]
@@ -138,7 +138,7 @@ class TiffImage(ImageFile):
     def _name(
         self, dims: str | Sequence[str] | None, outer: tuple[str, ...]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Name the `outer` axis of the images, if there is one, and those before a read's own."""
+        """Name the `outer` axis of the images, if there is one, and the axes before those of a page."""
         named = [*outer, *(_NAMES.get(letter, "") for letter in self._axes)]
         lengths = [*(2 for _ in outer), *self._shape[: len(self._axes)]]
         if "s" in named:  # pages of one colour each
@@ -148,7 +148,7 @@ class TiffImage(ImageFile):
             named, known = [""] * len(named), []
         unnamed = [at for at, name in enumerate(named) if not name and lengths[at] > 1]
         said = None
-        if dims is not None and unnamed:  # the user may name all axes, or those that the file leaves open
+        if dims is not None and unnamed:  # the user may name all axes, or only those that the file does not
             said = [name for name in map(axis_name, dims) if name not in known]
         names, notes = name_axes(len(unnamed), said, known)
         for at, name in zip(unnamed, names, strict=True):
@@ -203,7 +203,7 @@ class TiffImage(ImageFile):
         }
 
     def _ome_of(self, image: int) -> OmeImage:
-        """Return what the OME-XML says of one of the images shown."""
+        """Return what the OME-XML says about one of the images shown."""
         series = self._images[image]
         if len(self._ome) == len(self._tiff.series):
             return self._ome[next(at for at, each in enumerate(self._tiff.series) if each is series)]
@@ -213,7 +213,7 @@ class TiffImage(ImageFile):
         return len(self._present)
 
     def _place(self, number: int) -> tuple[int, dict[str, int]]:
-        """Return which image a plane is of, and where it is in it."""
+        """Return the image that a plane belongs to, and its index along the axes in it."""
         image, at = divmod(number, self._per_image)
         leading = self._shape[: len(self._axes)]
         index = np.unravel_index(at, leading) if leading else ()
@@ -271,12 +271,12 @@ class TiffImage(ImageFile):
 
 
 def _of(series: Any) -> list[Any]:
-    """Return the pages of a series that exist as such; a stack may have one page for all of its planes."""
+    """Return the pages of a series that exist in the file; a stack may have one page for all of its planes."""
     return list(series._pages) if len(series.pages) > 1 else [series.pages[0]]  # noqa: SLF001 - no parsing of frames
 
 
 def _same(series: list[Any]) -> list[Any]:
-    """Return the images that can be shown as the positions of one stack: all, or the first alone."""
+    """Return the images that can be shown as the positions of one stack: all of them, or only the first."""
     first = series[0]
     form = (first.get_shape(False), first.get_axes(False), first.dtype)
     alike = all((it.get_shape(False), it.get_axes(False), it.dtype) == form for it in series)
@@ -295,12 +295,12 @@ def _split(series: Any) -> tuple[str, tuple[int, ...], str]:
 
 
 def _check_imagej(tiff: Any) -> None:
-    """See that an ImageJ stack with one directory for all of its planes, as those above 4 GB, is all there.
+    """Check that an ImageJ stack with one directory for all of its planes (as above 4 GB) is complete.
 
     Raises
     ------
     IncompleteFileError
-        If it has fewer planes than its description tells of.
+        If it has fewer planes than its description says.
     """
     planes, page = (tiff.imagej_metadata or {}).get("images"), tiff.pages.first
     if not isinstance(planes, int) or planes < 2 or page.compression != 1 or len(tiff.pages) > 1:
@@ -311,9 +311,9 @@ def _check_imagej(tiff: Any) -> None:
 
 
 def _check_sizes(images: list[OmeImage], page: Any) -> None:
-    """Raise ValueError where an OME-XML tells of sizes that can't be: tifffile makes room for all that it names.
+    """Raise ValueError if an OME-XML text gives impossible sizes: tifffile allocates memory for all that it lists.
 
-    The images of a pyramid or a set have other sizes than the first page, but not all of them.
+    In a pyramid or a set, some images differ in size from the first page, but not all of them.
     """
     if not images:
         return
@@ -327,7 +327,7 @@ def _check_sizes(images: list[OmeImage], page: Any) -> None:
 
 
 def _per_unit(page: Any, tag: str) -> float:
-    """Return a resolution tag in pixels per unit; 0 where there is none."""
+    """Return a resolution tag in pixels per unit; 0 if there is none."""
     value = page.tags.valueof(tag)
     try:
         over, under = value
@@ -337,12 +337,12 @@ def _per_unit(page: Any, tag: str) -> float:
 
 
 def _rounded(size: float) -> float:
-    """Undo what a ratio of integers did to a size such as 0.65."""
+    """Round a size such as 0.65 that was stored as a ratio of integers."""
     return float(f"{size:.6g}")
 
 
 def _micromanager_time(page: Any, tiff: Any) -> float | None:
-    """Return the time of a plane of Micro-Manager's: its tag 51123 holds the frame's metadata as JSON."""
+    """Return a plane's time by Micro-Manager, whose tag 51123 holds the frame's metadata as JSON."""
     tags = getattr(page, "tags", None)
     if tags is None:
         tags = page.aspage().tags
@@ -358,7 +358,7 @@ def _micromanager_time(page: Any, tiff: Any) -> float | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence tifffile's log: problems of a damaged file are reported as an error or a note."""
+    """Silence tifffile's log, because problems of a damaged file are reported as an error or a note."""
     log = logging.getLogger("tifffile")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -368,7 +368,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-# ---- is it all there? ------------------------------------------------------------------------------------------------
+# ---- is it complete? -------------------------------------------------------------------------------------------------
 
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
@@ -378,7 +378,7 @@ def check_structure(descriptor: int) -> int:
     """Check that a TIFF file has all the pixels that its directories list; return the number of directories.
 
     Every directory of the chain must lie within the file, as must all values and all strips or tiles. Nothing is
-    decoded. The format: TIFF 6.0, section 2; BigTIFF as described by the Aware Systems' proposal.
+    decoded. The format: TIFF 6.0, section 2; BigTIFF as in the proposal by Aware Systems.
 
     Parameters
     ----------
@@ -388,7 +388,7 @@ def check_structure(descriptor: int) -> int:
     Raises
     ------
     IncompleteFileError
-        If something lies past the file's end, or is not written yet (offset 0).
+        If something lies past the file's end, or has not been written yet (offset 0).
     FileError
         If it is not a TIFF file.
     """
@@ -416,7 +416,7 @@ def check_structure(descriptor: int) -> int:
 
 
 def _check_directory(descriptor: int, offset: int, size: int, order: str, *, big: bool) -> int:
-    """Check one directory; return where the next one is, 0 for none."""
+    """Check one directory; return the offset of the next one, 0 if there is none."""
     count_format, entry_format, pointer = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
     width, entry, place = (8, 20, 8) if big else (2, 12, 4)
     (count,) = struct.unpack(order + count_format, _at(descriptor, offset, width, size))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GoneError", "Router"]
 
-#: As plain integers: pyzmq's enums cost a microsecond each time that two of them are joined.
+#: Plain integers, because combining two of pyzmq's enums costs a microsecond each time.
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 _EVENTS: Final = int(zmq.EVENTS)
@@ -26,13 +26,13 @@ _RCVMORE: Final = int(zmq.RCVMORE)
 
 
 class GoneError(ConnectionError):
-    """There is no connection to this receiver any more."""
+    """The connection to this receiver no longer exists."""
 
 
 class Router:
     """The publisher's end of the connections to its receivers.
 
-    A ZeroMQ socket must not be used by two threads at once: use this under the publisher's lock, but for the
+    A ZeroMQ socket must not be used by two threads at once: use this under the publisher's lock, except for the
     descriptors, `gate` and `wake`.
 
     Parameters
@@ -45,7 +45,7 @@ class Router:
     door : Door
         The socket's file.
     gate : Gate or None
-        Who may come in, where the socket is reached by tcp.
+        Decides who may connect, if the socket uses tcp.
     """
 
     def __init__(self, member: Member) -> None:
@@ -70,7 +70,7 @@ class Router:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             undo.callback(self._monitor.close, 0)
             undo.callback(self._socket.disable_monitor)
-            self._monitor.getsockopt(_EVENTS)  # its descriptor tells of nothing before it was asked once
+            self._monitor.getsockopt(_EVENTS)  # its descriptor signals nothing before this was asked once
             self.gate = transport.bind(self._socket, member)
             if self.gate is not None:
                 undo.callback(self.gate.close)
@@ -82,30 +82,30 @@ class Router:
         self.alarm_fd = self._alarm.fileno()
 
     def bind_anew(self) -> None:
-        """Make the socket's file again if another has removed it; who is connected stays so."""
+        """Create the socket's file again if another process has removed it; connections are kept."""
         if self.door.lost:
-            # The first listener stays, unseen: to unbind it would end the connections that came through it.
+            # The first listener stays, without a file: unbinding it would end the connections made through it.
             self._socket.bind(self._member.entry.endpoint)
 
     @property
     def readable(self) -> bool:
         """Whether a message has arrived.
 
-        The descriptor tells of an arrival only once, and any use of the socket may take that from the thread that waits
-        for it: ask after the last use, and `wake` the thread.
+        The descriptor signals an arrival only once, and any use of the socket may take the signal away from the thread
+        that waits for it: check this after the last use, and if it is True `wake` the thread.
         """
         events: int = self._socket.getsockopt(_EVENTS)  # type: ignore[assignment]
         return bool(events & _POLLIN)
 
     def receive(self) -> tuple[bytes, bytes] | None:
-        """Return the next message and the address that it came from; None if there is none.
+        """Return the address that the next message came from, and the message; None if there is none.
 
         Raises
         ------
         ProtocolError
-            If it is not in one part; it is read, and ignored.
+            If the message does not consist of one part; it has been read and discarded.
         """
-        if not self.readable:  # asking is cheaper than the exception of a recv() that finds nothing
+        if not self.readable:  # checking is cheaper than the exception of a recv() that finds nothing
             return None
         try:
             address = self._socket.recv(_NOBLOCK)
@@ -127,7 +127,7 @@ class Router:
         Raises
         ------
         GoneError
-            If nobody is connected from this address.
+            If no receiver is connected from this address.
         """
         try:
             self._socket.send(address, _MORE, copy=True)
@@ -139,14 +139,14 @@ class Router:
                 raise
             raise GoneError from error
         except BaseException:
-            # Ctrl-C: if it struck between the address and the message, an empty one ends it; otherwise nobody gets it.
+            # Ctrl-C: if it struck between the address and the message, an empty part ends this; else it is discarded.
             with suppress(zmq.ZMQError):
                 self._socket.send(b"", _NOBLOCK)
             raise
         return True
 
     def has_lost_connections(self) -> bool:
-        """Return whether a connection broke since this was asked last."""
+        """Return whether a connection broke since the last call."""
         lost = False
         with suppress(zmq.ZMQError):
             while True:
@@ -159,9 +159,9 @@ class Router:
         self._alarm.wake()
 
     def forget_wakes(self) -> None:
-        """Have the next `wake` count."""
+        """Clear earlier wakes, so that the next `wake` has an effect."""
         self._alarm.clear()
 
     def close(self) -> None:
-        """Close the socket and what belongs to it. Idempotent."""
+        """Close the socket and its resources. Idempotent."""
         self._resources.close()

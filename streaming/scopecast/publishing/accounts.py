@@ -1,4 +1,4 @@
-"""What became of every frame: the counts, and the receipts and statistics that show them."""
+"""The fates of all frames: the counts, and the receipts and statistics that show them."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class FrameCounts(NamedTuple):
     Attributes
     ----------
     published
-        Frames that were given to `publish`.
+        Frames that were passed to `publish`.
     delivered
-        Frames in the viewer's stack, visible now or by a slider.
+        Frames in the viewer's stack, visible now or with a slider.
     superseded
-        Frames whose place a newer one took before they were sent.
+        Frames that a newer one replaced before they were sent.
     dropped
         Frames for which there was no free slot, or that a viewer had not acknowledged when it died.
     skipped
@@ -76,23 +76,23 @@ class FrameCounts(NamedTuple):
 
 
 class Account:
-    """The running counts of one receiver, or of all together: what is settled, and what is in flight.
+    """The running counts of one receiver, or of all together: frames that are settled, and frames in flight.
 
-    What is in flight is counted from the frames themselves, not from the other figures, so that `FrameCounts.balanced`
-    can tell a mistake.
+    Frames in flight are counted themselves, not derived from the other counts, so that `FrameCounts.balanced` detects
+    mistakes.
 
     Attributes
     ----------
     published : int
-        Frames that were given to `publish`.
+        Frames that were passed to `publish`, without those in `early`.
     fates : dict
         How many frames met which fate.
     pending : dict of Frame to None
         Frames that wait to be sent, the oldest first.
     leased : dict of (epoch, slot) to Frame
-        Frames that were sent and are not acknowledged yet; of all together, frames that are not settled.
+        Frames that were sent and are not acknowledged yet; for all together, frames that are not settled.
     early : collection
-        Frames that wait outside of the slots; they are counted as published once they have one, or never will.
+        Frames that wait for a slot in this process's memory; added to `published` once they get one, or never will.
     """
 
     __slots__ = ("early", "fates", "leased", "pending", "published")
@@ -121,7 +121,7 @@ class Account:
         self.fates[fate] += 1
 
     def void(self) -> None:
-        """Count all that is in flight as dropped."""
+        """Count all frames in flight as dropped."""
         self.pending.clear()
         self.leased.clear()
         self.fates["dropped"] += max(0, self.published - sum(self.fates.values()))
@@ -134,9 +134,9 @@ class Accounts:
     Attributes
     ----------
     total : Account
-        Of all receivers together: a frame that one of them has is delivered.
+        That of all receivers together: a frame that one of them has is delivered.
     receivers : dict of int to Account
-        Of each receiver that is attached or about to attach, by its number.
+        That of each receiver that is attached or about to attach, by its number.
     skipped : dict
         How many frames were skipped for which reason.
     """
@@ -152,7 +152,7 @@ class Accounts:
         self.note_skipped(reason)
 
     def note_skipped(self, reason: Reason) -> None:
-        """Note why a frame was skipped that is counted already."""
+        """Note why a frame was skipped that has already been counted."""
         self.skipped[reason.value] = self.skipped.get(reason.value, 0) + 1
 
     def drop(self) -> None:
@@ -164,7 +164,7 @@ class Accounts:
             account.count(fate)
 
     def void(self, receivers: dict[int, Account]) -> None:
-        """Count all that is in flight as dropped, and have no other accounts than these."""
+        """Count all frames in flight as dropped, and keep only these receivers' accounts."""
         self.receivers.clear()
         self.receivers.update(receivers)
         for account in (self.total, *receivers.values()):
@@ -181,9 +181,9 @@ class Outcome(NamedTuple):
     frames
         How many planes the array had.
     reason
-        Why it is not shown, a `Reason`; None if it is, or waits for its viewer.
+        Why it is not shown, a `Reason`; None if it is shown, or waits for its viewer.
     cause
-        What is behind that, as a line for the user (``"napari is not installed; …"``); ``""`` where it is not known.
+        What caused that, as a line for the user (``"napari is not installed; …"``); ``""`` if it is not known.
     """
 
     sequence: int
@@ -192,7 +192,7 @@ class Outcome(NamedTuple):
     cause: str = ""
 
     def __str__(self) -> str:
-        """Say why it is not shown: the reason, with the cause where it is known; ``""`` if it is shown."""
+        """Return why it is not shown: the reason, with the cause if it is known; ``""`` if it is shown."""
         return f"{self.reason}: {self.cause}" if self.reason and self.cause else self.reason or ""
 
 
@@ -249,28 +249,28 @@ class ReceiverStats:
     kind
         ``"napari"``, ``"fiji"``, …
     title
-        What the receiver calls itself.
+        The name that the receiver gives itself.
     pid
         Its process id; for information only.
     attached
         Whether it is attached now.
     frames
-        What became of the frames published while it was attached.
+        The fates of the frames published while it was attached.
     painted
-        Frames that its window has painted, as it last reported.
+        Frames that its window has painted, by its last report.
     age_ms
         Age of a frame when it was painted, median and 99th percentile, in milliseconds.
     drain_ms
         Time that the receiver's own work took on the GUI thread per update, median and 99th percentile, in
-        milliseconds, without the viewer's painting, and without what it took to make layers of images and labels.
+        milliseconds, without the viewer's painting, and without making layers of images and labels.
     paint_ms
         Median time from the end of such an update to the painted window, in milliseconds.
     first_ms
         Age of the first frame of the newest stream when it was painted, in milliseconds.
     forgotten
-        Planes that the viewer has discarded since, because its history is full.
+        Planes that the viewer has let go of since, because its history is full.
     layer_ms
-        The longest that the viewer took to make such a layer, in milliseconds; 0 where it makes none.
+        The longest that the viewer took to make a layer of images or labels, in milliseconds; 0 if it makes none.
     """
 
     token: str
@@ -295,11 +295,11 @@ class Stats:
     Attributes
     ----------
     frames
-        What became of the frames over all receivers together; a frame that one of them has counts as delivered.
+        The fates of the frames over all receivers together; a frame that one of them has counts as delivered.
     receivers
-        A row for each receiver, those that left (at most 16) included.
+        A row for each receiver, including those that have left (at most 16).
     skipped
-        Why frames were skipped, and how many for each reason.
+        How many frames were skipped for each reason.
     publish_ms
         Cost of `publish`, median and 99th percentile over the last 4096 calls, in milliseconds.
     newest_age_s
@@ -309,11 +309,11 @@ class Stats:
     metadata_cut
         Frames that were sent without their metadata, which was too large or could not be encoded.
     protocol_errors
-        Messages that were ignored, because they were not of the protocol or broke its limits.
+        Messages that were ignored, because they did not follow the protocol or exceeded its limits.
     keeper_errors
-        How often looking after the viewers failed; it is tried again, and the first time is logged.
+        How often looking after the viewers failed; it goes on after each failure, and logs the first.
     problem
-        Why frames are not shown, and when what failed is tried again, in a line; ``""`` if nothing is wrong.
+        Why frames are not shown, and when that is tried again, as one line; ``""`` if nothing is wrong.
 
     Examples
     --------
@@ -345,7 +345,7 @@ class Stats:
         return self.frames.balanced and all(row.frames.balanced for row in self.receivers)
 
     def __str__(self) -> str:
-        """Say it as a table."""
+        """Return the statistics as a table."""
         rows = self._table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]

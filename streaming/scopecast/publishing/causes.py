@@ -1,4 +1,4 @@
-"""Why a program ended, from what it has written."""
+"""Why a program ended, from its log."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final
 
 __all__ = ["cause_in"]
 
-_STAMP: Final = r"^[\d-]+ [\d:,.]+ "  # as `logging` writes it for the receivers: date, time, level, name of the logger
+_STAMP: Final = r"^[\d-]+ [\d:,.]+ "  # date and time by `logging` in the receivers; level and logger's name follow
 _UNIMPORTANT: Final = re.compile(_STAMP + r"(?:DEBUG|INFO) ")
 _NAMED: Final = re.compile(_STAMP + r"(?:[A-Z]+ [\w.]+: )?")
-#: Lines that tell the cause, in the order in which they are looked for; of several the last one counts, as it is the
-#: outermost of chained exceptions in Python, and the root in Java, whose causes follow ("Caused by: …").
+#: Lines that name the cause, in the order in which they are searched for. The last match counts: with chained
+#: exceptions it is the outermost one in Python, and the root in Java, where causes follow ("Caused by: …").
 _CAUSES: Final = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
-        # What a program of ours, or argparse, says as its last word.
+        # The last message of one of our programs, or of argparse.
         r"^(?:scopecast|[\w./ -]+: error): (?P<cause>.+)",
-        # The exception's line is the first after a traceback that is not indented; its name may be any.
+        # The exception is on the first unindented line after a traceback; it may have any name.
         r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)*(?P<cause>\S.*)"
         r"|^(?:Exception in thread .+?[\"'] |Caused by: )?(?P<name>[\w.$]*(?:Error|Exception)(?:: .*)?)$"
         r"|^.*?(?P<platform>(?:qt\.[\w.]+: )?Could not \w+ the Qt platform plugin .*)"
@@ -30,10 +30,10 @@ _CAUSES: Final = tuple(
 
 
 def cause_in(log: str) -> str:
-    r"""Return the line of a log that tells why its program ended; ``""`` if it is empty.
+    r"""Return the line of a log that says why its program ended; ``""`` if the log is empty.
 
-    That is the last exception, or what was logged as an error, or any other line that tells of a failure; only a log
-    without these is told by its last line.
+    That is the last exception, or else an error that was logged, or else any other line about a failure; without any
+    of these it is the last line.
 
     Examples
     --------

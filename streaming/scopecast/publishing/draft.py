@@ -1,4 +1,4 @@
-"""A frame on its way from `publish()` into a slot, and its announcement."""
+"""A frame on its way from `publish()` into a slot, and the message that announces it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["IMAGE", "NOTHING", "About", "Draft", "Policy", "What"]
 
 Policy = Literal["latest", "every"]
-About = tuple[str, list[float], Any]  # what goes with a frame: path, translation, encoded metadata
+About = tuple[str, list[float], Any]  # sent along with a frame: path, translation, encoded metadata
 NOTHING: Final[About] = ("", [], messages.encode_metadata(None))
-What = tuple[str, str]  # kind and name of what a frame is
+What = tuple[str, str]  # the kind and name of a frame
 IMAGE: Final[What] = ("image", "")
 
 
@@ -31,27 +31,27 @@ IMAGE: Final[What] = ("image", "")
 class Draft:
     """A frame that is being published.
 
-    It is made before it has a slot, and has the slot from the moment that there is one: whatever happens in between,
-    whoever holds the draft can give the slot back.
+    It is created before it has a slot, and holds the slot from the moment that there is one: whatever interrupts
+    publishing, the holder of the draft can give the slot back.
 
     Attributes
     ----------
     stream
         The stream that it is part of.
     axes
-        Where it belongs there, as it was said.
+        Its place in the stream, as given by the caller.
     shape, dtype
-        Of its array.
+        The shape and dtype of its array.
     policy, what, about
-        Whether it may be superseded; its kind and name; what goes with it.
+        Whether it may be superseded; its kind and name; its path, translation and metadata.
     index
-        Where it belongs in the stream, along each of its axes.
+        Its index along each axis of the stream.
     channel
-        Identifies the stream and channel that it is of.
+        Identifies its stream, channel, kind and name.
     frame
-        The slot that it is written into; None before it has one, and where it is kept until there is one.
+        The slot that it is written into; None as long as it has none, also while it is kept in this process's memory.
     array
-        The slot's memory, or memory of this process.
+        The memory of the slot, or of this process.
     """
 
     stream: FrameStream
@@ -68,11 +68,11 @@ class Draft:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its array."""
+        """The size of its array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def place(self) -> None:
-        """Find its place and its channel in the stream, which gives new labels their place. Under the publisher's lock.
+        """Find its index and channel in the stream, which adds new labels. Call it under the publisher's lock.
 
         Raises
         ------
@@ -84,14 +84,14 @@ class Draft:
         self.channel = self.stream.number, self.index[axes.index("c")] if "c" in axes else 0, self.what
 
     def encode(self, sequence: int, now_ns: int) -> bytes:
-        """Return the message that announces it.
+        """Return the encoded message that announces it.
 
         Parameters
         ----------
         sequence
             Its sequence number.
         now_ns
-            The time, by CLOCK_MONOTONIC.
+            The current time of CLOCK_MONOTONIC.
         """
         assert self.frame is not None
         path, translate, metadata = self.about

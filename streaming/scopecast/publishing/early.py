@@ -1,4 +1,4 @@
-"""Frames that come before there is a slot for them: the newest of each channel, in this process's own memory."""
+"""Frames published before there is a slot for them: the newest of each channel, in this process's own memory."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Early:
     Attributes
     ----------
     draft
-        The frame; its array is over `memory`.
+        The frame; its array is a view of `memory`.
     sequence
         Its sequence number.
     memory
         Its bytes.
     moving
-        Whether it is being copied into a slot, so that its memory must stay as it is.
+        Whether it is being copied into a slot, so that its memory must not be changed.
     """
 
     draft: Draft
@@ -45,18 +45,18 @@ class Early:
 
 
 class EarlyFrames:
-    """The newest frame of each channel, while there is no slot for it. Used under the publisher's lock.
+    """The newest frame of each channel, while there is no slot for it.
 
-    Only `move` and `give_up` take the lock themselves.
+    Used under the publisher's lock, except `move` and `give_up`, which take it themselves.
 
     Parameters
     ----------
     guard
         The publisher's guard.
     accounts
-        Its accounts: such frames are in flight.
+        Its accounts; frames kept here count as in flight.
     limit
-        Returns the most bytes that they may have.
+        Returns the most bytes that they may take up in all.
     """
 
     def __init__(self, guard: Guard, accounts: Accounts, limit: Callable[[], int]) -> None:
@@ -65,15 +65,15 @@ class EarlyFrames:
         accounts.total.early = self._frames
 
     def take(self, draft: Draft) -> bool:
-        """Give a draft memory to be written into, for which the last frame of its channel gives way.
+        """Supersede the last frame of a draft's channel, and give the draft memory to write into.
 
-        Return False if there is no more memory.
+        Return False if that would exceed the limit.
         """
         nbytes = draft.nbytes
         old = self._frames.get(draft.channel)
         self.supersede(draft.channel)
         if old is not None and old.memory.nbytes == nbytes and not old.moving:
-            memory = old.memory  # in which no page is touched for the first time
+            memory = old.memory  # whose pages have been touched before
         elif sum(early.memory.nbytes for early in self._frames.values()) + nbytes <= self._limit():
             memory = np.empty(nbytes, np.uint8)
         else:
@@ -82,32 +82,32 @@ class EarlyFrames:
         return True
 
     def put(self, draft: Draft, sequence: int) -> None:
-        """Keep a frame that is written, in place of the one of its channel."""
+        """Keep a frame that has been written, in place of the last one of its channel."""
         assert draft.array is not None
         memory = draft.array.base
         assert isinstance(memory, np.ndarray)
-        draft.place()  # another thread's frame may have brought a new axis meanwhile
+        draft.place()  # another thread's frame may have added an axis meanwhile
         self.supersede(draft.channel)
         self._frames[draft.channel] = Early(draft, sequence, memory)
 
     def supersede(self, channel: Hashable) -> None:
-        """Count the frame of a channel as superseded, if there is one: a newer one has a slot, or is kept."""
+        """Count the frame kept for a channel as superseded, if there is one: a newer one has a slot, or is kept."""
         if self._frames and self._frames.pop(channel, None) is not None:
             self._accounts.total.count("superseded")
 
     def move(self, receivers: Receivers, slot_bytes: int, *, last: bool) -> None:
         """Move the frames into slots, the oldest first.
 
-        While a ring is not in use yet, newer ones may come as fast as they are moved: so there is an end to it.
+        As newer ones may arrive as fast as frames are moved while a ring is not in use yet, the number is limited.
 
         Parameters
         ----------
         receivers
-            Where the slots are.
+            The receivers, with the slots.
         slot_bytes
-            Bytes of a slot.
+            The size of a slot in bytes.
         last
-            Whether there will be no more slots: frames that find none are dropped.
+            Whether there will be no more slots, so that frames that find none are dropped.
         """
         for _ in range(2 * len(self._frames) + 2):
             if not self._move_one(receivers, slot_bytes, last):

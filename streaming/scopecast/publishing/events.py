@@ -1,8 +1,8 @@
-"""Waiting for other threads, in ways that Ctrl-C can't break.
+"""Ways to wait for other threads that Ctrl-C can't break.
 
-`threading.Event` and `threading.Condition` hold a lock of their own for some lines of Python, and KeyboardInterrupt may
-be raised between any two of them: the lock would stay held, or be released twice. What is here is made of steps that
-happen as a whole or not at all.
+`threading.Event` and `threading.Condition` hold an internal lock over several lines of Python, and KeyboardInterrupt
+may be raised between any two of them: the lock would stay held, or be released twice. The classes here consist of
+atomic steps.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class Event:
         return self._set
 
     def set(self) -> None:
-        """Set it, and wake everyone who waits."""
+        """Set it, and wake all waiting threads."""
         self._set = True
         for ticket in tuple(self._tickets):
-            with suppress(RuntimeError):  # another thread has released it
+            with suppress(RuntimeError):  # another thread has already released it
                 ticket.release()
 
     def clear(self) -> None:
-        """Have the next `wait` wait."""
+        """Reset it, so that the next `wait` blocks."""
         self._set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most `timeout` seconds; return whether it is."""
+        """Wait until it is set, for at most `timeout` seconds; return whether it is."""
         ticket = threading.Lock()
         ticket.acquire()
         self._tickets[ticket] = None
@@ -52,22 +52,22 @@ class Event:
 
 
 class News:
-    """Tells those who wait that something has changed.
+    """Tells waiting threads that something has changed.
 
-    A ticket is drawn under the publisher's lock, and waited for without it.
+    Draw a ticket under the publisher's lock, and wait for it without the lock.
 
     Parameters
     ----------
     hurry
-        Called when somebody is about to wait.
+        Called when a thread is about to wait.
     """
 
     def __init__(self, hurry: Callable[[], None]) -> None:
         self._hurry = hurry
-        self._tickets: deque[threading.Lock] = deque(maxlen=64)  # those that timed out are among them
+        self._tickets: deque[threading.Lock] = deque(maxlen=64)  # including those that timed out
 
     def ticket(self) -> threading.Lock:
-        """Return what is released at the next change: wait with ``acquire(timeout=…)``."""
+        """Return a lock that the next change releases: wait with ``acquire(timeout=…)``."""
         ticket = threading.Lock()
         ticket.acquire()
         self._tickets.append(ticket)
@@ -76,10 +76,10 @@ class News:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody may wait for a change."""
+        """Whether a thread may be waiting for a change."""
         return bool(self._tickets)
 
     def tell(self) -> None:
-        """Wake everyone who waits."""
+        """Wake all waiting threads."""
         while self._tickets:
             self._tickets.popleft().release()

@@ -1,4 +1,4 @@
-"""The lock of a publisher, the process that it belongs to, and whether it is closed."""
+"""A publisher's lock, the process that it belongs to, and whether it is closed."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ __all__ = ["Guard"]
 
 
 class Guard:
-    """Guards what the threads of a publisher share: its slots, accounts and socket.
+    """Guards what a publisher's threads share: its slots, accounts and socket.
 
-    All of it is changed like this::
+    Change any of it like this::
 
         with guard.lock, guard:
             ...
 
-    A change that an exception cuts short (Ctrl-C strikes between any two lines) is put in order by nobody on the spot:
-    whoever comes next finds it unfinished, and has `void` throw away all that was in flight.
+    A change that an exception cuts short (Ctrl-C may strike between any two lines) is not repaired on the spot: the
+    next thread to enter finds it unfinished, and calls `void` to throw away everything in flight.
 
     Attributes
     ----------
     lock : threading.Lock
-        The one lock. It is taken by itself where nothing is changed that could be left half done.
+        The one lock. It is taken without the guard where no change could be left half done.
     pid : int
-        The process that the publisher belongs to; in any other it is inert.
+        The process that the publisher belongs to; in any other process it is inert.
     closed : bool
-        Whether nothing may be published any more.
+        Whether the publisher is closed, so that nothing more may be published.
     void : callable
-        Throws away what is in flight. Called under the lock.
+        Throws away everything in flight. Called under the lock.
     """
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class Guard:
         return os.getpid() == self.pid
 
     def check_process(self) -> None:
-        """Raise ForkedError in a process that was forked from the one that the publisher belongs to."""
-        # Before any lock: after a fork it may be held by a thread that does not exist here.
+        """Raise ForkedError if this process was forked from the one that the publisher belongs to."""
+        # Checked before taking any lock: after a fork, it may be held by a thread that does not exist here.
         if not self.is_ours:
             msg = "this publisher was opened by another process, which this one was forked from; make one of your own"
             raise ForkedError(msg)

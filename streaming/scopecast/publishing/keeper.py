@@ -1,4 +1,4 @@
-"""The care of the receivers, on a thread of its own: reading what they say, heartbeats, and noticing who has died."""
+"""The thread that looks after the receivers: reads their messages, sends heartbeats, and notices who has died."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["Keeper"]
 
 logger = logging.getLogger(__name__)
 
-#: This many pings without any word, and the receiver is given up: within 2 s of its stopping.
+#: A receiver that leaves this many pings unanswered is given up: within 2 s after it stopped.
 MISSED_PINGS: Final = 3
-#: After a connection broke the locks are looked at every `LOOK_S`, for `SUSPECT_S` (then it is the heartbeat's turn).
+#: After a connection broke, the locks are checked every `LOOK_S` for `SUSPECT_S`; after that only at heartbeats.
 LOOK_S: Final = 0.01
 SUSPECT_S: Final = 0.3
-#: While frames are published faster than this, publish() reads the acknowledgements itself, and the keeper keeps out
-#: of its way, unless somebody waits: each of its turns would cost the producer a hand-over of the interpreter lock.
+#: While frames follow each other faster than this, publish() reads the acknowledgements itself, and the keeper does not
+#: unless a thread waits for news: each of its turns would cost the producer a hand-over of the interpreter lock.
 _QUIET_S: Final = 0.003
 
 
@@ -45,12 +45,12 @@ class Keeper:
     guard
         The publisher's guard.
     when_removed
-        Called at a heartbeat, without the lock, while the names by which new receivers find the publisher are gone.
+        Called at each heartbeat, without the lock, while the names by which new receivers find the publisher are gone.
 
     Attributes
     ----------
     errors : int
-        Turns that failed.
+        How many turns failed.
     problem : str
         What went wrong in the last turn; ``""`` if nothing did.
     """
@@ -64,7 +64,7 @@ class Keeper:
         self._next_look, self._suspect_until = math.inf, -math.inf
 
     def run(self) -> None:
-        """Look after the receivers until they are closed, on the thread that calls it, whatever happens."""
+        """Look after the receivers on the calling thread until they are closed, even after errors."""
         router = self._receivers.router
         others = (router.monitor_fd, router.alarm_fd, *((router.gate.fileno(),) if router.gate else ()))
         watch, watch_others = Watch((router.socket_fd, *others)), Watch(others)
@@ -84,21 +84,21 @@ class Keeper:
                 level = logging.ERROR if self.errors == 1 else logging.DEBUG
                 logger.log(level, "scopecast: an error in the keeper of the viewers", exc_info=error)
                 more = False
-                time.sleep(0.05)  # it may come again at once, and would then take the whole processor
+                time.sleep(0.05)  # it may recur at once, and would then take up the processor
 
     def _is_busy(self) -> bool:
-        """Whether frames are sent one after the other, and nobody waits for what becomes of them."""
+        """Whether frames follow each other closely, and no thread waits for news of them."""
         receivers = self._receivers
         recent = time.monotonic_ns() - receivers.last_publish_ns < _QUIET_S * 1e9
         return recent and bool(receivers.attached) and not receivers.news.awaited
 
     def _turn(self, ready: set[int]) -> bool:
-        """Do what is due. Return whether there is more to read."""
+        """Do whatever is due. Return whether there is more to read."""
         receivers, router = self._receivers, self._receivers.router
         if router.alarm_fd in ready:
             router.forget_wakes()
         if router.gate is not None:
-            router.gate.answer()  # not under the lock: it reads files
+            router.gate.answer()  # not under the lock, as it reads files
         if beats := time.monotonic() >= self._next_beat:
             self._mind_the_door()
             if not router.door.shut and self._is_removed():
@@ -129,22 +129,22 @@ class Keeper:
                 logger.info("scopecast: new viewers are %s", "kept out: no file descriptors" if door.shut else "let in")
 
     def _is_removed(self) -> bool:
-        """Whether another has removed what new receivers find this publisher by (logind does, at logout)."""
+        """Whether the names by which new receivers find this publisher were removed (logind does so at logout)."""
         slots = self._receivers.slots
         lost = self._member.removed or self._receivers.router.door.lost
         return lost or (slots is not None and not slots.ring.named)
 
     def _suspected(self) -> tuple[Receiver, ...]:
-        """Return whom to look at, as someone's connection broke, and set when to look again. Under the lock."""
+        """Return the receivers to check after a connection broke, and set when to check again. Under the lock."""
         now = time.monotonic()
         if self._receivers.router.has_lost_connections():
             self._suspect_until = now + SUSPECT_S
-        # The connection of a process that is killed may break some milliseconds before its lock is free.
+        # The connection of a killed process may break some milliseconds before its lock becomes free.
         self._next_look = now + LOOK_S if now < self._suspect_until else math.inf
         return tuple(self._receivers.attached.values())
 
     def _bury_dead(self, suspects: Iterable[Receiver]) -> None:
-        """Give up those whose process died. Not under the lock, which frames need: it looks at files."""
+        """Give up receivers whose process died. Not called under the lock, which frames need: it reads files."""
         if dead := [receiver for receiver in suspects if not self._member.directory.alive(receiver.token)]:
             with self._guard.lock:
                 if not self._receivers.closing:
@@ -153,7 +153,7 @@ class Keeper:
                             self._receivers.part(receiver, "its process died")
 
     def _beat(self) -> tuple[Receiver, ...]:
-        """Send a PING to everyone, give up who did not answer the last ones, return whom to look at. Under the lock."""
+        """Ping all receivers, give up those that missed too many pings, return those to check. Under the lock."""
         receivers, number = self._receivers, next(self._pings)
         for receiver in tuple(receivers.attached.values()):
             with self._guard:
@@ -164,5 +164,5 @@ class Keeper:
                 account = receiver.account
                 ping = messages.Ping(number, account.fates["superseded"], account.fates["dropped"], account.published)
                 receivers.send(receiver, messages.encode(ping))
-        # The monitor may have missed a death (a socket that a forked child held open); the locks have not.
+        # The monitor may miss a death (if a forked child keeps the socket open); the locks do not.
         return tuple(receiver for receiver in receivers.attached.values() if receiver.unanswered > 1)

@@ -1,4 +1,4 @@
-"""Starting a viewer's process: one for each kind, no matter who asks, and with a reason if it fails."""
+"""Starting a viewer's process: only one of each kind, whichever program asks, and with the cause if it fails."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = ["Launch", "end_viewers", "find_or_start_viewer", "known_viewers", "vi
 
 logger = logging.getLogger(__name__)
 
-#: A viewer that does not start is tried again, so often in all; the first pause has so many seconds, each later one
-#: twice as many as the one before.
+#: How many attempts to start a viewer are made in all, and the pause after the first; each later pause is twice as long
+#: as the one before.
 ATTEMPTS = 3
 PAUSE_S = 1.0
-#: A napari takes 4 to 8 seconds until it is ready, on a busy machine or with a cold disk several times as many.
+#: napari takes 4 to 8 seconds until it is ready, on a busy machine or with a cold disk several times as long.
 START_TIMEOUT_S = 60.0
-#: What ending a viewer that is being started may take at most, before Ctrl-C goes on its way.
+#: How long Ctrl-C may be delayed to end a viewer that is being started.
 END_S = 5.0
 _POLL_S = 0.03
 _SCREENLESS = frozenset({"headless"})
@@ -50,7 +50,7 @@ def known_viewers() -> set[str]:
 
 
 def why_unknown(kind: str) -> str:
-    """Say that no viewer of this kind is installed here; ``""`` if one is."""
+    """Return the text that no viewer of this kind is installed here; ``""`` if one is."""
     if kind in (viewers := known_viewers()):
         return ""
     return f"there is no viewer of the kind {kind!r} (installed: {', '.join(sorted(viewers)) or 'none'})"
@@ -92,23 +92,23 @@ def find_or_start_viewer(
     kind
         The kind of viewer.
     timeout
-        Seconds until it must be ready; a napari takes 4 to 8.
+        Seconds until it must be ready; napari takes 4 to 8.
     cancelled
-        Asked every now and then; once it returns True, the waiting ends, and a viewer that was started is left to
-        itself. If it raises, that viewer is ended.
+        Called repeatedly; once it returns True, waiting ends, and a viewer that was started is left running. If it
+        raises, that viewer is killed.
     arguments
         More arguments for the viewer's command line.
     environment
-        Variables for the viewer, beside this process's own.
+        Variables for the viewer, in addition to this process's own.
     starting
-        Called when none runs, and one is about to be started.
+        Called when no viewer is running, and one is about to be started.
 
     Raises
     ------
     ViewerUnavailable
-        If it can't be started here: what is missing.
+        If it can't be started here; the text says what is missing.
     ViewerStartError
-        If it was started, and did not become ready: why, and below it the last lines that it wrote.
+        If it was started, and did not become ready; the text says why, with the last lines that it wrote below.
     """
     deadline = time.monotonic() + timeout
     if running := _ready(directory, kind):
@@ -149,7 +149,7 @@ def _start(
 ) -> Entry:
     token = new_token()
     log = directory.file(token, "log")
-    # -P: a file of the user's that is named like a module must not come before the real one.
+    # -P: one of the user's files that is named like a module must not be imported in its place.
     command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
     environment = {**os.environ, **variables, "SCOPECAST_RUNTIME_DIR": str(directory.path)}
     with log.open("wb") as output:
@@ -162,14 +162,14 @@ def _start(
             **_apart(),
         )
     try:
-        # The viewer is waited for in a thread of its own, so that one which ends leaves no zombie here. A process that
-        # is about to end itself can start no thread any more, and needs none.
+        # A thread waits for the viewer's process, so that it leaves no zombie here when it ends. If this process is
+        # itself about to end, it can't start a thread any more, and needs none.
         with suppress(RuntimeError):
             threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
         return _await_ready(directory, kind, token, process, deadline, cancelled)
     except (ViewerStartError, OSError):
         raise
-    except BaseException:  # Ctrl-C: nobody waits for this viewer any more
+    except BaseException:  # Ctrl-C: nothing waits for this viewer any more
         _end(process)
         raise
 
@@ -201,16 +201,16 @@ def _await_ready(
 
 
 def _apart() -> dict[str, Any]:
-    """Return how a process is started that outlives this one, and Ctrl-C in its terminal."""
+    """Return options of Popen for a process that survives the end of this one, and Ctrl-C in its terminal."""
     if sys.platform == "win32":
-        # A console of its own that is not shown. Without any (DETACHED_PROCESS) a window would open for the real Python
-        # that the python.exe of a virtual environment starts.
+        # A hidden console of its own. Without one (DETACHED_PROCESS) a window would open for the real Python that the
+        # python.exe of a virtual environment starts.
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a viewer that is not ready, and what it started itself: it leads a group of its own."""
+    """Kill a viewer that is not ready, and the processes that it started: they are in its process group."""
     if sys.platform == "win32":
         process.kill()
         return
@@ -219,20 +219,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _how(code: int) -> str:
-    """Say how a process ended, from its exit code.
+    """Describe how a process ended, from its exit code.
 
     >>> _how(3), _how(-9)
     ('exit code 3', 'signal SIGKILL')
     """
     if code >= 0:
         return f"exit code {code}"
-    with suppress(ValueError):  # a number that has no name, such as one of the real-time signals
+    with suppress(ValueError):  # a number without a name, such as one of the real-time signals
         return f"signal {signal.Signals(-code).name}"
     return f"signal {-code}"
 
 
 def _told(directory: RunDirectory, token: str) -> str:
-    """Return what a viewer's log tells, as the end of an error's text: the cause, and below it the last lines."""
+    """Return the end of an error's text from a viewer's log: the cause, and below it the last lines."""
     try:
         log = directory.file(token, "log").read_text(errors="replace")
     except OSError:
@@ -242,9 +242,9 @@ def _told(directory: RunDirectory, token: str) -> str:
 
 
 def viewers_started_here() -> set[psutil.Process]:
-    """Return the viewers that are children of this process; others are left alone.
+    """Return the viewers that are descendants of this process.
 
-    Told by the process and not by its entry, which it writes only after a while.
+    They are found by their command lines, as a viewer writes its entry in the run directory only after a while.
     """
     found = set()
     for process in psutil.Process().children(recursive=True):
@@ -255,20 +255,20 @@ def viewers_started_here() -> set[psutil.Process]:
 
 
 def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience: float) -> None:
-    """End viewers as if their windows were closed; kill those that take too long, and remove what they leave.
+    """End viewers as if their windows were closed; kill those that take too long, and remove what they leave behind.
 
     Parameters
     ----------
     viewers
-        As from `viewers_started_here`.
+        Processes as returned by `viewers_started_here`.
     directory
         The run directory.
     patience
-        Seconds until those that are still there are killed.
+        Seconds after which those that are still running are killed.
     """
     for process in viewers:
         with suppress(psutil.NoSuchProcess):
-            process.terminate()  # psutil compares the time of creation first: never a later process with the same id
+            process.terminate()  # never a later process with the same id, as psutil compares creation times first
     _, hung = psutil.wait_procs(viewers, timeout=patience)
     for process in hung:
         with suppress(psutil.NoSuchProcess):
@@ -281,8 +281,8 @@ def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience:
 class Launch:
     """A publisher's attempts to get a viewer: a few, at growing intervals, on the thread that calls `run`.
 
-    The first failure is one warning with the cause and the last lines of the viewer's log; later ones are told to those
-    who ask. What can't work (no screen, nothing installed) is not tried at all.
+    The first failure is logged as a warning with the cause and the last lines of the viewer's log, later ones as
+    information. What can't work (no screen, nothing installed) is not tried again.
 
     Parameters
     ----------
@@ -291,16 +291,16 @@ class Launch:
     kind
         The kind of viewer.
     environment
-        Variables for a viewer that is started.
+        Variables for a viewer that is started, in addition to this process's own.
     starting
-        Called when the first one is about to be started.
+        Called when the first attempt is about to start a viewer.
 
     Attributes
     ----------
     problem : str
-        Why there is no viewer, in a line; ``""`` while none was missed.
+        Why there is no viewer, as one line; ``""`` until one had to be started, and once there is one.
     attempts : int
-        How often one was looked for, and started if none was found.
+        How often a viewer was looked for, and started if none was found.
     """
 
     def __init__(
@@ -317,23 +317,23 @@ class Launch:
         self.attempts = 0
         self._directory = directory
         self._settled = Event()
-        self._concluded = Event()  # no attempt after the one under way
+        self._concluded = Event()  # no attempt follows the current one
         self._cancelled = False
         self._interrupted = False
 
     def interrupt(self) -> None:
-        """End the attempts, and the viewer that is being started: Ctrl-C struck who waited for it."""
+        """End the attempts, and kill the viewer that is being started: Ctrl-C interrupted the wait for it."""
         self._interrupted = True
         self._concluded.set()
-        # The process may be about to end, and the thread of the attempts with it: first the viewer is to be ended.
+        # This process may be about to end, and with it the thread of the attempts, which must kill the viewer first.
         self._settled.wait(END_S)
 
     def conclude(self) -> None:
-        """Make no attempt after the one that is under way."""
+        """Make no attempt after the current one."""
         self._concluded.set()
 
     def cancel(self) -> None:
-        """Wait for nothing any more; a window that opens a little late harms nobody."""
+        """Stop waiting; a viewer that is being started goes on, as a window that opens a little late does no harm."""
         self._cancelled = True
         self._concluded.set()
 
@@ -343,7 +343,7 @@ class Launch:
         return self._cancelled
 
     def run(self) -> None:
-        """Make the attempts, until there is a viewer or no more are to be made."""
+        """Make attempts until there is a viewer, or no more are to be made."""
         try:
             while not self._attempt() and self.attempts < ATTEMPTS:
                 if self._pause(PAUSE_S * 2 ** (self.attempts - 1)):
@@ -352,11 +352,11 @@ class Launch:
             self._settled.set()
 
     def _pause(self, seconds: float) -> bool:
-        """Wait before the next attempt. Return whether there is to be none."""
+        """Wait before the next attempt. Return True if none is to be made."""
         return self._concluded.wait(seconds)
 
     def _attempt(self) -> bool:
-        """Find a viewer, or start one. Return whether no other attempt is to be made."""
+        """Find a viewer, or start one. Return True if no other attempt is to be made."""
         self.attempts += 1
         try:
             find_or_start_viewer(
@@ -370,7 +370,7 @@ class Launch:
         except _Interrupted:
             self.problem = "its start was interrupted"
             return True
-        except Exception as error:  # noqa: BLE001 - the acquisition goes on without a viewer; said, and counted
+        except Exception as error:  # noqa: BLE001 - the acquisition goes on without a viewer; logged, and counted
             if self._cancelled:
                 return True
             self._failed(error)
@@ -398,4 +398,4 @@ class Launch:
 
 
 class _Interrupted(BaseException):
-    """Ends a start that nobody waits for any more; not an Exception, so that nothing takes it for a failure."""
+    """Ends a start that nothing waits for any more; not an Exception, so that it is not taken for a failure."""

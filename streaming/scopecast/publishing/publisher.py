@@ -1,6 +1,7 @@
-"""The publisher: a frame goes into a free slot of shared memory, and its announcement to the receivers.
+"""The publisher, which writes each frame into a slot of shared memory, and announces it to the receivers.
 
-``publish()`` never waits for a viewer under the policy ``latest``, and never raises because of one under either.
+Under the policy ``latest``, ``publish()`` never waits for a viewer or raises because of one; under ``every`` it waits,
+and raises `ViewerLagging` after the timeout.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Publisher:
         The software that the frames come from, for information.
     policy
         ``"latest"``: `publish` never waits, and frames that a slow viewer can't take are superseded by newer
-        ones. ``"every"``: `publish` waits up to `timeout` for the viewers that are attached, and loses nothing.
+        ones. ``"every"``: `publish` waits up to `timeout` for the attached viewers, and loses nothing.
     launch
         Whether to start a viewer if none of this kind is running.
     timeout
@@ -70,8 +71,7 @@ class Publisher:
     Attributes
     ----------
     session : Session
-        The ring, the receivers and the run directory's entry, for who looks into how a publisher is; no part of what
-        is promised.
+        The ring, the receivers and the run directory's entry, for diagnosis; not part of the public API.
 
     Examples
     --------
@@ -114,13 +114,13 @@ class Publisher:
         )
         self._guard, self._accounts = self.session.guard, self.session.accounts
         self._sequence, self._numbers = itertools.count(), itertools.count()
-        self._stream: FrameStream | None = None  # of frames that name none
+        self._stream: FrameStream | None = None  # for frames published without one
         self._costs = number_array("d", bytes(8 * _COSTS))
         self._calls = 0
         self._metadata_cut = 0
         remember(self.session)
         self._finalizer = weakref.finalize(self, self.session.abandon)
-        self._finalizer.atexit = False  # at exit the session closes in good order, see scopecast.publishing.session
+        self._finalizer.atexit = False  # at exit, scopecast.publishing.session closes it properly
 
     # ---- frames --------------------------------------------------------------------------------------------------
 
@@ -140,53 +140,53 @@ class Publisher:
         policy: Policy | None = None,
         **more: Any,
     ) -> int:
-        """Publish an array, or annotations of images; its memory may be reused when this returns.
+        """Publish an array, or annotations of images; its memory may be reused once this returns.
 
         Parameters
         ----------
         array
             The pixels, (y, x) or (y, x, 3 or 4) for colour; more dimensions are published plane by plane. bool, int8 to
             int64, uint8 to uint64, float16 to float64, complex64 and complex128; any strides and byte order.
-            Also what offers ``__array__`` or DLPack, and tensors of torch and cupy.
+            Also objects that offer ``__array__`` or DLPack, and tensors of torch and cupy.
         axes
-            Where the frame belongs, such as ``{"t": 3, "c": "DAPI", "z": 7}``; strings are labels, placed in order of
-            their appearance. A frame without axes replaces the one before it.
+            Where the frame belongs, such as ``{"t": 3, "c": "DAPI", "z": 7}``; strings are labels, which are placed in
+            the order in which they appear. A frame without axes replaces the one before it.
         path
-            The file that the frame is, or will be.
+            The file that holds the frame, or will hold it.
         kind
-            ``"image"``, or what is shown with the images of the stream, in its own layer:
+            ``"image"``, or an annotation that is shown with the images of the stream, in its own layer:
 
-            - ``"labels"``: an array of whole numbers or bool, where an image would be
+            - ``"labels"``: an array of whole numbers or bool, placed like an image
             - ``"points"``: (N, D) coordinates in pixels of the images, ending in y, x; (0, 0) is the middle of the
               first pixel
             - ``"shapes"``: a list of (n, D) vertices, likewise
             - ``"tracks"``: (N, D + 1): the number of the track, then t and the coordinates
             - ``"rois"``: regions of interest of ImageJ, see `scopecast.frames.rois.rois_document`
 
-            They are shown at the place that `axes` say, and everywhere along an axis that is neither there nor among
-            their columns (labels, like images, only at 0 of such an axis). What has the same kind, name and axes is
-            replaced.
+            Annotations are shown where `axes` say, and everywhere along an axis that is neither in `axes` nor among
+            their columns (labels, like images, only at index 0 of such an axis). They replace earlier ones of the same
+            kind, name and axes.
         channel
             Short for ``axes={"c": channel}``.
         translate
             Position (y, x) of the frame's first pixel, in the stream's unit.
         metadata
-            Anything that can be encoded, up to 16 KiB; more is left out and counted.
+            Anything that can be encoded in up to 16 KiB; otherwise it is left out, and that is counted.
         dims
-            Names of the array's dimensions, such as ``"tczyx"``, where they are not the usual ones. Of points, shapes
+            Names of the array's dimensions, such as ``"tczyx"``, if they are not the usual ones. For points, shapes
             and tracks, the names of the columns, such as ``"zyx"``.
         rgb
             Whether a last dimension of 3 or 4 is colour; by default it is, for uint8, uint16, float32 and float64.
         stream
-            The stream that the frame is part of; the newest by default.
+            The stream that the frame is part of; by default the newest.
         policy
-            Another policy than the publisher's, for this call.
+            A policy for this call, instead of the publisher's.
         **more
-            Of other kinds than images: `name` (of the layer). Of points, shapes and tracks: `properties`, a mapping or
-            DataFrame with a number or text for each item, and `style`, a mapping with ``color``, ``edge_color``,
-            ``size``, ``edge_width`` (pixels), ``symbol``, and names of properties as ``color_by`` and ``text``. Of
-            shapes: `shape_type` (rectangle, ellipse, polygon, path or line; one, or one for each) and `names`. Of
-            tracks: `graph`, which maps a track to those it came from. Of rois: `names`.
+            For kinds other than images: `name` (of the layer). For points, shapes and tracks: `properties`, a mapping
+            or DataFrame with a number or text for each item, and `style`, a mapping with ``color``, ``edge_color``,
+            ``size``, ``edge_width`` (pixels), ``symbol``, and names of properties as ``color_by`` and ``text``. For
+            shapes: `shape_type` (rectangle, ellipse, polygon, path or line; one, or one for each) and `names`. For
+            tracks: `graph`, which maps a track to those it came from. For rois: `names`.
 
         Returns
         -------
@@ -196,7 +196,7 @@ class Publisher:
         Raises
         ------
         UnsupportedDtypeError
-            If the array can't be shown; the text names the dtype and what to convert it to.
+            If arrays of this dtype can't be shown; the text names it and what to convert it to.
         ValueError
             If `axes` or `dims` are not allowed, or don't fit the array.
         ViewerLagging
@@ -264,7 +264,7 @@ class Publisher:
         return outcome
 
     def _about(self, path: str, translate: Sequence[float], metadata: Any) -> About:
-        """Check and encode what goes with a frame, before it has a slot."""
+        """Check and encode a frame's path, translation and metadata, before it has a slot."""
         if metadata is None and not path and not len(translate):
             return NOTHING
         position = [float(value) for value in translate]
@@ -275,7 +275,7 @@ class Publisher:
         if encoded is None:
             self._metadata_cut += 1
             encoded = messages.encode_metadata(None)
-        # A file's name may have bytes that are no text; they are shown as "?".
+        # A file's name may contain bytes that are not valid text; they are shown as "?".
         return path[-4096:].encode("utf-8", "replace").decode(), position, encoded
 
     def _publish_plane(
@@ -317,7 +317,7 @@ class Publisher:
     ) -> Reservation:
         """Reserve a slot for the camera to write into: nothing is copied.
 
-        Use it as a context manager: the frame is published at the end of the block, and given up if the block raises.
+        Use it as a context manager: the frame is published at the end of the block, and discarded if the block raises.
 
         >>> with Publisher("headless") as publisher:
         ...     with publisher.reserve((4, 5), "uint16", axes={"t": 0}, policy="every") as slot:
@@ -347,7 +347,7 @@ class Publisher:
         stream = stream or self._newest_stream()
         draft = Draft(stream, axes, size, native(dtype), policy or self.policy, about=about)
         try:
-            if self._claim(draft):  # the camera writes somewhere in any case; the frame is accounted for already
+            if self._claim(draft):  # the camera needs memory in any case; the frame is already counted
                 draft.array = np.empty(size, draft.dtype)
                 return Reservation(self.session, draft, lambda _: -1)
             return Reservation(self.session, draft, self._commit)
@@ -355,10 +355,10 @@ class Publisher:
             self.session.give_back(draft)
             raise
 
-    # ---- a frame's way -------------------------------------------------------------------------------------------
+    # ---- the path of a frame -------------------------------------------------------------------------------------
 
     def _claim(self, draft: Draft) -> Reason | None:
-        """Give a draft a slot to be written into, and wait for one under ``"every"``; or say why not, which is counted.
+        """Give a draft a slot, under ``"every"`` wait for one; or count the frame, and return why it has none.
 
         Under ``"latest"`` it may be given memory of this process instead, while slots are being made.
         """
@@ -371,11 +371,11 @@ class Publisher:
                 reason = session.ensure(room, wait=self.timeout if draft.policy == "every" else 0.0)
                 if reason:
                     with self._guard.lock:
-                        draft.place()  # what is wrong with its place is said with or without a viewer
+                        draft.place()  # a wrong place raises an error also without a viewer
                         if reason is Reason.OPENING and draft.policy == "latest":
                             self._guard.check_usable()
                             if nbytes <= session.slot_bytes:
-                                continue  # meanwhile
+                                continue  # a ring has been made meanwhile
                             with self._guard:
                                 if session.early.take(draft):
                                     return None
@@ -384,7 +384,7 @@ class Publisher:
                         return reason
             with self._guard.lock:
                 self._guard.check_usable()  # another thread may have closed it meanwhile
-                draft.place()  # a mistake of the caller's is found before anything is changed
+                draft.place()  # a caller's mistake is found before anything is changed
                 with self._guard:
                     claimed, reason = self._claim_slot(draft)
                     if claimed or reason:
@@ -401,13 +401,13 @@ class Publisher:
             ticket.acquire(timeout=min(0.05, deadline - now))
 
     def _claim_slot(self, draft: Draft) -> tuple[bool, Reason | None]:
-        """Give a draft a slot. Return whether it has one, or why it is dropped; neither where it is to wait.
+        """Give a draft a slot. Return whether it has one, or why it is dropped; neither if it must wait.
 
-        Under the lock.
+        Call it under the lock.
         """
         session = self.session
         slots = session.slots
-        if slots is None or not slots.ring.whole:  # another has truncated it: to write there would kill this process
+        if slots is None or not slots.ring.whole:  # truncated by another process: writing to it would kill this one
             session.slot_bytes = 0
             return False, None
         assert session.receivers is not None
@@ -426,7 +426,7 @@ class Publisher:
         return False, Reason.NO_ROOM
 
     def _commit(self, draft: Draft) -> int:
-        """Announce a frame that is written. Return its sequence number; -1 if there is no room for it any more."""
+        """Announce a frame that has been written. Return its sequence number; -1 if it has no room any more."""
         while True:
             with self._guard.lock:
                 if self._guard.closed:
@@ -444,7 +444,7 @@ class Publisher:
                         sequence = next(self._sequence)
                         session.receivers.publish(draft, sequence)
                         return sequence
-            # A ring was made meanwhile, and this slot, or this memory, leads nowhere any more.
+            # A new ring was made meanwhile, so this slot or memory can't be announced any more.
             written, draft.frame = draft.array, None
             if self._claim(draft):
                 return -1
@@ -473,19 +473,19 @@ class Publisher:
         units: str = "pixel",
         **unknown: Any,
     ) -> FrameStream:
-        """Begin a stream: a run whose frames get layers of their own. Frames go there from now on.
+        """Begin a stream: a run whose frames get layers of their own. Frames are part of it from now on.
 
         Parameters
         ----------
         title
-            Shown with its layers; numbered by default.
+            Shown with its layers; by default a number.
         sizes, channels, positions, colors, scale, steps, units
             See `FrameStream`.
 
         Raises
         ------
         TypeError
-            If there is any other argument; the text says which one may have been meant.
+            If there is any other argument; the text suggests which one may have been meant.
         ValueError
             If a value is not allowed.
         """
@@ -516,7 +516,7 @@ class Publisher:
         return self._stream
 
     def place(self, stream: FrameStream, axes: Mapping[str, AxisValue]) -> dict[str, int]:
-        """Return where a frame would belong in a stream; labels that are new get their place.
+        """Return the place of a frame in a stream; new labels are added to the stream.
 
         Parameters
         ----------
@@ -540,17 +540,17 @@ class Publisher:
             return dict(zip(stream.axes, index, strict=True))
 
     def end_stream(self, stream: FrameStream) -> None:
-        """Announce that no more frames will come in a stream; viewers keep those that they have."""
+        """Announce that a stream gets no more frames; viewers keep those that they have."""
         self._guard.check_usable()
         with self._guard.lock, self._guard:
             if not stream.ended and stream.announced and self.session.receivers is not None:
                 self.session.receivers.end(stream.number)
             stream.ended = True
 
-    # ---- life ----------------------------------------------------------------------------------------------------
+    # ---- opening, state, closing ---------------------------------------------------------------------------------
 
     def open(self, shape: Sequence[int], dtype: npt.DTypeLike = "uint16", *, wait: float = 0.0) -> None:
-        """Create the shared memory for frames of this shape, and start a viewer if that was asked for.
+        """Create the shared memory for frames of this shape, and start a viewer if `launch` is set.
 
         Parameters
         ----------
@@ -559,8 +559,8 @@ class Publisher:
         dtype
             Its dtype.
         wait
-            Seconds to wait for a viewer to be attached; 0 does the work in the background. If there is none in the
-            end, `problem` says why.
+            Seconds to wait until a viewer is attached; with 0 the work is done in the background. If no viewer is
+            attached in the end, `problem` says why.
         """
         self._guard.check_usable()
         nbytes = int(np.dtype(dtype).itemsize)
@@ -592,21 +592,21 @@ class Publisher:
         if (receivers := self.session.receivers) is None:
             msg = "no picture of the window: no viewer is attached"
             raise RuntimeError(msg)
-        receivers.capture(os.path.abspath(path), timeout)  # noqa: PTH100 - the viewer has another directory
+        receivers.capture(os.path.abspath(path), timeout)  # noqa: PTH100 - the viewer has another working directory
 
     @property
     def problem(self) -> str:
-        """Why frames are not shown, as a line for the user; ``""`` if nothing is wrong, or while a viewer starts.
+        """Why frames are not shown, as a line for the user; ``""`` if nothing is wrong.
 
-        What may pass (shared memory that is full, descriptors that are used up) is tried again, after a second at first
-        and a minute at most; the line says when.
+        For example ``"napari is not installed; install it with: …"``, or the cause that a crashed viewer wrote.
 
-        Such as ``"napari is not installed; install it with: …"``, or what a viewer that crashed wrote last.
+        What may be temporary (shared memory is full, file descriptors are used up) is tried again, first after a second
+        and later after up to a minute; the line says when.
         """
         return self.session.problem
 
     def stats(self) -> Stats:
-        """Return what became of every frame, the cost of `publish`, and the age of the newest frame."""
+        """Return the fates of all frames, the cost of `publish`, and the age of the newest frame."""
         self._guard.check_process()
         costs = np.frombuffer(self._costs, float, min(self._calls, _COSTS)) / 1e6
         p50, p99 = np.percentile(costs, (50, 99)) if len(costs) else (0.0, 0.0)
@@ -632,18 +632,18 @@ class Publisher:
         return self._guard.pid
 
     def close(self, linger: float | None = None) -> None:
-        """Wait for what is in flight, say goodbye to the viewers, and remove the shared memory. Idempotent.
+        """Wait for frames in flight, say goodbye to the viewers, and remove the shared memory. Idempotent.
 
         Parameters
         ----------
         linger
-            Seconds to wait for frames in flight, and for a viewer that is being started; by default as constructed.
+            Seconds to wait for frames in flight, and for a viewer that is being started; by default the publisher's.
         """
         self._finalizer.detach()
         self.session.close(self.linger if linger is None else linger)
 
     def __repr__(self) -> str:
-        """Say what it is for and how it fares."""
+        """Return its kind, policy, state and problem."""
         if self._guard.closed:
             state = "closed"
         elif (receivers := self.session.receivers) is None:
@@ -664,7 +664,7 @@ _OTHER_WORDS: Final = {"pixel": "scale", "name": "title", "label": "title", "z":
 
 
 def _unexpected(name: str) -> str:
-    """Say that `new_stream` has no such argument, and which one may have been meant."""
+    """Return the error's text: `new_stream` has no such argument, and which one may have been meant."""
     meant = next((word for start, word in _OTHER_WORDS.items() if name.lower().startswith(start)), None)
     meant = meant or next(iter(get_close_matches(name.lower(), _STREAM, 1)), None)
     known = f"did you mean {meant!r}?" if meant else f"it has {', '.join(_STREAM)}"

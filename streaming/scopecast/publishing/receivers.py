@@ -1,8 +1,8 @@
-"""The receivers of a publisher: greeting them, sending to them, and what they say of the frames that they were sent.
+"""The receivers of a publisher: attaching them, sending them frames, and reading their acknowledgements.
 
 The socket is used only under the publisher's lock: by ``publish()``, which sends each frame itself (handing messages to
-another thread was seen to take 333 ms when the producer's own Python is busy), and by the thread "keeper", which in
-between reads acknowledgements, sends heartbeats and notices who has gone (`scopecast.publishing.keeper`).
+another thread was seen to take 333 ms while the producer's own Python is busy), and by the thread "keeper", which in
+between reads acknowledgements, sends heartbeats and notices receivers that are gone (`scopecast.publishing.keeper`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 0.45
 MAX_RECEIVERS: Final = 16
-#: Messages read per turn of the lock, so that a flood of them can't keep a frame waiting.
+#: The most messages read while holding the lock, so that a flood of them can't delay a frame.
 DRAIN_LIMIT: Final = 64
 
 
@@ -56,7 +56,7 @@ class Receiver:
         return f"{self.title or self.kind} (process {self.pid})"
 
     def stats(self) -> ReceiverStats:
-        """Return this receiver's row of the accounts."""
+        """Return this receiver's row of the statistics."""
         pong = self.pong
         return ReceiverStats(
             token=self.token,
@@ -76,7 +76,7 @@ class Receiver:
 
 
 class Receivers:
-    """Everyone who is attached to a publisher. Used under the publisher's lock, but for `capture` and `close`.
+    """The receivers attached to a publisher. Used under its lock, except `capture` and `say_goodbye`.
 
     Parameters
     ----------
@@ -92,21 +92,21 @@ class Receivers:
     router : Router
         The socket.
     slots : Slots or None
-        Where the frames are; None before there is a ring, and while a new one is made after something cut in.
+        The slots of the ring; None before there is a ring, and while a new one is made after an interrupted change.
     attached : dict of bytes to Receiver
-        Who is attached, by the address.
+        The attached receivers, by their address.
     departed : deque of Receiver
-        Those who have left last.
+        The receivers that left last.
     refused : deque of str
-        Tokens of the receivers that could not be served: nobody needs to wait for them.
+        Tokens of receivers that were refused, and need not be waited for.
     news : News
-        Told when a receiver came or went, or a frame's fate was settled.
+        Wakes waiting threads when a receiver attaches or leaves, or a frame's fate is settled.
     protocol_errors : int
-        Messages that were ignored.
+        How many messages were ignored.
     last_publish_ns : int
-        When the last frame was announced (CLOCK_MONOTONIC); 0 before.
+        When the last frame was announced (CLOCK_MONOTONIC); 0 before the first.
     closing : bool
-        Whether nothing is to be sent any more.
+        Whether nothing may be sent any more.
     """
 
     def __init__(self, member: Member, accounts: Accounts, guard: Guard) -> None:
@@ -120,14 +120,14 @@ class Receivers:
         self.closing = False
         self._member, self._accounts, self._guard = member, accounts, guard
         self._numbers = itertools.count(1)
-        self._pictures: dict[int, str] = {}  # that were asked for: what came of each
-        self._expected: dict[str, int] = {}  # tokens of viewers that are about to attach, and their numbers
+        self._pictures: dict[int, str] = {}  # the result of each requested picture, "" until it is known
+        self._expected: dict[str, int] = {}  # numbers of the viewers that are about to attach, by their tokens
         self._streams: list[messages.Stream] = []
-        self._known: frozenset[int] = frozenset()  # streams that receivers which join late are told of
+        self._known: frozenset[int] = frozenset()  # streams that are announced to receivers that join late
         self._ended: set[int] = set()  # streams
 
     def rows(self) -> tuple[ReceiverStats, ...]:
-        """Return a row for each receiver, those that have left included."""
+        """Return a row for each receiver, including those that have left."""
         return tuple(receiver.stats() for receiver in (*self.departed, *self.attached.values()))
 
     @property
@@ -143,12 +143,12 @@ class Receivers:
     # ---- frames --------------------------------------------------------------------------------------------------
 
     def claim(self, draft: Draft) -> bool:
-        """Give a draft a slot, if one is free or may be overwritten; return whether there was one."""
+        """Give a draft a slot, if one is free or may be reused; return whether there was one."""
         if self.slots is None:
             return False
         supersede = draft.policy == "latest"
         frame = self.slots.claim(draft.channel, supersede=supersede)
-        if frame is None:  # what is acknowledged may not have been read: the keeper keeps out of the way
+        if frame is None:  # acknowledgements may be unread: the keeper leaves them to publish()
             self.drain_if_any()
             frame = self.slots.claim(draft.channel, supersede=supersede)
         if frame is None:
@@ -157,11 +157,11 @@ class Receivers:
         return True
 
     def publish(self, draft: Draft, sequence: int) -> None:
-        """Announce a frame that is written to its end: before it its stream, where that is new or has a new axis."""
+        """Announce a frame that is completely written, and first its stream if that is new or has a new axis."""
         stream, frame, array = draft.stream, draft.frame, draft.array
         assert frame is not None
         assert array is not None
-        if len(draft.index) != len(stream.axes):  # another thread's frame brought a new axis meanwhile
+        if len(draft.index) != len(stream.axes):  # another thread's frame has added an axis meanwhile
             draft.place()
         if not (stream.announced and stream.number in self._known):
             self._announce(stream.message())
@@ -170,13 +170,13 @@ class Receivers:
         message = draft.encode(sequence, now)
         frame.slots.commit(frame, sequence, array.nbytes, message, lossless=draft.policy == "every")
         self.last_publish_ns = now
-        if self.attached:  # else the socket was not used, and the keeper sees to whoever comes
+        if self.attached:  # else the socket was not used, and the keeper attaches new receivers
             self.dispatch()
             self.drain_if_any()
 
     def _announce(self, stream: messages.Stream) -> None:
-        """Tell the receivers what is fixed about a stream's frames."""
-        # An announcement with fewer axes is kept too: frames that were published under it may not be sent yet.
+        """Tell the receivers what the frames of a stream have in common."""
+        # An announcement with fewer axes is kept too: frames that were published under it may still be unsent.
         kept = [known for known in self._streams if known.id != stream.id or len(known.axes) < len(stream.axes)]
         newest = {known.id: None for known in (*kept, stream)}
         alive = list(newest)[-messages.KEPT_STREAMS :]
@@ -185,7 +185,7 @@ class Receivers:
         self._broadcast(stream)
 
     def end(self, stream: int) -> None:
-        """Say that no more frames will come in a stream, also to who comes later."""
+        """Announce that a stream gets no more frames, also to receivers that attach later."""
         self._ended.add(stream)
         self._broadcast(messages.End(stream))
 
@@ -200,11 +200,11 @@ class Receivers:
                 self.slots.lease(frame, receiver.account)
 
     def use(self, slots: Slots) -> None:
-        """Have frames go through these slots from now on, and tell the receivers."""
+        """Use these slots for frames from now on, and tell the receivers."""
         if self.slots is not None:
             for receiver in tuple(self.attached.values()):
-                # What must not be lost goes out before the word of the new ring, with which a receiver lets go of the
-                # old one.
+                # Lossless frames are sent before the WELCOME that names the new ring, upon which a receiver releases
+                # the old one.
                 for frame in self.slots.unsent(receiver.account):
                     self._tell(receiver, frame.message)
                     if not receiver.attached:
@@ -217,9 +217,9 @@ class Receivers:
         self._look_again()
 
     def expect(self, tokens: Iterable[str]) -> None:
-        """Have frames wait for viewers that are about to attach, as if they had.
+        """Let frames wait for viewers that are about to attach, as if they were attached.
 
-        A viewer needs a fifth of a second to find a publisher; what is published meanwhile is not lost to it.
+        A viewer needs a fifth of a second to find a publisher, and does not miss what is published meanwhile.
         """
         assert self.slots is not None
         for token in tokens:
@@ -227,7 +227,7 @@ class Receivers:
             self.slots.attach(number)
 
     def expect_nobody(self) -> None:
-        """Give up waiting for those who have not attached."""
+        """Stop waiting for viewers that have not attached."""
         for token in tuple(self._expected):
             self._give_up(token)
 
@@ -242,9 +242,9 @@ class Receivers:
             del self._accounts.receivers[number]
 
     def void(self) -> None:
-        """Throw away all that is in flight, as something cut into a change of it; the frames count as dropped.
+        """Throw away everything in flight, because a change was cut short; the frames count as dropped.
 
-        Acknowledgements of them will be ignored, and there are no slots until a new ring is in use.
+        Their acknowledgements will be ignored, and there are no slots until a new ring is in use.
         """
         slots, self.slots = self.slots, None
         self._expected.clear()
@@ -258,17 +258,17 @@ class Receivers:
     # ---- messages ------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Wake the keeper; once closed there is none."""
+        """Wake the keeper, unless it has been closed."""
         if not self.closing:
             self.router.wake()
 
     def _look_again(self) -> None:
-        """Wake the keeper if there is something to read; after the last use of the socket."""
+        """Wake the keeper if there is something to read. To be called after the last use of the socket."""
         if not self.closing and self.router.readable:
             self.router.wake()
 
     def send(self, receiver: Receiver, data: bytes) -> bool:
-        """Send a message to a receiver; return False if there was no room for it, or the receiver is gone."""
+        """Send a message to a receiver; return False if there is no room for it, or the receiver is gone."""
         try:
             return self.router.send(receiver.address, data)
         except GoneError:
@@ -276,7 +276,7 @@ class Receivers:
             return False
 
     def _tell(self, receiver: Receiver, data: bytes) -> None:
-        """Send what a receiver must not miss; give it up if it does not take it."""
+        """Send a message that a receiver must not miss; give the receiver up if there is no room for it."""
         if receiver.attached and not self.send(receiver, data):
             self.part(receiver, "it does not read its messages")
 
@@ -289,7 +289,7 @@ class Receivers:
         self._look_again()
 
     def drain_if_any(self) -> None:
-        """Read what has arrived, if anything; cheap where nothing has."""
+        """Read the messages that have arrived; cheap if there are none."""
         for _ in range(2):
             if self.closing or not self.router.readable:
                 return
@@ -297,7 +297,7 @@ class Receivers:
         self._look_again()
 
     def drain(self) -> None:
-        """Read up to `DRAIN_LIMIT` messages, and act on them."""
+        """Read and handle up to `DRAIN_LIMIT` messages."""
         read = False
         for _ in range(DRAIN_LIMIT):
             try:
@@ -321,7 +321,7 @@ class Receivers:
             return
         receiver = self.attached.get(address)
         if receiver is None:
-            # Given up for dead, and yet it speaks: what it holds is void, but it may come back.
+            # It was given up as dead, but is alive: its leases are void, but it may attach again.
             self._reply(address, messages.Reject(messages.PROTOCOL, messages.PROTOCOL, "not attached", again=True))
             return
         receiver.unanswered = 0
@@ -350,12 +350,12 @@ class Receivers:
             number = next(self._numbers)
             if self.slots is not None:
                 self.slots.attach(number)
-            else:  # a new ring is being made, of which it will be told
+            else:  # a new ring is being made, and will be announced to it
                 self._accounts.receivers[number] = Account()
         receiver = Receiver(number, address, hello, self._accounts.receivers[number])
         self.attached[address] = receiver
         logger.info("scopecast: %s is attached", receiver)
-        # After the leases: the receiver may prove to be gone while it is welcomed, and takes its account with it.
+        # Last, once the account is open: if the receiver turns out to be gone, this closes its account.
         self._welcome(receiver)
 
     def _why_not(self, address: bytes, hello: messages.Hello) -> str:
@@ -390,7 +390,7 @@ class Receivers:
             self.router.send(address, messages.encode(message))
 
     def part(self, receiver: Receiver, why: str, level: int = logging.WARNING) -> None:
-        """End all that a receiver has: its leases are free at once, what it did not acknowledge is dropped."""
+        """Detach a receiver: its leases end at once, and the frames that it did not acknowledge are dropped."""
         if not receiver.attached:
             return
         receiver.attached = False
@@ -404,12 +404,12 @@ class Receivers:
     # ---- pictures of the window, and the end ---------------------------------------------------------------------
 
     def capture(self, path: str, timeout: float) -> None:
-        """Have the viewers write a picture of their window to `path`; takes the lock itself.
+        """Let the viewers save a picture of their window to `path`; takes the lock itself.
 
         Raises
         ------
         RuntimeError
-            If there is none, or it could not be made within `timeout` seconds.
+            If no viewer is attached, or the picture could not be made within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         number = time.monotonic_ns()
@@ -429,11 +429,11 @@ class Receivers:
             raise RuntimeError(msg)
 
     def say_goodbye(self) -> None:
-        """Tell the receivers that the publisher ends, and see that they have heard it; takes the lock itself."""
+        """Tell the receivers that the publisher ends, and wait for their answers; takes the lock itself."""
         with self._guard.lock, self._guard:
             self._broadcast(messages.Bye("the acquisition has ended"))
         deadline = time.monotonic() + 0.5
-        # A BYE that is still in our socket when it closes is lost, as it does not linger: receivers answer it.
+        # A BYE that is still queued when our socket closes is lost, as the socket does not linger: so receivers answer.
         while (left := deadline - time.monotonic()) > 0:
             with self._guard.lock, self._guard:
                 if not self.attached:
@@ -442,7 +442,7 @@ class Receivers:
             ticket.acquire(timeout=left)
 
     def stop(self) -> None:
-        """Part with everyone, and let go of the slots: nothing is sent any more."""
+        """Detach all receivers, and retire the slots: nothing is sent any more."""
         for receiver in tuple(self.attached.values()):
             self.part(receiver, "the publisher was closed", level=logging.DEBUG)
         self.expect_nobody()

@@ -1,4 +1,4 @@
-"""A slot that a camera writes into itself."""
+"""A slot that a camera writes into directly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reservation:
         self._session.guard.check_process()
         self.array.flags.writeable = False
         sequence = self._publish(self._draft)
-        self._open = False  # not before: whatever interrupts this, the slot is given back
+        self._open = False  # not earlier, so that the slot is given back if this is interrupted
         return sequence
 
     def abort(self) -> None:
@@ -59,8 +59,8 @@ class Reservation:
             self.commit()
 
     def __del__(self) -> None:
-        # Forgotten: the slot would be lost to the ring. Not by abort(): the garbage collector may run this in the
-        # middle of a thread that holds the publisher's lock.
+        # Neither committed nor aborted: the ring would lose the slot. This can't call abort(), as the garbage
+        # collector may run it in a thread that holds the publisher's lock.
         if getattr(self, "_open", False):
             self._open = False
             if self._draft.frame is not None:

@@ -1,4 +1,4 @@
-"""When something that has failed is tried again."""
+"""When to try again what has failed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ __all__ = ["Retry"]
 
 
 class Retry:
-    """Puts off the next try by a pause that doubles with each failure.
+    """Delays the next attempt by a pause that doubles with each failure.
 
     Parameters
     ----------
     first_s, most_s
-        Seconds of the first pause, and of the longest.
+        The first and the longest pause, in seconds.
 
     Attributes
     ----------
     failures : int
-        How often it has failed since it last succeeded.
+        The number of failures since the last success.
     """
 
     def __init__(self, first_s: float = 1.0, most_s: float = 60.0) -> None:
@@ -33,19 +33,19 @@ class Retry:
         self._at = time.monotonic() + pause
 
     def succeeded(self) -> None:
-        """Forget the failures: the next pause is a short one."""
+        """Forget the failures, so that the next pause is the first one again."""
         self.failures, self._at = 0, 0.0
 
     @property
     def left_s(self) -> float:
-        """Seconds until it may be tried again."""
+        """Seconds until the next attempt is due."""
         return max(0.0, self._at - time.monotonic())
 
     @property
     def due(self) -> bool:
-        """Whether it may be tried now."""
+        """Whether the next attempt may be made now."""
         return time.monotonic() >= self._at
 
     def __str__(self) -> str:
-        """Say when it is tried again."""
+        """Return when the next attempt is due, in words."""
         return f"tried again in {self.left_s:.0f} s" if self.left_s >= 1 else "tried again at once"

@@ -1,8 +1,8 @@
-"""How a publisher comes to its ring, its socket and its viewers, and lets go of them again.
+"""How a publisher gets its ring, socket and viewers, and releases them again.
 
-Under ``latest`` all of this happens on threads of its own, and the newest frame of each channel is kept until there is
-a slot for it; under ``every`` the caller waits. The threads are started with the first frame: a program that ends right
-after it can start none any more (Python 3.12 and later), and its viewer is still to come.
+All of this happens on threads of its own. Under ``latest`` the newest frame of each channel is kept until there is a
+slot for it; under ``every`` the caller waits. The threads start with the first frame: a program that ends right after
+it could not start them any more (Python 3.12 and later), although its viewer is still to be started.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ __all__ = ["Session", "load", "open_sessions", "remember"]
 
 logger = logging.getLogger(__name__)
 
-_DESCRIPTORS = 32  # that a socket, its monitor and their context take, with some to spare
-_NAMES = 32  # of segments that are tried, where others have taken ours
-#: Sessions that are open; what is left of them at exit is closed in good order.
+_DESCRIPTORS = 32  # enough for a socket, its monitor and their context
+_NAMES = 32  # segment names to try, if others have taken ours
+#: Open sessions; those that remain at exit are closed properly.
 open_sessions: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
 
 
 def load() -> None:
-    """Import what a session needs, ahead of the first frame: it takes longer than all the rest of the opening."""
+    """Import what a session needs before the first frame: importing takes longer than the rest of opening it."""
     from scopecast.memory import ring  # noqa: F401
     from scopecast.publishing import keeper, launch, receivers, slots  # noqa: F401
     from scopecast.rundir import directory  # noqa: F401
@@ -69,23 +69,23 @@ class Session:
     Attributes
     ----------
     guard : Guard
-        The publisher's lock, process and end.
+        The publisher's lock, its process, and whether it is closed.
     accounts : Accounts
-        What became of every frame.
+        The fates of all frames.
     receivers : Receivers or None
-        Who is attached, and the slots; None before there is a ring.
+        The attached receivers, and the slots; None before there is a ring.
     keeper : Keeper or None
-        Who looks after them.
+        Looks after the receivers.
     viewers : Viewers
-        Those that run already, and the one that is started.
+        The viewers that are already running, and the one that is started.
     member : Member or None
         The entry in the run directory; None before there is one.
     slot_bytes : int
-        Bytes that a frame may have without a new ring; 0 while there is none.
+        The largest frame, in bytes, that needs no new ring; 0 while there is no ring.
     early : EarlyFrames
-        Frames that came before there was a slot for them.
+        Frames that were published before there was a slot for them.
     forgotten : deque of Frame
-        Slots of reservations that nobody ended: they are given back before the next frame.
+        Slots of reservations that were never committed or aborted: they are given back before the next frame.
     """
 
     def __init__(
@@ -115,28 +115,28 @@ class Session:
         self._cancelled = Event()
         self._warned: set[str] = set()
         self._threads: dict[str, threading.Thread] = {}
-        self._connected = Event()  # or closed before that
+        self._connected = Event()  # also set by closing before that
         # The ring, made by the thread "opening", or by close().
-        self._opening = threading.Lock()  # held by whoever makes a ring
+        self._opening = threading.Lock()  # held while a ring is made
         self._epochs = itertools.count()
-        self._voided: list[Ring] = []  # to be closed, where nobody waits for the lock
+        self._voided: list[Ring] = []  # to be closed outside of the publisher's lock
         self._wanted = 0  # bytes of a frame for which there is no slot
-        self._flush_s = 0.0  # that frames of the old ring have to be acknowledged before
+        self._flush_s = 0.0  # seconds that frames of the old ring have to be acknowledged
         self._to_open = Event()
-        self._opened = Event()  # or given up
+        self._opened = Event()  # also set when making a ring failed
         self._names_lost = False
         self._failure: tuple[int, Reason, str] | None = None  # frame bytes for which there is no ring, reason, text
-        self._final = False  # such a failure is not tried again
+        self._final = False  # whether that failure is not tried again
         self._retry, self._grow_retry, self._names_retry = Retry(), Retry(), Retry()
 
     @property
     def slots(self) -> Slots | None:
-        """Where the frames are; None while there is no ring."""
+        """The slots of the ring; None while there is no ring."""
         return self.receivers.slots if self.receivers is not None else None
 
     @property
     def problem(self) -> str:
-        """Why frames are not shown, and when what failed is tried again, in a line; ``""`` if nothing is wrong."""
+        """Why frames are not shown, and when that is tried again, as one line; ``""`` if nothing is wrong."""
         if failure := self._failure:
             return failure[2] if self._final else f"{failure[2]} ({self._retry})"
         if problem := self.viewers.search_problem or (self.keeper.problem if self.keeper is not None else ""):
@@ -146,19 +146,19 @@ class Session:
     # ---- opening -------------------------------------------------------------------------------------------------
 
     def ensure(self, frame_bytes: int, *, wait: float) -> Reason | None:
-        """See to it that frames of this size can be published.
+        """Ensure that frames of this size can be published.
 
         Parameters
         ----------
         frame_bytes
-            Bytes of a frame.
+            The size of a frame in bytes.
         wait
-            Seconds to wait for the viewers; 0 to wait for nothing.
+            Seconds to wait for the ring and the viewers; 0 not to wait.
 
         Returns
         -------
         Reason or None
-            Why a frame must be skipped now (``OPENING``: for the moment), or None.
+            Why a frame must be skipped now (``OPENING``: only for the moment), or None.
         """
         if self._cancelled.is_set():
             return Reason.CLOSED
@@ -179,11 +179,11 @@ class Session:
         if frame_bytes > self.slot_bytes:
             self._want(frame_bytes)
             return Reason.OPENING
-        # While the viewer is being started the ring is used already: the newest frame waits in it for the viewer.
+        # The ring is already used while the viewer is being started: the newest frame waits in it for the viewer.
         return None
 
     def _want(self, frame_bytes: int, *, flush_s: float = 0.0) -> None:
-        """Have a ring made for frames of this size, after at most `flush_s` for those of the old one."""
+        """Request a ring for frames of this size; those of the old one get `flush_s` seconds to be acknowledged."""
         self._opened.clear()
         self._wanted = max(self._wanted, frame_bytes)
         self._flush_s = max(self._flush_s, flush_s)
@@ -191,17 +191,17 @@ class Session:
 
     @property
     def growing(self) -> bool:
-        """Whether more slots of the ring are being made: frames that find no room are kept for them."""
+        """Whether more slots of the ring are being made: frames that find no free slot are kept for these."""
         slots = self.slots
         return slots is not None and slots.ring.can_grow and not self._grow_retry.failures
 
     def _is_hopeless(self, frame_bytes: int) -> bool:
-        """Whether there is no ring for frames of this size, and it is not the time to try again."""
+        """Whether making a ring for frames of this size failed, and it is not yet time to try again."""
         failure = self._failure
         return failure is not None and frame_bytes >= failure[0] and (self._final or not self._retry.due)
 
     def _threads_run(self) -> bool:
-        """Start the threads that do not run yet; return whether all of them do."""
+        """Start the threads that are not running yet; return whether all of them are."""
         if len(self._threads) == 3:
             return True
         with self._opening:
@@ -210,13 +210,13 @@ class Session:
                     thread = threading.Thread(target=work, name=f"scopecast-{name}", daemon=True)
                     with suppress(RuntimeError):
                         thread.start()
-                    if thread.ident is None:  # also exengine's start(), which prints an error, and goes on
+                    if thread.ident is None:  # also if exengine's start() printed an error, and went on
                         return False
                     self._threads[name] = thread
         return True
 
     def _ensure_now(self, frame_bytes: int, wait: float) -> Reason | None:
-        # Not made here, but on the thread: Ctrl-C must not strike whoever holds the lock of the making.
+        # The ring is made on its thread, not here: Ctrl-C must not strike while the lock `_opening` is held.
         deadline = time.monotonic() + wait
         while frame_bytes > self.slot_bytes:
             if self._cancelled.is_set():
@@ -232,9 +232,9 @@ class Session:
         return None
 
     def with_room(self, frame_bytes: int) -> int:
-        """Return the size of slot to ask for where frames of this size are likely to grow, as documents do.
+        """Return the slot size to ask for if frames of this size are likely to grow, as documents do.
 
-        Each new size costs a new ring.
+        Each larger size costs a new ring.
         """
         from scopecast.memory.ring import plan_layout
 
@@ -249,7 +249,7 @@ class Session:
             try:
                 while self._open_further():
                     pass
-            except Exception as error:  # noqa: BLE001 - the thread goes on; told, and tried again
+            except Exception as error:  # noqa: BLE001 - the thread must go on; it warns, and tries again
                 self._grow_retry.failed()
                 self._warn("mistake", f"an error while making a ring: {type(error).__name__}: {error}")
             self._opened.set()
@@ -260,7 +260,7 @@ class Session:
         return slots is not None and slots.ring.can_grow
 
     def _open_further(self) -> bool:
-        """Do the next thing that is to be done for the ring. Return whether there was any."""
+        """Do the next pending step: make, restore or grow the ring. Return whether there was one."""
         with self._opening:
             self._close_voided()
             if self._cancelled.is_set():
@@ -278,10 +278,10 @@ class Session:
             return self._grow()
 
     def _make(self, frame_bytes: int, *, flush_s: float) -> None:
-        """Make a ring for frames of this size, and with the first one the socket and the entry."""
+        """Make a ring for frames of this size; the first time also the socket and the run directory's entry."""
         try:
             self._try_to_make(frame_bytes, flush_s)
-        except Exception as error:  # noqa: BLE001 - the acquisition goes on, whatever this machine lacks; counted
+        except Exception as error:  # noqa: BLE001 - the acquisition goes on, whatever the machine lacks
             known = isinstance(error, ScopecastError | OSError)
             shm = isinstance(error, SharedMemoryError)
             text = str(error) if known else f"{type(error).__name__}: {error}"
@@ -302,11 +302,11 @@ class Session:
         old = self.slots
         if old is not None and flush_s:
             self.flush(time.monotonic() + flush_s, early=False)
-        if old is not None:  # never smaller: another thread may be about to use what the old one had room for
+        if old is not None:  # never smaller: another thread may rely on the old size
             frame_bytes = max(frame_bytes, old.ring.layout.slot_bytes)
         layout = self._plan(frame_bytes, old)
         if layout is None:
-            # What is free, of which the budget is a quarter where none was given, may become more.
+            # Without a given budget, it depends on the free memory, of which there may be more later.
             final = self.given_budget is not None
             self._fail(
                 frame_bytes, Reason.TOO_LARGE, f"frames are not shown: {self._why_too_large(frame_bytes)}", final=final
@@ -315,9 +315,9 @@ class Session:
         self._renew(layout)
 
     def _renew(self, layout: Layout) -> None:
-        """Make a ring of this layout, with the first one also the socket, and let it take the old one's place.
+        """Replace the ring by one of this layout; the first time also make the socket.
 
-        Only its first slots: the others are made behind the frames (`_grow`).
+        Only its first slots are made here: `_grow` makes the others while frames already flow.
         """
         from scopecast.publishing.slots import Slots
 
@@ -343,7 +343,7 @@ class Session:
         self.member.write()
         self.early.move(receivers, layout.slot_bytes, last=False)
         with self.guard.lock:
-            if self.slots is not None:  # nothing has thrown it away
+            if self.slots is not None:  # it has not been thrown away meanwhile
                 self.slot_bytes = layout.slot_bytes
         if self._failure and layout.slot_bytes >= self._failure[0]:
             logger.warning("scopecast: what had failed works again: frames are shown again")
@@ -353,10 +353,10 @@ class Session:
         self._grow_retry.succeeded()
         self.early.move(receivers, layout.slot_bytes, last=ring.slots == layout.slots)
         self.viewers.find(receivers, self.member.directory)
-        self._to_open.set()  # for the other slots
+        self._to_open.set()  # to make the other slots
 
     def _connect(self) -> Receivers:
-        """Make the socket, and have the thread "keeper" look after it."""
+        """Make the socket, and let the thread "keeper" look after the receivers."""
         from scopecast.publishing.keeper import Keeper
         from scopecast.publishing.receivers import Receivers
 
@@ -373,13 +373,13 @@ class Session:
             self.keeper.run()
 
     def _make_ring(self, layout: Layout, epoch: int) -> Ring:
-        """Make a ring's first slots, under a name that nobody has taken."""
+        """Make a ring's first slots, under a name that is not taken."""
         from scopecast.memory.ring import Ring
 
         assert self.member is not None
         member = self.member
         for number in range(_NAMES):
-            # /dev/shm is everyone's, and who sees the name of one of our rings can guess that of the next.
+            # Any user can create files in /dev/shm, and guess the name of our next ring from that of this one.
             suffix = secrets.randbelow(10_000) if number else epoch % 10_000
             name = f"{self.prefix}{member.token}_{suffix}"
             member.entry.segments = [name, *member.entry.segments][:8]
@@ -393,7 +393,7 @@ class Session:
         raise taken
 
     def _grow(self) -> bool:
-        """Make some more slots of the ring, behind the frames. Return whether that was to be done."""
+        """Make some more slots of the ring, while frames flow. Return whether any were made."""
         slots, receivers = self.slots, self.receivers
         if slots is None or receivers is None or not slots.ring.can_grow or not self._grow_retry.due:
             return False
@@ -412,13 +412,13 @@ class Session:
         return True
 
     def give_back(self, draft: Draft) -> None:
-        """Give back the slot of a frame that was not published; nothing happens if it was, or has none."""
+        """Give back the slot of a frame that was not published; do nothing if it was, or has no slot."""
         if (frame := draft.frame) is not None:
             with self.guard.lock, self.guard:
                 frame.slots.cancel(frame)
 
     def _void(self) -> None:
-        """Throw away what is in flight, as something cut into a change of it, and have a new ring made."""
+        """Throw away everything in flight, because a change was cut short, and request a new ring."""
         self.slot_bytes = 0
         if (slots := self.slots) is not None:
             self._voided.append(slots.ring)
@@ -431,7 +431,7 @@ class Session:
         while self._voided:
             self._voided.pop().close()
 
-    # ---- names that another removed ------------------------------------------------------------------------------
+    # ---- names that another process removed ----------------------------------------------------------------------
 
     def _come_back_in_background(self) -> None:
         if self._names_retry.due:
@@ -439,9 +439,9 @@ class Session:
             self._to_open.set()
 
     def _come_back(self) -> None:
-        """Make anew the names by which new viewers find this publisher; those that are attached go on meanwhile.
+        """Restore the names by which new viewers find this publisher; attached viewers are not disturbed.
 
-        The segment has no name any more that could be given to it again, so that it is replaced by another one.
+        A segment that has lost its name can't get it back, so it is replaced by another one.
         """
         if self.member is None or self.receivers is None:
             return
@@ -452,7 +452,7 @@ class Session:
                     self.receivers.router.bind_anew()
             if (slots := self.slots) is not None and not slots.ring.named:
                 self._renew(slots.ring.layout)
-        except Exception as error:  # noqa: BLE001 - the thread that makes rings goes on; told, and tried again
+        except Exception as error:  # noqa: BLE001 - the thread "opening" must go on; it warns, and tries again
             self._names_retry.failed()
             self._warn("names", f"the run directory was removed, and new viewers can't find this stream: {error}")
         else:
@@ -460,10 +460,10 @@ class Session:
             logger.info("scopecast: the run directory was removed, and has been created again")
 
     def budget(self, frame_bytes: int = 0) -> int:
-        """Return the most bytes of shared memory, as it was given; by default what is free decides.
+        """Return the most bytes of shared memory: the given budget, or by default what the free memory allows.
 
         That is 512 MiB, or a quarter of what is free if that is less. Where three frames of `frame_bytes` need more,
-        they may have a quarter of what is free, or up to 512 MiB of three quarters (a container has 64 MiB in all).
+        they may take a quarter of what is free, or three quarters up to 512 MiB (a container has only 64 MiB in all).
         """
         from scopecast.memory.ring import MAX_BYTES, least_bytes
         from scopecast.memory.segment import free_bytes
@@ -483,7 +483,7 @@ class Session:
         budget = self.budget(frame_bytes)
         if old is not None and (beside := plan_layout(frame_bytes, budget - old.ring.layout.total)):
             return beside
-        # No room beside the old ring: for the moment that receivers need to change over, both exist.
+        # There is no room beside the old ring, but both exist only for the moment that receivers need to switch.
         return plan_layout(frame_bytes, budget)
 
     def _why_too_large(self, frame_bytes: int) -> str:
@@ -512,9 +512,9 @@ class Session:
     # ---- closing -------------------------------------------------------------------------------------------------
 
     def flush(self, deadline: float, *, early: bool = True) -> bool:
-        """Wait until no frame is in flight; return whether that came about before the deadline.
+        """Wait until no frame is in flight; return whether that happened before the deadline.
 
-        Those that wait for a slot can be left out by who is about to make one.
+        Without `early`, frames that wait for a slot are left out, for the caller that is about to make one.
         """
         while True:
             receivers, ticket = self.receivers, None
@@ -534,7 +534,7 @@ class Session:
                 self._opened.wait(min(left, 0.05))
 
     def close(self, linger: float) -> None:
-        """Wait for what is in flight and for a viewer that is being started, then let go of everything. Idempotent."""
+        """Wait for frames in flight and for a viewer that is being started, then release everything. Idempotent."""
         if not self.guard.is_ours:
             return
         with self.guard.lock:
@@ -544,22 +544,22 @@ class Session:
         deadline = time.monotonic() + linger
         try:
             if linger > 0 and self._threads:
-                self._open_further()  # if no thread has come to it yet, or is done with it
+                self._open_further()  # in case the thread has not got to it yet, or has already ended
                 self.viewers.conclude(deadline)
                 self.flush(deadline)
-        finally:  # also when Ctrl-C cut the wait short
+        finally:  # also if Ctrl-C cut the wait short
             self._cancelled.set()
             self.viewers.cancel()
             self._to_open.set()
             self._connected.set()
-            # Whoever is making a ring at this moment is to be done with it, and nobody makes another one afterwards.
+            # Wait for a ring that is just being made; no other one is made after it.
             opening = self._opening.acquire(timeout=5.0)
             try:
                 self._tear_down()
             finally:
                 if opening:
                     self._opening.release()
-            self._join("opening", "seeking")  # they know, and have at most to finish what they are at
+            self._join("opening", "seeking")  # they are cancelled, and at most finish their current step
 
     def _tear_down(self) -> None:
         receivers, slots = self.receivers, self.slots
@@ -569,7 +569,7 @@ class Session:
             if receivers is not None:
                 try:
                     receivers.say_goodbye()
-                finally:  # also when Ctrl-C cut the wait short
+                finally:  # also if Ctrl-C cut the wait short
                     with self.guard.lock, self.guard:
                         receivers.stop()
                     self._join("keeper", timeout=5.0)
@@ -588,7 +588,7 @@ class Session:
                 thread.join(timeout)
 
     def abandon(self) -> None:
-        """Close, at once, what was garbage-collected without close()."""
+        """Close at once, because the publisher was garbage-collected without close()."""
         if not self.guard.is_ours or (self.member is None and not self._threads):
             return
         warnings.warn(
@@ -596,11 +596,11 @@ class Session:
             ResourceWarning,
             stacklevel=2,
         )
-        # The garbage collector runs this wherever it likes: in a thread of ours, or in the middle of one that holds our
-        # lock. Such a thread can't wait for itself.
+        # The garbage collector may run this in any thread: one of ours, or one that currently holds our lock. Such a
+        # thread can't wait for itself.
         ours = threading.current_thread().name.startswith("scopecast-")
         if ours or not self.guard.lock.acquire(blocking=False):
-            with suppress(RuntimeError):  # the interpreter ends: `_close_all` sees to it
+            with suppress(RuntimeError):  # the interpreter is ending: `_close_all` closes the session
                 threading.Thread(target=self.close, args=(0.0,), name="scopecast-closing").start()
         else:
             self.guard.lock.release()
@@ -608,7 +608,7 @@ class Session:
 
 
 def _check_descriptors() -> None:
-    """See that there are descriptors left for the socket: ZeroMQ ends the whole process where it gets none."""
+    """Raise OSError unless enough descriptors are left for the socket: without them ZeroMQ aborts the process."""
     taken: list[int] = []
     try:
         taken.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_DESCRIPTORS))
@@ -618,23 +618,23 @@ def _check_descriptors() -> None:
 
 
 def remember(session: Session) -> None:
-    """Have a session closed in good order when the process ends."""
+    """Make sure that a session is closed properly when the process ends."""
     global _worker
     open_sessions.add(session)
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None and _worker != os.getpid():
-        # A worker that was forked ends without atexit; multiprocessing has its own list of what is to be done.
+        # A forked worker ends without running atexit handlers; multiprocessing has finalizers of its own.
         from multiprocessing.util import Finalize
 
         _worker = os.getpid()
         Finalize(None, _close_all, exitpriority=100)
 
 
-_worker = 0  # the worker process that closes its sessions at its end
+_worker = 0  # the id of the worker process that has the finalizer
 
 
 @atexit.register
 def _close_all() -> None:
     for session in tuple(open_sessions):
-        with suppress(Exception, KeyboardInterrupt):  # at exit there is nobody left to tell
+        with suppress(Exception, KeyboardInterrupt):  # at exit there is nobody left to report to
             session.close(session.linger)

@@ -1,13 +1,13 @@
-"""The slots of a ring, and who has the frame in each of them.
+"""The slots of a ring, and which receivers need the frame in each of them.
 
-A slot is free, or has a frame, which is being *written* at first. Once it is committed it may be, all at once,
+A slot is free, or holds a frame. The frame is first being *written*. Once committed, it may at the same time be
 
 * *pending* for receivers that had no credit when it was published,
 * *leased* to receivers that it was sent to and that have not acknowledged it,
 * *pinned* as the newest of its channel, for receivers that join late.
 
-A slot whose frame is none of these is free. A frame is only ever overwritten while nobody leases it; a pending one may
-be superseded by a newer frame, the oldest first, but never the newest of its channel, except by its own successor.
+A slot whose frame is none of these is free. A frame is never overwritten while it is leased. A pending one may be
+superseded by a newer frame, the oldest first; but the newest of a channel only by its own successor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "Slots", "acknowledge", "drop_all"]
 
 _RANK: Mapping[Fate, int] = {fate: rank for rank, fate in enumerate(FATES)}
-_PIN_SHARE = 4  # while anyone is attached at most a quarter of the slots is pinned, or one
+_PIN_SHARE = 4  # while a receiver is attached, at most a quarter of the slots (at least one) is pinned
 
 
 class Frame:
@@ -35,13 +35,13 @@ class Frame:
     Attributes
     ----------
     slots : Slots
-        The slots that it is in.
+        The slots of its ring.
     number : int
-        Which of them.
+        The number of its slot.
     channel : hashable
         Identifies its stream and channel.
     generation : int
-        The slot's generation once the frame is whole.
+        The slot's generation once the frame is complete.
     sequence : int
         Its sequence number; -1 while it is being written.
     message : bytes
@@ -49,7 +49,7 @@ class Frame:
     lossless : bool
         Whether it must not be superseded.
     fate : str or None
-        The best fate that it has met with any receiver.
+        Its best fate so far over all receivers.
     """
 
     __slots__ = ("channel", "fate", "generation", "lossless", "message", "number", "sequence", "slots")
@@ -63,7 +63,7 @@ class Frame:
 
     @property
     def key(self) -> tuple[int, int]:
-        """The ring's epoch and the slot."""
+        """The ring's epoch and the number of the slot."""
         return self.slots.ring.epoch, self.number
 
 
@@ -75,25 +75,25 @@ class Slots:
     ring
         The shared memory.
     accounts
-        The publisher's accounts, which its rings share.
+        The publisher's accounts, which all its rings share.
 
     Attributes
     ----------
     retired : bool
-        Whether another ring has taken this one's place; frames that were sent can still be acknowledged.
+        Whether another ring has replaced this one; frames that were sent can still be acknowledged.
     """
 
     def __init__(self, ring: Ring, accounts: Accounts) -> None:
         self.ring, self.retired = ring, False
         self._accounts = accounts
         self._frames: list[Frame | None] = []
-        # Last in, first out: the slot that was freed last is the one whose pages are still in the caches.
+        # Last in, first out: the pages of the slot that was freed last are still in the caches.
         self._free: list[int] = []
-        self._newest: dict[Hashable, Frame] = {}  # of each channel; the last one is that of the last commit
+        self._newest: dict[Hashable, Frame] = {}  # of each channel; last the one committed last
         self.take_in()
 
     def take_in(self) -> None:
-        """Take in the slots that were added to the ring, which are free."""
+        """Use the slots that were added to the ring, which are free."""
         added = range(len(self._frames), self.ring.slots)
         self._frames += [None] * len(added)
         self._free[:0] = reversed(added)
@@ -113,7 +113,7 @@ class Slots:
 
     @property
     def leased(self) -> int:
-        """How many slots are leased to anyone."""
+        """How many slots are leased to any receiver."""
         return sum(frame is not None and self._is_leased(frame) for frame in self._frames)
 
     @property
@@ -123,30 +123,30 @@ class Slots:
 
     @property
     def credit(self) -> int:
-        """How many frames each receiver may hold at once; two slots stay for writing and waiting."""
+        """How many frames each receiver may hold at once; two slots remain for writing and for pending frames."""
         return max(1, (len(self) - self.pinned - 2) // max(1, len(self._accounts.receivers)))
 
     @property
     def _most_pinned(self) -> int:
-        # Where nobody is attached, the slots are of no other use than to have something for whoever comes.
+        # While no receiver is attached, slots serve only to keep frames for receivers that join later.
         return max(1, len(self) // _PIN_SHARE if self._accounts.receivers else len(self) - 2)
 
     # ---- the publisher's side ------------------------------------------------------------------------------------
 
     def claim(self, channel: Hashable, *, supersede: bool) -> Frame | None:
-        """Take a slot to write a frame of `channel` into.
+        """Claim a slot for a frame of `channel`.
 
         Parameters
         ----------
         channel
             Identifies the stream and channel of the new frame.
         supersede
-            Whether pending frames may give way.
+            Whether pending frames may be superseded.
 
         Returns
         -------
         Frame or None
-            None if there is no room: all slots are leased, or have frames that must not give way.
+            None if there is no room: all slots are leased, or hold frames that must not be superseded.
         """
         old: Frame | None = None
         if self._free:
@@ -158,7 +158,7 @@ class Slots:
             number = old.number
         self.ring.begin(number)
         frame = self._frames[number] = Frame(self, number, channel, self.ring.generation(number) + 1)
-        if old is not None:  # only now: its slot isn't free
+        if old is not None:  # only now, so that settling it does not free its slot
             for account in self._accounts.receivers.values():
                 if old in account.pending:
                     self.settle(old, account, "superseded")
@@ -166,7 +166,7 @@ class Slots:
         return frame
 
     def _oldest_pending(self, channel: Hashable) -> Frame | None:
-        """Return the oldest frame that may give way to one of `channel`."""
+        """Return the oldest frame that one of `channel` may supersede."""
         best: Frame | None = None
         for account in self._accounts.receivers.values():
             for frame in account.pending:
@@ -178,31 +178,31 @@ class Slots:
         return best
 
     def _idle_predecessor(self, channel: Hashable) -> Frame | None:
-        """Return the newest frame of the same channel, if nobody is to get it any more."""
+        """Return the newest frame of the same channel, if it is neither pending nor leased."""
         frame = self._newest.get(channel)
         return None if frame is None or self._is_awaited(frame) else frame
 
     def cancel(self, frame: Frame) -> None:
-        """Give back the slot of a frame that was not written to its end; nothing is counted. Idempotent."""
+        """Give back the slot of a frame that was not committed; nothing is counted. Idempotent."""
         if not self.retired and self._frames[frame.number] is frame and frame.sequence < 0:
             self.ring.abort(frame.number)
             self._release(frame)
 
     def commit(self, frame: Frame, sequence: int, nbytes: int, message: bytes, *, lossless: bool = False) -> None:
-        """Publish a whole frame: it is pending for every receiver, and its channel's newest.
+        """Publish a complete frame: it becomes pending for every receiver, and the newest of its channel.
 
         Parameters
         ----------
         frame
-            What `claim` has returned.
+            The frame, as returned by `claim`.
         sequence
             Its sequence number, from 0.
         nbytes
-            Bytes of its pixels.
+            The size of its pixels in bytes.
         message
             The encoded message that announces it.
         lossless
-            Whether no other frame may supersede it; for what a new ring does, see `unsent`.
+            Whether no other frame may supersede it; `unsent` tells what happens to it when the ring is replaced.
         """
         self.ring.commit(frame.number, sequence, nbytes)
         frame.sequence, frame.message, frame.lossless = sequence, message, lossless
@@ -226,18 +226,18 @@ class Slots:
                 self._reclaim(unpinned)
 
     def crowded(self, channel: Hashable) -> bool:
-        """Whether the next frame of a channel would cost another channel its newest, which nobody has got yet."""
+        """Whether a frame of this channel would unpin the newest of another channel, which no receiver has got yet."""
         return not self._accounts.receivers and channel not in self._newest and self.pinned >= self._most_pinned
 
     def unsent(self, account: Account) -> list[Frame]:
-        """Return the lossless frames that a receiver was not sent yet, the oldest first.
+        """Return the lossless frames that were not yet sent to a receiver, the oldest first.
 
-        Before another ring takes this one's place they have to be sent, whatever the receiver's credit.
+        They must be sent before another ring replaces this one, regardless of the receiver's credit.
         """
         return [frame for frame in account.pending if frame.lossless]
 
     def next_for(self, account: Account) -> Frame | None:
-        """Return the frame to send to a receiver next; None if there is none, or no credit."""
+        """Return the next frame to send to a receiver; None if there is none, or it has no credit."""
         if not account.pending or len(account.leased) >= self.credit:
             return None
         oldest: Frame = next(iter(account.pending))
@@ -249,10 +249,10 @@ class Slots:
         account.leased[frame.key] = frame
 
     def retire(self) -> None:
-        """Claim and publish nothing any more, as another ring takes this one's place: what is pending is superseded.
+        """Stop claiming and publishing, because another ring replaces this one; pending frames are superseded.
 
-        The ring can be closed then: receivers have the memory mapped themselves, and so has whoever still writes into a
-        slot, until that is done.
+        The ring can then be closed: receivers have their own mappings of the memory, and a thread that is still
+        writing into a slot keeps its mapping until it is done.
         """
         self.retired = True
         for account in self._accounts.receivers.values():
@@ -263,14 +263,14 @@ class Slots:
     # ---- the receivers' side -------------------------------------------------------------------------------------
 
     def attach(self, number: int) -> None:
-        """Open the account of a receiver; the newest frame of every channel is pending for it."""
+        """Open the account of a receiver; the newest frame of every channel becomes pending for it."""
         account = self._accounts.receivers.setdefault(number, Account())
         for frame in sorted(self._newest.values(), key=lambda newest: newest.sequence):
             account.published += 1
             account.pending[frame] = None
 
     def settle(self, frame: Frame, account: Account, fate: Fate) -> None:
-        """Settle what a receiver makes of a frame that is pending for it, or leased to it."""
+        """Settle the fate of a frame that is pending for a receiver, or leased to it."""
         if account.leased.pop(frame.key, None) is None:
             del account.pending[frame]
         account.fates[fate] += 1
@@ -278,13 +278,13 @@ class Slots:
         self._reclaim(frame)
 
     def _settle_total(self, frame: Frame, fate: Fate) -> None:
-        """Keep the best fate of the frame over all receivers; settled when one has it, or none will get it any more."""
+        """Keep the frame's best fate over all receivers; it is settled once one has it, or none can get it any more."""
         total, previous = self._accounts.total, frame.fate
         better = previous is None or _RANK[fate] < _RANK[previous]
         if better:
             frame.fate = fate
         assert frame.fate is not None
-        if total.leased.get(frame.key) is not frame:  # settled before; a late joiner has got the pinned frame after all
+        if total.leased.get(frame.key) is not frame:  # already settled; a late joiner got the pinned frame after all
             if better and previous is not None:
                 total.fates[previous] -= 1
                 total.fates[fate] += 1
@@ -292,7 +292,7 @@ class Slots:
             del total.leased[frame.key]
             total.fates[frame.fate] += 1
 
-    # ---- whose it is ---------------------------------------------------------------------------------------------
+    # ---- who needs a frame ---------------------------------------------------------------------------------------
 
     def _is_leased(self, frame: Frame) -> bool:
         key = frame.key
@@ -303,7 +303,7 @@ class Slots:
         return self._is_leased(frame) or any(frame in account.pending for account in self._accounts.receivers.values())
 
     def _is_pinned(self, frame: Frame) -> bool:
-        """Whether a frame is the newest of its channel, and that channel one of those that came last."""
+        """Whether a frame is the newest of its channel, and the channel is one of those with the latest frames."""
         if self._newest.get(frame.channel) is not frame:
             return False
         most = self._most_pinned
@@ -312,7 +312,7 @@ class Slots:
         )
 
     def _reclaim(self, frame: Frame) -> None:
-        """Free the slot of a committed frame that nobody is to get any more."""
+        """Free the slot of a committed frame that is neither pinned, pending nor leased any more."""
         if self.retired or self._frames[frame.number] is not frame:
             return
         if not self._is_pinned(frame) and not self._is_awaited(frame):
@@ -329,7 +329,7 @@ class Slots:
 
 
 def acknowledge(account: Account, epoch: int, number: int, generation: int, fate: Fate) -> bool:
-    """Settle a lease. Return False, and change nothing, for one that was never granted or has ended."""
+    """Settle a lease. Return False, and change nothing, if it was never granted or has ended."""
     frame: Frame | None = account.leased.get((epoch, number))
     if frame is None or frame.generation != generation:
         return False
@@ -338,6 +338,6 @@ def acknowledge(account: Account, epoch: int, number: int, generation: int, fate
 
 
 def drop_all(account: Account) -> None:
-    """Settle all that a receiver has, in any ring, as dropped: it has left."""
+    """Settle all pending and leased frames of a receiver that has left, in any ring, as dropped."""
     for frame in (*account.leased.values(), *account.pending):
         frame.slots.settle(frame, account, "dropped")

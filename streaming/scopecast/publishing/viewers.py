@@ -1,4 +1,4 @@
-"""The viewers of a publisher that run already, and the one that it starts."""
+"""The viewers that are already running for a publisher, and the one that it starts."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Viewers"]
 
 logger = logging.getLogger(__name__)
 
-_ATTACH_S = 60.0  # that a viewer which runs has to attach
+_ATTACH_S = 60.0  # seconds that a running viewer has to attach
 
 
 class Viewers:
-    """Finds the viewers of a kind, or starts one, on the thread that calls `run`.
+    """Finds the viewers of a kind, or starts one, on the thread that runs `run`.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ class Viewers:
     guard
         The publisher's guard.
     warn
-        Called with a topic and a text: warns once for a topic.
+        Called with a topic and a text; warns once for each topic.
 
     Attributes
     ----------
     met : bool
-        Whether the way of the first frame is open: nothing is to be waited for any more.
+        Whether the search for viewers is over, so that no frame has to wait for it any more.
     waiting : int
-        How many callers wait for the first viewer, for the words that tell of its start.
+        How many callers wait for the first viewer; the message about its start depends on it.
     """
 
     def __init__(
@@ -69,27 +69,27 @@ class Viewers:
 
     @property
     def search_problem(self) -> str:
-        """Why they could not be looked for, and when it is tried again, in a line; ``""`` if nothing is wrong."""
+        """Why looking for viewers failed, and when that is tried again, as one line; ``""`` if nothing is wrong."""
         return f"{self._problem} ({self._retry})" if self._problem else ""
 
     @property
     def start_problem(self) -> str:
-        """Why none could be started, or there can be none, in a line; ``""`` if nothing is wrong."""
+        """Why no viewer could be started, or none is installed, as one line; ``""`` if nothing is wrong."""
         return self._launch.problem if self._launch is not None else self._unknown
 
     def running(self, directory: RunDirectory) -> set[str]:
-        """Return the tokens of the viewers that are about to attach."""
+        """Return the tokens of the viewers that are ready, and so attached or about to attach."""
         return {entry.token for entry in directory.living("receiver", self._kind) if entry.state == "ready"}
 
     def find(self, receivers: Receivers, directory: RunDirectory) -> None:
-        """Have the viewers found, if they were not; a new ring is in use."""
+        """Request the search for viewers, unless it is over; called when a new ring is in use."""
         if not self.met:
             self._receivers, self._directory = receivers, directory
             self._found.clear()
             self._wanted.set()
 
     def run(self) -> None:
-        """Find the viewers, or start one, whenever they are wanted; until `cancel`."""
+        """Find the viewers, or start one, whenever this is requested, until `cancel` is called."""
         while True:
             self._wanted.wait()
             self._wanted.clear()
@@ -97,7 +97,7 @@ class Viewers:
                 return
             try:
                 self._find()
-            except Exception as error:  # noqa: BLE001 - told, and tried again
+            except Exception as error:  # noqa: BLE001 - it warns, and tries again
                 self._retry.failed()
                 self._problem = f"looking for viewers failed: {type(error).__name__}: {error}"
                 self._warn("seeking", self._problem)
@@ -111,7 +111,7 @@ class Viewers:
                 self._found.set()
 
     def _find(self) -> None:
-        """Find the viewers that run, start one if none does and that was asked for, and wait for them to attach."""
+        """Find the running viewers, start one if there is none and `launch` is set, and wait until they attach."""
         from scopecast.publishing.launch import Launch, why_unknown
 
         directory, receivers = self._directory, self._receivers
@@ -136,7 +136,7 @@ class Viewers:
         logger.warning("scopecast: starting %s%s", self._kind, meanwhile)
 
     def _await(self, directory: RunDirectory, receivers: Receivers, expected: set[str]) -> None:
-        """Wait until the viewers `expected` are attached, refused, or gone."""
+        """Wait until each of the viewers `expected` has attached, was refused, or is gone."""
         deadline = time.monotonic() + _ATTACH_S
         while expected and (left := deadline - time.monotonic()) > 0 and not self._cancelled.is_set():
             with self._guard.lock, self._guard:
@@ -149,12 +149,12 @@ class Viewers:
             expected = {token for token in expected if directory.alive(token)}
 
     def wait(self, deadline: float) -> None:
-        """Wait until they are attached, one that is being started among them; no longer than the deadline.
+        """Wait until the viewers are attached, including one that is being started, but no longer than the deadline.
 
         Parameters
         ----------
         deadline
-            By ``time.monotonic()``. What is not there by then is waited for no more.
+            By ``time.monotonic()``. Viewers that are not attached by then are not waited for again.
         """
         try:
             self._found.wait(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
@@ -165,14 +165,14 @@ class Viewers:
         self.met = True
 
     def conclude(self, deadline: float) -> None:
-        """Wait for one that is being started, and start no other; for who is about to close."""
+        """Wait for a viewer that is being started, and start no other; called before closing."""
         if self._launch is not None:
             self._launch.conclude()
         if self._receivers is not None and not self.met:
             self._found.wait(max(0.0, deadline - time.monotonic()))
 
     def cancel(self) -> None:
-        """Give up what is going on; `run` ends."""
+        """Give up searching and starting; `run` ends."""
         self._cancelled.set()
         if self._launch is not None:
             self._launch.cancel()
