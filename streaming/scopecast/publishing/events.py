@@ -32,7 +32,7 @@ class Event:
     def set(self) -> None:
         """Set it, and wake all waiting threads."""
         self._set = True
-        for ticket in tuple(self._tickets):
+        for ticket in self._tickets.copy():
             with suppress(RuntimeError):  # another thread has already released it
                 ticket.release()
 
