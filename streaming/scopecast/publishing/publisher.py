@@ -367,7 +367,7 @@ class Publisher:
         while True:
             if nbytes > session.slot_bytes or not session.viewers.met:
                 grows = nbytes > session.slot_bytes and draft.what[0] in DOCUMENTS
-                room = session.with_room(nbytes) if grows else nbytes
+                room = session.budget.with_room(nbytes) if grows else nbytes
                 reason = session.ensure(room, wait=self.timeout if draft.policy == "every" else 0.0)
                 if reason:
                     with self._guard.lock:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from scopecast.errors import ScopecastError, SharedMemoryError, TransportError
 from scopecast.publishing.accounts import Accounts, Reason
+from scopecast.publishing.budget import Budget
 from scopecast.publishing.early import EarlyFrames
 from scopecast.publishing.events import Event
 from scopecast.publishing.guard import Guard
@@ -82,6 +83,8 @@ class Session:
         The entry in the run directory; None before there is one.
     slot_bytes : int
         The largest frame, in bytes, that needs no new ring; 0 while there is no ring.
+    budget : Budget
+        How much shared memory it may have.
     early : EarlyFrames
         Frames that were published before there was a slot for them.
     forgotten : deque of Frame
@@ -102,7 +105,7 @@ class Session:
     ) -> None:
         self.kind, self.prefix = kind, prefix
         self.title = title or Path(sys.argv[0] or "python").stem or "python"
-        self.host, self.linger, self.given_budget = host, linger, budget
+        self.host, self.linger, self.budget = host, linger, Budget(budget)
         self.guard, self.accounts = Guard(), Accounts()
         self.guard.void = self._void
         self.receivers: Receivers | None = None
@@ -110,7 +113,7 @@ class Session:
         self.viewers = Viewers(kind, launch=launch, environment=environment, guard=self.guard, warn=self._warn)
         self.member: Member | None = None
         self.slot_bytes = 0
-        self.early = EarlyFrames(self.guard, self.accounts, self.budget)
+        self.early = EarlyFrames(self.guard, self.accounts, self.budget.bytes)
         self.forgotten: deque[Frame] = deque()
         self._cancelled = Event()
         self._warned: set[str] = set()
@@ -231,16 +234,6 @@ class Session:
             self.viewers.wait(deadline)
         return None
 
-    def with_room(self, frame_bytes: int) -> int:
-        """Return the slot size to ask for if frames of this size are likely to grow, as documents do.
-
-        Each larger size costs a new ring.
-        """
-        from scopecast.memory.ring import plan_layout
-
-        roomy = max(2**18, 1 << (2 * frame_bytes - 1).bit_length())
-        return roomy if plan_layout(roomy, self.budget(roomy)) else frame_bytes
-
     def _open(self) -> None:
         """Make rings, on the thread "opening"."""
         while not self._cancelled.is_set():
@@ -304,12 +297,15 @@ class Session:
             self.flush(time.monotonic() + flush_s, early=False)
         if old is not None:  # never smaller: another thread may rely on the old size
             frame_bytes = max(frame_bytes, old.ring.layout.slot_bytes)
-        layout = self._plan(frame_bytes, old)
+        layout = self.budget.plan(frame_bytes, beside=old.ring.layout.total if old is not None else 0)
         if layout is None:
             # Without a given budget, it depends on the free memory, of which there may be more later.
-            final = self.given_budget is not None
+            final = self.budget.given is not None
             self._fail(
-                frame_bytes, Reason.TOO_LARGE, f"frames are not shown: {self._why_too_large(frame_bytes)}", final=final
+                frame_bytes,
+                Reason.TOO_LARGE,
+                f"frames are not shown: {self.budget.why_too_small(frame_bytes)}",
+                final=final,
             )
             return
         self._renew(layout)
@@ -458,45 +454,6 @@ class Session:
         else:
             self._names_retry.succeeded()
             logger.info("scopecast: the run directory was removed, and has been created again")
-
-    def budget(self, frame_bytes: int = 0) -> int:
-        """Return the most bytes of shared memory: the given budget, or by default what the free memory allows.
-
-        That is 512 MiB, or a quarter of what is free if that is less. Where three frames of `frame_bytes` need more,
-        they may take a quarter of what is free, or three quarters up to 512 MiB (a container has only 64 MiB in all).
-        """
-        from scopecast.memory.ring import MAX_BYTES, least_bytes
-        from scopecast.memory.segment import free_bytes
-
-        if self.given_budget is not None:
-            return self.given_budget
-        free = free_bytes()
-        if free is None:
-            return MAX_BYTES
-        usual, least = min(MAX_BYTES, free // 4), least_bytes(frame_bytes)
-        fits = least <= free // 4 or least <= min(MAX_BYTES, free // 4 * 3)
-        return max(usual, least) if fits else usual
-
-    def _plan(self, frame_bytes: int, old: Slots | None) -> Layout | None:
-        from scopecast.memory.ring import plan_layout
-
-        budget = self.budget(frame_bytes)
-        if old is not None and (beside := plan_layout(frame_bytes, budget - old.ring.layout.total)):
-            return beside
-        # There is no room beside the old ring, but both exist only for the moment that receivers need to switch.
-        return plan_layout(frame_bytes, budget)
-
-    def _why_too_large(self, frame_bytes: int) -> str:
-        from scopecast.memory.segment import free_bytes
-
-        said = (
-            f"a frame of {frame_bytes / 2**20:.1f} MiB does not fit the budget of {self.budget() / 2**20:.1f} MiB of "
-            f"shared memory, which must hold three"
-        )
-        if self.given_budget is not None or (free := free_bytes()) is None:
-            return f"{said}: pass a larger budget"
-        make = "; make /dev/shm larger, in Docker by --shm-size=1g" if sys.platform == "linux" else ""
-        return f"{said}: {free / 2**20:.0f} MiB are free{make}"
 
     def _fail(self, frame_bytes: int, reason: Reason, text: str, *, final: bool = False) -> None:
         self._retry.failed()

@@ -30,7 +30,7 @@ from scopecast import (
 from scopecast.frames.arrays import SHOWABLE
 from scopecast.link import messages
 from scopecast.link.transport import KeyPair, connect
-from scopecast.memory.ring import Layout, RingReader, plan_layout
+from scopecast.memory.ring import Layout, RingReader
 from scopecast.memory.segment import PAGE, Segment
 from scopecast.publishing.keeper import Keeper
 from scopecast.rundir.directory import RunDirectory, new_token
@@ -1028,9 +1028,9 @@ def test_one_number_is_the_size_of_a_square_pixel_and_one_text_is_one_name():
     ],
 )
 def test_the_budget_has_room_for_three_frames_where_memory_has(monkeypatch, caplog, free_mib, side, slots):
-    monkeypatch.setattr("scopecast.memory.segment.free_bytes", lambda: free_mib * 2**20)
+    monkeypatch.setattr("scopecast.publishing.budget.free_bytes", lambda: free_mib * 2**20)
     session = every().session
-    layout = plan_layout(2 * side**2, session.budget(2 * side**2))
+    layout = session.budget.plan(2 * side**2)
     assert (layout.slots if layout else 0) == slots
     if not slots:
         session.ensure(2 * side**2, wait=20)

@@ -100,7 +100,7 @@ def test_an_array_that_cannot_be_shown_starts_no_viewer():
 
 @pytest.mark.usefixtures("viewer")
 def test_planes_too_large_for_the_shared_memory_are_a_line_of_the_receipt(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("scopecast.memory.segment.free_bytes", lambda: 2**22)
+    monkeypatch.setattr("scopecast.publishing.budget.free_bytes", lambda: 2**22)
     receipt = show(np.zeros((2**10, 2**10), "uint16"), title="large")
     assert (receipt.sent, receipt.frames) == ((), 0)
     assert [tuple(skipped) for skipped in receipt.skipped] == [
