@@ -263,17 +263,9 @@ class _Strike:
     """Raises KeyboardInterrupt at the nth line that this thread runs in the producer's modules."""
 
     FILES = frozenset(
-        PRODUCER / each
-        for each in (
-            *(f"publishing/{name}.py" for name in ("publisher", "draft", "early", "events", "guard", "receivers")),
-            "publishing/accounts.py",
-            "publishing/session.py",
-            "publishing/slots.py",
-            "publishing/viewers.py",
-            "publishing/reservation.py",
-            "link/router.py",
-            "memory/ring.py",
-            "frames/streams.py",
+        (
+            *(PRODUCER / "publishing").glob("*.py"),
+            *(PRODUCER / each for each in ("link/router.py", "memory/ring.py", "frames/streams.py")),
         )
     )
 

@@ -122,8 +122,8 @@ class FrameStream:
             if len(self.axes) + len(new) > MAX_AXES:
                 msg = f"a stream has at most {MAX_AXES} axes; {new} would join {self.axes}: leave some out"
                 raise ValueError(msg)
+            self.announced = False  # first: Ctrl-C may strike between any two lines
             self.axes = list(sort_axes([*self.axes, *new]))
-            self.announced = False
         return [self._place(name, checked[name]) if name in checked else 0 for name in self.axes]
 
     def _place(self, axis: str, value: AxisValue) -> int:
@@ -134,12 +134,13 @@ class FrameStream:
         labels = self._labels.setdefault(axis, {})
         index = labels.get(value)
         if index is None:
-            index = labels[value] = self._ends.get(axis, 0)
+            index = self._ends.get(axis, 0)
             if index > MAX_INDEX:
                 msg = f"axis {axis!r} has no place left for {value!r}: the largest index, {MAX_INDEX}, is taken"
                 raise ValueError(msg)
-            self._ends[axis] = index + 1
+            self._ends[axis] = index + 1  # before the label has it: no other one may get the same index
             self._list(axis, index, value)
+            labels[value] = index
         return index
 
     def _list(self, axis: str, index: int, label: str) -> None:
@@ -152,11 +153,11 @@ class FrameStream:
         count = index + 1 - len(self._listed.get(axis, ()))
         room = self._listed_count + count <= MAX_LABELS and self._listed_bytes + nbytes <= MAX_LABEL_BYTES
         if room and index == len(listed):
+            self.announced = False
             self._listed_count += count
             self._listed_bytes += nbytes
             # Replaced, not changed: another thread may be writing the announcement.
             self._listed = {**self._listed, axis: [*listed, label]}
-            self.announced = False
 
     def message(self) -> messages.Stream:
         """Return the message that announces the stream as it is now."""

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NO_SHARED_MEMORY = "no shared memory"
     TOO_LARGE = "larger than the budget"
     NO_CONNECTION = "no connection to viewers"
+    NOT_SHOWN = "not shown by the viewer"
 
 
 #: The fates of a frame, best first: in the viewer's stack; a newer frame took its place before it was sent; no
@@ -149,11 +150,18 @@ class Accounts:
     def skip(self, reason: Reason) -> None:
         """Count a frame that is never sent."""
         self._count("skipped")
-        self.note_skipped(reason)
+        self._note(reason)
 
-    def note_skipped(self, reason: Reason) -> None:
-        """Note why a frame was skipped that has already been counted."""
-        self.skipped[reason.value] = self.skipped.get(reason.value, 0) + 1
+    def count_skipped(self, reason: Reason, change: int = 1) -> None:
+        """Change how many frames count as skipped for a reason, over all receivers."""
+        self.total.fates["skipped"] += change
+        self._note(reason, change)
+
+    def _note(self, reason: Reason, change: int = 1) -> None:
+        frames = self.skipped.get(reason.value, 0) + change
+        self.skipped[reason.value] = frames
+        if not frames:
+            del self.skipped[reason.value]
 
     def drop(self) -> None:
         """Count a frame for which there is no free slot."""

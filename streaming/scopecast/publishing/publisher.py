@@ -64,7 +64,8 @@ class Publisher:
     linger
         Seconds that `close` waits for frames that are in flight, and for a viewer that is being started.
     budget
-        The most bytes of shared memory; by default 512 MiB, or a quarter of what is free if that is less.
+        The most bytes of shared memory; by default 512 MiB, or a quarter of what is free if that is less, and more if
+        three frames need it (see `scopecast.publishing.budget`).
     environment
         Variables for a viewer that is started, in addition to this process's own.
 

@@ -50,9 +50,11 @@ class Frame:
         Whether it must not be superseded.
     fate : str or None
         Its best fate so far over all receivers.
+    reason : Reason
+        Why, if that is ``"skipped"``.
     """
 
-    __slots__ = ("channel", "fate", "generation", "lossless", "message", "number", "sequence", "slots")
+    __slots__ = ("channel", "fate", "generation", "lossless", "message", "number", "reason", "sequence", "slots")
 
     def __init__(self, slots: Slots, number: int, channel: Hashable, generation: int) -> None:
         self.slots, self.number, self.channel, self.generation = slots, number, channel, generation
@@ -60,6 +62,7 @@ class Frame:
         self.message = b""
         self.lossless = False
         self.fate: Fate | None = None
+        self.reason = Reason.NOT_SHOWN
 
     @property
     def key(self) -> tuple[int, int]:
@@ -214,9 +217,8 @@ class Slots:
         if receivers:
             total.leased[frame.key] = frame
         else:
-            frame.fate = "skipped"
-            total.fates["skipped"] += 1
-            self._accounts.note_skipped(Reason.NO_VIEWER)
+            frame.fate, frame.reason = "skipped", Reason.NO_VIEWER
+            self._accounts.count_skipped(frame.reason)
         previous = self._newest.pop(frame.channel, None)
         self._newest[frame.channel] = frame
         if previous is not None:
@@ -286,11 +288,17 @@ class Slots:
         assert frame.fate is not None
         if total.leased.get(frame.key) is not frame:  # already settled; a late joiner got the pinned frame after all
             if better and previous is not None:
-                total.fates[previous] -= 1
-                total.fates[fate] += 1
+                self._count_total(frame, previous, -1)
+                self._count_total(frame, fate)
         elif fate == "delivered" or not self._is_awaited(frame):
             del total.leased[frame.key]
-            total.fates[frame.fate] += 1
+            self._count_total(frame, frame.fate)
+
+    def _count_total(self, frame: Frame, fate: Fate, change: int = 1) -> None:
+        if fate == "skipped":
+            self._accounts.count_skipped(frame.reason, change)
+        else:
+            self._accounts.total.fates[fate] += change
 
     # ---- who needs a frame ---------------------------------------------------------------------------------------
 

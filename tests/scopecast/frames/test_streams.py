@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -196,3 +197,39 @@ def test_a_place_stays_what_it_was(frames: list[dict[str, Any]]):
         key = tuple(sorted(axes.items(), key=lambda item: item[0]))
         assert seen.setdefault(key, place) == place
         announced(stream)
+
+
+@pytest.mark.fault("P11")
+def test_ctrl_c_while_a_frame_is_placed_costs_no_other_its_place():
+    """Raise at each line, one after the other, until the call comes through."""
+    for number in range(1, 200):
+        stream = FrameStream(0, "run")
+        first = stream.place({"c": "DAPI"})
+        told = stream.message()
+        stream.announced = True
+        left = number
+
+        def strike(frame: Any, kind: str, _: Any) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename.endswith("streams.py") and kind == "line":
+                left -= 1
+                if not left:
+                    raise KeyboardInterrupt
+            return strike
+
+        before = sys.gettrace()
+        sys.settrace(strike)
+        try:
+            stream.place({"c": "GFP", "z": 2})
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        assert not stream.announced or stream.message() == told, "what is new would not be told"
+        channels = {stream.place({"c": name})[stream.axes.index("c")] for name in ("DAPI", "Cy5", "GFP")}
+        assert len(channels) == 3, f"two channels have one place after an interruption at line {number}"
+        assert stream.place({"c": "DAPI"})[stream.axes.index("c")] == first[0]
+        if left > 0:
+            assert number > 5, "it struck nowhere"
+            return
+    pytest.fail("it never came through")

@@ -95,6 +95,7 @@ def test_a_frame_without_receivers_is_skipped_and_its_newest_waits_for_a_late_jo
     assert frame is frames[-1]
     table.acknowledge(frame, 7)
     assert table.total.counts == (20, 1, 0, 0, 19, 0)
+    assert table.accounts.skipped == {"no viewer": 19}, "one of them was shown after all"
 
 
 @pytest.mark.fault("V4")
@@ -415,6 +416,7 @@ class SlotsMachine(RuleBasedStateMachine):
         total = self.table.total
         assert total.counts.balanced
         assert total.published == self.sequence
+        assert sum(self.table.accounts.skipped.values()) == total.fates["skipped"], "each has its reason"
         for receiver, held in self.held.items():
             account = self.table.account(receiver)
             assert account.counts.balanced

@@ -11,7 +11,7 @@ import jpype
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["invoke_later", "java", "listener", "on_awt_thread"]
+__all__ = ["invoke_later", "java", "listener"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,3 @@ def _guarded(method: Callable[..., Any] | None) -> Callable[..., Any]:
 def invoke_later(work: Callable[[], None]) -> None:
     """Have something done on Java's window thread soon."""
     java("java.awt.EventQueue").invokeLater(listener("java.lang.Runnable", run=work))
-
-
-def on_awt_thread() -> bool:
-    """Whether this is Java's window thread."""
-    return bool(java("java.awt.EventQueue").isDispatchThread())
