@@ -27,7 +27,6 @@ from scopecast.rundir.directory import Entry, RunDirectory, new_token
 from scopecast_viewers.fiji.jar import IMAGEJ_VERSION, imagej_jar
 
 ROOT = Path(__file__).resolve().parents[3]
-needs_napari = pytest.mark.skipif(not shutil.which("Xvfb"), reason="needs Xvfb")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
 
 

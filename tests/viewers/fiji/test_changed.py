@@ -181,7 +181,6 @@ def test_a_command_makes_of_a_live_image_what_it_makes_of_any_other_and_the_stre
         assert check_stamp(pixels_of(now.imp.getProcessor())) == (FRAMES + 1, 0, 0)
 
 
-MACRO = 'selectImage({}); run("8-bit"); run("Invert", "stack");'
 WAYS = {
     "menu": lambda imp: java("ij.IJ").doCommand("8-bit"),
     "macro": lambda imp: java("ij.IJ").runMacro(
