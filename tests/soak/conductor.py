@@ -20,7 +20,6 @@ __all__ = ["Outcome", "conduct"]
 
 #: Seconds that a producer and a viewer have to end in good order: ten times what they need on a busy machine.
 _END_S = 60.0
-#: A viewer has what a producer counts as delivered; it says so twice a second, and may be killed before.
 
 
 @dataclass
