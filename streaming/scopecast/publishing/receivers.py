@@ -272,6 +272,7 @@ class Receivers:
         try:
             return self.router.send(receiver.address, data)
         except GoneError:
+            self._read()  # its goodbye may have arrived, and says more
             self.part(receiver, "its connection is gone")
             return False
 
@@ -297,7 +298,13 @@ class Receivers:
         self._look_again()
 
     def drain(self) -> None:
-        """Read and handle up to `DRAIN_LIMIT` messages."""
+        """Read up to `DRAIN_LIMIT` messages, act on them, and send what that has made room for."""
+        if self._read():
+            self.dispatch()
+            self.news.tell()
+
+    def _read(self) -> bool:
+        """Read up to `DRAIN_LIMIT` messages and act on them; return whether there were any."""
         read = False
         for _ in range(DRAIN_LIMIT):
             try:
@@ -311,9 +318,7 @@ class Receivers:
                 read = True
                 self.protocol_errors += 1
                 logger.debug("scopecast: ignored %s", error)
-        if read:
-            self.dispatch()
-            self.news.tell()
+        return read
 
     def _handle(self, address: bytes, message: messages.FromReceiver) -> None:
         if isinstance(message, messages.Hello):

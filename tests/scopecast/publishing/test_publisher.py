@@ -29,6 +29,7 @@ from scopecast import (
 )
 from scopecast.frames.arrays import SHOWABLE
 from scopecast.link import messages
+from scopecast.link.router import GoneError
 from scopecast.link.transport import KeyPair, connect
 from scopecast.memory.ring import Layout, RingReader
 from scopecast.memory.segment import PAGE, Segment
@@ -1037,3 +1038,36 @@ def test_the_budget_has_room_for_three_frames_where_memory_has(monkeypatch, capl
         session.ensure(2 * side**2, wait=20)
         assert "--shm-size" in session.problem
     session.close(0)
+
+
+def test_a_goodbye_that_is_not_read_yet_is_the_reason_why_a_viewer_has_left(
+    caplog: pytest.LogCaptureFixture, monkeypatch
+):
+    """Its connection is gone when the next frame is sent to it, and its last words are in our socket."""
+    busy = threading.Event()
+    monkeypatch.setattr(Keeper, "_is_busy", lambda _: busy.is_set())
+    monkeypatch.setattr("scopecast.publishing.keeper.HEARTBEAT_S", 600.0)
+    monkeypatch.setattr("scopecast.publishing.keeper.LOOK_S", 600.0)
+    with every() as publisher:
+        publisher.publish(np.zeros((8, 8), "uint8"))
+        receivers = publisher.session.receivers
+        with RawReceiver(publisher) as viewer:
+            viewer.receive(messages.Frame)
+            busy.set()
+            with publisher.session.guard.lock, caplog.at_level(logging.INFO):
+                viewer.socket.send(messages.encode(messages.Bye("the window was closed")))
+                until(lambda: receivers.router.readable)
+                viewer.socket.close(linger=1000)
+                peer = next(iter(receivers.attached.values()))
+
+                def is_gone() -> bool:
+                    try:
+                        return not receivers.router.send(peer.address, b"")
+                    except GoneError:
+                        return True
+
+                until(is_gone)
+                assert not receivers.send(peer, b"")
+                assert "has left: the window was closed" in caplog.text
+                assert "its connection is gone" not in caplog.text
+            busy.clear()

@@ -33,7 +33,7 @@ def test_a_colour_that_is_given_is_on_the_canvas(live, given, expected):
 def test_marks_of_an_unknown_colour_have_the_usual_one(live, caplog):
     with live.publisher(shape=(60, 100), dtype="uint8") as publisher, caplog.at_level(logging.WARNING):
         publisher.publish(np.zeros((60, 100), "uint8"), axes={"t": 0})
-        for name, color, x in (("known", "hotpink", 25), ("not", "hotpnk", 75)):
+        for name, color, x in (("known", "hotpink", 25), ("not", "hottpink", 75)):
             style = {"color": color, "size": 20}
             publisher.publish([[30, x]], kind="points", name=name, style=style)
         live.settled(publisher)
@@ -43,4 +43,4 @@ def test_marks_of_an_unknown_colour_have_the_usual_one(live, caplog):
         for color in ((255, 105, 180), (255, 212, 0)):
             assert (np.abs(picture - color).max(axis=-1) < 8).sum() > 200, f"{color} is not on the canvas"
         assert not live.view.problems
-    assert "the colour 'hotpnk' is not known" in caplog.text
+    assert "the colour 'hottpink' is not known" in caplog.text
