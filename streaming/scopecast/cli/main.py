@@ -32,6 +32,7 @@ from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
 from scopecast.errors import ScopecastError
 from scopecast.memory.segment import own_bytes
+from scopecast.publishing.launch import WITHOUT_WINDOW
 from scopecast.rundir.directory import RunDirectory, display_names
 from scopecast.showing.show import opened_viewer
 
@@ -318,7 +319,7 @@ def open_viewer(
 
     If one is open, that is said, and no other is started. The window stays open until you close it.
     """
-    if kind == "headless":
+    if kind in WITHOUT_WINDOW:
         raise ScopecastError("a headless viewer has no window to open; use napari or fiji")
     variables = variables_of(kind, fiji)
     running = [entry for entry in RunDirectory().living("receiver", kind) if entry.state == "ready"]

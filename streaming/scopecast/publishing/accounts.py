@@ -88,9 +88,9 @@ class Account:
         Frames that were passed to `publish`, without those in `early`.
     fates : dict
         How many frames met which fate.
-    pending : dict of Frame to None
+    pending : dict of SlotFrame to None
         Frames that wait to be sent, the oldest first.
-    leased : dict of (epoch, slot) to Frame
+    leased : dict of (epoch, slot) to SlotFrame
         Frames that were sent and are not acknowledged yet; for all together, frames that are not settled.
     early : collection
         Frames that wait for a slot in this process's memory; added to `published` once they get one, or never will.

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.streams import FrameStream
-    from scopecast.publishing.slots import Frame
+    from scopecast.publishing.slots import SlotFrame
 
-__all__ = ["IMAGE", "NOTHING", "About", "Draft", "Policy", "What"]
+__all__ = ["IMAGE", "NOTHING", "Draft", "Extras", "Policy", "What"]
 
 Policy = Literal["latest", "every"]
-About = tuple[str, list[float], Any]  # sent along with a frame: path, translation, encoded metadata
-NOTHING: Final[About] = ("", [], messages.encode_metadata(None))
+Extras = tuple[str, list[float], Any]  # sent along with a frame: path, translation, encoded metadata
+NOTHING: Final[Extras] = ("", [], messages.encode_metadata(None))
 What = tuple[str, str]  # the kind and name of a frame
 IMAGE: Final[What] = ("image", "")
 
@@ -60,10 +60,10 @@ class Draft:
     dtype: np.dtype[Any]
     policy: Policy
     what: What = IMAGE
-    about: About = NOTHING
+    about: Extras = NOTHING
     index: list[int] = field(default_factory=list)
     channel: Hashable = None
-    frame: Frame | None = None
+    frame: SlotFrame | None = None
     array: npt.NDArray[Any] | None = None
 
     @property

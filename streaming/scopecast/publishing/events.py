@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Event", "News"]
+__all__ = ["Bell", "Event"]
 
 
 class Event:
@@ -51,7 +51,7 @@ class Event:
         return self._set
 
 
-class News:
+class Bell:
     """Tells waiting threads that something has changed.
 
     Draw a ticket under the publisher's lock, and wait for it without the lock.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from scopecast.publishing.guard import Guard
-    from scopecast.publishing.receivers import Receiver, Receivers
+    from scopecast.publishing.receivers import AttachedReceiver, Receivers
     from scopecast.rundir.directory import Member
 
 __all__ = ["Keeper"]
@@ -108,7 +108,7 @@ class Keeper:
                 return False
             with self._guard:
                 receivers.drain()
-            suspects: tuple[Receiver, ...] = ()
+            suspects: tuple[AttachedReceiver, ...] = ()
             if router.monitor_fd in ready or time.monotonic() >= self._next_look:
                 suspects = self._suspected()
             if beats:
@@ -134,7 +134,7 @@ class Keeper:
         lost = self._member.removed or self._receivers.router.door.lost
         return lost or (slots is not None and not slots.ring.named)
 
-    def _suspected(self) -> tuple[Receiver, ...]:
+    def _suspected(self) -> tuple[AttachedReceiver, ...]:
         """Return the receivers to check after a connection broke, and set when to check again. Under the lock."""
         now = time.monotonic()
         if self._receivers.router.has_lost_connections():
@@ -143,7 +143,7 @@ class Keeper:
         self._next_look = now + LOOK_S if now < self._suspect_until else math.inf
         return tuple(self._receivers.attached.values())
 
-    def _bury_dead(self, suspects: Iterable[Receiver]) -> None:
+    def _bury_dead(self, suspects: Iterable[AttachedReceiver]) -> None:
         """Give up receivers whose process died. Not called under the lock, which frames need: it reads files."""
         if dead := [receiver for receiver in suspects if not self._member.directory.alive(receiver.token)]:
             with self._guard.lock:
@@ -152,7 +152,7 @@ class Keeper:
                         for receiver in dead:
                             self._receivers.part(receiver, "its process died")
 
-    def _beat(self) -> tuple[Receiver, ...]:
+    def _beat(self) -> tuple[AttachedReceiver, ...]:
         """Ping all receivers, give up those that missed too many pings, return those to check. Under the lock."""
         receivers, number = self._receivers, next(self._pings)
         for receiver in tuple(receivers.attached.values()):

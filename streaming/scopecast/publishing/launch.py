@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
     from scopecast.rundir.directory import Entry, RunDirectory
 
-__all__ = ["Launch", "end_viewers", "find_or_start_viewer", "known_viewers", "viewers_started_here", "why_unknown"]
+__all__ = [
+    "WITHOUT_WINDOW",
+    "Launch",
+    "end_viewers",
+    "find_or_start_viewer",
+    "known_viewers",
+    "viewers_started_here",
+    "why_unknown",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +48,9 @@ START_TIMEOUT_S = 60.0
 #: How long Ctrl-C may be delayed to end a viewer that is being started.
 END_S = 5.0
 _POLL_S = 0.03
-_SCREENLESS = frozenset({"headless"})
+#: Kinds of viewers that have no window, and need no screen.
+#: Kinds of viewers that have no window, and need no screen.
+WITHOUT_WINDOW = frozenset({"headless"})
 _LOG_LINES = 12
 
 
@@ -65,7 +75,7 @@ def _why_not(kind: str) -> str | None:
     if kind == "fiji" and importlib.util.find_spec("jpype") is None:
         return "the ImageJ viewer needs jpype1; install it with: pip install 'scopecast[fiji]'"
     if (
-        kind not in _SCREENLESS
+        kind not in WITHOUT_WINDOW
         and sys.platform.startswith("linux")
         and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     ):

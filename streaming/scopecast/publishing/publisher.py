@@ -25,7 +25,7 @@ from scopecast.frames.streams import FrameStream
 from scopecast.link import messages
 from scopecast.memory.copying import copy_frame
 from scopecast.publishing.accounts import Outcome, Reason, Stats
-from scopecast.publishing.draft import IMAGE, NOTHING, About, Draft, Policy, What
+from scopecast.publishing.draft import IMAGE, NOTHING, Draft, Extras, Policy, What
 from scopecast.publishing.reservation import Reservation
 from scopecast.publishing.session import Session, load, remember
 
@@ -264,7 +264,7 @@ class Publisher:
         self._calls += 1
         return outcome
 
-    def _about(self, path: str, translate: Sequence[float], metadata: Any) -> About:
+    def _about(self, path: str, translate: Sequence[float], metadata: Any) -> Extras:
         """Check and encode a frame's path, translation and metadata, before it has a slot."""
         if metadata is None and not path and not len(translate):
             return NOTHING
@@ -286,7 +286,7 @@ class Publisher:
         stream: FrameStream | None,
         policy: Policy,
         what: What,
-        about: About,
+        about: Extras,
     ) -> Outcome:
         """Copy one plane (or document) into a slot and announce it."""
         stream = stream or self._newest_stream()

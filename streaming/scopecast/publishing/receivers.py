@@ -18,7 +18,7 @@ from scopecast.errors import ProtocolError
 from scopecast.link import messages
 from scopecast.link.router import GoneError, Router
 from scopecast.publishing.accounts import Account, ReceiverStats
-from scopecast.publishing.events import News
+from scopecast.publishing.events import Bell
 from scopecast.publishing.slots import acknowledge, drop_all
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scopecast.publishing.slots import Slots
     from scopecast.rundir.directory import Member
 
-__all__ = ["Receiver", "Receivers"]
+__all__ = ["AttachedReceiver", "Receivers"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ MAX_RECEIVERS: Final = 16
 DRAIN_LIMIT: Final = 64
 
 
-class Receiver:
+class AttachedReceiver:
     """A receiver that is attached, or was."""
 
     def __init__(self, number: int, address: bytes, hello: messages.Hello, account: Account) -> None:
@@ -93,13 +93,13 @@ class Receivers:
         The socket.
     slots : Slots or None
         The slots of the ring; None before there is a ring, and while a new one is made after an interrupted change.
-    attached : dict of bytes to Receiver
+    attached : dict of bytes to AttachedReceiver
         The attached receivers, by their address.
-    departed : deque of Receiver
+    departed : deque of AttachedReceiver
         The receivers that left last.
     refused : deque of str
         Tokens of receivers that were refused, and need not be waited for.
-    news : News
+    news : Bell
         Wakes waiting threads when a receiver attaches or leaves, or a frame's fate is settled.
     protocol_errors : int
         How many messages were ignored.
@@ -112,10 +112,10 @@ class Receivers:
     def __init__(self, member: Member, accounts: Accounts, guard: Guard) -> None:
         self.router = Router(member)
         self.slots: Slots | None = None
-        self.attached: dict[bytes, Receiver] = {}
-        self.departed: deque[Receiver] = deque(maxlen=MAX_RECEIVERS)
+        self.attached: dict[bytes, AttachedReceiver] = {}
+        self.departed: deque[AttachedReceiver] = deque(maxlen=MAX_RECEIVERS)
         self.refused: deque[str] = deque(maxlen=MAX_RECEIVERS)
-        self.news = News(self.wake)
+        self.news = Bell(self.wake)
         self.protocol_errors = self.last_publish_ns = 0
         self.closing = False
         self._member, self._accounts, self._guard = member, accounts, guard
@@ -267,7 +267,7 @@ class Receivers:
         if not self.closing and self.router.readable:
             self.router.wake()
 
-    def send(self, receiver: Receiver, data: bytes) -> bool:
+    def send(self, receiver: AttachedReceiver, data: bytes) -> bool:
         """Send a message to a receiver; return False if there is no room for it, or the receiver is gone."""
         try:
             return self.router.send(receiver.address, data)
@@ -276,7 +276,7 @@ class Receivers:
             self.part(receiver, "its connection is gone")
             return False
 
-    def _tell(self, receiver: Receiver, data: bytes) -> None:
+    def _tell(self, receiver: AttachedReceiver, data: bytes) -> None:
         """Send a message that a receiver must not miss; give the receiver up if there is no room for it."""
         if receiver.attached and not self.send(receiver, data):
             self.part(receiver, "it does not read its messages")
@@ -357,7 +357,7 @@ class Receivers:
                 self.slots.attach(number)
             else:  # a new ring is being made, and will be announced to it
                 self._accounts.receivers[number] = Account()
-        receiver = Receiver(number, address, hello, self._accounts.receivers[number])
+        receiver = AttachedReceiver(number, address, hello, self._accounts.receivers[number])
         self.attached[address] = receiver
         logger.info("scopecast: %s is attached", receiver)
         # Last, once the account is open: if the receiver turns out to be gone, this closes its account.
@@ -377,7 +377,7 @@ class Receivers:
             return f"{MAX_RECEIVERS} viewers are attached, and no more are accepted"
         return ""
 
-    def _welcome(self, receiver: Receiver) -> None:
+    def _welcome(self, receiver: AttachedReceiver) -> None:
         if self.slots is None:
             return
         entry, ring = self._member.entry, self.slots.ring
@@ -394,7 +394,7 @@ class Receivers:
         with suppress(GoneError):
             self.router.send(address, messages.encode(message))
 
-    def part(self, receiver: Receiver, why: str, level: int = logging.WARNING) -> None:
+    def part(self, receiver: AttachedReceiver, why: str, level: int = logging.WARNING) -> None:
         """Detach a receiver: its leases end at once, and the frames that it did not acknowledge are dropped."""
         if not receiver.attached:
             return

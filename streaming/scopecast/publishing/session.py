@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from scopecast.publishing.draft import Draft
     from scopecast.publishing.keeper import Keeper
     from scopecast.publishing.receivers import Receivers
-    from scopecast.publishing.slots import Frame, Slots
+    from scopecast.publishing.slots import SlotFrame, Slots
     from scopecast.rundir.directory import Member
 
 __all__ = ["Session", "load", "open_sessions", "remember"]
@@ -87,7 +87,7 @@ class Session:
         How much shared memory it may have.
     early : EarlyFrames
         Frames that were published before there was a slot for them.
-    forgotten : deque of Frame
+    forgotten : deque of SlotFrame
         Slots of reservations that were never committed or aborted: they are given back before the next frame.
     """
 
@@ -114,7 +114,7 @@ class Session:
         self.member: Member | None = None
         self.slot_bytes = 0
         self.early = EarlyFrames(self.guard, self.accounts, self.budget.bytes)
-        self.forgotten: deque[Frame] = deque()
+        self.forgotten: deque[SlotFrame] = deque()
         self._cancelled = Event()
         self._warned: set[str] = set()
         self._threads: dict[str, threading.Thread] = {}

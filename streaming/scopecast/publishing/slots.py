@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from scopecast.memory.ring import Ring
     from scopecast.publishing.accounts import Accounts
 
-__all__ = ["Frame", "Slots", "acknowledge", "drop_all"]
+__all__ = ["SlotFrame", "Slots", "acknowledge", "drop_all"]
 
 _RANK: Mapping[Fate, int] = {fate: rank for rank, fate in enumerate(FATES)}
 _PIN_SHARE = 4  # while a receiver is attached, at most a quarter of the slots (at least one) is pinned
 
 
-class Frame:
+class SlotFrame:
     """A frame that has a slot.
 
     Attributes
@@ -89,10 +89,10 @@ class Slots:
     def __init__(self, ring: Ring, accounts: Accounts) -> None:
         self.ring, self.retired = ring, False
         self._accounts = accounts
-        self._frames: list[Frame | None] = []
+        self._frames: list[SlotFrame | None] = []
         # Last in, first out: the pages of the slot that was freed last are still in the caches.
         self._free: list[int] = []
-        self._newest: dict[Hashable, Frame] = {}  # of each channel; last the one committed last
+        self._newest: dict[Hashable, SlotFrame] = {}  # of each channel; last the one committed last
         self.take_in()
 
     def take_in(self) -> None:
@@ -136,7 +136,7 @@ class Slots:
 
     # ---- the publisher's side ------------------------------------------------------------------------------------
 
-    def claim(self, channel: Hashable, *, supersede: bool) -> Frame | None:
+    def claim(self, channel: Hashable, *, supersede: bool) -> SlotFrame | None:
         """Claim a slot for a frame of `channel`.
 
         Parameters
@@ -148,10 +148,10 @@ class Slots:
 
         Returns
         -------
-        Frame or None
+        SlotFrame or None
             None if there is no room: all slots are leased, or hold frames that must not be superseded.
         """
-        old: Frame | None = None
+        old: SlotFrame | None = None
         if self._free:
             number = self._free.pop()
         else:
@@ -160,7 +160,7 @@ class Slots:
                 return None
             number = old.number
         self.ring.begin(number)
-        frame = self._frames[number] = Frame(self, number, channel, self.ring.generation(number) + 1)
+        frame = self._frames[number] = SlotFrame(self, number, channel, self.ring.generation(number) + 1)
         if old is not None:  # only now, so that settling it does not free its slot
             for account in self._accounts.receivers.values():
                 if old in account.pending:
@@ -168,9 +168,9 @@ class Slots:
             self._forget(old)
         return frame
 
-    def _oldest_pending(self, channel: Hashable) -> Frame | None:
+    def _oldest_pending(self, channel: Hashable) -> SlotFrame | None:
         """Return the oldest frame that one of `channel` may supersede."""
-        best: Frame | None = None
+        best: SlotFrame | None = None
         for account in self._accounts.receivers.values():
             for frame in account.pending:
                 protected = frame.channel != channel and self._newest.get(frame.channel) is frame
@@ -180,18 +180,18 @@ class Slots:
                     break
         return best
 
-    def _idle_predecessor(self, channel: Hashable) -> Frame | None:
+    def _idle_predecessor(self, channel: Hashable) -> SlotFrame | None:
         """Return the newest frame of the same channel, if it is neither pending nor leased."""
         frame = self._newest.get(channel)
         return None if frame is None or self._is_awaited(frame) else frame
 
-    def cancel(self, frame: Frame) -> None:
+    def cancel(self, frame: SlotFrame) -> None:
         """Give back the slot of a frame that was not committed; nothing is counted. Idempotent."""
         if not self.retired and self._frames[frame.number] is frame and frame.sequence < 0:
             self.ring.abort(frame.number)
             self._release(frame)
 
-    def commit(self, frame: Frame, sequence: int, nbytes: int, message: bytes, *, lossless: bool = False) -> None:
+    def commit(self, frame: SlotFrame, sequence: int, nbytes: int, message: bytes, *, lossless: bool = False) -> None:
         """Publish a complete frame: it becomes pending for every receiver, and the newest of its channel.
 
         Parameters
@@ -231,21 +231,21 @@ class Slots:
         """Whether a frame of this channel would unpin the newest of another channel, which no receiver has got yet."""
         return not self._accounts.receivers and channel not in self._newest and self.pinned >= self._most_pinned
 
-    def unsent(self, account: Account) -> list[Frame]:
+    def unsent(self, account: Account) -> list[SlotFrame]:
         """Return the lossless frames that were not yet sent to a receiver, the oldest first.
 
         They must be sent before another ring replaces this one, regardless of the receiver's credit.
         """
         return [frame for frame in account.pending if frame.lossless]
 
-    def next_for(self, account: Account) -> Frame | None:
+    def next_for(self, account: Account) -> SlotFrame | None:
         """Return the next frame to send to a receiver; None if there is none, or it has no credit."""
         if not account.pending or len(account.leased) >= self.credit:
             return None
-        oldest: Frame = next(iter(account.pending))
+        oldest: SlotFrame = next(iter(account.pending))
         return oldest
 
-    def lease(self, frame: Frame, account: Account) -> None:
+    def lease(self, frame: SlotFrame, account: Account) -> None:
         """Lease a pending frame to the receiver that it was sent to."""
         del account.pending[frame]
         account.leased[frame.key] = frame
@@ -271,7 +271,7 @@ class Slots:
             account.published += 1
             account.pending[frame] = None
 
-    def settle(self, frame: Frame, account: Account, fate: Fate) -> None:
+    def settle(self, frame: SlotFrame, account: Account, fate: Fate) -> None:
         """Settle the fate of a frame that is pending for a receiver, or leased to it."""
         if account.leased.pop(frame.key, None) is None:
             del account.pending[frame]
@@ -279,7 +279,7 @@ class Slots:
         self._settle_total(frame, fate)
         self._reclaim(frame)
 
-    def _settle_total(self, frame: Frame, fate: Fate) -> None:
+    def _settle_total(self, frame: SlotFrame, fate: Fate) -> None:
         """Keep the frame's best fate over all receivers; it is settled once one has it, or none can get it any more."""
         total, previous = self._accounts.total, frame.fate
         better = previous is None or _RANK[fate] < _RANK[previous]
@@ -294,7 +294,7 @@ class Slots:
             del total.leased[frame.key]
             self._count_total(frame, frame.fate)
 
-    def _count_total(self, frame: Frame, fate: Fate, change: int = 1) -> None:
+    def _count_total(self, frame: SlotFrame, fate: Fate, change: int = 1) -> None:
         if fate == "skipped":
             self._accounts.count_skipped(frame.reason, change)
         else:
@@ -302,15 +302,15 @@ class Slots:
 
     # ---- who needs a frame ---------------------------------------------------------------------------------------
 
-    def _is_leased(self, frame: Frame) -> bool:
+    def _is_leased(self, frame: SlotFrame) -> bool:
         key = frame.key
         return any(key in account.leased for account in self._accounts.receivers.values())
 
-    def _is_awaited(self, frame: Frame) -> bool:
+    def _is_awaited(self, frame: SlotFrame) -> bool:
         """Whether a frame is pending or leased."""
         return self._is_leased(frame) or any(frame in account.pending for account in self._accounts.receivers.values())
 
-    def _is_pinned(self, frame: Frame) -> bool:
+    def _is_pinned(self, frame: SlotFrame) -> bool:
         """Whether a frame is the newest of its channel, and the channel is one of those with the latest frames."""
         if self._newest.get(frame.channel) is not frame:
             return False
@@ -319,26 +319,26 @@ class Slots:
             newest is frame for newest in islice(reversed(self._newest.values()), most)
         )
 
-    def _reclaim(self, frame: Frame) -> None:
+    def _reclaim(self, frame: SlotFrame) -> None:
         """Free the slot of a committed frame that is neither pinned, pending nor leased any more."""
         if self.retired or self._frames[frame.number] is not frame:
             return
         if not self._is_pinned(frame) and not self._is_awaited(frame):
             self._release(frame)
 
-    def _release(self, frame: Frame) -> None:
+    def _release(self, frame: SlotFrame) -> None:
         self._forget(frame)
         self._frames[frame.number] = None
         self._free.append(frame.number)
 
-    def _forget(self, frame: Frame) -> None:
+    def _forget(self, frame: SlotFrame) -> None:
         if self._newest.get(frame.channel) is frame:
             del self._newest[frame.channel]
 
 
 def acknowledge(account: Account, epoch: int, number: int, generation: int, fate: Fate) -> bool:
     """Settle a lease. Return False, and change nothing, if it was never granted or has ended."""
-    frame: Frame | None = account.leased.get((epoch, number))
+    frame: SlotFrame | None = account.leased.get((epoch, number))
     if frame is None or frame.generation != generation:
         return False
     frame.slots.settle(frame, account, fate)

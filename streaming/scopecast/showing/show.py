@@ -26,7 +26,6 @@ __all__ = ["check_viewer", "opened_viewer", "show", "split_axes_option"]
 START_S: Final = 90.0
 #: Seconds that a viewer may take to close, of a call that failed or was interrupted, before it is killed.
 BREAK_OFF_S: Final = 3.0
-_WITHOUT_WINDOW: Final = frozenset({"headless"})
 
 
 def show(
@@ -248,9 +247,9 @@ def _read_planes(
 
 def check_viewer(kind: str) -> None:
     """Raise ViewerStartError if there is no viewer of a kind."""
-    from scopecast.publishing.launch import known_viewers
+    from scopecast.publishing.launch import WITHOUT_WINDOW, known_viewers
 
-    usable = sorted(known_viewers(), key=lambda name: (name != "napari", name in _WITHOUT_WINDOW, name))
+    usable = sorted(known_viewers(), key=lambda name: (name != "napari", name in WITHOUT_WINDOW, name))
     if kind not in usable:
         there = " or ".join(part for part in (", ".join(usable[:-1]), *usable[-1:]) if part)
         msg = f"there is no viewer {kind!r} here; use {there or 'another installation'}"
@@ -276,7 +275,12 @@ def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[No
     ViewerStartError
         If there is none, and none could be started.
     """
-    from scopecast.publishing.launch import end_viewers, find_or_start_viewer, viewers_started_here
+    from scopecast.publishing.launch import (
+        WITHOUT_WINDOW,
+        end_viewers,
+        find_or_start_viewer,
+        viewers_started_here,
+    )
     from scopecast.rundir.directory import RunDirectory
 
     check_viewer(kind)
@@ -287,7 +291,7 @@ def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[No
     except BaseException:
         end_viewers(viewers_started_here() - before, directory, BREAK_OFF_S)
         raise
-    started = viewers_started_here() - before if kind in _WITHOUT_WINDOW else set()
+    started = viewers_started_here() - before if kind in WITHOUT_WINDOW else set()
     try:
         yield
     finally:

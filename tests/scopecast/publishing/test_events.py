@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scopecast.publishing.events import Event, News
+from scopecast.publishing.events import Bell, Event
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -70,7 +70,7 @@ def test_an_interrupted_event_can_still_be_used(call: Any):
 
 def test_news_wake_those_who_drew_a_ticket_before():
     hurried: list[int] = []
-    news = News(lambda: hurried.append(1))
+    news = Bell(lambda: hurried.append(1))
     first, second = news.ticket(), news.ticket()
     assert news.awaited is True
     assert len(hurried) == 2

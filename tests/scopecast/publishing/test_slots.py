@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from scopecast.memory.ring import Layout, Ring
 from scopecast.memory.segment import PAGE
 from scopecast.publishing.accounts import Account, Accounts
-from scopecast.publishing.slots import Frame, Slots, acknowledge, drop_all
+from scopecast.publishing.slots import SlotFrame, Slots, acknowledge, drop_all
 from scopecast.rundir.directory import new_token
 
 if TYPE_CHECKING:
@@ -54,23 +54,23 @@ class Table:
     def account(self, receiver: int = 0) -> Account:
         return self.accounts.receivers[receiver]
 
-    def publish(self, sequence: int, channel: object = "c", *, supersede: bool = True) -> Frame | None:
+    def publish(self, sequence: int, channel: object = "c", *, supersede: bool = True) -> SlotFrame | None:
         frame = self.slots.claim(channel, supersede=supersede)
         if frame is not None:
             self.slots.commit(frame, sequence, 8, b"")
         return frame
 
-    def send(self, frame: Frame, receiver: int = 0) -> Frame:
+    def send(self, frame: SlotFrame, receiver: int = 0) -> SlotFrame:
         self.slots.lease(frame, self.account(receiver))
         return frame
 
-    def send_all(self, receiver: int = 0) -> list[Frame]:
+    def send_all(self, receiver: int = 0) -> list[SlotFrame]:
         sent = []
         while (frame := self.slots.next_for(self.account(receiver))) is not None:
             sent.append(self.send(frame, receiver))
         return sent
 
-    def acknowledge(self, frame: Frame, receiver: int = 0, fate: Fate = "delivered") -> None:
+    def acknowledge(self, frame: SlotFrame, receiver: int = 0, fate: Fate = "delivered") -> None:
         assert acknowledge(self.account(receiver), *frame.key, frame.generation, fate)
 
     def detach(self, receiver: int) -> Account:
@@ -274,7 +274,7 @@ class SlotsMachine(RuleBasedStateMachine):
         self.table = Table(6, 0)
         self.sequence = 0
         self.ids = 0
-        self.writing: list[Frame] = []
+        self.writing: list[SlotFrame] = []
         self.content: dict[tuple[int, int], int] = {}  # (epoch, slot) -> sequence of the frame that lies there
         self.held: dict[int, dict[tuple[int, int], int]] = {}  # receiver -> (epoch, slot) -> sequence, as sent
         self.lossless: dict[int, list[int]] = {}  # receiver -> sequences that it must get, and was not sent yet
