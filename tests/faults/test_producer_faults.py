@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import linecache
 import os
 import shutil
 import signal
@@ -24,6 +23,7 @@ from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import ClosedError, Publisher
 from scopecast.memory.segment import Segment
 from scopecast.rundir.directory import RunDirectory
+from strikes import Strike
 
 SHM = Path("/dev/shm")
 PRODUCER = Path(scopecast.__file__).parent
@@ -259,42 +259,12 @@ def test_ctrl_c_ends_a_script_at_once_with_one_traceback():
         assert files_of(RunDirectory(), token) == []
 
 
-class _Strike:
-    """Raises KeyboardInterrupt at the nth line that this thread runs in the producer's modules."""
-
-    FILES = frozenset(
-        (
-            *(PRODUCER / "publishing").glob("*.py"),
-            *(PRODUCER / each for each in ("link/router.py", "memory/ring.py", "frames/streams.py")),
-        )
+STRUCK = frozenset(
+    (
+        *(PRODUCER / "publishing").glob("*.py"),
+        *(PRODUCER / each for each in ("link/router.py", "memory/ring.py", "frames/streams.py")),
     )
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-        self.struck = ""  # where
-
-    def __enter__(self) -> _Strike:
-        self._previous = sys.gettrace()
-        sys.settrace(self._call)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._previous)
-
-    def _call(self, frame, event, argument):
-        code = frame.f_code
-        return self._line if Path(code.co_filename) in self.FILES else None
-
-    def _line(self, frame, event, argument):
-        # Between a `with` and its block, and between the block and the release, no signal is ever handled, but lines
-        # are traced: that of the `with` (twice) and a `try:` at the block's start. What __del__ raises goes nowhere.
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip()
-        if event == "line" and frame.f_code.co_name != "__del__" and not line.startswith(("with ", "try:")):
-            self.left -= 1
-            if not self.left and not self.struck:
-                self.struck = f"{frame.f_code.co_qualname}: {line.strip()}"
-                raise KeyboardInterrupt
-        return self._line
+)
 
 
 @pytest.mark.fault("P11")
@@ -321,7 +291,7 @@ def test_ctrl_c_at_every_single_line(what):
         for t in range(1, 4000):
             if what == "flush":
                 publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t % 50})
-            strike = _Strike(t)
+            strike = Strike(t, STRUCK)
             try:
                 with strike:
                     call()

@@ -12,7 +12,7 @@ from scopecast.frames.rois import ROI_EXTENSIONS
 from scopecast.images.base import _PICTURE, _TIFF, ImageFile, check_regular, extension_of, natural_key, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["EXTENSIONS", "find_files", "nothing_in", "open_image", "which_open"]
 
@@ -132,24 +132,12 @@ def find_files(
     others : int
         How many files in the folders are left out, as they are not images.
     """
-    from scopecast.images.ndtiff import is_dataset
-
     found: dict[Path, None] = {}
     others = 0
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir() and is_dataset(path):
-            found[path] = None
-        elif path.is_dir():
-            for folder in _folders_of(path) if recursive else (path,):
-                if folder is not path and is_dataset(folder):
-                    found[folder] = None
-                    continue
-                # Broken links and pipes count, too, if they are named like images.
-                inside = sorted((entry for entry in folder.iterdir() if not entry.is_dir()), key=natural_key)
-                images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
-                others += len(inside) - len(images)
-                found.update(dict.fromkeys(images))
+        if path.is_dir():
+            others += _look_into(path, extensions, found, recursive=recursive)
         elif not path.exists() and glob.has_magic(os.fspath(argument)):
             matches = glob.glob(os.fspath(argument), recursive=True)  # noqa: PTH207 - patterns may be absolute
             found.update(dict.fromkeys(Path(match) for match in sorted(matches, key=natural_key)))
@@ -160,13 +148,23 @@ def find_files(
     return list(found), others
 
 
-def _folders_of(path: Path) -> Iterator[Path]:
-    """Yield a folder and those below it in natural order, without hidden ones, links, and folders inside datasets."""
+def _look_into(folder: Path, extensions: tuple[str, ...], found: dict[Path, None], *, recursive: bool) -> int:
+    """Add the images of a folder to those found, or the folder if it is a dataset; return how many files are others.
+
+    Hidden subfolders, and links to folders, are not searched.
+    """
     from scopecast.images.ndtiff import is_dataset
 
-    yield path
-    if is_dataset(path):
-        return
-    for folder in sorted((entry for entry in path.iterdir() if entry.is_dir()), key=natural_key):
-        if not folder.is_symlink() and folder.name[0] != ".":
-            yield from _folders_of(folder)
+    if is_dataset(folder):
+        found[folder] = None
+        return 0
+    entries = sorted(folder.iterdir(), key=natural_key)
+    # Broken links and pipes count, too, if they are named like images.
+    inside = [entry for entry in entries if not entry.is_dir()]
+    images = [entry for entry in inside if extension_of(entry) in extensions and entry.name[0] != "."]
+    found.update(dict.fromkeys(images))
+    others = len(inside) - len(images)
+    for entry in entries if recursive else ():
+        if entry.is_dir() and not entry.is_symlink() and entry.name[0] != ".":
+            others += _look_into(entry, extensions, found, recursive=True)
+    return others

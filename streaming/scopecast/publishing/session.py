@@ -195,8 +195,7 @@ class Session:
     @property
     def growing(self) -> bool:
         """Whether more slots of the ring are being made: frames that find no free slot are kept for these."""
-        slots = self.slots
-        return slots is not None and slots.ring.can_grow and not self._grow_retry.failures
+        return self._can_grow and not self._grow_retry.failures
 
     def _is_hopeless(self, frame_bytes: int) -> bool:
         """Whether making a ring for frames of this size failed, and it is not yet time to try again."""

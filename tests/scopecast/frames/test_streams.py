@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopecast.frames import streams
 from scopecast.frames.streams import FrameStream
 from scopecast.link import messages
+from strikes import Strike
 
 
 def announced(stream: FrameStream) -> messages.Stream:
@@ -207,29 +210,14 @@ def test_ctrl_c_while_a_frame_is_placed_costs_no_other_its_place():
         first = stream.place({"c": "DAPI"})
         told = stream.message()
         stream.announced = True
-        left = number
-
-        def strike(frame: Any, kind: str, _: Any) -> Any:
-            nonlocal left
-            if frame.f_code.co_filename.endswith("streams.py") and kind == "line":
-                left -= 1
-                if not left:
-                    raise KeyboardInterrupt
-            return strike
-
-        before = sys.gettrace()
-        sys.settrace(strike)
-        try:
+        strike = Strike(number, {Path(streams.__file__)})
+        with contextlib.suppress(KeyboardInterrupt), strike:
             stream.place({"c": "GFP", "z": 2})
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(before)
         assert not stream.announced or stream.message() == told, "what is new would not be told"
         channels = {stream.place({"c": name})[stream.axes.index("c")] for name in ("DAPI", "Cy5", "GFP")}
-        assert len(channels) == 3, f"two channels have one place after an interruption at line {number}"
+        assert len(channels) == 3, f"two channels have one place after {strike.struck}"
         assert stream.place({"c": "DAPI"})[stream.axes.index("c")] == first[0]
-        if left > 0:
+        if not strike.struck:
             assert number > 5, "it struck nowhere"
             return
     pytest.fail("it never came through")

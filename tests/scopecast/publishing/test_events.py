@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scopecast.publishing import events
 from scopecast.publishing.events import Bell, Event
-
-if TYPE_CHECKING:
-    from types import FrameType
+from strikes import Strike
 
 
 def test_an_event_wakes_everyone_who_waits_and_whoever_comes_later():
@@ -39,30 +39,15 @@ def test_an_interrupted_event_can_still_be_used(call: Any):
         event = Event()
         waiting = threading.Thread(target=event.wait)
         waiting.start()
-        left = number
-
-        def strike(frame: FrameType, kind: str, _: Any) -> Any:
-            nonlocal left
-            if frame.f_code.co_filename.endswith("events.py") and kind == "line":
-                left -= 1
-                if not left:
-                    raise KeyboardInterrupt
-            return strike
-
-        before = sys.gettrace()
-        sys.settrace(strike)
-        try:
+        strike = Strike(number, {Path(events.__file__)})
+        with contextlib.suppress(KeyboardInterrupt), strike:
             call(event)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(before)
         event.clear()
         event.set()
         waiting.join(60)
-        assert not waiting.is_alive(), f"nobody can be woken after an interruption at line {number}"
+        assert not waiting.is_alive(), f"nobody can be woken after {strike.struck}"
         assert event.wait(60)
-        if left > 0:
+        if not strike.struck:
             assert number > 1, "it struck nowhere"
             return
     pytest.fail("it never came through")
