@@ -115,6 +115,8 @@ def results(live: LiveFiji, imp: Any, command: str, options: str, ended: Callabl
     live.on_awt(lambda: java("ij.WindowManager").setCurrentWindow(imp.getWindow()))
     if command in ("Crop", "Fill"):
         imp.setRoi(6, 8, 20, 30)
+    for _ in range(2):
+        live.on_awt(lambda: None)  # what is painted while slices are being deleted is another story, and ImageJ's own
     before = images()
     worker = threading.Thread(target=lambda: java("ij.IJ").run(imp, command, options))
     worker.start()
@@ -179,6 +181,42 @@ def test_a_command_makes_of_a_live_image_what_it_makes_of_any_other_and_the_stre
         for t, c in itertools.product(range(FRAMES + 2), range(channels or 1)):
             assert check_stamp(live.pixels(now.imp, c + 1, 1, t + 1)) == (t, c, 0), "a frame has been written into"
         assert check_stamp(pixels_of(now.imp.getProcessor())) == (FRAMES + 1, 0, 0)
+
+
+def extents_of(imp: Any) -> list[int]:
+    """Return channels, slices and frames without ImageJ's repairing them, as its getters do."""
+    fields = [java("ij.ImagePlus").class_.getDeclaredField(name) for name in ("nChannels", "nSlices", "nFrames")]
+    for field in fields:
+        field.setAccessible(True)
+    return [int(field.getInt(imp)) for field in fields]
+
+
+def test_nothing_of_an_image_is_painted_or_moved_while_a_command_is_deleting_its_slices(live: LiveFiji):
+    """ImageJ would repair the extents, move the sliders, and write the plane that is shown into another slice."""
+    with live.publisher() as publisher:
+        run_of(live, publisher, 2, range(FRAMES))
+        live.settled(publisher)
+        image, growth = live.image(), java("scopecast.Growth")
+        imp = image.imp
+        shown, extents = live.on_awt(lambda: growth.slice(imp)), [2, 1, FRAMES]
+        said = []
+        assert imp.lock()  # as commands do
+        for _ in range(2 * FRAMES - 1):
+            imp.getStack().deleteSlice(1)
+            for _ in range(3):
+                live.on_awt(live.display._tick)
+                live.on_awt(lambda: live.display.gallery.write_status(live.receiver.sources))
+            said.append(image.strip.text)
+            assert growth.slice(imp) == shown
+            assert extents_of(imp) == extents
+        assert not any(text.startswith("not live") for text in said)
+        imp.getStack().deleteSlice(1)
+        stack = java("ij.ImageStack")(SHAPE[1], SHAPE[0])
+        for _ in range(2 * FRAMES):
+            stack.addSlice(java("ij.process.ByteProcessor")(SHAPE[1], SHAPE[0]))
+        imp.setStack(stack)
+        imp.unlock()
+        live.until(lambda: image.strip.text.startswith("not live"))
 
 
 WAYS = {

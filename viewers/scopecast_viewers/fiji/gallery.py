@@ -99,7 +99,9 @@ class Gallery:
         if image.imp.getWindow() is None:
             return  # closed a moment ago
         try:
-            if image.is_changed():
+            if image.is_halfway:
+                pass
+            elif image.is_changed():
                 self._leave(image)
             elif image.due:
                 image.update()
@@ -184,7 +186,7 @@ class Gallery:
         """Write the figures below each image."""
         sources = tuple(sources)
         for image in self:
-            if image.imp.getWindow() is not None:
+            if image.imp.getWindow() is not None and not image.is_halfway:
                 image.write_status(source_of(image.stream, sources))
 
     def stop(self) -> None:

@@ -81,7 +81,7 @@ class Hyperstack:
         painted = listener("java.util.function.Consumer", accept=self._on_paint)
         self._canvas = java("scopecast.LiveCanvas")(self.imp, painted)
         self.strip = Strip(self._canvas, self.follow)
-        self._number = int(self.imp.getCurrentSlice())  # where the sliders were last put, by us or by the user
+        self._number = self._selected  # where the sliders were last put, by us or by the user
         self._open()
 
     # ---- making --------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class Hyperstack:
             return False
         if self._documents != self.stream.annotations.received:
             return True
-        return self._version != self.stack.version or self._number != self.imp.getCurrentSlice()
+        return self._version != self.stack.version or self._number != self._selected
 
     def update(self) -> None:
         """Grow, go to the newest frame if the sliders follow, and show what has come where they stand."""
@@ -175,7 +175,7 @@ class Hyperstack:
 
     def _notice_user(self) -> None:
         """End following if the user has moved a slider; the channel's does not count where all channels are shown."""
-        number = int(self.imp.getCurrentSlice())
+        number = self._selected
         if number == self._number:
             return
         channels = self._folding.dimensions[0]
@@ -211,7 +211,7 @@ class Hyperstack:
         if not longer:
             place = tuple(where.get(name, 0) for name in folding.axes)
             self.imp.setPosition(*folding.position(place))
-            self._number = int(self.imp.getCurrentSlice())
+            self._number = self._selected
             if self.imp.isComposite():
                 self.imp.reset()
 
@@ -280,10 +280,10 @@ class Hyperstack:
 
     def _go(self, number: int) -> bool:
         """Put the sliders at a slice. Return whether they were elsewhere."""
-        if number == int(self.imp.getCurrentSlice()) or not self.following:
+        if number == self._selected or not self.following:
             return False
         with jpype.synchronized(self.imp):  # as setSlice does: a macro may be moving the sliders at this moment
-            if int(self.imp.getCurrentSlice()) != self._number:
+            if self._selected != self._number:
                 return False  # noticed at the next update
             if self.imp.isDisplayedHyperStack():
                 self.imp.setPosition(*self._folding.position(self._folding.place(number)))
@@ -335,14 +335,24 @@ class Hyperstack:
         """Whether it is as it was made: no command has given it another stack, or changed the slices of its own."""
         return bool(java("scopecast.Growth").isLive(self.imp, self._slices.live, *self._folding.dimensions))
 
+    @property
+    def _selected(self) -> int:
+        """The slice at which the sliders stand, from 1."""
+        return int(java("scopecast.Growth").slice(self.imp))
+
+    @property
+    def is_halfway(self) -> bool:
+        """Whether a command is in the midst of deleting or adding slices: nothing of the image may be painted now."""
+        return bool(java("scopecast.Growth").isHalfway(self.imp, self._slices.live))
+
     def is_changed(self) -> bool:
         """Whether a command has changed the image, so that it is not the stream's any more."""
-        if self.imp.changes:  # set by whatever has written into its pixels
+        if self.imp.changes and self._is_live:  # set by whatever has written into its pixels
             self._look_for_changes()
         return not self._is_live
 
     def _look_for_changes(self) -> None:
-        live, number = self._slices.live, int(self.imp.getCurrentSlice())
+        live, number = self._slices.live, self._selected
         known = self._pixels.get(number)
         if not live.lookForChanges() and known is not None and known[0] is self._slices.tag(number):
             shown = self.imp.getProcessor().getPixels()
@@ -369,7 +379,7 @@ class Hyperstack:
 
     def write_status(self, source: Source | None) -> None:
         """Write the figures of the stream below its image."""
-        number = int(self.imp.getCurrentSlice())
+        number = self._selected
         state = self.stack.state(self._slices.place(min(number, self._size)))
         hints = [
             HINTS[state],

@@ -16,6 +16,7 @@ import java.lang.reflect.Method;
 public final class Growth {
 	private static final String[] EXTENTS = {"nChannels", "nSlices", "nFrames"};
 	private static final Field STACK = field(ImagePlus.class, "stack");
+	private static final Field SLICE = field(ImagePlus.class, "currentSlice");
 	private static final Field[] OF_IMAGE = fields(ImagePlus.class);
 	private static final Field[] OF_WINDOW = fields(StackWindow.class);
 
@@ -33,6 +34,25 @@ public final class Growth {
 			throws ReflectiveOperationException {
 		return isLive(imp, stack) && OF_IMAGE[0].getInt(imp) == channels && OF_IMAGE[1].getInt(imp) == slices
 			&& OF_IMAGE[2].getInt(imp) == frames;
+	}
+
+	/**
+	 * Whether a command is in the midst of deleting or adding slices: the extents of the image do not fit its stack. To
+	 * paint it now, or to ask it where its sliders stand, would have ImageJ repair the extents and move the sliders, and
+	 * write the plane that is shown into another slice.
+	 */
+	public static boolean isHalfway(ImagePlus imp, LiveStack stack) throws ReflectiveOperationException {
+		if (STACK.get(imp) != stack)
+			return false;
+		int size = 1;
+		for (Field each : OF_IMAGE)
+			size *= each.getInt(imp);
+		return stack.isBeingEdited(size, imp.isLocked() || Commands.on(imp) != null);
+	}
+
+	/** Returns the slice that is selected, from 1. imp.getCurrentSlice() would select another in the midst of a command. */
+	public static int slice(ImagePlus imp) throws ReflectiveOperationException {
+		return Math.max(1, SLICE.getInt(imp));
 	}
 
 	/**

@@ -49,7 +49,7 @@ public class LiveCanvas extends ImageCanvas {
 	public boolean show(LiveStack stack, int number, Object[] arrays, boolean changed)
 			throws ReflectiveOperationException {
 		synchronized (imp) { // as setSlice does: a macro may be moving the sliders at this moment
-			if (!Growth.isLive(imp, stack) || imp.getCurrentSlice() != number)
+			if (!Growth.isLive(imp, stack) || Growth.slice(imp) != number)
 				return false;
 			boolean several = isComposite();
 			changed |= put(imp.getProcessor(), arrays[(number - 1) % arrays.length]);

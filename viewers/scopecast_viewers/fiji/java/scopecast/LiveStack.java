@@ -29,6 +29,7 @@ import java.util.function.IntFunction;
  */
 public class LiveStack extends VirtualStack {
 	private static final long serialVersionUID = 1L;
+	private static final long QUIET_NS = 1_000_000_000L;
 
 	/** A slice of a stack that was changed: that of a number, or pixels of its own. */
 	private static final class Slice {
@@ -67,6 +68,8 @@ public class LiveStack extends VirtualStack {
 	private final float[] calibration;
 	private final transient Map<Thread, Given> given = new HashMap<>();
 	private transient List<Slice> own; // null while it is live
+	private boolean beginning; // whether a command is about to delete or add the first slice
+	private long edited; // when it did so last, System.nanoTime()
 	private int size;
 	private volatile double[] range; // of display, as ImageJ has set it last
 	private int firstShown;
@@ -104,6 +107,12 @@ public class LiveStack extends VirtualStack {
 		return own != null;
 	}
 
+	/** Whether slices are being deleted or added, so that they may not fit the extents of an image. */
+	synchronized boolean isBeingEdited(int extent, boolean atWork) {
+		boolean lately = System.nanoTime() - edited < QUIET_NS; // a script's thread is known to nobody
+		return (beginning || own != null && own.size() != extent) && (atWork || lately);
+	}
+
 	/** Notes what was written into the pixels that anyone was given. Returns isChanged. */
 	public synchronized boolean lookForChanges() {
 		for (Given each : new ArrayList<>(given.values()))
@@ -135,6 +144,8 @@ public class LiveStack extends VirtualStack {
 			if (own != null)
 				return;
 			own(); // from now on the receiver leaves the image alone
+			beginning = true;
+			edited = System.nanoTime();
 		}
 		if (EventQueue.isDispatchThread())
 			return;
@@ -145,6 +156,11 @@ public class LiveStack extends VirtualStack {
 		} catch (InterruptedException error) {
 			Thread.currentThread().interrupt();
 		}
+	}
+
+	private void hasEdited() {
+		beginning = false;
+		edited = System.nanoTime();
 	}
 
 	private void keepIfWritten(Given was) {
@@ -284,6 +300,7 @@ public class LiveStack extends VirtualStack {
 		begin();
 		synchronized (this) {
 			own.add(new Slice(0, pixels, label));
+			hasEdited();
 		}
 	}
 
@@ -299,6 +316,7 @@ public class LiveStack extends VirtualStack {
 		begin();
 		synchronized (this) {
 			own.add(n, new Slice(0, ip.getPixels(), label));
+			hasEdited();
 		}
 	}
 
@@ -309,6 +327,7 @@ public class LiveStack extends VirtualStack {
 		begin();
 		synchronized (this) {
 			own.remove(n - 1);
+			hasEdited();
 		}
 	}
 
@@ -320,6 +339,7 @@ public class LiveStack extends VirtualStack {
 			for (int n = 0; n < own.size(); n += factor)
 				kept.add(own.get(n));
 			own = kept;
+			hasEdited();
 		}
 	}
 
