@@ -204,7 +204,7 @@ def test_nothing_of_an_image_is_painted_or_moved_while_a_command_is_deleting_its
         for _ in range(2 * FRAMES - 1):
             imp.getStack().deleteSlice(1)
             for _ in range(3):
-                live.on_awt(live.display._tick)
+                live.on_awt(lambda: live.display.gallery.update(live.receiver.streams))
                 live.on_awt(lambda: live.display.gallery.write_status(live.receiver.sources))
             said.append(image.strip.text)
             assert growth.slice(imp) == shown
