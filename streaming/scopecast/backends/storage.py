@@ -6,8 +6,6 @@ that it cannot change (`ReadOnlyBackend`), or shows them (`scopecast.StreamingBa
 
 from __future__ import annotations
 
-import importlib.metadata
-import inspect
 import os
 import posixpath
 import threading
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from importlib.metadata import EntryPoint
 
 __all__ = ["BackendRegistry", "ReadOnlyBackend", "StorageBackend", "check_lengths", "list_below", "register_backend"]
 
@@ -233,6 +232,8 @@ class BackendRegistry(MutableMapping[str, Any]):
         if name not in _classes:
             msg = f"there is no backend {name!r}; the known ones: {', '.join(sorted(self)) or 'none'}"
             raise KeyError(msg)
+        import inspect
+
         cls = _classes[name]
         needed = [
             parameter.name
@@ -280,5 +281,7 @@ class BackendRegistry(MutableMapping[str, Any]):
         self.close()
 
 
-def _plugins() -> dict[str, importlib.metadata.EntryPoint]:
-    return {point.name: point for point in importlib.metadata.entry_points(group=_ENTRY_POINTS)}
+def _plugins() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # half of what importing scopecast took
+
+    return {point.name: point for point in entry_points(group=_ENTRY_POINTS)}

@@ -6,8 +6,6 @@ import copy
 import json
 import os
 import posixpath
-import secrets
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -108,6 +106,9 @@ class DiskBackend(StorageBackend):
         TypeError
             If the format can't hold the data.
         """
+        import secrets  # these take longer than the rest of this module
+        import shutil
+
         path = self.root / file_path
         write = _write_bytes if isinstance(data, bytes | bytearray | memoryview) else _format(path).write
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ label, and labels are placed in their order of appearance. This module knows the
 value may be; it knows nothing of arrays.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -275,6 +274,8 @@ def short_label(text: str, *, keep_end: bool = False) -> str:
     """
     if len(text) <= MAX_LABEL:
         return text
+    import hashlib
+
     mark = "~" + hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     room = MAX_LABEL - len(mark)
     return mark[1:] + "~" + text[-room:] if keep_end else text[:room] + mark

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from scopecast.frames.documents import MAX_DOCUMENT_BYTES, MAX_ROI_BYTES, MAX_RO
 from scopecast.protocol import printable
 
 if TYPE_CHECKING:
+    import zipfile
     from collections.abc import Iterator, Sequence
 
 __all__ = ["is_roi_path", "read_rois", "rois_document"]
@@ -126,6 +126,8 @@ def read_rois(path: str | os.PathLike[str], called: str | None = None) -> list[t
         raise ValueError(
             f"{name} has {size / 2**20:.0f} MiB: archives of at most {_MAX_ARCHIVE / 2**20:.0f} MiB are read"
         )
+    import zipfile
+
     try:
         with zipfile.ZipFile(file_name) as archive:
             files = [entry for entry in archive.infolist() if not entry.is_dir()]

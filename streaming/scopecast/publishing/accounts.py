@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -360,6 +359,8 @@ class Stats:
         return "\n".join([*lines, *self._lines()])
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         head, *rows = [[escape(cell) for cell in row] for row in self._table()]
         cells = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
         below = "".join(f"<div>{escape(line)}</div>" for line in self._lines())

@@ -12,7 +12,6 @@ import os
 import time
 import weakref
 from array import array as number_array
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -666,6 +665,8 @@ _OTHER_WORDS: Final = {"pixel": "scale", "name": "title", "label": "title", "z":
 
 def _unexpected(name: str) -> str:
     """Return the error's text: `new_stream` has no such argument, and which one may have been meant."""
+    from difflib import get_close_matches
+
     meant = next((word for start, word in _OTHER_WORDS.items() if name.lower().startswith(start)), None)
     meant = meant or next(iter(get_close_matches(name.lower(), _STREAM, 1)), None)
     known = f"did you mean {meant!r}?" if meant else f"it has {', '.join(_STREAM)}"

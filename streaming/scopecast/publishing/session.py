@@ -12,7 +12,6 @@ import errno
 import itertools
 import logging
 import os
-import secrets
 import sys
 import threading
 import time
@@ -369,6 +368,8 @@ class Session:
 
     def _make_ring(self, layout: Layout, epoch: int) -> Ring:
         """Make a ring's first slots, under a name that is not taken."""
+        import secrets  # which `load` has imported with the run directory
+
         from scopecast.memory.ring import Ring
 
         assert self.member is not None

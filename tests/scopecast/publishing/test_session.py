@@ -476,6 +476,17 @@ def test_nothing_is_imported_on_the_way_of_a_first_frame():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_importing_scopecast_loads_nothing_that_only_some_programs_need():
+    """Importing the packages' metadata alone, for plug-ins, would take as long as all the rest."""
+    code = (
+        "import sys, numpy, zmq; before = {*sys.modules}; import scopecast\n"
+        "unneeded = {'importlib.metadata', 'email', 'html', 'hashlib', 'difflib', 'zipfile', 'psutil', 'filelock'}\n"
+        "print(sorted(unneeded & {*sys.modules} - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_keeping_a_frame_changes_nothing_of_the_array(held: threading.Event):
     with Viewer() as viewer, Publisher("headless") as publisher:
         frame = stamped(4)
