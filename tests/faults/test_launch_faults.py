@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import venv
 from typing import TYPE_CHECKING
 
@@ -255,6 +256,19 @@ def test_without_a_screen_no_viewer_is_started(monkeypatch, caplog):
         assert publisher.session.viewers._launch.attempts == 1, "looked for once, and not tried again"
     (text,) = warnings_of(caplog)
     assert "no screen" in text
+    assert not list(RunDirectory().path.glob("*.log"))
+
+
+@pytest.mark.fault("V6")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the desktop is part of the system")
+@pytest.mark.parametrize(("kind", "package"), [("napari", "napari"), ("fiji", "jpype")])
+def test_a_screen_that_is_gone_is_told_without_starting_any_viewer(kind, package, monkeypatch):
+    pytest.importorskip(package)
+    monkeypatch.setenv("DISPLAY", ":98765")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with Publisher(kind, launch=True, policy="every") as publisher:
+        publisher.publish(stamped(0), axes={"t": 0})
+        assert publisher.problem.startswith("there is no screen (DISPLAY is :98765, where nothing answers); ")
     assert not list(RunDirectory().path.glob("*.log"))
 
 

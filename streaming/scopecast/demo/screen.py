@@ -17,11 +17,9 @@ Who may connect
 
 import contextlib
 import os
-import re
 import secrets
 import shutil
 import signal
-import socket
 import struct
 import sys
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ from types import TracebackType
 from typing import Self
 
 from scopecast.errors import ScreenError
+from scopecast.publishing.screen import connect_to_x, x_answers
 
 __all__ = ["VirtualScreen", "ensure_screen", "has_screen"]
 
@@ -37,7 +36,6 @@ _SETUP_SUCCESS = b"\x01"
 _COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
 _ANY_DISPLAY = 0xFFFF  # FamilyWild of Xauth.h: the display has no number yet
 _LONGEST_SIDE = 32767  # pixels; coordinates are 16-bit integers in X11
-_CONNECT_TIMEOUT = 2.0  # seconds; a forwarded display (ssh -X) is a TCP connection away
 
 
 def has_screen() -> bool:
@@ -51,13 +49,7 @@ def has_screen() -> bool:
     """
     if sys.platform != "linux":
         return True
-    if os.environ.get("WAYLAND_DISPLAY"):
-        return True
-    try:
-        _connect(os.environ.get("DISPLAY", "")).close()
-    except OSError:
-        return False
-    return True
+    return bool(os.environ.get("WAYLAND_DISPLAY")) or x_answers(os.environ.get("DISPLAY", ""))
 
 
 class VirtualScreen:
@@ -122,7 +114,7 @@ class VirtualScreen:
                 with _apart_from_the_terminal():
                     server.start()
                 self.display, self.pid = f":{server.new_display}", server.proc.pid
-                connection = undo.enter_context(_connect(self.display))
+                connection = undo.enter_context(connect_to_x(self.display))
                 connection.settimeout(timeout)
                 connection.sendall(_setup_request(cookie))
                 if connection.recv(1) != _SETUP_SUCCESS:
@@ -175,35 +167,6 @@ def ensure_screen(size: tuple[int, int] = (1600, 1000)) -> Iterator[bool]:
         return
     with VirtualScreen(size):
         yield True
-
-
-def _connect(display: str) -> socket.socket:
-    """Connect to the server of an X display, such as ``:0``, ``localhost:10.0`` or ``unix:1``; OSError if none is."""
-    parsed = re.fullmatch(r"(?:\w+/)?(?P<host>[^/]*):(?P<number>\d{1,10})(?:\.\d+)?", display, re.ASCII)
-    if parsed is None:
-        raise OSError(f"{display!r} is not the name of an X display")
-    number = int(parsed["number"])
-    if parsed["host"] not in ("", "unix"):
-        host = parsed["host"].strip("[]")
-        try:
-            return socket.create_connection((host, 6000 + number), _CONNECT_TIMEOUT)
-        except (OverflowError, UnicodeError) as error:  # a port past 65535; a host name that can't be one
-            raise OSError(f"{display!r} is not the name of an X display") from error
-    if sys.platform == "win32":
-        raise OSError("Windows has no local X displays")
-    path = f"/tmp/.X11-unix/X{number}"
-    # The abstract name comes first, as in Xlib: a server that may not create the directory has only that one.
-    for address in (f"\0{path}", path):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(_CONNECT_TIMEOUT)
-        try:
-            connection.connect(address)
-        except OSError as error:
-            connection.close()
-            failure = error
-        else:
-            return connection
-    raise failure
 
 
 def _write_authority() -> tuple[int, bytes]:

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from scopecast.demo.screen import has_screen
 from scopecast.doctor.finding import Finding, run_bounded
 from scopecast.doctor.libraries import install_line, missing_libraries, named_in
 from scopecast.publishing.causes import cause_in
+from scopecast.publishing.screen import wayland_answers, x_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,12 +39,12 @@ def screen() -> Iterator[Finding]:
         return
     display, wayland = os.environ.get("DISPLAY", ""), os.environ.get("WAYLAND_DISPLAY", "")
     bad: State = "broken" if _has("napari") else "warning"
-    if wayland and not _wayland_answers(wayland):
+    if wayland and not wayland_answers(wayland):
         message = f"WAYLAND_DISPLAY is {wayland}, but no compositor answers there: windows cannot open"
         yield Finding("screen", bad, message, "unset WAYLAND_DISPLAY, or log in to the desktop again")
     elif wayland:
         yield Finding("screen", "ok", f"Wayland, {wayland}")
-    elif display and _x_answers():
+    elif display and x_answers(display):
         yield Finding("screen", "ok", f"X, {display}")
     elif display:
         message = f"DISPLAY is {display}, but no X server answers there: windows cannot open"
@@ -58,24 +58,6 @@ def screen() -> Iterator[Finding]:
     if (platform := os.environ.get("QT_QPA_PLATFORM", "")).split(":")[0] in _UNSEEN:
         message = f"QT_QPA_PLATFORM is {platform}: Qt's windows are not shown on any screen"
         yield Finding("screen", "warning", message, "unset QT_QPA_PLATFORM")
-
-
-def _x_answers() -> bool:
-    """Whether an X server accepts connections at DISPLAY, whatever there is of Wayland."""
-    return has_screen() if not os.environ.get("WAYLAND_DISPLAY") else False
-
-
-def _wayland_answers(name: str) -> bool:
-    if sys.platform == "win32":
-        return False
-    path = Path(os.environ.get("XDG_RUNTIME_DIR", "/run/user/none")) / name  # an absolute name stays as it is
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(2.0)
-        try:
-            client.connect(os.fspath(path))
-        except OSError:
-            return False
-    return True
 
 
 def _has(module: str) -> bool:

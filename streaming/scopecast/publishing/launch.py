@@ -20,6 +20,7 @@ import psutil
 from scopecast.errors import ViewerStartError, ViewerUnavailable
 from scopecast.publishing.causes import cause_in
 from scopecast.publishing.events import Event
+from scopecast.publishing.screen import why_no_screen
 from scopecast.rundir.directory import new_token
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ START_TIMEOUT_S = 60.0
 END_S = 5.0
 _POLL_S = 0.03
 #: Kinds of viewers that have no window, and need no screen.
-#: Kinds of viewers that have no window, and need no screen.
 WITHOUT_WINDOW = frozenset({"headless"})
 _LOG_LINES = 12
 
@@ -74,13 +74,7 @@ def _why_not(kind: str) -> str | None:
         return "napari is not installed; install it with: pip install 'scopecast[napari]' pyqt6"
     if kind == "fiji" and importlib.util.find_spec("jpype") is None:
         return "the ImageJ viewer needs jpype1; install it with: pip install 'scopecast[fiji]'"
-    if (
-        kind not in WITHOUT_WINDOW
-        and sys.platform.startswith("linux")
-        and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    ):
-        return "there is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set); log in with ssh -X, or use xvfb-run"
-    return None
+    return None if kind in WITHOUT_WINDOW else why_no_screen() or None
 
 
 def find_or_start_viewer(

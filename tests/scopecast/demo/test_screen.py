@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scopecast.demo.screen import VirtualScreen, _connect, ensure_screen, has_screen
+from scopecast.demo.screen import VirtualScreen, ensure_screen, has_screen
 from scopecast.errors import ScopecastError, ScreenError
+from scopecast.publishing.screen import connect_to_x
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Xvfb is used on Linux only")
 
@@ -125,7 +126,7 @@ class TestVirtualScreen:
             assert has_screen()
 
     def test_nobody_connects_without_the_cookie(self, no_screen: pytest.MonkeyPatch) -> None:
-        with VirtualScreen() as screen, contextlib.closing(_connect(screen.display)) as stranger:
+        with VirtualScreen() as screen, contextlib.closing(connect_to_x(screen.display)) as stranger:
             stranger.sendall(struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0))  # a client that shows no cookie
             assert stranger.recv(1) == b"\x00", "the server let a client without a cookie in"
 
