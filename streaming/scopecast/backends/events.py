@@ -26,6 +26,7 @@ __all__ = [
     "announced_plane",
     "corner_on_stage",
     "describe_sequence",
+    "elapsed_ms",
     "pixel_affine",
     "pixel_size",
     "place_event",
@@ -202,6 +203,12 @@ def pixel_size(metadata: Any) -> float | None:
         infos: Sequence[dict[str, Any]] = metadata.get("image_infos") or ({},)
         size = infos[0].get("pixel_size_um")
     return float(size) if isinstance(size, int | float) and 0 < size < float("inf") else None
+
+
+def elapsed_ms(metadata: Any) -> float:
+    """Return the milliseconds from the beginning of its run that a frame's metadata name; 0 where they name none."""
+    elapsed = metadata.get("runner_time_ms") if isinstance(metadata, dict) else None
+    return float(elapsed) if isinstance(elapsed, int | float) else 0.0
 
 
 def pixel_affine(metadata: Any) -> tuple[float, ...] | None:

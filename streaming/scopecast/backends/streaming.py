@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, TypeVar
 
@@ -13,6 +14,7 @@ from scopecast.backends.events import (
     announced_plane,
     corner_on_stage,
     describe_sequence,
+    elapsed_ms,
     pixel_affine,
     pixel_size,
     place_event,
@@ -32,6 +34,7 @@ from scopecast.publishing.session import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.streams import FrameStream
@@ -134,6 +137,7 @@ class StreamingBackend:
             "linger": linger,
             "budget": budget,
         }
+        self._locks: dict[int, AbstractContextManager[Any]] = {}  # see `_lock`
         self._publisher: Publisher | None = None
         self._closed = False
         self._files: FrameStream | None = None  # what save_batch shows
@@ -143,6 +147,7 @@ class StreamingBackend:
         self._run_key: object = None
         self._channels = ChannelNames()  # of the run
         self._first_index: dict[str, AxisValue] | None = None
+        self._elapsed_ms = 0.0  # of its newest frame, since it began
         self._affine: tuple[float, ...] | None = None  # from pixels to the stage
         self._preview: FrameStream | None = None  # frames that belong to no sequence
         self._preview_size: float | None = None  # of its pixels, in µm
@@ -272,6 +277,31 @@ class StreamingBackend:
         if data is None and not is_roi_path(path):
             return self._stream_file(path, where)
         publisher = self._open_publisher()
+        kind = where.get("kind") or "image"
+        if kind == "image" and not is_roi_path(path):  # what can't be shown takes no place
+            data = as_array(data)
+            check_dtype(data.dtype)
+        with self._lock:
+            stream, data, named, kind, more = self._place_item(publisher, data, path, kind, where)
+        outcome = publisher.offer(
+            data,
+            axes={**named, **inner},
+            path=printable(path),
+            kind=kind,
+            translate=where.get("translate") or (),
+            metadata=where.get("metadata"),
+            dims=None if kind == "rois" else where.get("dims"),
+            rgb=where.get("rgb"),
+            stream=stream,
+            policy=self.policy or "every",
+            **more,
+        )
+        return (0, str(outcome)) if outcome.reason else (outcome.frames, "")
+
+    def _place_item(
+        self, publisher: Publisher, data: Any, path: str, kind: str, where: Mapping[str, Any]
+    ) -> tuple[FrameStream, Any, dict[str, AxisValue], str, dict[str, Any]]:
+        """Find where an item belongs. Return its stream, what to publish, its axes, kind and keywords."""
         given, path = path, printable(path)
         if self._files is None or self._files.ended:
             self._files = publisher.new_stream(self._arguments["title"] or "files")
@@ -281,7 +311,6 @@ class StreamingBackend:
         pattern = where.get("pattern") or self.pattern
         named.update(axes_from_path(path, pattern))
         file = os.path.basename(path)  # noqa: PTH119 - paths of any host
-        kind = where.get("kind") or "image"
         more = keywords_of(kind, where)
         if kind == "image" and is_roi_path(path):
             kind, more = "rois", keywords_of("rois", where)
@@ -295,9 +324,6 @@ class StreamingBackend:
             if data is None or (isinstance(data, list | tuple | bytes) and not len(data)):
                 data = given
         else:
-            if kind == "image":  # what can't be shown takes no place
-                data = as_array(data)
-                check_dtype(data.dtype)
             if not named:
                 # Nothing tells where it belongs: a place of its own, the same whenever the file is written again.
                 named["file"] = short_label(file or "unnamed", keep_end=True)
@@ -309,20 +335,7 @@ class StreamingBackend:
             if kind == "image":
                 for each in (path, file):
                     self._placed[os.path.splitext(each)[0]] = named  # noqa: PTH122
-        outcome = publisher.offer(
-            data,
-            axes={**named, **inner},
-            path=path,
-            kind=kind,
-            translate=where.get("translate") or (),
-            metadata=where.get("metadata"),
-            dims=None if kind == "rois" else where.get("dims"),
-            rgb=where.get("rgb"),
-            stream=self._files,
-            policy=self.policy or "every",
-            **more,
-        )
-        return (0, str(outcome)) if outcome.reason else (outcome.frames, "")
+        return self._files, data, named, kind, more
 
     # ---- a running acquisition -----------------------------------------------------------------------------------
 
@@ -344,8 +357,9 @@ class StreamingBackend:
         """
         try:
             publisher = self._open_publisher()
-            axes = place_event(event, metadata, self._channels) if event is not None else {}
-            stream = self._stream_of(publisher, event, axes, metadata)
+            with self._lock:
+                axes = place_event(event, metadata, self._channels) if event is not None else {}
+                stream = self._stream_of(publisher, event, axes, metadata)
             translate = corner_on_stage(axes, event, metadata, getattr(image, "shape", ()), self._affine)
             publisher.publish(image, axes=axes, stream=stream, translate=translate, policy=self.policy or "latest")
         except Exception as error:  # noqa: BLE001 - an acquisition must not end because of its live view; counted
@@ -364,8 +378,10 @@ class StreamingBackend:
         sequence = getattr(event, "sequence", None)
         key = getattr(sequence, "uid", None) or self._run_key
         # Where nobody calls sequenceStarted, a run that begins again (the same sequence, or a generator of events, that
-        # has none) shows by its first place coming again.
-        again = self._run is not None and axes == self._first_index
+        # has none) shows by its first place coming again, and its clock too: a retake is later in the same run.
+        elapsed = elapsed_ms(metadata)
+        again = self._run is not None and axes == self._first_index and elapsed <= self._elapsed_ms
+        self._elapsed_ms = elapsed
         if self._run is None or self._run.ended or key != self._run_key or again:
             self._begin_run(publisher, sequence, key, pixel_size(metadata))
             axes.update(place_event(event, metadata, self._channels))  # its channels may be called otherwise
@@ -387,8 +403,9 @@ class StreamingBackend:
         """Begin a run; called by pymmcore-plus. The next frames get layers of their own."""
         try:
             publisher = self._open_publisher()
-            self._begin_run(publisher, sequence, getattr(sequence, "uid", None), pixel_size(metadata))
-            self._first_index, self._affine = None, pixel_affine(metadata)
+            with self._lock:
+                self._begin_run(publisher, sequence, getattr(sequence, "uid", None), pixel_size(metadata))
+                self._first_index, self._affine = None, pixel_affine(metadata)
             shape, dtype = announced_plane(metadata)
             if shape:
                 publisher.open(shape, dtype)
@@ -451,15 +468,24 @@ class StreamingBackend:
         """Why frames are not shown, as a line for the user; ``""`` if nothing is wrong. See `Publisher.problem`."""
         return self._publisher.problem if self._is_ours(self._publisher) else ""
 
+    @property
+    def _lock(self) -> AbstractContextManager[Any]:
+        """Guards all of this but the publisher, which has a lock of its own. One for each process.
+
+        In a forked child a thread that only the parent has may hold the parent's for ever.
+        """
+        return self._locks.get(os.getpid()) or self._locks.setdefault(os.getpid(), threading.RLock())
+
     def _open_publisher(self) -> Publisher:
-        if self._closed:
-            msg = f"this {type(self).__name__} is closed; make a new one"
-            raise ClosedError(msg)
-        if not self._is_ours(self._publisher):
-            # In a forked child the parent's publisher is inert: the child streams for itself.
-            self._publisher = Publisher(**self._arguments)
-            self._files = self._run = self._preview = None
-        return self._publisher
+        with self._lock:  # two threads that publish first at the same time share one publisher
+            if self._closed:
+                msg = f"this {type(self).__name__} is closed; make a new one"
+                raise ClosedError(msg)
+            if not self._is_ours(self._publisher):
+                # In a forked child the parent's publisher is inert: the child streams for itself.
+                self._publisher = Publisher(**self._arguments)
+                self._files = self._run = self._preview = None
+            return self._publisher
 
     @staticmethod
     def _is_ours(publisher: Publisher | None) -> TypeGuard[Publisher]:
@@ -476,9 +502,11 @@ class StreamingBackend:
 
     def close(self, linger: float | None = None) -> None:
         """Wait for what is in flight, say goodbye to the viewers, remove the shared memory. Idempotent."""
-        self._closed = True
-        if self._publisher is not None:
-            self._publisher.close(linger)
+        with self._lock:
+            self._closed = True
+            publisher = self._publisher
+        if publisher is not None:
+            publisher.close(linger)
 
     def cleanup(self) -> None:
         """Call `close`; another name for it."""

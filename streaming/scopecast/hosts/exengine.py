@@ -142,9 +142,10 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
                 self.forgotten += 1
 
     def _show(self, coordinates: DataCoordinates, data: npt.NDArray[Any], metadata: Any) -> None:
-        if self._stream is None:
-            size = self._pixel_size or _pixel_size(metadata)
-            self._stream = self.publisher.new_stream("data", scale=size or 1.0, units="um" if size else "pixel")
+        with self._lock:  # two threads that put first at the same time share one stream
+            if self._stream is None:
+                size = self._pixel_size or _pixel_size(metadata)
+                self._stream = self.publisher.new_stream("data", scale=size or 1.0, units="um" if size else "pixel")
         self.publisher.publish(data, axes=dict(coordinates), metadata=metadata, stream=self._stream)
 
     # ---- reading -------------------------------------------------------------------------------------------------

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import itertools
 import logging
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +23,7 @@ from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import (
     BackendRegistry,
     ClosedError,
+    Publisher,
     Receipt,
     Skipped,
     StreamingBackend,
@@ -394,6 +399,53 @@ def test_the_same_sequence_run_again_is_a_new_stream(viewer: Viewer, lossless: H
         acquire(lossless, run, offset=offset)
     assert lossless.flush(10)
     assert [len(stamps(viewer, number)) for number in range(len(viewer.streams))] == [12, 12]
+
+
+@pytest.mark.parametrize("retaken", [(0,), (0, 2, 0)], ids=["the first", "several"])
+def test_a_place_that_is_taken_again_stays_in_its_run(viewer: Viewer, lossless: Headless, retaken: tuple[int, ...]):
+    times = itertools.count(10.0, 10.0)
+
+    def take(t: int, stamp: int) -> None:
+        lossless.frame_ready(stamped(stamp), useq.MDAEvent(index={"t": t}), {"runner_time_ms": next(times)})
+
+    for offset in (0, 100):
+        for t in range(3):
+            take(t, offset + t)
+        for t in retaken:
+            take(t, offset + 50 + t)
+        times = itertools.count(10.0, 10.0)  # of the next run
+    assert lossless.flush(10)
+    assert [{stamp[0] for stamp in stamps(viewer, number).values()} for number in range(len(viewer.streams))] == [
+        {offset + t + 50 * (t in retaken) for t in range(3)} for offset in (0, 100)
+    ]
+
+
+@pytest.mark.parametrize("how", ["save", "frame_ready"])
+def test_threads_that_are_the_first_to_publish_share_one_source_and_one_stream(
+    viewer: Viewer, how: str, monkeypatch: pytest.MonkeyPatch
+):
+    threads = 4
+    constructing = threading.Barrier(threads)
+
+    class Late(Publisher):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                constructing.wait(0.5)  # for the others to get as far, if they may
+            super().__init__(*arguments, **keywords)
+
+    monkeypatch.setattr("scopecast.backends.streaming.Publisher", Late)
+    with Headless(launch=False, policy="every", linger=10) as backend, ThreadPoolExecutor(threads) as pool:
+
+        def publish(t: int) -> None:
+            if how == "save":
+                backend.save(stamped(t), f"img_t{t}.tif")
+            else:
+                backend.frame_ready(stamped(t), useq.MDAEvent(index={"t": t}, channel="DAPI"))
+
+        list(pool.map(publish, range(threads)))
+        assert backend.flush(20)
+        assert {stamp[0] for stamp in stamps(viewer).values()} == set(range(threads))
+        assert len(viewer.streams) == 1
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["sequenceStarted", "frames only"])
