@@ -376,8 +376,11 @@ class RunDirectory:
 
     def _take(self, token: str) -> filelock.BaseFileLock | None:
         """Return a crashed member's lock, held; None if the member is alive, or another process is cleaning up."""
-        lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
+        path = self.file(token, "lock")
+        lock = filelock.FileLock(path, thread_local=False)
         try:
+            if not _is_regular(path):
+                path.unlink(missing_ok=True)
             lock.acquire(timeout=0)
         except (filelock.Timeout, OSError):
             if self.alive(token):
@@ -399,7 +402,8 @@ class RunDirectory:
                         cleaned.segments.append(name)
                         freed += size
         for suffix in ("sock", "json", "new"):
-            self.file(token, suffix).unlink(missing_ok=True)
+            with suppress(OSError):  # a directory, which nobody of ours has made
+                self.file(token, suffix).unlink(missing_ok=True)
         with suppress(OSError, RuntimeDirectoryError):
             self.socket_path(token).unlink(missing_ok=True)
             self.socket_path(token).with_suffix(".shut").unlink(missing_ok=True)
@@ -414,6 +418,14 @@ class RunDirectory:
         return freed
 
 
+def _is_regular(path: Path) -> bool:
+    """Whether there is a file of ours: no link, no pipe, no directory."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def _is_held(path: Path) -> bool | None:
     """Whether a lock is held; None where only taking it can tell (Windows, file systems without flock).
 
@@ -423,6 +435,8 @@ def _is_held(path: Path) -> bool | None:
         return None
     import fcntl
 
+    if not _is_regular(path):
+        return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
