@@ -154,8 +154,8 @@ ROWS = {
     ),
     "R7": Row(
         "another program truncates the segment",
-        "A viewer that reads it at that moment may die. The producer checks before each frame, makes a new segment, "
-        "and serves the next viewer. (Only a truncation during the copy itself can't be survived.)",
+        "Producer and viewer check before each copy: the viewer skips the frame, the producer makes a new "
+        "segment. (Only a truncation during the copy itself is not survived; the producer serves the next viewer.)",
     ),
     "R8": Row(
         "a file is truncated while the producer reads it",

@@ -11,10 +11,12 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
+import psutil
 import pytest
 
 from children import Child, wait_until
-from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped
+from peers import entry_of
+from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher
 from scopecast.memory.ring import RingReader
 from scopecast.rundir.directory import new_token
@@ -237,6 +239,28 @@ def test_a_segment_that_another_truncates_costs_a_viewer_at_most(policy):
         assert report["balanced"]
         assert report["keeper_errors"] == 0
         assert producer.wait() == 0, producer.errors
+
+
+@pytest.mark.fault("R7")
+@pytest.mark.parametrize("kind", ["image", "points"])
+def test_a_viewer_leaves_alone_what_was_truncated_before_it_came_to_it(kind: str):
+    with viewer_process() as viewer, Publisher("headless", policy="every") as publisher:
+        publisher.open((64, 48), "uint16", wait=30)
+        publisher.publish(stamped(0), axes={"t": 0})
+        assert publisher.flush(20)
+        wait_until(lambda: publisher.session.slots and not publisher.session.slots.ring.can_grow)
+        os.kill(viewer.pid, signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(viewer.pid).status() == psutil.STATUS_STOPPED)
+        publisher.publish(stamped(1) if kind == "image" else np.zeros((3, 2)), axes={"t": 1}, kind=kind)
+        (segment,) = entry_of(publisher).segments
+        os.truncate(Path("/dev/shm", segment), 0)
+        os.kill(viewer.pid, signal.SIGCONT)
+        assert publisher.flush(20)
+        publisher.publish(stamped(2), axes={"t": 2})
+        assert publisher.flush(20)
+        assert viewer.process.poll() is None, viewer.log
+        assert publisher.stats().frames.delivered == 2
+        assert "truncated by another program" in viewer.log
 
 
 @pytest.mark.fault("D6")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-SEGMENT_NAME = re.compile(r"\A[a-z][a-z0-9]{0,14}_[a-z2-7]{8}_[0-9]{1,4}\Z")
+SEGMENT_NAME = re.compile(r"\A[a-z][a-z0-9]{0,14}_[a-z2-7]{8}_[0-9a-z]{1,4}\Z")
 # Python's own helpers, which live until the interpreter ends.
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scopecast.backends.storage import check_lengths
+from scopecast.protocol import printable
 from scopecast.publishing.accounts import Receipt, Skipped
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ class FileManager:
                 if not keeping:
                     raise
                 self.not_shown += 1
-                logger.warning("saved, but %r could not show it: %s: %s", name, type(error).__name__, error)
+                problem = printable(f"{type(error).__name__}: {error}")
+                logger.warning("saved, but %r could not show it: %s", name, problem)
                 results[name] = Receipt(skipped=tuple(Skipped(str(path), str(error)) for path in paths))
         return {name: results[name] for name in methods}
 

@@ -248,7 +248,10 @@ class StreamingBackend:
         if skipped:
             shown = ", ".join(skipped[:5]) + (" …" if len(skipped) > 5 else "")
             logger.info(
-                "scopecast: %d of %d files are not images and are not shown: %s", len(skipped), len(file_paths), shown
+                "scopecast: %d of %d files are not images and are not shown: %s",
+                len(skipped),
+                len(file_paths),
+                printable(shown),
             )
         return data, paths, skipped
 
@@ -448,7 +451,7 @@ class StreamingBackend:
     def _failed(self, what: str, error: Exception) -> None:
         self.errors += 1
         if self.errors == 1:
-            logger.warning("scopecast: %s could not be shown: %s: %s", what, type(error).__name__, error)
+            logger.warning("scopecast: %s", printable(f"{what} could not be shown: {type(error).__name__}: {error}"))
         else:
             logger.debug("scopecast: %s could not be shown", what, exc_info=error)
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from scopecast.cli.console import err, wide
 from scopecast.doctor import Finding, diagnose
+from scopecast.protocol import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,10 +50,10 @@ def _table(findings: list[Finding], out: Console) -> Table:
         mark, style = _MARKS[finding.state]
         if not out.encoding.lower().startswith("utf"):
             mark = _ASCII.get(mark, mark)
-        text = Text(finding.message, "dim" if finding.state == "absent" else "")
+        text = Text(printable(finding.message), "dim" if finding.state == "absent" else "")
         if finding.fix:
             shown = "dim" if finding.state == "absent" else "cyan"
-            text.append(f"\n{'→' if out.encoding.lower().startswith('utf') else '->'} {finding.fix}", shown)
+            text.append(f"\n{'→' if out.encoding.lower().startswith('utf') else '->'} {printable(finding.fix)}", shown)
         table.add_row(Text(mark, style), finding.check if finding.check != before else "", text)
         before = finding.check
     return table

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from scopecast.cli.console import err
 from scopecast.errors import ScopecastError, ViewerStartError
+from scopecast.protocol import printable
 from scopecast.publishing.causes import cause_in
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _explain_misuse(error: Any) -> None:
 
 def print_line(text: str) -> None:
     """Print what went wrong, on stderr."""
-    err.print(Text.assemble(("scopecast: ", "bold red"), text), soft_wrap=True)
+    err.print(Text.assemble(("scopecast: ", "bold red"), printable(text)), soft_wrap=True)
 
 
 def _fail(text: str) -> None:

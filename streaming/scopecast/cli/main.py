@@ -32,6 +32,7 @@ from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
 from scopecast.errors import ScopecastError
 from scopecast.memory.segment import own_bytes
+from scopecast.protocol import printable_lines
 from scopecast.publishing.launch import WITHOUT_WINDOW
 from scopecast.rundir.directory import RunDirectory, display_names
 from scopecast.showing.show import opened_viewer
@@ -78,9 +79,17 @@ def options(
     logger = logging.getLogger("scopecast")
     for handler in [handler for handler in logger.handlers if isinstance(handler, RichHandler)]:
         logger.removeHandler(handler)
-    logger.addHandler(RichHandler(console=err, show_path=False, show_time=debug, markup=False))
+    logger.addHandler(_LogHandler(console=err, show_path=False, show_time=debug, markup=False))
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)
     logger.propagate = False
+
+
+class _LogHandler(RichHandler):
+    """Shows log lines, which may quote what others wrote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's text."""
+        return printable_lines(super().format(record))
 
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -194,7 +203,7 @@ class _TerminalWatch:
             MofNCompleteColumn(),
             TextColumn("frames"),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[about]}"),
+            TextColumn("{task.fields[about]}", style="dim", markup=False),
             console=err,
         )
         self._task = self._bar.add_task("", total=None, about="", visible=False)
@@ -295,7 +304,7 @@ def viewers(as_json: JsonFlag = False) -> None:
         since = time.strftime("%X" if started[:3] == time.localtime()[:3] else "%x %X", started)
         memory = f"{_segment_bytes(entry) / 2**20:.0f} MiB" if entry.segments else ""
         role = "viewer" if entry.role == "receiver" else entry.role
-        table.add_row(role, entry.kind, Text(names[entry.token]), entry.state, str(entry.pid), since, memory)
+        table.add_row(role, entry.kind, names[entry.token], entry.state, str(entry.pid), since, memory)
     out.print(table, soft_wrap=False)
 
 
@@ -323,7 +332,7 @@ def open_viewer(
         raise ScopecastError("a headless viewer has no window to open; use napari or fiji")
     variables = variables_of(kind, fiji)
     running = [entry for entry in RunDirectory().living("receiver", kind) if entry.state == "ready"]
-    with err.status(f"opening {kind} …"), opened_viewer(kind, variables):
+    with err.status(Text(f"opening {kind} …")), opened_viewer(kind, variables):
         pass
     out.print(f"{kind} is open already." if running else f"{kind} is open.")
 

@@ -24,6 +24,7 @@ from scopecast.cli.terminal import (
     showing_for,
     variables_of,
 )
+from scopecast.protocol import printable
 from scopecast.showing.replay import Recording, parse_speed, play
 from scopecast.showing.show import opened_viewer, split_axes_option
 
@@ -80,7 +81,8 @@ def replay(
         if not fps or math.isinf(pace):
             pace_text = pace_text or "at its own speed"
         out.print(
-            f"Replaying {path} {pace_text}".rstrip() + f": {count(total, 'frame')}{length}. Times: {recording.source}.",
+            f"Replaying {printable(str(path))} {pace_text}".rstrip()
+            + f": {count(total, 'frame')}{length}. Times: {recording.source}.",
             soft_wrap=True,
         )
 

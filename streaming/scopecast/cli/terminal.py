@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.text import Text
 
+from scopecast.protocol import printable
 from scopecast.publishing.environment import imagej_variables
 from scopecast.showing.show import check_viewer, split_axes_option
 
@@ -85,14 +86,14 @@ def help_of(command: Callable[..., Any]) -> str:
 
 def report(file: object, error: object, console: Console, verdict: str = "not shown") -> None:
     """Report in one line why a file is not shown."""
-    console.print(Text.assemble((f"{verdict}: ", "bold red"), f"{file}: {error}"), soft_wrap=True)
+    console.print(Text.assemble((f"{verdict}: ", "bold red"), printable(f"{file}: {error}")), soft_wrap=True)
 
 
 def say_notes(notes: dict[str, list[str]], console: Console) -> None:
     """Print each note of the file readers once, with the files that it concerns."""
     for note, names in notes.items():
         listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > 3 else "")
-        console.print(Text.assemble(("note: ", "bold"), f"{listed}: {note}"), soft_wrap=True)
+        console.print(Text.assemble(("note: ", "bold"), printable(f"{listed}: {note}")), soft_wrap=True)
     notes.clear()
 
 
@@ -106,11 +107,12 @@ def count(number: int, noun: str) -> str:
 
 
 def shorten(name: str, most: int = 40) -> str:
-    """Return the end of a name that is too long for a line.
+    """Return a name as it fits a line: its end, if it is too long.
 
     >>> shorten("a_very_long_name.tif", 12)
     '…ng_name.tif'
     """
+    name = printable(name)
     return name if len(name) <= most else f"…{name[-most + 1 :]}"
 
 

@@ -25,6 +25,7 @@ from scopecast.cli.terminal import (
     variables_of,
 )
 from scopecast.errors import FileError, ScopecastError
+from scopecast.protocol import printable
 from scopecast.showing.show import opened_viewer
 from scopecast.showing.watch import FolderWatch
 
@@ -58,6 +59,7 @@ def watch(
     variables = variables_of(viewer, fiji)
     watched = FolderWatch(folder, pattern=pattern, recursive=recursive, existing=existing, poll=poll)
     showing = showing_for(viewer, axes, title, pixel_size, z_step, root=watched.folder)
+    named = printable(str(folder))
     shown = given_up = 0
     problem = ""
     with (
@@ -82,13 +84,13 @@ def watch(
         try:
             for number, news in enumerate(watched.run(show)):
                 if not number:
-                    out.print(f"Watching {folder}; stop with Ctrl-C.")
+                    out.print(f"Watching {named}; stop with Ctrl-C.")
                 if news is not None:
                     if news.verdict == "shown":
                         shown += not problem
                         newest = shorten(news.path.name)
                         if not problem and not err.is_terminal:  # no line that changes tells of it
-                            out.print(Text(f"shown: {news.path}"))
+                            out.print(printable(f"shown: {news.path}"))
                     else:
                         given_up += news.verdict == "given up"
                         verdict = (
@@ -97,8 +99,8 @@ def watch(
                         report(news.path, news.reason, live.console, verdict)
                     say_notes(showing.notes, live.console)
                 waits = f", {watched.waiting} not complete yet" if watched.waiting else ""
-                live.update(Text(f"{folder}: {count(shown, 'file')} shown{waits}{newest and '; newest: '}{newest}"))
+                live.update(Text(f"{named}: {count(shown, 'file')} shown{waits}{newest and '; newest: '}{newest}"))
         finally:
             live.update(Text(""))
             failed = f"; {count(given_up, 'file')} given up" if given_up else ""
-            out.print(f"Shown in {viewer}: {count(shown, 'file')} of {folder}{failed}.")
+            out.print(f"Shown in {viewer}: {count(shown, 'file')} of {named}{failed}.")

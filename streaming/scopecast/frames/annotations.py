@@ -16,7 +16,7 @@ from scopecast.frames import documents
 from scopecast.frames.arrays import as_array
 from scopecast.frames.axes import axis_name, check_axes
 from scopecast.frames.documents import DOCUMENTS, MAX_DOCUMENT_BYTES, MAX_PROPERTIES, SHAPE_TYPES, Style
-from scopecast.protocol import printable
+from scopecast.protocol import printable, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -320,11 +320,11 @@ def _properties(properties: Any, count: int, what: str) -> list[documents.Number
 
 
 def _texts(what: str, values: Iterable[Any], count: int, of: str) -> list[str]:
-    texts = [printable(str(value)) for value in values]
+    texts = [*map(str, values)]
     _same_length(what, texts, count, of)
     if long := next((text for text in texts if len(text) > _MAX_NAME), None):
         raise ValueError(f"{what}: a text of {len(long)} characters ({long[:20]!r}…); at most {_MAX_NAME}: shorten it")
-    return texts
+    return [printable_lines(text)[:_MAX_NAME] for text in texts]
 
 
 def _same_length(what: str, values: Any, count: int, of: str) -> None:

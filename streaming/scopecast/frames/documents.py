@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from scopecast.errors import ProtocolError
 from scopecast.link.messages import AxisName, Label, Text
+from scopecast.protocol import printable, printable_lines
 
 __all__ = [
     "DOCUMENTS",
@@ -70,6 +71,11 @@ Raw = memoryview  # decoded in place, not copied
 Size = Annotated[float, Meta(ge=0, le=1e6)]
 
 
+def _shown(texts: list[str]) -> list[str]:
+    """Return texts that a viewer can draw; there may be a million."""
+    return texts if all(map(str.isprintable, texts)) else [*map(printable_lines, texts)]
+
+
 class _Part(Struct, array_like=True, gc=False):
     """What all parts of a document share: a MessagePack array."""
 
@@ -79,6 +85,9 @@ class Numbers(_Part, tag="N"):
 
     name: Name
     data: Raw
+
+    def __post_init__(self) -> None:
+        self.name = printable(self.name)
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
@@ -91,6 +100,9 @@ class Texts(_Part, tag="T"):
 
     name: Name
     data: Annotated[list[Label], Meta(max_length=MAX_ITEMS)]
+
+    def __post_init__(self) -> None:
+        self.name, self.data = printable(self.name), _shown(self.data)
 
     @property
     def values(self) -> npt.NDArray[np.object_]:
@@ -114,6 +126,10 @@ class Style(_Part):
     symbol: Label = ""
     color_by: Label = ""
     text: Label = ""
+
+    def __post_init__(self) -> None:
+        for name in ("color", "edge_color", "symbol", "color_by", "text"):
+            setattr(self, name, printable(getattr(self, name)))
 
 
 class Points(_Part, tag="POINTS"):
@@ -148,6 +164,9 @@ class Shapes(_Part, tag="SHAPES"):
     names: Annotated[list[Text], Meta(max_length=MAX_ITEMS)] = []
     properties: Properties = []
     style: Style = msgspec.field(default_factory=Style)
+
+    def __post_init__(self) -> None:
+        self.names = _shown(self.names)
 
     @property
     def vertices(self) -> list[npt.NDArray[np.float64]]:
@@ -191,6 +210,9 @@ class Rois(_Part, tag="ROIS"):
     items: Annotated[list[Annotated[bytes, Meta(max_length=MAX_ROI_BYTES)]], Meta(max_length=MAX_ROIS)]
     names: Annotated[list[Text], Meta(max_length=MAX_ROIS)] = []
 
+    def __post_init__(self) -> None:
+        self.names = _shown(self.names)
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -231,9 +253,10 @@ def decode(kind: str, data: bytes) -> Document:
         wrong = _contradiction(document)
     # Deep nesting raises RecursionError, not DecodeError; a wild string a UnicodeDecodeError. ValueError: numpy's.
     except (KeyError, msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
-        raise ProtocolError(f"{len(data)} bytes that are not valid {kind} ({type(error).__name__}: {error})") from error
+        what = f"{len(data)} bytes that are not valid {kind} ({type(error).__name__}: {error})"
+        raise ProtocolError(printable(what)) from error
     if wrong:
-        raise ProtocolError(f"{kind} that contradict themselves: {wrong}")
+        raise ProtocolError(printable(f"{kind} that contradict themselves: {wrong}"))
     return document
 
 

@@ -17,6 +17,7 @@ from exengine.kernel.data_coords import DataCoordinates
 from exengine.kernel.data_storage_base import DataStorage
 
 from scopecast.errors import ClosedError
+from scopecast.protocol import printable
 from scopecast.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
         except Exception as error:  # noqa: BLE001 - an acquisition must not end because of its live view; counted
             self.errors += 1
             level = logging.WARNING if self.errors == 1 else logging.DEBUG
-            logger.log(level, "scopecast: %s could not be shown: %s: %s", coordinates, type(error).__name__, error)
+            problem = f"{coordinates} could not be shown: {type(error).__name__}: {error}"
+            logger.log(level, "scopecast: %s", printable(problem))
 
     def _keep(self, coordinates: DataCoordinates, data: npt.NDArray[Any], metadata: Any) -> None:
         if self._finished:

@@ -1,7 +1,8 @@
 """The messages between a publisher and its receivers: MessagePack arrays of typed fields, with limits.
 
 Each message is an array whose first element names its kind. A newer peer of the same protocol may append fields, which
-an older one ignores; a change that an older peer could misread raises `PROTOCOL`. Nothing is ever unpickled.
+an older one ignores; a change that an older peer could misread raises `PROTOCOL`. Nothing is ever unpickled. Texts that
+are shown hold no control characters, whoever sent them: they become escapes where a message is made or decoded.
 
 =========  =====================  =================================================================================
 message    who sends it           what it says
@@ -29,7 +30,19 @@ import msgspec
 from msgspec import Meta, Struct
 
 from scopecast.errors import ProtocolError
-from scopecast.protocol import PROTOCOL
+from scopecast.protocol import (
+    MAX_PATH,
+    MAX_TEXT,
+    MAX_TITLE,
+    PROTOCOL,
+    U32,
+    Kind,
+    Label,
+    Path,
+    Title,
+    Token,
+    printable,
+)
 
 __all__ = [
     "KEPT_STREAMS",
@@ -62,15 +75,9 @@ MAX_METADATA_BYTES: Final = 16 * 1024
 #: Streams of a publisher that a receiver keeps, and is told of where it joins late: the newest.
 KEPT_STREAMS: Final = 3
 
-U32 = Annotated[int, Meta(ge=0, lt=2**32)]
 U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Token = Annotated[str, Meta(pattern=r"\A[a-z2-7]{8}\Z")]
-Kind = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,31}\Z")]
-Title = Annotated[str, Meta(max_length=200)]
-Text = Annotated[str, Meta(max_length=2000)]
-Path = Annotated[str, Meta(max_length=4096)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 AxisName = Annotated[str, Meta(min_length=1, max_length=32)]
-Label = Annotated[str, Meta(max_length=64)]
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Index = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=9)]
 Shape = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=4)]
@@ -91,6 +98,9 @@ class Hello(_Message, tag="HELLO"):
     pid: U32
     title: Title = ""
 
+    def __post_init__(self) -> None:
+        self.title = printable(self.title, MAX_TITLE)
+
 
 class Welcome(_Message, tag="WELCOME"):
     """The publisher's ring; sent again, with the next epoch, whenever the ring is made again.
@@ -106,6 +116,9 @@ class Welcome(_Message, tag="WELCOME"):
     title: Title = ""
     host: Title = ""
 
+    def __post_init__(self) -> None:
+        self.title, self.host = printable(self.title, MAX_TITLE), printable(self.host, MAX_TITLE)
+
 
 class Reject(_Message, tag="REJECT"):
     """The publisher refuses; with `again`, a new HELLO is welcome (the receiver had been given up for dead)."""
@@ -114,6 +127,9 @@ class Reject(_Message, tag="REJECT"):
     protocol_max: U32
     reason: Text
     again: bool = False
+
+    def __post_init__(self) -> None:
+        self.reason = printable(self.reason, MAX_TEXT)
 
 
 class Stream(_Message, tag="STREAM"):
@@ -135,6 +151,11 @@ class Stream(_Message, tag="STREAM"):
     units: Label
     preview: bool = False
     colors: Annotated[list[Label], Meta(max_length=1024)] = []
+
+    def __post_init__(self) -> None:
+        self.title, self.units = printable(self.title, MAX_TITLE), printable(self.units)
+        self.axes, self.colors = [*map(printable, self.axes)], [*map(printable, self.colors)]
+        self.labels = {printable(axis): [*map(printable, names)] for axis, names in self.labels.items()}
 
 
 class Frame(_Message, tag="FRAME"):
@@ -158,6 +179,9 @@ class Frame(_Message, tag="FRAME"):
     translate: Transform = []
     metadata: msgspec.Raw = msgspec.Raw(b"\xc0")
     name: Label = ""
+
+    def __post_init__(self) -> None:
+        self.path, self.name = printable(self.path, MAX_PATH), printable(self.name)
 
 
 class Ack(_Message, tag="ACK"):
@@ -206,6 +230,9 @@ class Captured(_Message, tag="CAPTURED"):
     number: U63
     error: Text = ""
 
+    def __post_init__(self) -> None:
+        self.error = printable(self.error, MAX_TEXT)
+
 
 class End(_Message, tag="END"):
     """A stream has ended; its frames stay."""
@@ -217,6 +244,9 @@ class Bye(_Message, tag="BYE"):
     """The sender leaves in good order."""
 
     reason: Text = ""
+
+    def __post_init__(self) -> None:
+        self.reason = printable(self.reason, MAX_TEXT)
 
 
 FromReceiver = Hello | Ack | Pong | Captured | Bye
@@ -260,7 +290,8 @@ def decode_from_publisher(data: bytes) -> FromPublisher:
 
 
 def _describe(data: bytes, error: Exception) -> str:
-    return f"{len(data)} bytes that are not a message of protocol {PROTOCOL} ({type(error).__name__}: {error})"
+    what = f"{type(error).__name__}: {error}"
+    return printable(f"{len(data)} bytes that are not a message of protocol {PROTOCOL} ({what})")
 
 
 def _plain(value: Any) -> Any:

@@ -286,12 +286,14 @@ class RingReader:
         return layout
 
     def view(self, slot: int, shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Return a read-only array over the slot's memory, without a copy.
+        """Return a read-only array over the slot's memory, without a copy: to be copied at once.
 
         Raises
         ------
         ValueError
             If there is no such slot, or the array does not fit it.
+        SharedMemoryError
+            If another program has truncated the segment: to touch it would kill this process.
         """
         if not 0 <= slot < self.layout.slots:
             msg = f"slot {slot} is outside the ring of {self.layout.slots} slots"
@@ -301,10 +303,12 @@ class RingReader:
         if min(shape, default=1) < 1 or not 0 < nbytes <= self.layout.slot_bytes:
             msg = f"an array {tuple(shape)} of {dtype} ({nbytes} bytes) does not fit a slot of {self.layout.slot_bytes}"
             raise ValueError(msg)
+        if not self._segment.whole:
+            raise SharedMemoryError(errno.EIO, f"the segment {self.name} was truncated by another program")
         return self._slots[slot][:nbytes].view(dtype).reshape(shape)
 
     def generation(self, slot: int) -> int:
-        """Return the slot's generation as it is now: odd while it is written."""
+        """Return the slot's generation as it is now: odd while it is written. To be asked after `view`."""
         return self._table[slot * _WORDS + _GENERATION]
 
     def close(self) -> None:

@@ -24,9 +24,9 @@ else:
 
 __all__ = ["NAME_PATTERN", "Segment", "free_bytes", "own_bytes", "unlink_segment"]
 
-#: Every segment of scopecast is named ``{prefix}{token}_{n}``, with the prefix of the backend's class. ``\Z`` because
-#: ``$`` would let a trailing newline through.
-NAME_PATTERN = re.compile(r"\A[a-z][a-z0-9]{0,14}_[a-z2-7]{8}_[0-9]{1,4}\Z")
+#: Every segment of scopecast is named ``{prefix}{token}_{n}``, with the prefix of the backend's class; `n` is a number,
+#: or four random letters and digits where that was taken. ``\Z`` because ``$`` would let a trailing newline through.
+NAME_PATTERN = re.compile(r"\A[a-z][a-z0-9]{0,14}_[a-z2-7]{8}_[0-9a-z]{1,4}\Z")
 
 PAGE = 4096
 

@@ -18,6 +18,7 @@ import filelock
 import psutil
 
 from scopecast.errors import ViewerStartError, ViewerUnavailable
+from scopecast.protocol import printable_lines
 from scopecast.publishing.causes import cause_in
 from scopecast.publishing.events import Event
 from scopecast.publishing.screen import why_no_screen
@@ -238,7 +239,7 @@ def _how(code: int) -> str:
 def _told(directory: RunDirectory, token: str) -> str:
     """Return the end of an error's text from a viewer's log: the cause, and below it the last lines."""
     try:
-        log = directory.file(token, "log").read_text(errors="replace")
+        log = printable_lines(directory.file(token, "log").read_text(errors="replace"))
     except OSError:
         return ""
     lines = log.strip().splitlines()

@@ -12,6 +12,7 @@ import errno
 import itertools
 import logging
 import os
+import string
 import sys
 import threading
 import time
@@ -46,6 +47,7 @@ __all__ = ["Session", "load", "open_sessions", "remember"]
 logger = logging.getLogger(__name__)
 
 _DESCRIPTORS = 32  # enough for a socket, its monitor and their context
+_SUFFIX: Final = string.ascii_lowercase + string.digits
 _NAMES = 32  # segment names to try, if others have taken ours
 #: Open sessions; those that remain at exit are closed properly.
 open_sessions: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
@@ -375,8 +377,9 @@ class Session:
         assert self.member is not None
         member = self.member
         for number in range(_NAMES):
-            # Any user can create files in /dev/shm, and guess the name of our next ring from that of this one.
-            suffix = secrets.randbelow(10_000) if number else epoch % 10_000
+            # Any user can create files in /dev/shm, and guess the name of our next ring from that of this one; not of
+            # the ring after that: one of 36**4.
+            suffix = "".join(secrets.choice(_SUFFIX) for _ in range(4)) if number else epoch % 10_000
             name = f"{self.prefix}{member.token}_{suffix}"
             member.entry.segments = [name, *member.entry.segments][:8]
             member.write()

@@ -20,16 +20,17 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self, TypeVar
 
 import filelock
 import msgspec
 import platformdirs
 import psutil
+from msgspec import Meta
 
 from scopecast.errors import RuntimeDirectoryError
 from scopecast.memory.segment import NAME_PATTERN, own_bytes, unlink_segment
-from scopecast.protocol import PROTOCOL, printable
+from scopecast.protocol import MAX_PATH, MAX_TITLE, PROTOCOL, U32, Kind, Label, Title, Token, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,7 +49,12 @@ RETURN_S = 5.0
 _BUSY_S = 0.5 if sys.platform == "win32" else 0.0
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 T = TypeVar("T")
-_MOST_ENTRY_BYTES = 64 * 1024
+MAX_ENTRY_BYTES = 64 * 1024
+#: Until the year 3000, which is as far as Windows can tell the time.
+_Moment = Annotated[float, Meta(ge=0, le=32_503_680_000)]
+#: Of this machine only.
+_Endpoint = Annotated[str, Meta(pattern=r"\A(?:(?s:ipc://.+)|tcp://127\.0\.0\.1:[0-9]{1,5})?\Z", max_length=MAX_PATH)]
+_SegmentName = Annotated[str, Meta(max_length=30)]
 _TOKEN = re.compile(r"\A[a-z2-7]{8}\Z")
 
 
@@ -81,18 +87,22 @@ class Entry(msgspec.Struct, kw_only=True):
         The version of the protocol that it speaks; 0 where it does not say so.
     """
 
-    token: str
+    token: Token
     role: Literal["publisher", "receiver"]
-    kind: str
-    title: str = ""
-    host: str = ""
-    pid: int = 0
-    created: float = 0.0
+    kind: Kind
+    title: Title = ""
+    host: Title = ""
+    pid: U32 = 0
+    created: _Moment = 0.0
     state: Literal["starting", "ready", "choosing", "leaving"] = "starting"
-    endpoint: str = ""
-    key: str = ""
-    segments: list[str] = []
-    protocol: int = 0
+    endpoint: _Endpoint = ""
+    key: Label = ""
+    segments: Annotated[list[_SegmentName], Meta(max_length=64)] = []
+    protocol: U32 = 0
+
+    def __post_init__(self) -> None:
+        self.title, self.host = printable(self.title, MAX_TITLE), printable(self.host, MAX_TITLE)
+        self.key = printable(self.key)
 
 
 _decode_entry = msgspec.json.Decoder(Entry).decode
@@ -120,9 +130,9 @@ def _read_regular(path: Path) -> bytes:
     descriptor = os.open(path, flags)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_ENTRY_BYTES:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_ENTRY_BYTES:
             raise OSError(errno.EINVAL, "not an entry", str(path))
-        return os.read(descriptor, _MOST_ENTRY_BYTES)
+        return os.read(descriptor, MAX_ENTRY_BYTES)
     finally:
         os.close(descriptor)
 
@@ -278,9 +288,9 @@ class RunDirectory:
             token=token or new_token(),
             role=role,
             kind=kind,
-            title=printable(title),
-            host=printable(host),
-            key=printable(key),
+            title=title,
+            host=host,
+            key=key,
             pid=os.getpid(),
             created=psutil.Process().create_time(),
             protocol=PROTOCOL,
@@ -366,8 +376,11 @@ class RunDirectory:
 
     def _take(self, token: str) -> filelock.BaseFileLock | None:
         """Return a crashed member's lock, held; None if the member is alive, or another process is cleaning up."""
-        lock = filelock.FileLock(self.file(token, "lock"), thread_local=False)
+        path = self.file(token, "lock")
+        lock = filelock.FileLock(path, thread_local=False)
         try:
+            if not _is_regular(path):
+                path.unlink(missing_ok=True)
             lock.acquire(timeout=0)
         except (filelock.Timeout, OSError):
             if self.alive(token):
@@ -389,7 +402,8 @@ class RunDirectory:
                         cleaned.segments.append(name)
                         freed += size
         for suffix in ("sock", "json", "new"):
-            self.file(token, suffix).unlink(missing_ok=True)
+            with suppress(OSError):  # a directory, which nobody of ours has made
+                self.file(token, suffix).unlink(missing_ok=True)
         with suppress(OSError, RuntimeDirectoryError):
             self.socket_path(token).unlink(missing_ok=True)
             self.socket_path(token).with_suffix(".shut").unlink(missing_ok=True)
@@ -404,6 +418,14 @@ class RunDirectory:
         return freed
 
 
+def _is_regular(path: Path) -> bool:
+    """Whether there is a file of ours: no link, no pipe, no directory."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def _is_held(path: Path) -> bool | None:
     """Whether a lock is held; None where only taking it can tell (Windows, file systems without flock).
 
@@ -413,6 +435,8 @@ def _is_held(path: Path) -> bool | None:
         return None
     import fcntl
 
+    if not _is_regular(path):
+        return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -32,6 +32,7 @@ from scopecast.errors import FileError, ScopecastError, UnreadableFileError
 from scopecast.frames.rois import ROI_EXTENSIONS
 from scopecast.images.base import Sight, extension_of, natural_key
 from scopecast.images.open import EXTENSIONS
+from scopecast.protocol import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,7 +201,7 @@ class FolderWatch:
                     yield [name for _, name in changed]
                     pause = _TICK_S
             except (OSError, RuntimeError) as error:  # no descriptors or watches left; RuntimeError is watchfiles' own
-                logger.warning("scopecast: %s is polled every few seconds: %s", self.folder, error)
+                logger.warning("scopecast: %s", printable(f"{self.folder} is polled every few seconds: {error}"))
             else:
                 return
             ends = self._clock() + pause

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import struct
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,6 +221,34 @@ def test_a_ring_that_is_not_the_announced_one_is_refused(token: str | None, epoc
     with pytest.raises(SharedMemoryError, match="another publisher's or an older one"):
         RingReader(ring.name, token or own, epoch)
     ring.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm")
+@pytest.mark.fault("R7")
+def test_what_another_has_truncated_is_not_read():
+    token = new_token()
+    ring = Ring(f"test_{token}_0", SMALL, token, 0)
+    reader = RingReader(ring.name, token, 0)
+    reader.view(0, (4, 4), np.dtype("u1"))
+    os.truncate(f"/dev/shm/{ring.name}", 4096)
+    with pytest.raises(SharedMemoryError, match="truncated by another program"):
+        reader.view(0, (4, 4), np.dtype("u1"))
+    reader.close()
+    ring.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm")
+def test_gigabytes_of_nothing_take_no_memory():
+    token = new_token()
+    path = Path(f"/dev/shm/test_{token}_0")
+    path.touch(0o600)
+    try:
+        os.truncate(path, 3 * 2**30)
+        with pytest.raises(SharedMemoryError, match="is not a ring"):
+            RingReader(path.name, token, 0)
+        assert path.stat().st_blocks * 512 <= 2**21  # the header's page, which may be a huge one
+    finally:
+        path.unlink()
 
 
 # ---- what a message may ask for ----------------------------------------------------------------------------------

@@ -367,13 +367,14 @@ def test_viewers_that_can_not_be_looked_for_are_looked_for_again(monkeypatch: py
 
 
 @pytest.mark.fault("H10")
-def test_names_that_another_has_taken_are_left_to_it():
+@pytest.mark.parametrize("count", [4, 10_000], ids=["the next", "every number"])
+def test_names_that_another_has_taken_are_left_to_it(count: int):
     taken: list[Path] = []
     try:
         with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
             publisher.publish(stamped(0), axes={"t": 0})
             stem = publisher.session.slots.ring.name.rsplit("_", 1)[0]
-            for number in range(1, 4):
+            for number in range(1, count):
                 taken.append(Path("/dev/shm", f"{stem}_{number}"))
                 taken[-1].touch()
             publisher.publish(stamped(1, shape=(1024, 1024)), axes={"t": 1})

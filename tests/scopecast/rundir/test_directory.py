@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -666,3 +667,43 @@ with Observer("headless") as observer, Publisher("headless", policy="every") as 
     publisher.flush(20)
     print("delivered", publisher.stats().frames.delivered)
 """
+
+
+MESSES = {
+    "a directory": lambda path: path.mkdir(),
+    "a full directory": lambda path: (path.mkdir(), (path / "x").touch()),
+    "a pipe": os.mkfifo if sys.platform != "win32" else None,
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to nowhere": lambda path: path.symlink_to(path.with_name("nowhere")),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a socket": lambda path: _bind(path),
+    "a gigabyte": lambda path: (path.touch(), os.truncate(path, 2**30)),
+    "deep": lambda path: path.write_text('{"x":' + "[" * 60_000),
+    "not UTF-8": lambda path: path.write_bytes(b'{"title": "\xff\xfe"}'),
+}
+
+
+def _bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+@pytest.mark.fault("H11")
+@pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and sockets are files there or not at all")
+@pytest.mark.parametrize("suffix", ["json", "lock", "sock", "new", "log", "shut"])
+def test_nothing_that_lies_there_is_taken_for_a_member_or_keeps_the_others_from_being_cleaned(
+    suffix: str, directory: RunDirectory
+):
+    for make in MESSES.values():
+        token = new_token()
+        if suffix != "json":
+            write_entry(directory, token, state="ready", endpoint=f"ipc://{directory.path}/x")
+        make(directory.file(token, suffix))
+    write_entry(directory, "abcdefg\n")
+    write_entry(directory, "zzzzzzzz")  # the last to be cleaned
+    assert directory.living() == []
+    assert "zzzzzzzz" in directory.clean().members
+    left = {name.partition(".")[0] for name in files(directory)} - {"abcdefg\n"}
+    folders = {path.stem for path in directory.path.iterdir() if path.is_dir()}
+    logs = {path.stem for path in directory.path.glob("*.log")}
+    assert left == folders | logs

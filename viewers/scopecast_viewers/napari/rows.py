@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -70,6 +71,7 @@ class StreamRow(QFrame):  # type: ignore[misc]  # qtpy has no types
         self.setObjectName("stream")
         self._dot = QLabel("●")
         self.name = QElidingLabel()
+        self.name.setTextFormat(Qt.TextFormat.PlainText)
         self.name.setElideMode(Qt.TextElideMode.ElideMiddle)
         self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.button = QPushButton("Detach")
@@ -105,7 +107,8 @@ class StreamRow(QFrame):  # type: ignore[misc]  # qtpy has no types
         self.listed = listed
         self._dot.setStyleSheet(f"background: transparent; color: {DOTS[_DOT_OF.get(listed.state, 'ended')]};")
         self.name.setText(listed.name)
-        self.setToolTip("\n".join(part for part in (listed.name, listed.run, f"process {listed.pid}") if part))
+        parts = (html.escape(part) for part in (listed.name, listed.run, f"process {listed.pid}") if part)
+        self.setToolTip(f"<qt>{'<br>'.join(parts)}</qt>")  # else Qt would take a name with tags for markup
         self.button.setVisible(listed.alive)
         self.button.setText("Detach" if listed.attached else "Attach")
         host = f"{listed.host or 'process ' + str(listed.pid)} · {listed.kind}"

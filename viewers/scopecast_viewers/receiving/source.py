@@ -330,11 +330,9 @@ class Source:
             return "skipped"
         if not self._display.shows(dtype, frame.kind):
             return "skipped"
-        if reader.generation(frame.slot) != frame.generation:
-            self.rejected += 1
-            return "skipped"
         try:
-            data = reader.view(frame.slot, frame.shape, dtype).tobytes()
+            view = reader.view(frame.slot, frame.shape, dtype)
+            data = view.tobytes() if reader.generation(frame.slot) == frame.generation else b""
             if reader.generation(frame.slot) != frame.generation:
                 self.rejected += 1
                 return "skipped"
