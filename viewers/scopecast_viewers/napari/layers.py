@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QTimer
 
 from scopecast.frames.axes import sort_axes
 from scopecast_viewers.look.colors import color_problem
+from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.kept import KeptLayers
 from scopecast_viewers.napari.layer import LiveLayer
 from scopecast_viewers.napari.limits import MOST_STEPS, Box, CantShowError
 from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.sliders import Sliders, agreed_units
-from scopecast_viewers.napari.steady import all_or_nothing
+from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import Place, Tiling
 from scopecast_viewers.napari.units import canvas_unit
 
@@ -77,6 +81,8 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self._floor: int | None = None  # where the layers of the run lay that has just left
         self._active: tuple[Any, ...] | None = None  # whose layer the user worked on when it left
         self._selected: Any = None  # what is selected since, and was not by the user
+        self._making = False
+        viewer.layers.events.inserted.connect(self._leave_live)
 
     def update(self, streams: Iterable[LiveStream]) -> list[LiveLayer]:
         """Add what is new, remove what is gone, and grow what has grown.
@@ -146,11 +152,14 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         try:
             self.check(live)  # which may remove others
             selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+            self._making = True
             with all_or_nothing(self.viewer):
                 live.add(self.viewer, self.units)
         except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
             self._failed.note(key, version, live.name, error)
             return None
+        finally:
+            self._making = False
         self._failed.clear(key)
         self.making_ms += live.made_ms
         self.longest_ms = max(self.longest_ms, live.made_ms)
@@ -161,6 +170,30 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
             self._join(live)
         self._layers[key] = live
         return live
+
+    def _leave_live(self, event: Any) -> None:
+        """Give a layer that a command of napari's has made of a live one a copy of the pixels of now.
+
+        "Convert to Labels" takes the live layer away, and makes another one of its data: the live one is made again.
+        """
+        layer = event.value
+        data = getattr(layer, "data", None)
+        mine = any(live.layer is layer for live in self._layers.values())
+        if self._making or mine or not isinstance(data, LayerData):
+            return
+        for key, live in tuple(self._layers.items()):
+            if live.data is data and live.layer not in self.viewer.layers:
+                self._looks[live.look_of] = live.look
+                del self._layers[key]
+        try:
+            layer.data = copy.deepcopy(data)
+        except MemoryError as error:
+            show_warning(f"{layer.name}: {error}")
+            QTimer.singleShot(0, lambda: take_out(self.viewer, layer))  # napari has to finish first
+
+    def disconnect(self) -> None:
+        """Stop listening to the viewer."""
+        self.viewer.layers.events.inserted.disconnect(self._leave_live)
 
     def check(self, live: LiveLayer) -> None:
         """Make sure that the window can take a layer as it is now, or is to be.
