@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 from napari._app_model import get_app_model
 
-from napari_live import Live
-from scopecast_viewers.napari.display import NapariDisplay
-
 CHANNELS = ["DAPI", "FITC"]
 
 
@@ -21,8 +18,9 @@ def frame(value):
 def colours(live):
     """Return what is in the middle of the canvas, with the channels in green and red as they are."""
     for channel, colour in zip(CHANNELS, ("green", "red"), strict=True):
-        for layer in live.viewer.layers:
-            if layer.name.startswith(channel):
+        for each in live.view.layers:
+            if each.channel_name == channel:
+                layer = each.layer
                 layer.colormap, layer.contrast_limits, layer.gamma = colour, (0, 255), 1.0
     seen = live.viewer.screenshot(canvas_only=True, flash=False)
     height, width = seen.shape[:2]
@@ -110,7 +108,9 @@ def test_what_a_command_of_napari_s_makes_of_a_live_layer_stays_as_it_is_and_the
         live.settled(publisher)
         live.viewer.layers.selection = {live.layer("DAPI · run")}
         get_app_model().commands.execute_command(command).result(timeout=5)
-        (other,) = [each for each in live.viewer.layers if each not in [mine.layer for mine in live.view.layers]] or [None]
+        (other,) = [each for each in live.viewer.layers if each not in [mine.layer for mine in live.view.layers]] or [
+            None
+        ]
         for t in range(2, 4):
             publisher.publish(frame(40 + t), axes={"t": t, "c": "DAPI"})
         live.settled(publisher)
@@ -195,13 +195,14 @@ def test_a_former_run_is_seen_beside_the_newest(live):
             middle = seen[seen.shape[0] // 2]
             return {int(np.median(half[half > 20])) for half in np.array_split(middle, 2) if (half > 20).any()}
 
-        live.until(lambda: not live.view._changed and halves() == {100, 200})
+        live.until(lambda: halves() == {100, 200})
         publisher.new_stream("next")
         publisher.publish(frame(150), axes={"t": 0})
         live.settled(publisher)
         assert not live.viewer.canvas.grid.enabled
-        live.view.layers  # the next run has the canvas for itself
-        assert halves() == {150} or len(halves()) == 1
+        for layer in live.viewer.layers:
+            layer.contrast_limits = (0, 255)
+        assert halves() == {150}, "the next run has the canvas for itself"
 
 
 def test_labels_alone_are_counted_as_frames(live):
@@ -219,9 +220,8 @@ def test_the_status_line_tells_of_losses_only_where_there_are_some_and_comes_bac
         for t in range(4):
             publisher.publish(frame(100), axes={"t": t})
         live.settled(publisher)
-        live.view._write_status()
+        live.until(lambda: "4 frames" in live.view.status.text)
         text = live.view.status.text
-        assert "4 frames" in text
         assert "dropped" not in text
         assert "superseded" not in text
         assert "frames/s" not in text, "four frames at once are no rate"
@@ -235,3 +235,51 @@ def test_the_status_line_tells_of_losses_only_where_there_are_some_and_comes_bac
         assert not live.view.follower.following
         live.view.status.follow.click()
         live.until(lambda: live.point()[0] == 3)
+
+
+@pytest.mark.parametrize("start", [0, 1_700_000_000])
+@pytest.mark.parametrize("scale", [0.001, 0.7, 3600.0])
+def test_a_scale_of_the_user_s_along_time_changes_neither_what_is_followed_nor_what_is_shown(live, start, scale):
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=CHANNELS[:1], sizes={"t": 20})
+            for t in range(8):
+                publisher.publish(frame(50 + 10 * t), axes={"t": start + t, "c": "DAPI"})
+                live.settled(publisher)
+                layer = live.layer(f"DAPI · run {run}")
+                if t == 1:
+                    layer.scale = (scale, *layer.scale[1:])
+                live.until(lambda t=t: colours(live)["DAPI"] == pytest.approx(50 + 10 * t, abs=2))
+                assert live.view.follower.following
+            live.viewer.dims.set_point(0, live.point()[0] - 3 * scale)
+            assert colours(live)["DAPI"] == pytest.approx(90, abs=2)
+            assert live.view.where(live.view.followed)["t"] == start + 4
+            assert live.view.hint() == ""
+
+
+def test_names_and_order_of_the_user_s_are_those_of_the_next_runs(live):
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(3):
+            publisher.new_stream(f"run {run}", channels=CHANNELS)
+            for channel, value in zip(CHANNELS, (40, 140), strict=True):
+                publisher.publish(frame(value), axes={"t": 0, "c": channel})
+            live.settled(publisher)
+            if not run:
+                dapi, fitc = live.layer("DAPI · run 0"), live.layer("FITC · run 0")
+                dapi.name, fitc.blending, dapi.blending = "nuclei", "translucent_no_depth", "additive"
+                live.viewer.layers.move(0, 2)
+            assert [layer.name for layer in live.viewer.layers] == [f"FITC · run {run}", "nuclei"]
+            assert [str(layer.blending) for layer in live.viewer.layers] == ["translucent_no_depth", "additive"]
+            assert colours(live) == near(DAPI=40, FITC=140)
+
+
+def test_what_the_user_has_set_of_a_channel_is_that_of_its_images_of_another_shape(live):
+    with live.publisher(dtype="uint8") as publisher:
+        publisher.new_stream("run", channels=CHANNELS)
+        publisher.publish(frame(40), axes={"t": 0, "c": "DAPI"})
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        layer.colormap, layer.gamma = "magenta", 0.5
+        publisher.publish(np.full((32, 32), 90, "uint8"), axes={"t": 1, "c": "DAPI"})
+        live.settled(publisher)
+        assert [(each.colormap.name, each.gamma) for each in live.viewer.layers] == [("magenta", 0.5)] * 2

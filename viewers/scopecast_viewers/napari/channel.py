@@ -148,6 +148,11 @@ class Shown:
     def _wanted_color(self) -> Colormap:
         return channel_colormap(self.stream.about, self.channel, len({channel for _, channel in self.stream.parts}))
 
+    def holds(self, stack: Stack | None, index: tuple[int, ...]) -> bool:
+        """Whether a plane of a stack is one of this channel's."""
+        fixed = [(axis, at) for axis, at in enumerate(map(self.data.fixed.get, self.stack.axes)) if at is not None]
+        return stack is self.stack and all(index[axis] == at for axis, at in fixed)
+
     def _newest_index(self) -> tuple[int, ...] | None:
         """Return where the newest frame of this layer is, as far as that is known."""
         return self.stack.latest_at(self.data.fixed) if self.place else self.stack.latest(self.channel)

@@ -78,7 +78,9 @@ class LayerData(StackView):
         """Return a layout that reaches, where the final extent is known, from 0 to there."""
         if not self._sizes:
             return layout
-        known = [self._sizes.get(name, 0) for name in layout.axes]
+        sizes = [self._sizes.get(name, 0) for name in layout.axes]
+        # A run whose numbers begin past its announced end, such as seconds since 1970, does not count from 0.
+        known = [size if low < size else 0 for size, low in zip(sizes, layout.origin, strict=True)]
         origin = tuple(0 if size else low for size, low in zip(known, layout.origin, strict=True))
         ends = (low + size for low, size in zip(layout.origin, layout.shape, strict=True))
         shape = tuple(max(end, size) - low for end, size, low in zip(ends, known, origin, strict=True))

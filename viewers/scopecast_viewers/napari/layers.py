@@ -78,6 +78,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self._began: dict[tuple[str, int], int] = {}  # in which order the streams have come
         self.spread = False  # a run has come to another place on the canvas
         self._looks: dict[tuple[Any, ...], dict[str, Any]] = {}  # what the user has set of channels
+        self._order: list[tuple[Any, ...]] = []  # in which order the user has put the channels, the lowest first
         self._floor: int | None = None  # where the layers of the run lay that has just left
         self._active: tuple[Any, ...] | None = None  # whose layer the user worked on when it left
         self._selected: Any = None  # what is selected since, and was not by the user
@@ -163,7 +164,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self._failed.clear(key)
         self.making_ms += live.made_ms
         self.longest_ms = max(self.longest_ms, live.made_ms)
-        live.take_look(self._looks.get(live.look_of, {}))
+        self._hand_down(live)
         self._put_in_order(live)
         self._select(live, selected, active)
         if place:
@@ -233,13 +234,26 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         extent = self.viewer.layers.extent
         return box.objection(Box((), tuple(extent.world[0]), tuple(extent.world[1]), tuple(extent.step)))
 
+    def _hand_down(self, new: LiveLayer) -> None:
+        """Give a new layer what the user has set of its channel: of a layer that is there, or of one that was."""
+        there = [live for live in self if live.look_of == new.look_of]
+        look = dict(there[-1].look if there else self._looks.get(new.look_of, {}))
+        if there:
+            look.pop("name", None)  # that is the other's
+        new.take_look(look)
+
     def _put_in_order(self, new: LiveLayer) -> None:
         """Move the layer that was added last to where it belongs among the others."""
         layers = self.viewer.layers
         mine = [live for live in self if live.stream is new.stream and live is not new]
-        below = [layers.index(live.layer) for live in mine if live.rank <= new.rank]
+        ordered = self._order if new.look_of in self._order else []
+        over = ordered[ordered.index(new.look_of) :] if ordered else []
+        above = [layers.index(live.layer) for live in mine if live.rank == new.rank and live.look_of in over]
+        below = [layers.index(live.layer) for live in mine if live.rank <= new.rank and live.look_of not in over]
         top = self.scene.on_top
-        if below:
+        if above and not new.place:
+            position = min(above)
+        elif below:
             position = max(below) + 1
         elif top not in (None, new.stream) and not new.rank:
             position = min((layers.index(live.layer) for live in self if live.stream is top), default=len(layers))
@@ -301,6 +315,16 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                     self.spread = live.succeed(made) or self.spread
                 except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
                     self.give_up(live, error)
+
+    def leave(self) -> None:
+        """Take the layers of runs that have left the scene out of the viewer, and remember the user's order."""
+        gone = [live for live in self if live.stream not in self.scene and not live.rank and not live.place]
+        for stream in dict.fromkeys(live.stream for live in gone):
+            made = [live for live in gone if live.stream is stream]
+            now = sorted(made, key=lambda live: self.viewer.layers.index(live.layer))
+            if len(made) > 1:
+                self._order = [live.look_of for live in now] if now != made else []
+        super().leave()
 
     # ---- in the scene and out of it ------------------------------------------------------------------------------
 

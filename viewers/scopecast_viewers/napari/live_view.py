@@ -205,12 +205,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             where = dict(zip(target.axes, newest[1], strict=False))
             # Read before napari slices: should a plane come in between, the layer is sliced once more.
             expected = {live: live.tag_at(where) for live in self.layers if live.stream is target}
-            moved = self.follower.go(self.layers.axes, where, canvas_spacing(target))
+            moved = self._go(target, where)
         self._to_be_seen = None
         volume = self._shows_volume()
         moves: set[tuple[float, float]] = set()
         for live in tuple(self.layers):
-            tag = live.tag_at(self.where(live.stream))
+            tag = live.tag_at(live.index_at(self.viewer.dims.point))
             if not live.layer.visible:
                 live.shown = None
                 continue
@@ -360,7 +360,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._changed = True
 
     def set_side_by_side(self, on: bool) -> None:
-        """Show the runs in the scene beside each other, with one camera, until the next one begins; or on each other."""
+        """Show the runs in the scene beside each other, until the next one begins, or on each other."""
         self.side_by_side = on
         grid = self.viewer.canvas.grid
         counts = [sum(live.stream is stream for live in self.layers) for stream in self.scene.streams]
@@ -369,8 +369,27 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.scene.joined = True  # look at all of it
         self._changed = True
 
+    def _go(self, stream: LiveStream, where: dict[str, int]) -> bool:
+        """Move the sliders to absolute positions in a stream. Return whether one had to move."""
+        live = self._image_of(stream)
+        if live is None:
+            return self.follower.go(self.layers.axes, where, canvas_spacing(stream))
+        return self.follower.go(self.layers.axes, live.point_at(where), {})
+
+    def _image_of(self, stream: LiveStream) -> LiveLayer | None:
+        """Return the layer by which places in a stream are told: one that is visible, best that of the newest image."""
+        newest = stream.newest
+
+        def preference(live: LiveLayer) -> tuple[bool, bool]:
+            return live.layer.visible, newest is not None and live.holds(*newest[:2])
+
+        mine = [live for live in self.layers if live.stream is stream and not live.rank and not live.stale]
+        return max(mine, key=preference, default=None)
+
     def where(self, stream: LiveStream) -> dict[str, int]:
         """Return the absolute positions along the viewer's axes at which the sliders stand for a stream."""
+        if (live := self._image_of(stream)) is not None:
+            return live.index_at(self.viewer.dims.point)
         axes, steps, dims = self.layers.axes, canvas_spacing(stream), self.viewer.dims
         first = dims.ndim - len(axes) - 2
         points = dims.point
@@ -410,7 +429,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         for live in self.layers:
             if paused:
                 # A preview's next frame takes the place of this one, and napari may slice again at any time.
-                live.data.keep(live.data.place(self.where(live.stream)))
+                live.data.keep(live.data.place(live.index_at(self.viewer.dims.point)))
             else:
                 live.data.let_go()
                 live.shown = None

@@ -106,7 +106,7 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
             source: stream.title if titles.count(stream.title) == 1 else f"{stream.title} ({source[:4]})"
             for source, stream in sources.items()
         }
-        for source, name in {None: "whichever delivers images", **names}.items():
+        for source, name in [(None, "whichever delivers images"), *names.items()]:
             action = QAction(name.replace("&", "&&"), group)
             action.setCheckable(True)
             action.setChecked(view.scene.chosen == source)

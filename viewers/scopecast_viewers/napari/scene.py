@@ -76,7 +76,9 @@ class Scene:
     @property
     def sources(self) -> dict[str, LiveStream]:
         """The sources that can be followed, by their tokens, and of each the newest run that has images."""
-        return {stream.source: stream for stream in sorted(self._streams, key=_sent) if stream.received and stream.alive}
+        return {
+            stream.source: stream for stream in sorted(self._streams, key=_sent) if stream.received and stream.alive
+        }
 
     def knows(self, stream: LiveStream) -> bool:
         """Whether what has come of a stream is taken in: it is in the scene, or was sent out of it."""
@@ -134,7 +136,12 @@ class Scene:
         newest = max((stream for stream in candidates if stream.state == "live"), key=_sent, default=None)
         if newest is None or _sent(newest) <= _sent(old) or not self._yields(old, newest):
             return False
-        if not self._is_chosen(newest, old) and old.pace_s and self._goes_on(old) and not 0 < 2 * newest.pace_s < old.pace_s:
+        if (
+            not self._is_chosen(newest, old)
+            and old.pace_s
+            and self._goes_on(old)
+            and not 0 < 2 * newest.pace_s < old.pace_s
+        ):
             return False  # both are slow: they would take turns
         self._follow(newest)
         return True

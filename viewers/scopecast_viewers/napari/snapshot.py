@@ -58,7 +58,9 @@ class Snapshot:
             # Over the live picture it would hide it, or add to its brightness.
             look["visible"] = False
             moment = data.moment()
-            self._parts.append((moment, data.shape_of(moment), look, kind, getattr(live.layer, "contrast_limits_range", None)))
+            self._parts.append(
+                (moment, data.shape_of(moment), look, kind, getattr(live.layer, "contrast_limits_range", None))
+            )
 
     @property
     def names(self) -> list[str]:
