@@ -148,14 +148,14 @@ class Shown:
     def _wanted_color(self) -> Colormap:
         return channel_colormap(self.stream.about, self.channel, len({channel for _, channel in self.stream.parts}))
 
+    def holds(self, stack: Stack | None, index: tuple[int, ...]) -> bool:
+        """Whether a plane of a stack is one of this channel's."""
+        fixed = [(axis, at) for axis, at in enumerate(map(self.data.fixed.get, self.stack.axes)) if at is not None]
+        return stack is self.stack and all(index[axis] == at for axis, at in fixed)
+
     def _newest_index(self) -> tuple[int, ...] | None:
         """Return where the newest frame of this layer is, as far as that is known."""
-        index = self.stack.latest(self.channel)
-        if index is None or not self.place:
-            return index
-        wanted = [(at, self.data.fixed[name]) for at, name in enumerate(self.stack.axes) if name in self.data.fixed]
-        candidates = (index, *reversed(list(self.stack.layout.planes)))
-        return next((each for each in candidates if all(each[at] == here for at, here in wanted)), None)
+        return self.stack.latest_at(self.data.fixed) if self.place else self.stack.latest(self.channel)
 
     def _newest_plane(self) -> npt.NDArray[Any]:
         """Return the newest plane of this layer; zeros if it was forgotten."""
@@ -163,9 +163,15 @@ class Shown:
         plane = None if index is None else self.stack.plane(index)
         return self.stack.zero if plane is None else np.asarray(plane)
 
+    def stand_in(self, stands_in: bool) -> None:
+        """Show the newest plane wherever none has come, or no more."""
+        if stands_in != (self.data.stand_in is not None):
+            self.shown = None  # whatever napari has sliced, it was by the other rule
+        self.data.stand_in = self._newest_index() if stands_in else None
+
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:
-        """Return the tag of the frame at absolute positions along the viewer's axes; None where nothing has come."""
-        place = self.data.place(where)
+        """Return the tag of the frame that is shown at absolute positions along the viewer's axes; None at a gap."""
+        place = self.data.shown_at(self.data.place(where))
         # What napari can't slice yet is not shown, even if it is in the stack already.
-        tag = self.stack.tag(place) if self.data.contains(place) else None
+        tag = None if place is None else self.stack.tag(place)
         return tag if isinstance(tag, Tag) else None

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
+from scopecast_viewers.stacks.memory import GiB
 from scopecast_viewers.stacks.moment import Moment
 from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy.typing as npt
 
     from scopecast_viewers.stacks.history import Layout
     from scopecast_viewers.stacks.plane import Plane
@@ -38,6 +43,12 @@ class LayerData(StackView):
         The leading axes of all layers, in order.
     sizes
         The final extent of each axis where that is known: the sliders reach there from the start.
+
+    Attributes
+    ----------
+    stand_in : tuple of int or None
+        Whose plane is read at a place where none has come: while the sliders follow, a channel shows its newest until
+        its own has come. Only where a single plane is asked for, so that nobody who copies the whole finds it there.
     """
 
     def __init__(
@@ -49,6 +60,7 @@ class LayerData(StackView):
         self._came = stack.layout
         self._frozen = self._announced(self._came)
         self._kept: dict[tuple[int, ...], Plane | None] = {}
+        self.stand_in: tuple[int, ...] | None = None
 
     @property
     def layout(self) -> Layout:
@@ -66,7 +78,9 @@ class LayerData(StackView):
         """Return a layout that reaches, where the final extent is known, from 0 to there."""
         if not self._sizes:
             return layout
-        known = [self._sizes.get(name, 0) for name in layout.axes]
+        sizes = [self._sizes.get(name, 0) for name in layout.axes]
+        # A run whose numbers begin past its announced end, such as seconds since 1970, does not count from 0.
+        known = [size if low < size else 0 for size, low in zip(sizes, layout.origin, strict=True)]
         origin = tuple(0 if size else low for size, low in zip(known, layout.origin, strict=True))
         ends = (low + size for low, size in zip(layout.origin, layout.shape, strict=True))
         shape = tuple(max(end, size) - low for end, size, low in zip(ends, known, origin, strict=True))
@@ -74,7 +88,7 @@ class LayerData(StackView):
 
     def keep(self, place: tuple[int, ...]) -> None:
         """Show the plane that is at a place of the stack now, even if another comes there, until `let_go`."""
-        self._kept[place] = super()._read(self._frozen, place)
+        self._kept[place] = self._read_alone(self._frozen, place)
 
     def let_go(self) -> None:
         """Show what the stack has again, everywhere."""
@@ -99,8 +113,42 @@ class LayerData(StackView):
         layout = frozen._replace(shape=shape)
         return Moment(layout, self._fixed, self._kept, stack.plane_shape, stack.dtype, stack.history)
 
+    def shape_of(self, moment: Moment) -> tuple[int, ...]:
+        """Return the shape of a copy: that of the moment, with an extent of 1 along the axes that the stack lacks."""
+        return (*(moment.extent.get(name, 1) for name in self.axes), *self._stack.plane_shape)
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> npt.NDArray[Any]:
+        """Return what it shows now as an array of numpy's, which no stream changes: so napari duplicates a layer.
+
+        Raises
+        ------
+        MemoryError
+            If there is not enough memory.
+        """
+        moment = self.moment()
+        free = int(psutil.virtual_memory().available)
+        if moment.nbytes > free:
+            raise MemoryError(
+                f"a copy of this layer takes {moment.nbytes / GiB:.1f} GiB of memory, and {free / GiB:.1f} are free"
+            )
+        return moment.copy().pixels.reshape(self.shape_of(moment))
+
     def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
         return self._kept[index] if index in self._kept else super()._read(layout, index)
+
+    def _read_alone(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
+        stand_in = self.stand_in
+        if stand_in is None or index in layout.planes or index in self._kept or len(stand_in) != len(index):
+            return self._read(layout, index)
+        return self._read(layout, stand_in)
+
+    def shown_at(self, place: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return of which place of the stack a plane is shown at another one; None where there is none."""
+        if not self.contains(place):
+            return None
+        if place in self._frozen.planes or self.stand_in is None or len(self.stand_in) != len(place):
+            return place
+        return self.stand_in
 
     def contains(self, place: tuple[int, ...]) -> bool:
         """Whether a place of the stack lies within the extent as of the last `advance`."""

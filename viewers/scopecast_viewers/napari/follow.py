@@ -74,8 +74,11 @@ class Follower:
                 self._stopped()
                 return
 
-    def go(self, axes: tuple[str, ...], where: Mapping[str, int], steps: Mapping[str, float]) -> bool:
-        """Move the sliders to absolute positions along the viewer's axes. Return whether one had to move."""
+    def go(self, axes: tuple[str, ...], where: Mapping[str, float], steps: Mapping[str, float]) -> bool:
+        """Move the sliders to absolute positions along the viewer's axes. Return whether one had to move.
+
+        Positions count steps; those along an axis that has none are in the viewer's unit.
+        """
         dims = self.viewer.dims
         first = dims.ndim - len(axes) - 2
         moves = {

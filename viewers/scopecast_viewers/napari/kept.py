@@ -81,6 +81,15 @@ class KeptLayers(ABC, Generic[Key, Live]):
                     self._take_out(live)
                 del self._layers[key]
 
+    @property
+    def deleted(self) -> frozenset[Key]:
+        """What the user has deleted of what could be shown."""
+        return frozenset(self._closed)
+
+    def undelete(self) -> None:
+        """Show again what the user has deleted."""
+        self._closed = {}
+
     def leave(self) -> None:
         """Take the layers of runs that have left the scene out of the viewer."""
         for live in self:

@@ -14,7 +14,7 @@ from scopecast_viewers.look.contrast import contrast_limits, contrast_range, is_
 from scopecast_viewers.napari.channel import Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
     from cmap import Colormap as ChannelColormap
@@ -135,6 +135,8 @@ class LiveLayer(Shown):
         }
         if "contrast_limits" in chosen:
             chosen["contrast"] = (self.stack.dtype, self.layer.contrast_limits_range, chosen.pop("contrast_limits"))
+        if self.layer.name != self._style.get("name", self.layer.name) and not self.place.keys() - {"cam"}:
+            chosen["name"] = self.layer.name
         if not self.channel_name:
             chosen.pop("visible", None)  # a run without channels would begin with nothing to be seen
         return chosen
@@ -147,8 +149,26 @@ class LiveLayer(Shown):
                 if dtype == self.stack.dtype and not self.layer.rgb:
                     self.layer.contrast_limits_range = reach
                     self.layer.contrast_limits = limits
-            elif attribute in self._look_attributes:
+            elif attribute in ("name", *self._look_attributes):
                 setattr(self.layer, attribute, value)
+
+    def index_at(self, point: Sequence[float]) -> dict[str, int]:
+        """Return the absolute index along each slider at which a point of the viewer lies in this layer.
+
+        By the layer's own scale and translation, which may be the user's.
+        """
+        layer, axes = self.layer, self.data.axes
+        places = np.asarray(point[-layer.ndim :])[: len(axes)]
+        counted = np.round((places - layer.translate[: len(axes)]) / layer.scale[: len(axes)])
+        return {name: int(at) + low for name, at, low in zip(axes, counted, self.data.origin, strict=True)}
+
+    def point_at(self, where: Mapping[str, int]) -> dict[str, float]:
+        """Return where an absolute index lies along each slider of the viewer; the reverse of `index_at`."""
+        layer, data = self.layer, self.data
+        return {
+            name: float((where.get(name, 0) - low) * step + start)
+            for name, low, step, start in zip(data.axes, data.origin, layer.scale, layer.translate, strict=False)
+        }
 
     def settle(self, here: bool) -> None:
         """Choose contrast and colour again, where the first frame told nothing and the user has set nothing.

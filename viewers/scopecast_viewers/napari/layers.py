@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QTimer
 
 from scopecast.frames.axes import sort_axes
 from scopecast_viewers.look.colors import color_problem
+from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.kept import KeptLayers
 from scopecast_viewers.napari.layer import LiveLayer
 from scopecast_viewers.napari.limits import MOST_STEPS, Box, CantShowError
 from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.sliders import Sliders, agreed_units
-from scopecast_viewers.napari.steady import all_or_nothing
+from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import Place, Tiling
 from scopecast_viewers.napari.units import canvas_unit
 
@@ -74,9 +78,12 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self._began: dict[tuple[str, int], int] = {}  # in which order the streams have come
         self.spread = False  # a run has come to another place on the canvas
         self._looks: dict[tuple[Any, ...], dict[str, Any]] = {}  # what the user has set of channels
+        self._order: list[tuple[Any, ...]] = []  # in which order the user has put the channels, the lowest first
         self._floor: int | None = None  # where the layers of the run lay that has just left
         self._active: tuple[Any, ...] | None = None  # whose layer the user worked on when it left
         self._selected: Any = None  # what is selected since, and was not by the user
+        self._making = False
+        viewer.layers.events.inserted.connect(self._leave_live)
 
     def update(self, streams: Iterable[LiveStream]) -> list[LiveLayer]:
         """Add what is new, remove what is gone, and grow what has grown.
@@ -146,21 +153,48 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         try:
             self.check(live)  # which may remove others
             selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+            self._making = True
             with all_or_nothing(self.viewer):
                 live.add(self.viewer, self.units)
         except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
             self._failed.note(key, version, live.name, error)
             return None
+        finally:
+            self._making = False
         self._failed.clear(key)
         self.making_ms += live.made_ms
         self.longest_ms = max(self.longest_ms, live.made_ms)
-        live.take_look(self._looks.get(live.look_of, {}))
+        self._hand_down(live)
         self._put_in_order(live)
         self._select(live, selected, active)
         if place:
             self._join(live)
         self._layers[key] = live
         return live
+
+    def _leave_live(self, event: Any) -> None:
+        """Give a layer that a command of napari's has made of a live one a copy of the pixels of now.
+
+        "Convert to Labels" takes the live layer away, and makes another one of its data: the live one is made again.
+        """
+        layer = event.value
+        data = getattr(layer, "data", None)
+        mine = any(live.layer is layer for live in self._layers.values())
+        if self._making or mine or not isinstance(data, LayerData):
+            return
+        for key, live in tuple(self._layers.items()):
+            if live.data is data and live.layer not in self.viewer.layers:
+                self._looks[live.look_of] = live.look
+                del self._layers[key]
+        try:
+            layer.data = copy.deepcopy(data)
+        except MemoryError as error:
+            show_warning(f"{layer.name}: {error}")
+            QTimer.singleShot(0, lambda: take_out(self.viewer, layer))  # napari has to finish first
+
+    def disconnect(self) -> None:
+        """Stop listening to the viewer."""
+        self.viewer.layers.events.inserted.disconnect(self._leave_live)
 
     def check(self, live: LiveLayer) -> None:
         """Make sure that the window can take a layer as it is now, or is to be.
@@ -200,13 +234,26 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         extent = self.viewer.layers.extent
         return box.objection(Box((), tuple(extent.world[0]), tuple(extent.world[1]), tuple(extent.step)))
 
+    def _hand_down(self, new: LiveLayer) -> None:
+        """Give a new layer what the user has set of its channel: of a layer that is there, or of one that was."""
+        there = [live for live in self if live.look_of == new.look_of]
+        look = dict(there[-1].look if there else self._looks.get(new.look_of, {}))
+        if there:
+            look.pop("name", None)  # that is the other's
+        new.take_look(look)
+
     def _put_in_order(self, new: LiveLayer) -> None:
         """Move the layer that was added last to where it belongs among the others."""
         layers = self.viewer.layers
         mine = [live for live in self if live.stream is new.stream and live is not new]
-        below = [layers.index(live.layer) for live in mine if live.rank <= new.rank]
+        ordered = self._order if new.look_of in self._order else []
+        over = ordered[ordered.index(new.look_of) :] if ordered else []
+        above = [layers.index(live.layer) for live in mine if live.rank == new.rank and live.look_of in over]
+        below = [layers.index(live.layer) for live in mine if live.rank <= new.rank and live.look_of not in over]
         top = self.scene.on_top
-        if below:
+        if above and not new.place:
+            position = min(above)
+        elif below:
             position = max(below) + 1
         elif top not in (None, new.stream) and not new.rank:
             position = min((layers.index(live.layer) for live in self if live.stream is top), default=len(layers))
@@ -268,6 +315,16 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                     self.spread = live.succeed(made) or self.spread
                 except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
                     self.give_up(live, error)
+
+    def leave(self) -> None:
+        """Take the layers of runs that have left the scene out of the viewer, and remember the user's order."""
+        gone = [live for live in self if live.stream not in self.scene and not live.rank and not live.place]
+        for stream in dict.fromkeys(live.stream for live in gone):
+            made = [live for live in gone if live.stream is stream]
+            now = sorted(made, key=lambda live: self.viewer.layers.index(live.layer))
+            if len(made) > 1:
+                self._order = [live.look_of for live in now] if now != made else []
+        super().leave()
 
     # ---- in the scene and out of it ------------------------------------------------------------------------------
 

@@ -71,6 +71,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     Attributes
     ----------
+    side_by_side : bool
+        The runs in the scene lie beside each other, each in a cell of napari's grid.
     following_changed : Signal
         The sliders follow from now on, or do not any more.
     """
@@ -86,6 +88,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.follower = Follower(viewer, self._show_following)
         self.status: StatusLine | None = None
         self._paused = False
+        self.side_by_side = False
         if window is None:
             window = self._add_status_line()
         self.window = window
@@ -122,9 +125,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.status.add(self.runs)
         self.status.destroyed.connect(self._gone)
         self.viewer.canvas.overlays.scale_bar.visible = False
-        self.dock = self.viewer.window.add_dock_widget(
-            self.status, area="bottom", name="scopecast live", add_vertical_stretch=False
+        napari = self.viewer.window
+        self.dock = napari.add_dock_widget(
+            self.status, area="bottom", name="scopecast live", add_vertical_stretch=False, menu=napari.window_menu
         )
+        # Closed, it is hidden: the Window menu shows it again, with the button that follows and the list of runs.
+        self.dock.destroyOnClose = self.dock.hide
         window = self.status.window()
         self.setParent(window)
         return window
@@ -193,20 +199,24 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         moved = False
         if (back := self._to_be_seen) is not None and back.newest is not None:
             target, newest = back, back.newest
+        self._stand_in()
+        expected: dict[LiveLayer, Tag | None] = {}
         if (self.follower.following or back is not None) and target is not None and newest is not None:
             where = dict(zip(target.axes, newest[1], strict=False))
-            moved = self.follower.go(self.layers.axes, where, canvas_spacing(target))
+            # Read before napari slices: should a plane come in between, the layer is sliced once more.
+            expected = {live: live.tag_at(where) for live in self.layers if live.stream is target}
+            moved = self._go(target, where)
         self._to_be_seen = None
         volume = self._shows_volume()
         moves: set[tuple[float, float]] = set()
         for live in tuple(self.layers):
-            tag = live.tag_at(self.where(live.stream))
+            tag = live.tag_at(live.index_at(self.viewer.dims.point))
             if not live.layer.visible:
                 live.shown = None
                 continue
             try:
                 if tag is not live.shown or (volume and live.sliced != live.version):
-                    if not moved and live not in new:
+                    if not moved or tag is not expected.get(live, tag):
                         # The plane under the sliders is another one; neither the extent nor anything else has changed.
                         live.layer.refresh(thumbnail=False, highlight=False, extent=False)
                     self._waiting_for_paint = True
@@ -226,6 +236,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             if self.annotations.show(self.where, make=not new):
                 self._waiting_for_paint = True
         self._changed = self._changed or self.layers.incomplete
+
+    def _stand_in(self) -> None:
+        """While the sliders follow a run, let each of its channels show its newest plane until its own has come."""
+        target = self.followed if self.follower.following and not self._shows_volume() else None
+        for live in self.layers:
+            live.stand_in(live.stream is target and not live.rank)
 
     def _look_again(self, _event: Any = None) -> None:
         """Show what lies on the images where the user has moved the sliders to."""
@@ -250,6 +266,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         spread = self.layers.spread or self.scene.joined
         spread = spread and (self._looks_at == _look(self.viewer) or not self._in_sight)
         begun = self.scene.begun
+        if begun and self.side_by_side:
+            self.set_side_by_side(False)
         self.layers.spread = self.scene.begun = self.scene.joined = False
         known = self.layers.units[-1] != "pixel"
         if self.status is not None and known != self._has_scale_bar:
@@ -325,8 +343,53 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.scene.hide(stream)
             self.receiver.forget(stream)
 
+    def follow(self, source: str | None) -> None:
+        """Follow a source, given by its token; with None, whichever delivers images."""
+        self.scene.follow(source)
+        self.set_following(True)
+
+    @property
+    def deleted(self) -> int:
+        """How many layers the user has deleted of what could be shown."""
+        return len(self.layers.deleted) + len(self.annotations.deleted)
+
+    def undelete(self) -> None:
+        """Show again what the user has deleted."""
+        self.layers.undelete()
+        self.annotations.undelete()
+        self._changed = True
+
+    def set_side_by_side(self, on: bool) -> None:
+        """Show the runs in the scene beside each other, until the next one begins, or on each other."""
+        self.side_by_side = on
+        grid = self.viewer.canvas.grid
+        counts = [sum(live.stream is stream for live in self.layers) for stream in self.scene.streams]
+        grid.stride = counts[0] if counts and len(set(counts)) == 1 else 1  # layers in a cell
+        grid.enabled = on
+        self.scene.joined = True  # look at all of it
+        self._changed = True
+
+    def _go(self, stream: LiveStream, where: dict[str, int]) -> bool:
+        """Move the sliders to absolute positions in a stream. Return whether one had to move."""
+        live = self._image_of(stream)
+        if live is None:
+            return self.follower.go(self.layers.axes, where, canvas_spacing(stream))
+        return self.follower.go(self.layers.axes, live.point_at(where), {})
+
+    def _image_of(self, stream: LiveStream) -> LiveLayer | None:
+        """Return the layer by which places in a stream are told: one that is visible, best that of the newest image."""
+        newest = stream.newest
+
+        def preference(live: LiveLayer) -> tuple[bool, bool]:
+            return live.layer.visible, newest is not None and live.holds(*newest[:2])
+
+        mine = [live for live in self.layers if live.stream is stream and not live.rank and not live.stale]
+        return max(mine, key=preference, default=None)
+
     def where(self, stream: LiveStream) -> dict[str, int]:
         """Return the absolute positions along the viewer's axes at which the sliders stand for a stream."""
+        if (live := self._image_of(stream)) is not None:
+            return live.index_at(self.viewer.dims.point)
         axes, steps, dims = self.layers.axes, canvas_spacing(stream), self.viewer.dims
         first = dims.ndim - len(axes) - 2
         points = dims.point
@@ -345,6 +408,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._changed = True
 
     def _show_following(self) -> None:
+        self._stand_in()
         if self.status is not None:
             self.status.follow.setChecked(self.follower.following)
         self.following_changed.emit(self.follower.following)
@@ -365,7 +429,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         for live in self.layers:
             if paused:
                 # A preview's next frame takes the place of this one, and napari may slice again at any time.
-                live.data.keep(live.data.place(self.where(live.stream)))
+                live.data.keep(live.data.place(live.index_at(self.viewer.dims.point)))
             else:
                 live.data.let_go()
                 live.shown = None
@@ -471,6 +535,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._stopped = True
         self._gone()
         self.follower.disconnect()
+        self.layers.disconnect()
         dims = self.viewer.dims
         for event in (dims.events.point, dims.events.ndisplay, dims.events.order):
             event.disconnect(self._look_again)

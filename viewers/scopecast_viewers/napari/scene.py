@@ -9,6 +9,7 @@ what is not in the scene is not among the viewer's layers; it is kept outside, w
   does whatever has no images of its own, such as the labels that an analysis sends.
 - A run that has left comes back when it goes on (live mode after a sequence), or when the user wants it.
 - The followed one stays so until it has fallen silent and another delivers. So two sources never take turns.
+- A source that the user has chosen is followed, from run to run, until it has ended or the user chooses otherwise.
 
 How long a source has been silent is told by what others have sent since, not by the clock: a window that hangs for a
 while decides as one that does not.
@@ -42,6 +43,8 @@ class Scene:
         The run whose images hide what is under them: the one that is followed, or that the user has brought back.
     unshown : set
         The keys of runs of which nothing can be shown: they yield to any other.
+    chosen : str or None
+        The source that the user wants to follow, by its token; None for whichever delivers images.
     begun, joined : bool
         A run has taken the scene; one has come beside what is there. Whoever looks at it sets it back.
     """
@@ -50,6 +53,7 @@ class Scene:
         self.followed: LiveStream | None = None
         self.on_top: LiveStream | None = None
         self.unshown: set[_Key] = set()
+        self.chosen: str | None = None
         self.begun = self.joined = False
         self._streams: tuple[LiveStream, ...] = ()
         self._here: set[_Key] = set()
@@ -69,6 +73,13 @@ class Scene:
         """All that can be in the scene, in order of appearance."""
         return tuple(stream for stream in self._streams if stream.newest is not None)
 
+    @property
+    def sources(self) -> dict[str, LiveStream]:
+        """The sources that can be followed, by their tokens, and of each the newest run that has images."""
+        return {
+            stream.source: stream for stream in sorted(self._streams, key=_sent) if stream.received and stream.alive
+        }
+
     def knows(self, stream: LiveStream) -> bool:
         """Whether what has come of a stream is taken in: it is in the scene, or was sent out of it."""
         return stream.key in self._here or (stream.key in self._left and not self._comes(stream))
@@ -84,9 +95,20 @@ class Scene:
             self.followed = None
         if self.on_top is not None and self.on_top.key not in self._here:
             self.on_top = self.followed
+        if self.chosen is not None and self.chosen not in self.sources:
+            self.chosen = None
         for stream in sorted(filter(self._comes, self._streams), key=_sent):
             self._enter(stream)
         self.reconsider()
+
+    def follow(self, source: str | None) -> None:
+        """Follow a source, given by its token, as the user wishes; with None, whichever delivers images."""
+        self.chosen = source
+        if source is not None and (stream := self.sources.get(source)) is not None:
+            self._stay(stream)
+            self._had_images.add(stream.key)
+            self.followed = self.on_top = stream
+            self.begun = True
 
     def show(self, stream: LiveStream) -> None:
         """Bring a run back, as the user wishes; the next run that begins sends it away again."""
@@ -107,13 +129,19 @@ class Scene:
         """Follow another run if the one that is followed is idle. Return whether that is so."""
         old = self.followed
         candidates = [stream for stream in self.streams if stream.received and stream is not old]
+        candidates = [stream for stream in candidates if stream.source == self.chosen] or candidates
         if old is None or not old.received:
             self._follow(max(candidates, key=_sent, default=old))
             return self.followed is not old
         newest = max((stream for stream in candidates if stream.state == "live"), key=_sent, default=None)
         if newest is None or _sent(newest) <= _sent(old) or not self._yields(old, newest):
             return False
-        if old.pace_s and self._goes_on(old) and not 0 < 2 * newest.pace_s < old.pace_s:
+        if (
+            not self._is_chosen(newest, old)
+            and old.pace_s
+            and self._goes_on(old)
+            and not 0 < 2 * newest.pace_s < old.pace_s
+        ):
             return False  # both are slow: they would take turns
         self._follow(newest)
         return True
@@ -190,9 +218,17 @@ class Scene:
 
     def _yields(self, stream: LiveStream, other: LiveStream) -> bool:
         """Whether a run that is followed is idle, or has never been more than one image while another delivers."""
+        if self._is_chosen(other, stream):
+            return True
+        if self._is_chosen(stream, other):
+            return False
         if stream.key in self.unshown or not self._is_heard(stream, IDLE_S):
             return True
         return stream.received == 1 and other.received > 2
+
+    def _is_chosen(self, stream: LiveStream, other: LiveStream) -> bool:
+        """Whether a run is of the source that the user has chosen, and another is not."""
+        return self.chosen is not None and stream.source == self.chosen != other.source
 
     def _goes_on(self, stream: LiveStream) -> bool:
         """Whether more is to be expected, at the pace that the run has had: a time series rests between its points."""

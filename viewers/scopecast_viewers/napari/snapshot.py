@@ -58,8 +58,9 @@ class Snapshot:
             # Over the live picture it would hide it, or add to its brightness.
             look["visible"] = False
             moment = data.moment()
-            shape = (*(moment.extent.get(name, 1) for name in data.axes), *data.shape[len(data.axes) :])
-            self._parts.append((moment, shape, look, kind, getattr(live.layer, "contrast_limits_range", None)))
+            self._parts.append(
+                (moment, data.shape_of(moment), look, kind, getattr(live.layer, "contrast_limits_range", None))
+            )
 
     @property
     def names(self) -> list[str]:

@@ -7,14 +7,12 @@ has a contrast of its own. Past `MOST_LAYERS` napari would be slow: positions ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Final
 
 from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.stack import Stack
@@ -46,32 +44,19 @@ def corner_of_image(stream: LiveStream, where: Mapping[str, int]) -> tuple[float
     """
     position = {name: where[name] for name in _POSITIONS if name in where}
     for stack in stream.stacks if position else ():
-        axes = stack.layout.axes
-        if stack.is_labels or not position.keys() <= set(axes):
+        if stack.is_labels or not position.keys() <= set(stack.axes):
             continue
-        at = [(axes.index(name), index) for name, index in position.items()]
-        for index in reversed(list(stack.layout.planes)):
-            tag = stack.tag(index) if all(index[axis] == here for axis, here in at) else None
-            if isinstance(tag, Tag) and len(tag.translate) == 2:
-                return tag.translate
+        newest = stack.latest_at(position)
+        tag = None if newest is None else stack.tag(newest)
+        if isinstance(tag, Tag) and len(tag.translate) == 2:
+            return tag.translate
     return ()
-
-
-@dataclass
-class _Known:
-    """The places that a stack has planes at, as far as its planes were looked through."""
-
-    planes: Any
-    axes: tuple[str, ...]
-    looked: int = 0
-    places: dict[tuple[int, Place], None] = field(default_factory=dict)  # by channel, in order of appearance
 
 
 class Tiling:
     """Divides the stacks of streams into layers."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Stack, _Known] = WeakKeyDictionary()
         self._crowded: set[tuple[str, int]] = set()  # streams that have too many positions for layers of their own
 
     def axes(self, stream: LiveStream) -> tuple[str, ...]:
@@ -100,20 +85,17 @@ class Tiling:
                 return found
             self._crowded.add(stream.key)
 
-    def _places(self, stack: Stack, axes: tuple[str, ...]) -> Iterator[tuple[int, Place]]:
-        layout = stack.layout
-        known = self._known.get(stack)
-        if known is None or known.planes is not layout.planes or known.axes != axes:
-            known = self._known[stack] = _Known(layout.planes, axes)
-        if len(layout.planes) > known.looked:
-            new = list(layout.planes)[known.looked :]
-            known.looked += len(new)
-            channel = layout.axes.index("c") if "c" in layout.axes else None
-            at = [(name, layout.axes.index(name)) for name in axes if name in layout.axes]
-            for index in new:
-                place = tuple((name, index[position]) for name, position in at)
-                known.places[0 if channel is None else index[channel], place] = None
-        return iter(tuple(known.places))
+    @staticmethod
+    def _places(stack: Stack, axes: tuple[str, ...]) -> Iterable[tuple[int, Place]]:
+        """Return the channels and places of a stack, in order of their first frame."""
+        here = stack.axes
+        at = [(name, here.index(name)) for name in axes if name in here]
+        channel = here.index("c") if "c" in here else None
+        return dict.fromkeys(
+            (0 if channel is None else index[channel], tuple((name, index[axis]) for name, axis in at))
+            for index in stack.places
+            if len(index) == len(here)  # an axis joins just now
+        )
 
     def forget(self, streams: tuple[LiveStream, ...]) -> None:
         """Let go of what is known of streams that are gone."""

@@ -25,6 +25,10 @@ __all__ = ["LiveStream", "PaintLog"]
 
 State = Literal["live", "detached", "ended", "lost", "removed"]
 _RATE_WINDOW = 60
+_SILENCE_S = 2.0
+#: A rate is told of no shorter time: a few frames that were sent together say nothing of how many come in a second.
+_SHORTEST_S = 0.5
+_MARK_S = 0.05  # how often the count is noted
 
 
 class PaintLog:
@@ -77,6 +81,10 @@ class LiveStream:
     state : str
         ``"live"``, ``"detached"`` (by us), ``"ended"`` (in good order), ``"lost"`` (its publisher died), or
         ``"removed"``.
+    began : float
+        When it was announced to this viewer, in seconds since the epoch: of the clock on the wall.
+    alive : bool
+        Its publisher is there, whether this run has ended or not.
     parts : tuple of (Stack, channel)
         The channels that each stack has, by their index on the axis ``"c"`` (0 without one), in order of their first
         frame: what a viewer with a layer per channel shows.
@@ -97,12 +105,15 @@ class LiveStream:
         self.stacks: tuple[Stack, ...] = ()
         self.parts: tuple[tuple[Stack, int], ...] = ()
         self.state: State = "live"
+        self.alive = True
+        self.began = time.time()
         self.received = 0
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
         self._history = history
         self._by_signature: dict[tuple[tuple[int, ...], str, str, str, str], Stack] = {}
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
+        self._marks: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # when how many images had come
         # Axes only ever join, so that the length of a frame's index tells which there were when it was published.
         self._axes_of_length = {len(about.axes): tuple(about.axes)}
 
@@ -128,12 +139,19 @@ class LiveStream:
         }
 
     @property
-    def rate(self) -> float:
-        """Frames per second over the last of them; 0 when none came for two seconds."""
+    def delivers(self) -> bool:
+        """Whether images come: two at least, and the last of them not two seconds ago."""
         arrivals = list(self._arrivals)
-        if len(arrivals) < 2 or time.monotonic() - arrivals[-1] > 2.0:
+        return len(arrivals) > 1 and time.monotonic() - arrivals[-1] <= _SILENCE_S
+
+    @property
+    def rate(self) -> float:
+        """Frames per second over the last seconds; 0 when none came for two, and before it can be told."""
+        marks = list(self._marks)
+        if not self.delivers or marks[-1][0] - marks[0][0] < _SHORTEST_S:
             return 0.0
-        return (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-6)
+        (began, first), (ended, last) = marks[0], marks[-1]
+        return (last - first) / (ended - began)
 
     @property
     def pace_s(self) -> float:
@@ -209,9 +227,16 @@ class LiveStream:
             self._replace(signature, index)
         if frame.kind == "image":
             self.received += 1
-            self._arrivals.append(time.monotonic())
+            self._note_arrival(time.monotonic())
         if frame.kind == "image" or not self.received:
             self.newest = (stack, index, tag)
+
+    def _note_arrival(self, now: float) -> None:
+        if self._arrivals and now - self._arrivals[-1] > _SILENCE_S:
+            self._marks.clear()  # a pause is no part of the rate
+        self._arrivals.append(now)
+        if not self._marks or now - self._marks[-1][0] >= _MARK_S:
+            self._marks.append((now, self.received))
 
     def _replace(self, signature: tuple[tuple[int, ...], str, str, str, str], index: tuple[int, ...]) -> None:
         """Let go of the image of another shape or dtype that live mode has shown until now, at the same index."""
@@ -254,6 +279,7 @@ class LiveStream:
         stacks, self.stacks, self.newest = self.stacks, (), None
         self.parts, self._by_signature, self.received = (), {}, 0
         self._arrivals.clear()
+        self._marks.clear()
         for stack in stacks:
             stack.clear()
         self.annotations.clear()

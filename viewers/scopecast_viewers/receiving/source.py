@@ -417,6 +417,7 @@ class Source:
     def _end(self, state: State) -> None:
         self.state = state
         for stream in self.streams:
+            stream.alive = state == "detached"
             if stream.state == "live":
                 stream.state = "lost" if state == "lost" else "detached" if state == "detached" else "ended"
         if self._reader is not None:

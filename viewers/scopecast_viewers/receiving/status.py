@@ -23,7 +23,7 @@ def source_of(stream: LiveStream, sources: Iterable[Source]) -> Source | None:
 
 def state_of(stream: LiveStream) -> str:
     """Return ``"live"``, ``"idle"`` (live, but no frame comes), or the state in which the stream has ended."""
-    return stream.state if stream.state != "live" or stream.rate else "idle"
+    return stream.state if stream.state != "live" or stream.delivers else "idle"
 
 
 def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
@@ -39,7 +39,8 @@ def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
     if (age := stream.age_s) is not None and state in ("live", "idle"):
         parts.append(f"newest {format_age(age)} old")
     if source is not None:
-        parts += [f"{source.superseded} superseded", f"{source.dropped} dropped"]
+        lost = (("superseded", source.superseded), ("dropped", source.dropped))
+        parts += [f"{count} {fate}" for fate, count in lost if count]
     forgotten = sum(stack.forgotten for stack in stream.stacks)
     if forgotten:
         parts.append(f"{forgotten} forgotten (the history is full)")

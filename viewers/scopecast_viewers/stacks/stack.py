@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from scopecast_viewers.stacks.plane import Plane
 
 
+#: Channels, positions, fields and cameras: there are few of each, and for each one wants to know the newest plane.
+_PLACED = frozenset("cpg") | {"cam"}
+
+
 class Stack:
     """Planes by index, some in memory, some in the scratch file, some forgotten.
 
@@ -97,6 +101,7 @@ class Stack:
         self._layout = Layout(tuple(axes), nowhere, nowhere, {})
         self.newest: tuple[int, ...] | None = None
         self._latest: dict[int, tuple[int, ...]] = {}  # the same of each channel
+        self._places: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}  # of each place: when, and the index
         self.version = 0
         self._lock = threading.Lock()
 
@@ -138,6 +143,36 @@ class Stack:
     def latest(self, channel: int) -> tuple[int, ...] | None:
         """Return the index of the plane of a channel put last, None before the first."""
         return self._latest.get(channel)
+
+    def latest_at(self, fixed: Mapping[str, int]) -> tuple[int, ...] | None:
+        """Return the index of the plane put last at a channel, position, field or camera.
+
+        How long that takes grows with the number of places, not with that of planes.
+
+        Parameters
+        ----------
+        fixed : mapping of str to int
+            Absolute index along some of ``"c"``, ``"p"``, ``"g"`` and ``"cam"``; axes that the stack lacks do not
+            count.
+
+        Returns
+        -------
+        tuple of int or None
+            None before the first.
+        """
+        axes = self.axes
+        wanted = [(axes.index(name), at) for name, at in fixed.items() if name in axes]
+        found = [
+            (when, index)
+            for when, index in list(self._places.values())
+            if len(index) == len(axes) and all(index[axis] == at for axis, at in wanted)
+        ]
+        return max(found)[1] if found else None
+
+    @property
+    def places(self) -> tuple[tuple[int, ...], ...]:
+        """The index of the plane put last at each channel, position, field and camera, in order of the first there."""
+        return tuple(index for _, index in list(self._places.values()))
 
     @property
     def count(self) -> int:
@@ -193,6 +228,7 @@ class Stack:
             dropped = self.history.keep(held, replaced)
             self.newest = self._latest[_channel(layout.axes, place)] = place
             self.version += 1
+            self._places[_place(layout.axes, place)] = (self.version, place)
         del dropped, replaced  # outside the lock, since freeing memory takes its time
 
     def add_axis(self, name: str, position: int) -> None:
@@ -229,6 +265,8 @@ class Stack:
             if self.newest is not None:
                 self.newest = insert(self.newest)
             self._latest = {channel: insert(index) for channel, index in self._latest.items()}
+            there = [(when, insert(index)) for when, index in self._places.values()]
+            self._places = {_place(self.axes, index): (when, index) for when, index in there}
             self.version += 1
 
     def plane(self, index: Sequence[int]) -> Plane | None:
@@ -319,6 +357,11 @@ class Stack:
                 before = [(channel, at) for at in planes if _channel(layout.axes, at) == channel]
                 others = {c: at for c, at in self._latest.items() if c != channel}
                 self._latest = {**others, **dict(before[-1:])}
+            if self._places.get(at_place := _place(layout.axes, place), (0, ()))[1] == place:
+                left = [at for at in planes if _place(layout.axes, at) == at_place]
+                self._places = {key: last for key, last in self._places.items() if key != at_place}
+                if left:
+                    self._places[at_place] = (self.version, left[-1])
             self.version += 1
         self.history.release([held])
         return True
@@ -329,7 +372,7 @@ class Stack:
             axes, _, _, planes = self._layout
             nowhere = (0,) * len(axes)
             self._layout = Layout(axes, nowhere, nowhere, {})
-            self.newest, self._latest = None, {}
+            self.newest, self._latest, self._places = None, {}, {}
             self.version += 1
         self.history.release(planes.values())  # nobody adds to these any more: they belong to the old layout
 
@@ -396,6 +439,10 @@ class Stack:
             origin = tuple(map(min, origin, place))
             shape = tuple(map(operator.sub, ends, origin))
         self._layout = Layout(axes, origin, shape, planes)
+
+
+def _place(axes: tuple[str, ...], index: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(at for name, at in zip(axes, index, strict=True) if name in _PLACED)
 
 
 def _channel(axes: tuple[str, ...], index: tuple[int, ...]) -> int:

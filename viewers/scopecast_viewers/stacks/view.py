@@ -156,6 +156,10 @@ class StackView:
             raise ValueError("several planes, or another dtype, cannot be had without a copy")
         return whole.astype(whole.dtype if dtype is None else dtype, copy=bool(copy))
 
+    def astype(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return the whole array with another dtype, as numpy does; may wait for the disk."""
+        return np.asarray(self).astype(dtype)
+
     def _select(self, given: tuple[int | slice | EllipsisType, ...]) -> Any:
         stack, fixed, layout = self._stack, self._fixed, self.layout
         free = [at for at, name in enumerate(layout.axes) if name not in fixed]
@@ -177,7 +181,7 @@ class StackView:
                 raise IndexError(f"index {chosen} is out of bounds for axis {free.index(at)} with size {size}")
 
         if math.prod(lead) == 1:
-            plane = self._read(layout, tuple(choice[0] for choice in choices))
+            plane = self._read_alone(layout, tuple(choice[0] for choice in choices))
             part = (stack.zero if plane is None else np.asarray(plane))[plane_key]
             part = part[(None,) * len(lead)]
             return part if part.ndim else part[()]
@@ -192,6 +196,10 @@ class StackView:
     def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
         """Return the plane at an absolute index of the stack; None where there is none."""
         return self._stack.read(layout, index)
+
+    def _read_alone(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
+        """Do the same where nothing but this plane is asked for."""
+        return self._read(layout, index)
 
     def __repr__(self) -> str:
         return f"StackView(shape={self.shape}, dtype={self.dtype}, fixed={self._fixed})"

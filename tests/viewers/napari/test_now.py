@@ -1,0 +1,285 @@
+"""What is now: which plane of which channel is on napari's canvas, while it follows and while the user looks back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari._app_model import get_app_model
+
+CHANNELS = ["DAPI", "FITC"]
+
+
+def frame(value):
+    plane = np.full((64, 64), value, "uint8")
+    plane[0, :2] = 0, 255
+    return plane
+
+
+def colours(live):
+    """Return what is in the middle of the canvas, with the channels in green and red as they are."""
+    for channel, colour in zip(CHANNELS, ("green", "red"), strict=True):
+        for each in live.view.layers:
+            if each.channel_name == channel:
+                layer = each.layer
+                layer.colormap, layer.contrast_limits, layer.gamma = colour, (0, 255), 1.0
+    seen = live.viewer.screenshot(canvas_only=True, flash=False)
+    height, width = seen.shape[:2]
+    return {"DAPI": int(seen[height // 2, width // 2, 1]), "FITC": int(seen[height // 2, width // 2, 0])}
+
+
+def near(**expected):
+    return pytest.approx(expected, abs=2)
+
+
+def test_each_channel_shows_its_newest_until_its_own_has_come_and_gaps_where_the_user_looks(live):
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=CHANNELS)
+            for t in range(4):
+                for at, channel in enumerate(CHANNELS):
+                    publisher.publish(frame(50 * run + 100 * at + 10 * t), axes={"t": t, "c": channel})
+                    live.settled(publisher)
+                    live.until(lambda t=t: live.point()[:1] in ((t,), ()))
+                    dapi = 50 * run + 10 * t
+                    if channel == "FITC":
+                        assert colours(live) == near(DAPI=dapi, FITC=50 * run + 100 + 10 * t)
+                    elif t:
+                        assert colours(live) == near(DAPI=dapi, FITC=50 * run + 90 + 10 * t)
+            publisher.publish(frame(77), axes={"t": 4, "c": "DAPI"})
+            live.settled(publisher)
+            live.until(lambda: live.point()[0] == 4)
+            assert colours(live) == near(DAPI=77, FITC=50 * run + 130)
+            live.viewer.dims.set_point(0, 3)
+            assert colours(live) == near(DAPI=50 * run + 30, FITC=50 * run + 130)
+            live.viewer.dims.set_point(0, 4)
+            assert not live.view.follower.following
+            assert colours(live) == near(DAPI=77, FITC=0), "a gap is a gap where the user looks"
+            live.view.set_following(True)
+            live.until(lambda run=run: colours(live) == near(DAPI=77, FITC=50 * run + 130))
+            copied = np.asarray(live.layer(f"FITC · run {run}").data)
+            assert not copied[4].any(), "what is saved has the gap too"
+
+
+def test_with_planes_of_a_volume_each_channel_keeps_its_newest(live):
+    with live.publisher(dtype="uint8") as publisher:
+        publisher.new_stream("stack", channels=CHANNELS)
+        for t in range(2):
+            for at, channel in enumerate(CHANNELS):
+                for z in range(3):
+                    publisher.publish(frame(100 * at + 30 * t + 5 * z), axes={"t": t, "c": channel, "z": z})
+                    live.settled(publisher)
+                    live.until(lambda t=t, z=z: live.point()[:2] == (t, z))
+                    if t:
+                        fitc = 110 if channel == "DAPI" else 130 + 5 * z
+                        assert colours(live) == near(DAPI=30 + 5 * z, FITC=fitc)
+        live.viewer.dims.ndisplay = 3
+        try:
+            publisher.publish(frame(200), axes={"t": 2, "c": "DAPI", "z": 0})
+            live.settled(publisher)
+            live.until(lambda: live.point()[0] == 2)
+            volume = live.shown("FITC · stack")
+            assert not volume.any(), "a volume has nothing but its own planes"
+        finally:
+            live.viewer.dims.ndisplay = 2
+
+
+def test_paused_the_picture_keeps_what_stands_in(live):
+    with live.publisher(dtype="uint8") as publisher:
+        publisher.new_stream("run", channels=CHANNELS)
+        for t, channel in ((0, "DAPI"), (0, "FITC"), (1, "DAPI")):
+            publisher.publish(frame(40 + 10 * t + 100 * (channel == "FITC")), axes={"t": t, "c": channel})
+            live.settled(publisher)
+        live.until(lambda: live.point()[0] == 1)
+        live.view.paused = True
+        assert colours(live) == near(DAPI=50, FITC=140)
+        publisher.publish(frame(250), axes={"t": 1, "c": "FITC"})
+        live.until(lambda: publisher.flush(0))
+        assert colours(live) == near(DAPI=50, FITC=140)
+        live.view.paused = False
+        live.until(lambda: colours(live) == near(DAPI=50, FITC=250))
+
+
+@pytest.mark.parametrize("command", ["napari.layer.duplicate", "napari.layer.convert_to_labels"])
+def test_what_a_command_of_napari_s_makes_of_a_live_layer_stays_as_it_is_and_the_stream_goes_on(live, command):
+    with live.publisher(dtype="uint8") as publisher:
+        publisher.new_stream("run", channels=CHANNELS[:1])
+        for t in range(2):
+            publisher.publish(frame(40 + t), axes={"t": t, "c": "DAPI"})
+        live.settled(publisher)
+        live.viewer.layers.selection = {live.layer("DAPI · run")}
+        get_app_model().commands.execute_command(command).result(timeout=5)
+        (other,) = [each for each in live.viewer.layers if each not in [mine.layer for mine in live.view.layers]] or [
+            None
+        ]
+        for t in range(2, 4):
+            publisher.publish(frame(40 + t), axes={"t": t, "c": "DAPI"})
+        live.settled(publisher)
+        assert isinstance(other.data, np.ndarray)
+        assert np.array_equal(other.data[:, 5, 5], [40, 41])
+        (mine,) = live.view.layers
+        other.visible = False
+        live.until(lambda: colours(live)["DAPI"] == pytest.approx(43, abs=2))
+        assert mine.layer in live.viewer.layers
+        assert live.view.problems == ()
+        live.viewer.layers.remove(other)
+
+
+def test_a_layer_that_was_deleted_is_had_back(live):
+    with live.publisher(dtype="uint8") as publisher:
+        publisher.new_stream("run", channels=CHANNELS)
+        for channel, value in zip(CHANNELS, (40, 140), strict=True):
+            publisher.publish(frame(value), axes={"t": 0, "c": channel})
+        live.settled(publisher)
+        live.viewer.layers.remove(live.layer("FITC · run"))
+        publisher.publish(frame(50), axes={"t": 1, "c": "DAPI"})
+        live.settled(publisher)
+        assert colours(live) == near(DAPI=50, FITC=0)
+        live.view.runs.fill()
+        next(each for each in live.view.runs.runs.actions() if "deleted" in each.text()).trigger()
+        live.until(lambda: len(live.viewer.layers) == 2)
+        live.until(lambda: colours(live) == near(DAPI=50, FITC=140))
+
+
+def test_of_two_sources_the_user_chooses_whom_to_follow(live):
+    with live.publisher(dtype="uint8", title="left") as left, live.publisher(dtype="uint8", title="right") as right:
+
+        def both(t):
+            for publisher, value, at in ((left, 90, (0.0, 0.0)), (right, 160, (0.0, 64.0))):
+                publisher.publish(frame(value + t), axes={"t": t + (100 if publisher is right else 0)}, translate=at)
+            for publisher in (left, right):
+                live.settled(publisher)
+
+        def choose(name):
+            live.view.runs.fill()
+            follow = next(each for each in live.view.runs.runs.actions() if each.text() == "Follow")
+            next(each for each in follow.menu().actions() if each.text() == name).trigger()
+
+        for t in range(3):
+            both(t)
+        assert live.view.followed.title == "left"
+        choose("right")
+        for run in range(2):
+            for t in range(3, 6):
+                both(t)
+                live.until(lambda t=t: live.point()[0] == 100 + t)
+                assert live.view.followed.title == "right"
+            live.until(lambda: "right" in live.view.status.text)
+            left.new_stream(f"next {run}")  # of the other one: it takes nothing over
+        right.new_stream("next")
+        both(0)
+        both(1)
+        live.until(lambda: (live.view.followed.title, live.view.followed.about.title) == ("right", "next"))
+        choose("left")
+        both(2)
+        live.until(lambda: live.view.followed.title == "left" and live.point()[0] == 2)
+
+
+def test_a_former_run_is_seen_beside_the_newest(live):
+    with live.publisher(dtype="uint8") as publisher:
+        for value in (100, 200):
+            publisher.new_stream("same name")
+            publisher.publish(frame(value), axes={"t": 0})
+            live.settled(publisher)
+        live.view.runs.fill()
+        newest, former = live.view.runs.runs.actions()[:2]
+        assert newest.text() != former.text(), "runs of one name carry their time"
+        former.trigger()
+        live.until(lambda: len(live.viewer.layers) == 2)
+        live.view.runs.fill()
+        next(each for each in live.view.runs.runs.actions() if each.text() == "Side by side").trigger()
+        for layer in live.viewer.layers:
+            layer.contrast_limits = (0, 255)
+
+        def halves():
+            seen = live.viewer.screenshot(canvas_only=True, flash=False)[..., 0].astype(int)
+            middle = seen[seen.shape[0] // 2]
+            return {int(np.median(half[half > 20])) for half in np.array_split(middle, 2) if (half > 20).any()}
+
+        live.until(lambda: halves() == {100, 200})
+        publisher.new_stream("next")
+        publisher.publish(frame(150), axes={"t": 0})
+        live.settled(publisher)
+        assert not live.viewer.canvas.grid.enabled
+        for layer in live.viewer.layers:
+            layer.contrast_limits = (0, 255)
+        assert halves() == {150}, "the next run has the canvas for itself"
+
+
+def test_labels_alone_are_counted_as_frames(live):
+    with live.publisher() as publisher:
+        publisher.new_stream("cells")
+        for t in range(2):
+            publisher.publish(np.ones((64, 64), "uint8"), kind="labels", name="cells", axes={"t": t})
+        live.settled(publisher)
+        live.view.runs.fill()
+        assert ": 2 frames" in live.view.runs.runs.actions()[0].text()
+
+
+def test_the_status_line_tells_of_losses_only_where_there_are_some_and_comes_back(live):
+    with live.publisher(dtype="uint8") as publisher:
+        for t in range(4):
+            publisher.publish(frame(100), axes={"t": t})
+        live.settled(publisher)
+        live.until(lambda: "4 frames" in live.view.status.text)
+        text = live.view.status.text
+        assert "dropped" not in text
+        assert "superseded" not in text
+        assert "frames/s" not in text, "four frames at once are no rate"
+        dock = live.view.dock
+        dock.title.close_button.click()
+        live.until(lambda: not live.view.status.isVisible())
+        actions = [each for each in live.viewer.window.window_menu.actions() if each.text() == "scopecast live"]
+        actions[-1].trigger()
+        live.until(live.view.status.isVisible)
+        live.viewer.dims.set_point(0, 0)
+        assert not live.view.follower.following
+        live.view.status.follow.click()
+        live.until(lambda: live.point()[0] == 3)
+
+
+@pytest.mark.parametrize("start", [0, 1_700_000_000])
+@pytest.mark.parametrize("scale", [0.001, 0.7, 3600.0])
+def test_a_scale_of_the_user_s_along_time_changes_neither_what_is_followed_nor_what_is_shown(live, start, scale):
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=CHANNELS[:1], sizes={"t": 20})
+            for t in range(8):
+                publisher.publish(frame(50 + 10 * t), axes={"t": start + t, "c": "DAPI"})
+                live.settled(publisher)
+                layer = live.layer(f"DAPI · run {run}")
+                if t == 1:
+                    layer.scale = (scale, *layer.scale[1:])
+                live.until(lambda t=t: colours(live)["DAPI"] == pytest.approx(50 + 10 * t, abs=2))
+                assert live.view.follower.following
+            live.viewer.dims.set_point(0, live.point()[0] - 3 * scale)
+            assert colours(live)["DAPI"] == pytest.approx(90, abs=2)
+            assert live.view.where(live.view.followed)["t"] == start + 4
+            assert live.view.hint() == ""
+
+
+def test_names_and_order_of_the_user_s_are_those_of_the_next_runs(live):
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(3):
+            publisher.new_stream(f"run {run}", channels=CHANNELS)
+            for channel, value in zip(CHANNELS, (40, 140), strict=True):
+                publisher.publish(frame(value), axes={"t": 0, "c": channel})
+            live.settled(publisher)
+            if not run:
+                dapi, fitc = live.layer("DAPI · run 0"), live.layer("FITC · run 0")
+                dapi.name, fitc.blending, dapi.blending = "nuclei", "translucent_no_depth", "additive"
+                live.viewer.layers.move(0, 2)
+            assert [layer.name for layer in live.viewer.layers] == [f"FITC · run {run}", "nuclei"]
+            assert [str(layer.blending) for layer in live.viewer.layers] == ["translucent_no_depth", "additive"]
+            assert colours(live) == near(DAPI=40, FITC=140)
+
+
+def test_what_the_user_has_set_of_a_channel_is_that_of_its_images_of_another_shape(live):
+    with live.publisher(dtype="uint8") as publisher:
+        publisher.new_stream("run", channels=CHANNELS)
+        publisher.publish(frame(40), axes={"t": 0, "c": "DAPI"})
+        live.settled(publisher)
+        (layer,) = live.viewer.layers
+        layer.colormap, layer.gamma = "magenta", 0.5
+        publisher.publish(np.full((32, 32), 90, "uint8"), axes={"t": 1, "c": "DAPI"})
+        live.settled(publisher)
+        assert [(each.colormap.name, each.gamma) for each in live.viewer.layers] == [("magenta", 0.5)] * 2
