@@ -146,3 +146,22 @@ def test_a_python_that_ends_is_left_alone_by_the_threads_of_java():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ends\n", "")
+
+
+def test_java_handles_its_own_segmentation_faults_to_the_end_where_python_has_a_handler_too():
+    """Python (``-X faulthandler``, ``-X dev``) and pytest disable theirs at their end, while Java's threads still run."""
+    program = (
+        "import faulthandler, time\n"
+        "from scopecast_viewers.fiji.jvm import Choice, start\n"
+        "start(Choice('plain'), 64 << 20)\n"
+        "from scopecast_viewers.fiji.awt import java\n"
+        "java('ij.macro.MacroRunner')('for (i = 0; i < 1e9; i++) { s = \"\"; s = s + i; }')\n"
+        "deadline = time.monotonic() + 2\n"
+        "faulthandler.disable()\n"
+        "while time.monotonic() < deadline:\n"
+        "    java('java.lang.System').gc()  # which stops Java's threads\n"
+        "print('ends', flush=True)\n"
+    )
+    command = [sys.executable, "-X", "faulthandler", "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ends\n", "")

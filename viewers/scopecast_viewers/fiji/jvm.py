@@ -13,6 +13,7 @@ Which Java that is, `scopecast_viewers.fiji.javahome` says.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import importlib.util
 import logging
 import os
@@ -142,6 +143,9 @@ def start(choice: Choice, budget: int) -> Any:
     for note in java.passed:
         logger.warning("%s", note)
     os.environ["JAVA_HOME"] = str(java.home)  # for PyImageJ, and for what ImageJ starts
+    # Java stops its threads, and finds null references, by segmentation faults that it handles itself. Whoever disables
+    # faulthandler later, as Python's end and pytest do, would put the handler of before Java in its place.
+    faulthandler.disable()
     began = time.monotonic()
     try:
         window = _START[choice.kind](choice, java, heap_bytes(budget))
