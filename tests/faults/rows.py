@@ -47,8 +47,8 @@ ROWS = {
     ),
     "V4": Row(
         "is slow",
-        "The oldest frames that it has not been sent are superseded by newer ones, and counted; never the newest of a "
-        "channel. A faster viewer beside it gets all of them.",
+        "It is sent the newest frame of each channel; those before it are superseded, and counted. A faster viewer "
+        "beside it gets all of them.",
     ),
     "V5": Row(
         "is closed by the user",

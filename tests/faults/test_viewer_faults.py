@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,35 @@ def test_a_slow_viewer_loses_the_oldest_and_a_fast_one_nothing(publisher):
         of_channel = [t for t, c in shown if c == 0]
         gaps = [later - earlier for earlier, later in pairwise(of_channel)]
         assert max(gaps) > 1
+        assert report["bad"] == 0
+
+
+@pytest.mark.fault("V4")
+def test_the_next_frame_of_a_slow_viewer_is_the_newest(publisher):
+    with Child("view", "--slow", 0.05) as slow:
+        token = slow.line()
+        await_viewers(publisher, token)
+        (account,) = publisher.session.accounts.receivers.values()
+        came, sent, late = threading.Event(), {-1}, []
+        for t in range(3000):
+            with publisher.session.guard.lock:
+                was_behind = account.pace.behind
+            publish(publisher, t)
+            with publisher.session.guard.lock:
+                new = {frame.sequence for frame in account.leased.values() if frame.sequence > max(sent)}
+                late += [t - sequence for sequence in new if was_behind and account.pace.behind]
+            sent |= new
+            if len(late) >= 20:
+                break
+            came.wait(0.01)  # a camera's pace
+        assert len(late) >= 20
+        assert max(late) <= 1, "what was published while it was sent"
+        assert publisher.flush(30)
+        assert publisher.stats().balanced
+        row = row_of(publisher, token).frames
+        assert row.superseded > row.delivered
+        report = slow.ask()
+        assert (t, 0) in [place[:2] for place in map(tuple, report["places"])]
         assert report["bad"] == 0
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from scopecast.publishing.pace import Pace
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -93,9 +95,11 @@ class Account:
         Frames that were sent and are not acknowledged yet; for all together, frames that are not settled.
     early : collection
         Frames that wait for a slot in this process's memory; added to `published` once they get one, or never will.
+    pace : Pace
+        How the receiver keeps up.
     """
 
-    __slots__ = ("early", "fates", "leased", "pending", "published")
+    __slots__ = ("early", "fates", "leased", "pace", "pending", "published")
 
     def __init__(self) -> None:
         self.published = 0
@@ -103,6 +107,7 @@ class Account:
         self.pending: dict[Any, None] = {}
         self.leased: dict[tuple[int, int], Any] = {}
         self.early: Collection[object] = ()
+        self.pace = Pace()
 
     @property
     def in_flight(self) -> int:

@@ -7,18 +7,20 @@ A slot is free, or holds a frame. The frame is first being *written*. Once commi
 * *pinned* as the newest of its channel, for receivers that join late.
 
 A slot whose frame is none of these is free. A frame is never overwritten while it is leased. A pending one may be
-superseded by a newer frame, the oldest first; but the newest of a channel only by its own successor.
+superseded by a newer frame, the oldest first; but the newest of a channel only by its own successor. To a receiver that
+is behind, the newest of each channel are sent, and those before them are superseded.
 """
 
 from __future__ import annotations
 
+import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from scopecast.publishing.accounts import FATES, Account, Fate, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from scopecast.memory.ring import Ring
     from scopecast.publishing.accounts import Accounts
@@ -44,6 +46,8 @@ class SlotFrame:
         The slot's generation once the frame is complete.
     sequence : int
         Its sequence number; -1 while it is being written.
+    published_ns : int
+        When it was published.
     message : bytes
         The encoded message that announces it.
     lossless : bool
@@ -54,11 +58,23 @@ class SlotFrame:
         Why, if that is ``"skipped"``.
     """
 
-    __slots__ = ("channel", "fate", "generation", "lossless", "message", "number", "reason", "sequence", "slots")
+    __slots__ = (
+        "channel",
+        "fate",
+        "generation",
+        "lossless",
+        "message",
+        "number",
+        "published_ns",
+        "reason",
+        "sequence",
+        "slots",
+    )
 
     def __init__(self, slots: Slots, number: int, channel: Hashable, generation: int) -> None:
         self.slots, self.number, self.channel, self.generation = slots, number, channel, generation
         self.sequence = -1
+        self.published_ns = 0
         self.message = b""
         self.lossless = False
         self.fate: Fate | None = None
@@ -79,6 +95,8 @@ class Slots:
         The shared memory.
     accounts
         The publisher's accounts, which all its rings share.
+    clock
+        Tells the time in nanoseconds.
 
     Attributes
     ----------
@@ -86,8 +104,8 @@ class Slots:
         Whether another ring has replaced this one; frames that were sent can still be acknowledged.
     """
 
-    def __init__(self, ring: Ring, accounts: Accounts) -> None:
-        self.ring, self.retired = ring, False
+    def __init__(self, ring: Ring, accounts: Accounts, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.ring, self.clock, self.retired = ring, clock, False
         self._accounts = accounts
         self._frames: list[SlotFrame | None] = []
         # Last in, first out: the pages of the slot that was freed last are still in the caches.
@@ -126,7 +144,7 @@ class Slots:
 
     @property
     def credit(self) -> int:
-        """How many frames each receiver may hold at once; two slots remain for writing and for pending frames."""
+        """How many frames each receiver may hold at most; two slots remain for writing and for pending frames."""
         return max(1, (len(self) - self.pinned - 2) // max(1, len(self._accounts.receivers)))
 
     @property
@@ -209,6 +227,7 @@ class Slots:
         """
         self.ring.commit(frame.number, sequence, nbytes)
         frame.sequence, frame.message, frame.lossless = sequence, message, lossless
+        frame.published_ns = self.clock()
         total, receivers = self._accounts.total, self._accounts.receivers
         total.published += 1
         for account in receivers.values():
@@ -239,14 +258,41 @@ class Slots:
         return [frame for frame in account.pending if frame.lossless]
 
     def next_for(self, account: Account) -> SlotFrame | None:
-        """Return the next frame to send to a receiver; None if there is none, or it has no credit."""
+        """Return the next frame to send to a receiver; None if there is none, or it has no credit.
+
+        Of frames that may be superseded a receiver holds only as many as it takes in a moment; and when it is behind,
+        the newest of each channel is next, in place of those before it.
+        """
         if not account.pending or len(account.leased) >= self.credit:
             return None
         oldest: SlotFrame = next(iter(account.pending))
+        if oldest.lossless:
+            return oldest
+        if len(account.leased) >= account.pace.credit:
+            return None
+        if oldest.sequence > account.pace.chosen:
+            self._choose(account)
+            oldest = next(iter(account.pending))
         return oldest
+
+    def _choose(self, account: Account) -> None:
+        """Let the newest of each channel take the place of older ones, if the receiver is behind.
+
+        All that is left is sent before there is another choice: frames of several channels that belong together.
+        """
+        pending, pace = account.pending, account.pace
+        oldest, newest = next(iter(pending)), next(reversed(pending))
+        if pace.look(self.clock(), oldest.published_ns, newest.published_ns):
+            newest_of = {frame.channel: frame for frame in pending}
+            outdated = [frame for frame in pending if not frame.lossless and newest_of[frame.channel] is not frame]
+            for frame in outdated:
+                self.settle(frame, account, "superseded")
+            pace.behind, pace.chosen = bool(outdated), newest.sequence
 
     def lease(self, frame: SlotFrame, account: Account) -> None:
         """Lease a pending frame to the receiver that it was sent to."""
+        if not account.leased:
+            account.pace.wake(self.clock())
         del account.pending[frame]
         account.leased[frame.key] = frame
 
@@ -341,6 +387,7 @@ def acknowledge(account: Account, epoch: int, number: int, generation: int, fate
     frame: SlotFrame | None = account.leased.get((epoch, number))
     if frame is None or frame.generation != generation:
         return False
+    account.pace.take(frame.slots.clock())
     frame.slots.settle(frame, account, fate)
     return True
 

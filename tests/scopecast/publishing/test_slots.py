@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,18 +18,19 @@ from scopecast.publishing.slots import SlotFrame, Slots, acknowledge, drop_all
 from scopecast.rundir.directory import new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from scopecast.publishing.accounts import Fate
 
 
 class Table:
-    """Slots in a ring of their own, and the accounts of who gets their frames."""
+    """Slots in a ring of their own, the accounts of who gets their frames, and the time in ms."""
 
     def __init__(self, slots: int = 8, receivers: int = 1) -> None:
         self.token = new_token()
         self.accounts = Accounts()
         self.rings: list[Ring] = []
+        self.now = 0.0
         self.slots = self.renew(slots)
         for receiver in range(receivers):
             self.slots.attach(receiver)
@@ -44,8 +46,39 @@ class Table:
         """Make a ring that takes the place of the last one, which is told by the caller."""
         epoch = len(self.rings)
         self.rings.append(Ring(f"headless_{self.token}_{epoch}", Layout(slots, PAGE), self.token, epoch))
-        self.slots = Slots(self.rings[-1], self.accounts)
+        self.slots = Slots(self.rings[-1], self.accounts, clock=lambda: round(self.now * 1e6))
         return self.slots
+
+    def run(
+        self, arrivals: Iterable[float], takes: Callable[[float], float], channels: int = 1
+    ) -> list[tuple[int, float]]:
+        """Publish at these times, to a receiver that takes so many ms for a frame at a time; until it has them all.
+
+        Returns
+        -------
+        list of (int, float)
+            The frames that it took, by their sequence, and how old each of them was in ms.
+        """
+        times, taken = list(arrivals), []
+        account, coming, done_at = self.account(), 0, 0.0
+        while coming < len(times) or account.in_flight:
+            if account.leased and (coming == len(times) or done_at <= times[coming]):
+                self.now = done_at
+                frame = next(iter(account.leased.values()))
+                taken.append((frame.sequence, self.now - times[frame.sequence]))
+                self.acknowledge(frame)
+                done_at += takes(self.now)
+                self.send_all()
+            else:
+                self.now = times[coming]
+                idle = not account.leased
+                assert self.publish(coming, coming % channels) is not None
+                self.send_all()
+                done_at = self.now + takes(self.now) if idle else done_at
+                coming += 1
+        assert account.counts.balanced
+        assert account.counts.published == len(times)
+        return taken
 
     @property
     def total(self) -> Account:
@@ -264,6 +297,81 @@ def test_a_new_ring_has_what_is_to_be_kept_sent_before_it_takes_over(make):
     assert table.account().counts == (8, 7, 1, 0, 0, 0)
 
 
+# ---- a receiver that can't keep up -----------------------------------------------------------------------------------
+
+
+def at_rate(per_s: float, seconds: float) -> list[float]:
+    """Return when frames are published, in ms."""
+    return [1000 * number / per_s for number in range(round(per_s * seconds))]
+
+
+@pytest.mark.fault("V4")
+@pytest.mark.parametrize(("per_s", "takes"), [(200, 22), (200, 6), (50, 22), (1000, 22), (100, 150)])
+def test_who_cannot_keep_up_gets_as_many_frames_as_it_takes_and_new_ones(make, per_s, takes):
+    table = make(slots=32)
+    taken = table.run(at_rate(per_s, 6), lambda _now: takes)
+    ages = [age for sequence, age in taken if 2 * per_s < sequence < 5 * per_s]
+    # What is on its way when a frame is sent, and itself; before that, how late it may be, and for how long.
+    assert max(ages) <= max(80, 2 * takes) + takes + 2 * 80
+    assert len(taken) >= 6000 / takes - 2, "it was never idle"
+    assert taken[-1][0] == 6 * per_s - 1, "the newest gets there"
+    assert [sequence for sequence, _ in taken] == sorted(sequence for sequence, _ in taken)
+
+
+@pytest.mark.fault("V4")
+def test_a_frame_that_is_sent_to_who_is_behind_is_the_newest(make):
+    table = make(slots=32)
+    arrivals = at_rate(200, 4)
+    behind = [age // 5 for _, age in table.run(arrivals, lambda _now: 22)]  # in frames
+    # While three frames are on their way, which takes 66 ms, 14 are published.
+    assert max(behind[30:]) <= 14 + 2
+    assert max(behind) > 25, "it was not told from a burst at once"
+
+
+@pytest.mark.parametrize("takes", [1, 10, 22, 50])
+def test_a_burst_is_delivered_wholly_however_slow_the_receiver(make, takes):
+    bursts = [start + number for start in (0, 3000, 6000) for number in range(20)]
+    assert len(make(slots=32).run(bursts, lambda _now: takes)) == 60
+
+
+@pytest.mark.parametrize(("per_s", "usual", "stall"), [(40, 2, 400), (200, 1, 120), (1000, 0.1, 25), (40, 18, 100)])
+def test_who_keeps_up_but_for_a_moment_gets_every_frame(make, per_s, usual, stall):
+    table = make(slots=32)
+    stalled = []
+
+    def takes(now):
+        if now >= 1000 * (len(stalled) + 1):  # once a second
+            stalled.append(now)
+            return stall
+        return usual
+
+    taken = table.run(at_rate(per_s, 6), takes)
+    assert len(stalled) == 5
+    assert len(taken) == 6 * per_s
+
+
+def test_channels_that_belong_together_stay_together_when_frames_give_way(make):
+    table = make(slots=32)
+    taken = [sequence for sequence, _ in table.run(at_rate(150, 5), lambda _now: 22, channels=3)][60:-3]
+    starts = [number for number in range(1, len(taken)) if taken[number] != taken[number - 1] + 1]
+    assert len(starts) > 40, "frames gave way"
+    assert all((later - earlier) % 3 == 0 for earlier, later in pairwise(starts)), "one of each channel at a time"
+
+
+def test_what_must_not_be_lost_does_not_give_way_to_what_is_new(make):
+    table = make(slots=32)
+    for sequence in range(20):
+        frame = table.slots.claim("c", supersede=sequence % 2 == 0)
+        table.slots.commit(frame, sequence, 8, b"", lossless=sequence % 2 == 1)
+    table.account().pace.behind = True
+    sent = []
+    while (frame := table.slots.next_for(table.account())) is not None:
+        sent.append(table.send(frame).sequence)
+        table.acknowledge(frame)
+    assert sent == [*range(1, 18, 2), 19], "those of the others are superseded by newer ones of their channel"
+    assert table.account().counts == (20, 10, 10, 0, 0, 0)
+
+
 class SlotsMachine(RuleBasedStateMachine):
     """Publishers and receivers that do anything, in any order, over several rings; beside them what is true."""
 
@@ -357,6 +465,10 @@ class SlotsMachine(RuleBasedStateMachine):
                 assert self.slots.next_for(account) is frame, "it is the next one still"
             else:
                 self.sent(receiver, frame)
+
+    @rule(ms=st.integers(1, 200))
+    def wait(self, ms):
+        self.table.now += ms
 
     @rule(slots=st.integers(3, 9))
     def replace_the_ring(self, slots):
