@@ -175,6 +175,9 @@ def _start(
         raise
     except BaseException:  # Ctrl-C: nothing waits for this viewer any more
         _end(process)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_S)
+        directory.clean()  # what it had left
         raise
 
 
