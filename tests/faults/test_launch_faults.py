@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import venv
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from children import Child, wait_until
@@ -241,6 +243,48 @@ def test_ctrl_c_while_a_viewer_starts_ends_that_viewer(tmp_path, monkeypatch):
         assert child.errors.count("Traceback") == 1, child.errors
     assert starts.read_text() == "x"
     # The viewer that is left running fails the test, see `nothing_left`.
+
+
+@pytest.mark.fault("V6", "P11")
+@pytest.mark.parametrize(
+    "program",
+    [
+        ("run_until_interrupted",),
+        ("produce", 5, "--policy", "latest", "--launch", "--ending", "wait", "--viewer-path"),
+    ],
+    ids=["in a with block", "without close"],
+)
+def test_ctrl_c_also_ends_the_viewer_that_a_script_does_not_wait_for(program, tmp_path, monkeypatch):
+    told = tmp_path / "pid"
+    starts = broken_viewer(
+        tmp_path,
+        monkeypatch,
+        f"import os, time\nwith open({str(told)!r}, 'w') as file: print(os.getpid(), file=file)\ntime.sleep(999)",
+    )
+    monkeypatch.delenv("PYTHONPATH")
+    with Child(*program, tmp_path) as child:
+        child.line()
+        wait_until(lambda: told.exists() and told.read_text().endswith("\n"))
+        child.process.send_signal(signal.SIGINT)
+        assert child.wait() in (-signal.SIGINT, 130)
+        assert child.errors.count("Traceback") == 1, child.errors
+    assert starts.read_text() == "x"
+    assert not psutil.pid_exists(int(told.read_text()))
+    assert {path.suffix for path in RunDirectory().path.iterdir()} <= {".lock", ".log"}
+
+
+@pytest.mark.fault("V6", "P11")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_viewer_that_is_told_to_end_while_it_is_loading_ends_in_order(kind, tmp_path, monkeypatch):
+    loading = tmp_path / "loading"
+    (tmp_path / "zmq.py").write_text(f"import time; open({str(loading)!r}, 'w').close(); time.sleep(999)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = [sys.executable, "-P", "-m", "scopecast_viewers", "headless"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as viewer:
+        wait_until(loading.exists)
+        viewer.send_signal(kind)
+        _, errors = viewer.communicate(timeout=60)
+    assert (viewer.returncode, errors) == (0, "")
 
 
 @pytest.mark.fault("V6")

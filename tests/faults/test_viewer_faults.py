@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from children import Child, wait_until
+from peers import peers
 from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher
-from scopecast.rundir.directory import RunDirectory
+from scopecast.rundir.directory import RunDirectory, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,17 @@ def publish(publisher: Publisher, t: int, c: int = 0, **where: object) -> int:
 
 def leased(publisher: Publisher) -> int:
     return publisher.session.slots.leased
+
+
+@pytest.mark.fault("V1", "V8")
+def test_a_viewer_that_comes_and_goes_is_worth_one_warning(publisher, caplog):
+    gone = new_token()  # whose process is dead, as nobody holds its lock
+    with peers(publisher) as (peer,):
+        for times in range(1, 4):
+            peer.hello(token=gone)
+            wait_until(lambda n=times: [row.token for row in publisher.stats() if not row.attached].count(gone) == n)
+    left = [record.levelno for record in caplog.records if "has left" in record.getMessage()]
+    assert left.count(logging.WARNING) == 1
 
 
 @pytest.mark.fault("V1")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import logging
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
 
-from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
-from scopecast_viewers.stacks.history import history_from_environment
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scopecast_viewers.display import Display
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a receiver process: ``python -m scopecast_viewers napari``."""
+    _when_told_to_end(lambda: os._exit(0))  # there is nothing to put in order yet
+    from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
+    from scopecast_viewers.stacks.history import history_from_environment
+
     parser = argparse.ArgumentParser(prog="python -m scopecast_viewers", description="Show live streams in a viewer.")
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="scopecast.viewers")}
     parser.add_argument("kind", choices=sorted(entries), help="the viewer")
@@ -31,11 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     display: Display = entries[options.kind].load()()
+    _when_told_to_end(display.quit)
     with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: display.quit())
         display.run(receiver)
     return 0
+
+
+def _when_told_to_end(do: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: do())
 
 
 if __name__ == "__main__":

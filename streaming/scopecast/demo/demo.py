@@ -17,7 +17,7 @@ import numpy as np
 from scopecast.demo.microscope import demo_microscope, demo_sequence
 from scopecast.demo.screen import ensure_screen
 from scopecast.errors import DemoError
-from scopecast.publishing.launch import end_viewers, find_or_start_viewer, viewers_started_here
+from scopecast.publishing.launch import end_viewer, find_or_start_viewer
 from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -343,12 +343,13 @@ def _open_viewer(kind: str, keep: bool | None, *, virtual: bool) -> Iterator[_Vi
     running = any(entry.state == "ready" for entry in directory.living("receiver", kind))
     virtual = virtual and kind != "headless" and not running
     kept = running or (kind != "headless" and not virtual if keep is None else keep)
-    before = viewers_started_here()
+    starts: list[None] = []  # ours, if there is one
+    entry = find_or_start_viewer(directory, kind, timeout=START_S, starting=lambda: starts.append(None))
     try:
-        entry = find_or_start_viewer(directory, kind, timeout=START_S)
         yield _Viewer(entry, directory, keep=kept, screen_is_virtual=virtual)
     except BaseException:
-        end_viewers(viewers_started_here() - before, directory, BREAK_OFF_S)
+        if starts:
+            end_viewer(entry, directory, BREAK_OFF_S)
         raise
-    if virtual or not kept:
-        end_viewers(viewers_started_here() - before, directory, END_S)
+    if starts and (virtual or not kept):
+        end_viewer(entry, directory, END_S)

@@ -42,8 +42,8 @@ MAX_BYTES = 512 * 2**20
 MAX_SLOTS = 256
 NOMINAL_SLOTS = 32
 MIN_SLOTS = 3
-#: A ring is made so many bytes (or three frames) at a time: frames can pass after the first step.
-STEP_BYTES = 16 * 2**20
+#: A ring is made so many bytes (or a frame) at a time: frames can pass after the first step.
+STEP_BYTES = 8 * 2**20
 
 
 class Layout(NamedTuple):
@@ -72,8 +72,8 @@ class Layout(NamedTuple):
 
     @property
     def step(self) -> int:
-        """How many slots are made at a time; three at least, without which a ring can't work."""
-        return min(self.slots, max(MIN_SLOTS, STEP_BYTES // self.slot_bytes))
+        """How many slots are made at a time."""
+        return min(self.slots, max(1, STEP_BYTES // self.slot_bytes))
 
     @property
     def total(self) -> int:
@@ -140,7 +140,8 @@ class Ring:
     epoch
         Counts the rings of one publisher from 0.
     slots
-        How many of the slots to make now; all by default. See `grow` for the others.
+        How many of the slots to make now; all by default. See `grow` for the others. There is memory for three in any
+        case, without which a ring can't work for long.
 
     Attributes
     ----------
@@ -151,7 +152,11 @@ class Ring:
     def __init__(self, name: str, layout: Layout, token: str, epoch: int, slots: int | None = None) -> None:
         self.name, self.layout, self.epoch = name, layout, epoch
         self.slots = layout.slots if slots is None else slots
-        self._segment = Segment.create(name, layout.total, layout.pixels + self.slots * layout.slot_bytes)
+        made, reserved = (
+            layout.pixels + slots * layout.slot_bytes
+            for slots in (self.slots, max(self.slots, min(MIN_SLOTS, layout.slots)))
+        )
+        self._segment = Segment.create(name, layout.total, reserved, made)
         header = (MAGIC, token.encode(), VERSION, epoch, *layout, layout.table, layout.pixels, layout.total, 0)
         _HEADER.pack_into(self._segment.memory, 0, *header)
         words = self._segment.memory[layout.table : layout.table + layout.slots * _WORDS * 8]

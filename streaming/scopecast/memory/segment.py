@@ -77,14 +77,14 @@ class Segment:
     size : int
         Bytes that are mapped.
     reserved : int
-        The first so many of them are backed by memory, and were touched; where the segment was attached, all.
+        The first so many of them are backed by memory; where the segment was attached, all.
     memory : memoryview
         The mapping, writable only where the segment was created.
     """
 
     def __init__(self, name: str, size: int, mapping: _Mapping, memory: memoryview, *, owner: bool) -> None:
         self.name = name
-        self.size = self.reserved = size
+        self.size = self.reserved = self._touched = size
         self._mapping = mapping
         self.memory = memory[:size] if owner else memory[:size].toreadonly()
         self._unlink = weakref.finalize(self, _unlink_in_process, name, os.getpid()) if owner else None
@@ -94,7 +94,7 @@ class Segment:
             self._unlink.atexit = False
 
     @classmethod
-    def create(cls, name: str, size: int, reserved: int | None = None) -> Segment:
+    def create(cls, name: str, size: int, reserved: int | None = None, touched: int | None = None) -> Segment:
         """Make a segment of `size` bytes, reserved and touched, readable by this user only.
 
         Parameters
@@ -105,6 +105,8 @@ class Segment:
             Its bytes.
         reserved
             How many of them to reserve now, in whole pages; all by default. See `reserve` for the others.
+        touched
+            How many of these to touch now, which takes as long again; all by default.
 
         Raises
         ------
@@ -116,8 +118,8 @@ class Segment:
             raise ValueError(msg)
         first = size if reserved is None else reserved
         segment = cls(name, size, *system.create(name, size, first), owner=True)
-        segment.reserved = 0
-        segment._touch(first)
+        segment.reserved, segment._touched = first, 0
+        segment._touch(first if touched is None else touched)
         return segment
 
     def reserve(self, stop: int) -> None:
@@ -130,12 +132,13 @@ class Segment:
         """
         if stop > self.reserved:
             system.reserve(self._mapping, self.reserved, stop)
-            self._touch(stop)
+            self.reserved = stop
+        self._touch(stop)
 
     def _touch(self, stop: int) -> None:
         # The first write to each page would cost publish() a page fault: 7 to 10 ms for 8 MiB.
-        np.copyto(np.frombuffer(self.memory, np.uint8)[self.reserved : stop : PAGE], 0)
-        self.reserved = stop
+        np.copyto(np.frombuffer(self.memory, np.uint8)[self._touched : stop : PAGE], 0)
+        self._touched = max(self._touched, stop)
 
     @classmethod
     def attach(cls, name: str) -> Segment:

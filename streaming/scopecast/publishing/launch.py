@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 __all__ = [
     "WITHOUT_WINDOW",
     "Launch",
-    "end_viewers",
+    "end_viewer",
     "find_or_start_viewer",
     "known_viewers",
-    "viewers_started_here",
     "why_unknown",
 ]
 
@@ -157,25 +156,26 @@ def _start(
     # -P: one of the user's files that is named like a module must not be imported in its place.
     command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
     environment = {**os.environ, **variables, "SCOPECAST_RUNTIME_DIR": str(directory.path)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            **_apart(),
-        )
     try:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                **_apart(),
+            )
         # A thread waits for the viewer's process, so that it leaves no zombie here when it ends. If this process is
         # itself about to end, it can't start a thread any more, and needs none.
         with suppress(RuntimeError):
             threading.Thread(target=process.wait, name=f"scopecast-reaper-{token}", daemon=True).start()
         return _await_ready(directory, kind, token, process, deadline, cancelled)
-    except (ViewerStartError, OSError):
+    except ViewerStartError:
         raise
-    except BaseException:  # Ctrl-C: nothing waits for this viewer any more
-        _end(process)
+    except BaseException:  # Ctrl-C, or the run directory can't be read: nothing waits for this viewer any more
+        _kill(token)
+        directory.clean()  # what it had left
         raise
 
 
@@ -199,7 +199,7 @@ def _await_ready(
             break
         time.sleep(_POLL_S)
     else:
-        _end(process)
+        _kill(token)
     waited = time.monotonic() - began
     msg = f"the {kind} viewer was not ready after {waited:.0f} s{_told(directory, token)}"
     raise ViewerStartError(msg)
@@ -214,13 +214,21 @@ def _apart() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a viewer that is not ready, and the processes that it started: they are in its process group."""
-    if sys.platform == "win32":
-        process.kill()
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _kill(token: str) -> None:
+    """Kill a viewer that is not ready, and the processes that it started.
+
+    It is found by its command line: Ctrl-C may have struck before its process was known here.
+    """
+    killed = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error, OSError):
+            if token in process.cmdline():
+                killed.append(process)
+                if sys.platform == "win32":
+                    process.kill()
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)
+    psutil.wait_procs(killed, timeout=END_S)
 
 
 def _how(code: int) -> str:
@@ -246,41 +254,28 @@ def _told(directory: RunDirectory, token: str) -> str:
     return "\n    ".join([f": {cause_in(log)}", *lines[-_LOG_LINES:]]) if lines else ""
 
 
-def viewers_started_here() -> set[psutil.Process]:
-    """Return the viewers that are descendants of this process.
-
-    They are found by their command lines, as a viewer writes its entry in the run directory only after a while.
-    """
-    found = set()
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "scopecast_viewers" in process.cmdline():
-                found.add(process)
-    return found
-
-
-def end_viewers(viewers: set[psutil.Process], directory: RunDirectory, patience: float) -> None:
-    """End viewers as if their windows were closed; kill those that take too long, and remove what they leave behind.
+def end_viewer(entry: Entry, directory: RunDirectory, patience: float) -> None:
+    """End a viewer as if its window were closed; kill it if that takes too long, and remove what it leaves behind.
 
     Parameters
     ----------
-    viewers
-        Processes as returned by `viewers_started_here`.
+    entry
+        The viewer, as returned by `find_or_start_viewer`.
     directory
         The run directory.
     patience
-        Seconds after which those that are still running are killed.
+        Seconds after which it is killed, if it is still running.
     """
-    for process in viewers:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()  # never a later process with the same id, as psutil compares creation times first
-    _, hung = psutil.wait_procs(viewers, timeout=patience)
-    for process in hung:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(hung, timeout=5.0)
-    if viewers:
-        directory.clean()
+    with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+        process = psutil.Process(entry.pid)  # never a later one with the same id: it compares creation times
+        if directory.alive(entry.token):
+            process.terminate()
+            try:
+                process.wait(patience)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(END_S)
+    directory.clean()
 
 
 class Launch:

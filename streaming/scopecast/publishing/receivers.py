@@ -120,6 +120,7 @@ class Receivers:
         self.closing = False
         self._member, self._accounts, self._guard = member, accounts, guard
         self._numbers = itertools.count(1)
+        self._lamented: deque[str] = deque(maxlen=4 * MAX_RECEIVERS)  # tokens that there was a warning of
         self._pictures: dict[int, str] = {}  # the result of each requested picture, "" until it is known
         self._expected: dict[str, int] = {}  # numbers of the viewers that are about to attach, by their tokens
         self._streams: list[messages.Stream] = []
@@ -403,6 +404,9 @@ class Receivers:
         self._end_account(receiver.number)
         self.departed.append(receiver)
         lost = receiver.account.fates["dropped"]
+        if level == logging.WARNING:  # one that comes and goes again and again is worth one
+            level = logging.DEBUG if receiver.token in self._lamented else level
+            self._lamented.append(receiver.token)
         logger.log(level, "scopecast: %s has left: %s%s", receiver, why, f"; {lost} frames dropped" if lost else "")
         self.news.tell()
 

@@ -503,6 +503,8 @@ class Session:
             self.guard.closed = True
         deadline = time.monotonic() + linger
         try:
+            if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+                self.viewers.interrupt()  # whoever presses Ctrl-C waits for no window any more
             if linger > 0 and self._threads:
                 self._open_further()  # in case the thread has not got to it yet, or has already ended
                 self.viewers.conclude(deadline)
@@ -597,4 +599,6 @@ _worker = 0  # the id of the worker process that has the finalizer
 def _close_all() -> None:
     for session in tuple(open_sessions):
         with suppress(Exception, KeyboardInterrupt):  # at exit there is nobody left to report to
+            if getattr(sys, "last_type", None) is KeyboardInterrupt:  # ended by Ctrl-C
+                session.viewers.interrupt()
             session.close(session.linger)

@@ -159,10 +159,14 @@ class Viewers:
         try:
             self._found.wait(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
         except BaseException:
-            if self._launch is not None:
-                self._launch.interrupt()
+            self.interrupt()
             raise
         self.met = True
+
+    def interrupt(self) -> None:
+        """End a viewer that is being started, because of Ctrl-C, and start no other."""
+        if self._launch is not None:
+            self._launch.interrupt()
 
     def conclude(self, deadline: float) -> None:
         """Wait for a viewer that is being started, and start no other; called before closing."""

@@ -275,24 +275,17 @@ def opened_viewer(kind: str, environment: Mapping[str, str] = {}) -> Iterator[No
     ViewerStartError
         If there is none, and none could be started.
     """
-    from scopecast.publishing.launch import (
-        WITHOUT_WINDOW,
-        end_viewers,
-        find_or_start_viewer,
-        viewers_started_here,
-    )
+    from scopecast.publishing.launch import WITHOUT_WINDOW, end_viewer, find_or_start_viewer
     from scopecast.rundir.directory import RunDirectory
 
     check_viewer(kind)
     directory = RunDirectory()
-    before = viewers_started_here()
-    try:
-        find_or_start_viewer(directory, kind, timeout=START_S, environment=environment)
-    except BaseException:
-        end_viewers(viewers_started_here() - before, directory, BREAK_OFF_S)
-        raise
-    started = viewers_started_here() - before if kind in WITHOUT_WINDOW else set()
+    starts: list[None] = []  # ours, if there is one
+    entry = find_or_start_viewer(
+        directory, kind, timeout=START_S, environment=environment, starting=lambda: starts.append(None)
+    )
     try:
         yield
     finally:
-        end_viewers(started, directory, BREAK_OFF_S)
+        if starts and kind in WITHOUT_WINDOW:
+            end_viewer(entry, directory, BREAK_OFF_S)

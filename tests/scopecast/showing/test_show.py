@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
@@ -21,6 +22,7 @@ from receivers import Viewer, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Skipped, ViewerStartError
 from scopecast.cli import main as cli
 from scopecast.rundir.directory import RunDirectory
+from scopecast.showing.show import opened_viewer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,6 +226,15 @@ def test_a_script_that_shows_ends_by_itself():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout) == (0, "1 sent (3 frames)\n"), done.stderr
         assert [entry.token for entry in RunDirectory().living()] == [other.token]
+
+
+def test_a_viewer_that_is_started_meanwhile_stays(tmp_path: Path):
+    elsewhere = RunDirectory(tmp_path / "run")
+    with ExitStack() as stack:
+        with opened_viewer("headless"):
+            other = stack.enter_context(viewer_process(directory=elsewhere))
+        assert RunDirectory().living("receiver") == []
+        assert [entry.token for entry in elsewhere.living("receiver")] == [other.token]
 
 
 def test_the_command_shows_files_and_says_which_it_could_not(viewer: Viewer, tmp_path: Path):
