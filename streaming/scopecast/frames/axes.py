@@ -24,6 +24,7 @@ __all__ = [
     "axes_from_path",
     "axis_name",
     "check_axes",
+    "join_channel",
     "rest_of_name",
     "short_label",
     "sort_axes",
@@ -208,7 +209,8 @@ def check_axes(axes: Mapping[str, object]) -> dict[str, int | str]:
     {'t': 3, 'c': 'DAPI', 'well': 'A01'}
     """
     if not isinstance(axes, Mapping):
-        raise TypeError(f"axes are a mapping such as {{'t': 3, 'c': 'DAPI'}}, not of type {type(axes).__name__}")
+        hint = "; dims name dimensions, and a pattern reads file names" if isinstance(axes, str) else ""
+        raise TypeError(f"axes are a mapping such as {{'t': 3, 'c': 'DAPI'}}, not of type {type(axes).__name__}{hint}")
     if len(axes) > MAX_AXES:
         raise ValueError(
             f"{len(axes)} axes ({', '.join(str(name)[:33] for name in axes)}) are too many: a frame has at most "
@@ -227,6 +229,19 @@ def check_axes(axes: Mapping[str, object]) -> dict[str, int | str]:
             raise ValueError(f"axis {name!r} is given twice, the second time as {given!r}: keep one of them")
         checked[name] = _check_value(name, value)
     return checked
+
+
+def join_channel(axes: Mapping[str, AxisValue], channel: AxisValue) -> dict[str, AxisValue]:
+    """Return axes with a channel, which is the same place as if it had been given among them.
+
+    Raises
+    ------
+    ValueError
+        If they have one already.
+    """
+    if twice := [name for name in axes if (_SPELLINGS.get(name) or axis_name(name)) == "c"]:
+        raise ValueError(f"the channel is given twice, as channel={channel!r} and as {twice[0]!r} in axes: keep one")
+    return {**axes, "c": channel}
 
 
 def _check_value(name: str, value: object) -> int | str:
