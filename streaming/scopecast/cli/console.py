@@ -10,7 +10,7 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
 
-def wide(columns: int) -> Console:
+def wide(columns: int, *, stderr: bool = False) -> Console:
     """Return a console for tables: as wide as the terminal, and of `columns` in a file, where it would have 80."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=columns)
+    console = Console(highlight=False, stderr=stderr)
+    return console if console.is_terminal else Console(highlight=False, stderr=stderr, width=columns)
