@@ -71,16 +71,16 @@ def suggesting(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def known_keywords(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some options that a function takes by keyword alone.
+    """Return those of some options that a function takes beside what it needs.
 
     For what hosts hand on, which may be meant for somebody else.
 
-    >>> def save(data, path, *, axes=(), rgb=None): ...
+    >>> def save(data, path, axes=(), *, rgb=None): ...
     >>> known_keywords(save, {"axes": {"t": 1}, "path": "/plate", "compression": "lzw"})
     {'axes': {'t': 1}}
     """
     parameters = inspect.signature(function).parameters.values()
     if any(each.kind is each.VAR_KEYWORD for each in parameters):
         return {**options}
-    known = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
+    known = {each.name for each in parameters if each.default is not each.empty or each.kind is each.KEYWORD_ONLY}
     return {name: value for name, value in options.items() if name in known}

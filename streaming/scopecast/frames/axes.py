@@ -28,6 +28,7 @@ __all__ = [
     "rest_of_name",
     "short_label",
     "sort_axes",
+    "spell_axes",
     "spell_axis",
 ]
 
@@ -157,6 +158,25 @@ def spell_axis(name: str) -> str:
     if not made[:1].isascii() or not made[:1].isalpha() or made.lower() in _PLANE:
         made = f"axis_{made}"[:32]
     return axis_name(made)
+
+
+def spell_axes(axes: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
+    """Return a place that another program names, with axes as they are called here.
+
+    Raises
+    ------
+    ValueError
+        If two of its axes would be one.
+
+    Examples
+    --------
+    >>> spell_axes({"stim phase": 2, "Channel": "DAPI"})
+    {'stim_phase': 2, 'c': 'DAPI'}
+    """
+    spelt = {spell_axis(str(name)): value for name, value in axes.items()}
+    if len(spelt) < len(axes):
+        raise ValueError(f"two of the axes {', '.join(map(str, axes))} have the same name here: name one otherwise")
+    return spelt
 
 
 def sort_axes(names: Iterable[str]) -> tuple[str, ...]:

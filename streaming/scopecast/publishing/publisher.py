@@ -57,8 +57,8 @@ class Publisher:
         The software that the frames come from, for information.
     run
         A name for the run that the frames are part of, such as ``"plate 7"``, if several processes publish it: viewers
-        show the frames of all publishers that give the same name as one run, each frame at its own axes. It is a new
-        run if all of them have gone and a place comes again.
+        show the frames of all publishers that give the same name as one run of that name, each frame at its own axes.
+        It is a new run if all of them have gone and a place comes again.
     policy
         ``"latest"``: `publish` never waits, and frames that a slow viewer can't take are superseded by newer
         ones. ``"every"``: `publish` waits up to `timeout` for the attached viewers, and loses nothing.

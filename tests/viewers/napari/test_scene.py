@@ -391,3 +391,17 @@ def test_six_workers_of_a_pipeline_are_one_run_on_the_canvas_twice_in_a_row(live
                 live.layer("plate 7").contrast_limits = (0, 65535)
                 wanted = float(frame_of(well, t)[-1, -1]) / 65535 * 255
                 live.until(lambda: brightness(live) == pytest.approx(wanted, abs=3))  # noqa: B023
+
+
+def test_the_status_tells_the_metadata_of_the_frames_that_are_shown(live):
+    with live.publisher() as publisher:
+        for t in range(2):
+            for c in ("DAPI", "<b>"):
+                publisher.publish(frame(99, (64, 48)), axes={"t": t, "c": c}, metadata={"camera": {"gain": t}, "of": c})
+        live.settled(publisher)
+        for t in (1, 0):
+            live.viewer.dims.current_step = (t, 32, 24)
+            lines = (f"    camera.gain: {t}", "    of: DAPI", f"    camera.gain: {t}", "    of: &lt;b&gt;")
+            live.until(
+                lambda: all(line in live.view.status.toolTip() for line in lines)  # noqa: B023
+            )
