@@ -72,17 +72,18 @@ EXAMPLES = {
 scopecast demo                                         # napari, about a minute
 scopecast demo --viewer both --timepoints 50           # napari and ImageJ side by side
 scopecast demo --no-keep --screenshot window.png --json figures.json
+scopecast demo --no-keep --json - | jq .delivered      # - is standard output
 """,
     "show": r"""
 scopecast show stack.ome.tif
-scopecast show results/*.tif --title "plate 7" --pixel-size 0.65
+scopecast show results/*.tif --title "plate 7" --scale 0.65
 scopecast show run/ --recursive
-scopecast show folder/ --axes "t(?P<t>\d+)_(?P<c>[A-Z]+)"
+scopecast show folder/ --pattern "t(?P<t>\d+)_(?P<c>[A-Z]+)"
 scopecast show cells.tif cells.roi.zip --viewer fiji
 """,
     "watch": """
 scopecast watch /data/today
-scopecast watch /data/today --recursive --existing --pattern "*_processed.tif"
+scopecast watch /data/today --recursive --existing --glob "*_processed.tif"
 """,
     "replay": """
 scopecast replay run.ome.tif                           # at the recorded times
@@ -110,11 +111,11 @@ scopecast bench                                        # about a minute
 scopecast bench --json figures.json
 """,
 }
-#: The exit codes of a command, beside 0 (done), 2 (a mistake in the arguments), and those of signals.
+#: The exit codes of a command, beside 0 (done), 2 (a value that can't be used), and those of signals.
 EXITS = {
-    "demo": "1 if the demo can't run as asked, or the acquisition failed",
+    "demo": "1 if what the demo needs is missing, or the acquisition failed",
     "show": "1 if any file could not be shown, or no viewer could be started",
-    "watch": "130 after Ctrl-C, its usual end; 1 if the folder or the viewer is gone",
+    "watch": "130 after Ctrl-C, its usual end; 1 if the folder or the viewer goes",
     "replay": "1 if any file could not be replayed; 130 after Ctrl-C",
     "viewers": "0, also if nothing is running",
     "open": "1 if the viewer could not be started",
@@ -143,7 +144,14 @@ def command_line() -> str:
         lines += [f"## scopecast {name}", "", "```sh", f"scopecast {name} [OPTIONS] {arguments}".rstrip(), "```", ""]
         lines += ["\n\n".join(_paragraphs(command)), ""]
         lines += _options(command)
-        lines += ["**Exit code:** " + EXITS[name] + ".", "", "```sh", EXAMPLES[name].strip(), "```", ""]
+        lines += [
+            f"**Exit code:** {EXITS[name]}; 2 for an option or a value that can't be used.",
+            "",
+            "```sh",
+            EXAMPLES[name].strip(),
+            "```",
+            "",
+        ]
     return "\n".join(lines)
 
 

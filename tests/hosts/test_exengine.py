@@ -170,6 +170,15 @@ def test_every_frame_is_shown_where_it_belongs(viewer: Viewer, any_storage: Live
     assert any_storage.stats().balanced
 
 
+def test_an_axis_that_exengine_names_freely_is_shown_too(viewer: Viewer, storage: LiveViewStorage):
+    viewer_ready(storage, viewer)
+    storage.put({"stim phase": 2, "view-angle": 1}, stamped(7), {})
+    assert storage.publisher.flush(10)
+    (stream,) = viewer.streams
+    assert (stream.axes, storage.errors) == (("stim_phase", "view_angle"), 0)
+    assert {index: check_stamp(plane)[0] for index, plane in planes_of(stream).items()} == {(2, 1): 7}
+
+
 def viewer_ready(storage: LiveViewStorage, viewer: Viewer) -> None:
     storage.publisher.open((64, 48), "uint16", wait=20)
     viewer.wait_for(lambda: viewer.attached)
@@ -192,11 +201,11 @@ def test_an_error_of_the_storage_is_raised_and_the_frame_not_shown(storage: Live
     [
         ({"time": 0}, np.array([["a", "b"]])),
         ({"time": -1}, stamped(0)),
-        ({"my axis": 1}, stamped(0)),
+        ({"my axis": 1, "my_axis": 2}, stamped(0)),
         ({f"a{n}": 0 for n in range(12)}, stamped(0)),
         ({"time": 0}, np.zeros((0, 5))),
     ],
-    ids=["text", "a negative time", "an axis with a space", "too many axes", "empty"],
+    ids=["text", "a negative time", "two axes that have one name here", "too many axes", "empty"],
 )
 def test_what_cannot_be_shown_is_stored_and_counted(storage: LiveViewStorage, coordinates: Any, data: Any):
     storage.put(coordinates, data, None)

@@ -16,6 +16,7 @@ from scopecast.link import messages
 from scopecast.link.transport import KeyPair
 from scopecast.link.wakeup import WakeUp
 from scopecast.rundir.directory import RunDirectory, new_token
+from scopecast_viewers.receiving.runs import Runs
 from scopecast_viewers.receiving.source import Source
 from scopecast_viewers.stacks.history import History
 
@@ -83,6 +84,7 @@ class Receiver:
         self.directory = directory or RunDirectory()
         self.history = history or History()
         self.sources: tuple[Source, ...] = ()
+        self._runs = Runs(self.history)
         self.errors = 0
         self.problem = ""
         self._told: set[str] = set()  # of what a user was told once
@@ -112,8 +114,8 @@ class Receiver:
 
     @property
     def streams(self) -> tuple[LiveStream, ...]:
-        """The streams of all sources, in the order in which they were announced."""
-        return tuple(stream for source in self.sources for stream in source.streams)
+        """The streams of all sources, in the order in which they were announced; a run that several share once."""
+        return tuple(dict.fromkeys(stream for source in self.sources for stream in source.streams))
 
     @property
     def running(self) -> bool:
@@ -358,7 +360,14 @@ class Receiver:
             if entry.token not in known:
                 try:
                     source = Source(
-                        entry, self.directory, self._hello, self.display, self.history, self._context, self._keys
+                        entry,
+                        self.directory,
+                        self._hello,
+                        self.display,
+                        self.history,
+                        self._context,
+                        self._keys,
+                        self._runs,
                     )
                 except Exception as error:  # noqa: BLE001 - no descriptors left, for one; the others are attached to
                     self._failed(f"attaching to {entry.title}", error)

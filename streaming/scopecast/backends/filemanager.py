@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scopecast.backends.storage import check_lengths
+from scopecast.keywords import known_keywords
 from scopecast.protocol import printable
 from scopecast.publishing.accounts import Receipt, Skipped
 
@@ -102,15 +104,15 @@ class FileManager:
         options: dict[str, Any],
     ) -> Any:
         if isinstance(names, str):
-            return self._method(names, method)(data, where, **options)
-        methods = {name: self._method(name, method) for name in _several(names)}
+            return self._writer(names, method, options)(data, where)
+        methods = {name: self._writer(name, method, options) for name in _several(names)}
         keeping = [name for name in methods if _keeps(self.registry[name])]
-        results = {name: methods[name](data, where, **options) for name in keeping}
+        results = {name: methods[name](data, where) for name in keeping}
         for name in methods:
             if name in results:
                 continue
             try:
-                results[name] = methods[name](data, where, **options)
+                results[name] = methods[name](data, where)
             except Exception as error:  # what is saved stays saved; counted
                 if not keeping:
                     raise
@@ -201,6 +203,12 @@ class FileManager:
     def _readable(self, names: str | Sequence[str]) -> list[str]:
         """Return those of the backends that can be read; a single one is returned in any case."""
         return [names] if isinstance(names, str) else [name for name in _several(names) if _keeps(self.registry[name])]
+
+    def _writer(self, name: str, method: str, options: dict[str, Any]) -> Callable[..., Any]:
+        """Return a method of a backend with those of the options that it takes; the others are for other backends."""
+        found = self._method(name, method)
+        takes = getattr(self.registry[name], "save_batch", found)  # names them, where save() hands on to it
+        return partial(found, **known_keywords(takes, options))
 
     def _method(self, name: str, method: str) -> Callable[..., Any]:
         if name not in self.registry:

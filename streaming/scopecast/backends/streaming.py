@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, TypeGuard, TypeVar, Unpack
 
 from scopecast.backends.events import (
     ChannelNames,
@@ -22,10 +22,12 @@ from scopecast.backends.events import (
 from scopecast.backends.storage import register_backend
 from scopecast.errors import ClosedError, FileError
 from scopecast.frames.annotations import keywords_of
-from scopecast.frames.arrays import as_array, check_dtype
+from scopecast.frames.arrays import as_array, check_dtype, dims_of
 from scopecast.frames.axes import axes_from_path, check_axes, short_label
 from scopecast.frames.places import Places
 from scopecast.frames.rois import ROI_EXTENSIONS, is_roi_path
+from scopecast.frames.streams import FrameStream, given
+from scopecast.keywords import known_keywords, suggesting
 from scopecast.protocol import printable
 from scopecast.publishing.accounts import Reason, Receipt, Skipped, Stats
 from scopecast.publishing.environment import imagej_variables
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    import numpy.typing as npt
+
     from scopecast.frames.axes import AxisValue
-    from scopecast.frames.streams import FrameStream
     from scopecast.publishing.publisher import Reservation
 
 __all__ = ["FijiStreamingBackend", "NapariStreamingBackend", "StreamingBackend"]
@@ -47,6 +50,49 @@ T = TypeVar("T")
 
 _PREFIX = re.compile(r"\A[a-z][a-z0-9]{0,13}_\Z")
 _IMAGES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"})
+
+
+#: The keywords of `save_batch` that hold for a stream, and not for its frames.
+_ABOUT = ("scale", "units", "steps", "channels", "colors")
+
+
+class _About(TypedDict, total=False):
+    scale: float | Sequence[float] | None
+    units: str | None
+    steps: Mapping[str, float] | None
+    channels: str | Sequence[str]
+    colors: str | Sequence[str] | Mapping[str, str]
+
+
+class Where(_About, total=False):
+    """The keywords of `StreamingBackend.save_batch`."""
+
+    axes: Mapping[str, AxisValue] | None
+    pattern: str | None
+    dims: str | Sequence[str] | None
+    rgb: bool | None
+    translate: Sequence[float] | None
+    metadata: Any
+    kind: str
+    name: str | None
+    properties: Any
+    style: Mapping[str, Any] | None
+    shape_type: str | Sequence[str] | None
+    names: Sequence[str] | None
+    graph: Mapping[int, Any] | None
+
+
+class Arguments(_About, total=False):
+    """The arguments of a `StreamingBackend`."""
+
+    title: str | None
+    launch: bool
+    policy: Policy | None
+    timeout: float
+    linger: float
+    budget: int | None
+    pattern: str | None
+    run: str
 
 
 class StreamingBackend:
@@ -73,6 +119,10 @@ class StreamingBackend:
     pattern
         A regular expression with named groups, such as ``r"t(?P<t>\d+)"``, that reads the axes from file names;
         by default the usual names are recognised, see `scopecast.frames.axes.axes_from_path`.
+    run
+        A name for the run that the frames are part of, if several processes stream it; see `Publisher`.
+    scale, units, steps, channels, colors
+        What holds for all frames, in place of what an acquisition says; see `FrameStream`.
 
     Attributes
     ----------
@@ -112,6 +162,7 @@ class StreamingBackend:
             raise ValueError(msg)
         register_backend(cls)
 
+    @suggesting
     def __init__(
         self,
         *,
@@ -122,11 +173,20 @@ class StreamingBackend:
         linger: float = 30.0,
         budget: int | None = None,
         pattern: str | None = None,
+        run: str = "",
+        scale: float | Sequence[float] | None = None,
+        units: str | None = None,
+        steps: Mapping[str, float] | None = None,
+        channels: str | Sequence[str] = (),
+        colors: str | Sequence[str] | Mapping[str, str] = (),
     ) -> None:
         if not self.VIEWER_TYPE:
             msg = f"{type(self).__qualname__} has no viewer; set VIEWER_TYPE, for example to 'napari'"
             raise TypeError(msg)
         load()
+        self._about = given(scale=scale, units=units, steps=steps, channels=channels, colors=colors)
+        FrameStream(0, "", **self._about)  # what is wrong with it is said now, and not in the midst of an acquisition
+        axes_from_path("", pattern)
         self.policy, self.pattern = policy, pattern
         self._arguments: dict[str, Any] = {
             "kind": self.VIEWER_TYPE,
@@ -136,11 +196,13 @@ class StreamingBackend:
             "timeout": timeout,
             "linger": linger,
             "budget": budget,
+            "run": run,
         }
         self._locks: dict[int, AbstractContextManager[Any]] = {}  # see `_lock`
         self._publisher: Publisher | None = None
         self._closed = False
         self._files: FrameStream | None = None  # what save_batch shows
+        self._files_about = ""
         self._places: Places | None = None
         self._placed: dict[str, dict[str, AxisValue]] = {}  # where the images are, by their stem
         self._run: FrameStream | None = None  # the sequence that runs
@@ -156,12 +218,34 @@ class StreamingBackend:
 
     # ---- batches of files ----------------------------------------------------------------------------------------
 
-    def save(self, data: Any, file_path: str | os.PathLike[str], **where: Any) -> Receipt:
+    def save(self, data: Any, file_path: str | os.PathLike[str], **where: Unpack[Where]) -> Receipt:
         """Show one image. See `save_batch`."""
         return self.save_batch([data], [file_path], **where)
 
+    @suggesting
     def save_batch(
-        self, data_list: Sequence[Any], file_paths: Sequence[str | os.PathLike[str]], **where: Any
+        self,
+        data_list: Sequence[Any],
+        file_paths: Sequence[str | os.PathLike[str]],
+        *,
+        axes: Mapping[str, AxisValue] | None = None,
+        pattern: str | None = None,
+        dims: str | Sequence[str] | None = None,
+        rgb: bool | None = None,
+        translate: Sequence[float] | None = None,
+        metadata: Any = None,
+        kind: str = "image",
+        name: str | None = None,
+        properties: Any = None,
+        style: Mapping[str, Any] | None = None,
+        shape_type: str | Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        graph: Mapping[int, Any] | None = None,
+        scale: float | Sequence[float] | None = None,
+        units: str | None = None,
+        steps: Mapping[str, float] | None = None,
+        channels: str | Sequence[str] = (),
+        colors: str | Sequence[str] | Mapping[str, str] = (),
     ) -> Receipt:
         """Show a batch of images where their file names say that they belong.
 
@@ -176,10 +260,15 @@ class StreamingBackend:
             For any other path None reads that file, plane by plane (the extra ``files``).
         file_paths
             A path for each; its extension must be in `SUPPORTED_EXTENSIONS`.
-        **where
-            `axes` for all of them (what the file name says comes on top), and `dims`, `rgb`, `translate`, `metadata`.
-            `kind` and `name` for what is no image, such as ``kind="labels"``, with the keywords of that kind.
-            Anything else is ignored, as hosts pass options that are meant for other backends.
+        axes
+            Where all of them belong; what the file name says comes on top.
+        pattern
+            Reads the axes from the file names; by default the backend's.
+        dims, rgb, translate, metadata, kind, name, properties, style, shape_type, names, graph
+            As in `Publisher.publish`, for each of them.
+        scale, units, steps, channels, colors
+            What holds for all batches of a stream, see `FrameStream`; by default the backend's. Other ones than
+            those of the batch before begin another stream.
 
         Returns
         -------
@@ -188,25 +277,48 @@ class StreamingBackend:
 
         Raises
         ------
+        TypeError
+            If there is any other argument; the text suggests which one may have been meant.
         ValueError
-            If the lists differ in length; nothing is sent then.
+            If the lists differ in length; nothing is sent then. If a value is not allowed.
         UnsupportedDtypeError
             If an item can't be shown; those before it are sent.
         ViewerLagging
             If an attached viewer freed no slot within the timeout.
         """
+        where = given(
+            axes=axes,
+            pattern=pattern,
+            dims=dims,
+            rgb=rgb,
+            translate=translate,
+            metadata=metadata,
+            kind=kind,
+            name=name,
+            properties=properties,
+            style=style,
+            shape_type=shape_type,
+            names=names,
+            graph=graph,
+            scale=scale,
+            units=units,
+            steps=steps,
+            channels=channels,
+            colors=colors,
+        )
         data, paths, skipped = self._filter_streamable_files(data_list, file_paths)
         reasons = [Skipped(path, f"extension {_extension(path)!r}") for path in skipped]
         sent: list[str] = []
+        partly: list[Skipped] = []
         frames = 0
         for item, path in zip(data, paths, strict=True):
-            count, reason = self._stream(item, str(path), **where)
+            count, reason = self._stream(item, str(path), where)
             frames += count
-            if reason:
-                reasons.append(Skipped(str(path), reason))
-            else:
+            if count or not reason:
                 sent.append(str(path))
-        return Receipt(tuple(sent), tuple(reasons), frames)
+            if reason:
+                (partly if count else reasons).append(Skipped(str(path), reason))
+        return Receipt(tuple(sent), tuple(reasons), frames, tuple(partly))
 
     def _filter_streamable_files(
         self, data_list: Sequence[Any], file_paths: Sequence[str | os.PathLike[str]]
@@ -256,60 +368,86 @@ class StreamingBackend:
         return data, paths, skipped
 
     def _stream_data(self, data: Any, path: str | os.PathLike[str], **where: Any) -> None:
-        """Show one image, whatever its extension; for a subclass's own `save_batch`."""
-        self._stream(data, os.fspath(path), **where)
+        """Show one image, whatever its extension; for a subclass's own `save_batch`.
 
-    def _stream_file(self, path: str, where: dict[str, Any]) -> tuple[int, str]:
+        It takes the keywords of `save_batch`, and ignores any other: a host may hand on options for other backends.
+        """
+        self._stream(data, os.fspath(path), known_keywords(StreamingBackend.save_batch, where))
+
+    def _stream_file(self, path: str, where: Mapping[str, Any]) -> tuple[int, str]:
         """Publish a file that is on the disk, plane by plane. Return what `_stream` does."""
         from scopecast.images.open import open_image
 
-        frames = 0
+        frames = total = 0
         try:
             with open_image(path, dims=where.get("dims")) as image:
+                total, why = len(image), ""
                 for plane in image.planes():
-                    count, reason = self._stream(plane.array, path, **{**where, "dims": plane.dims}, inner=plane.axes)
+                    count, reason = self._stream(plane.array, path, {**where, "dims": plane.dims}, plane.axes)
                     frames += count
-                    if reason:
-                        return frames, reason
+                    why = why or reason
         except FileError as error:
-            return frames, str(error)
-        return frames, "" if frames else Reason.EMPTY
+            why = str(error)
+        if frames and why:
+            return frames, f"{frames} of {total} planes shown; the others: {why}"
+        return frames, why or ("" if frames else Reason.EMPTY)
 
-    def _stream(self, data: Any, path: str, *, inner: Mapping[str, AxisValue] = {}, **where: Any) -> tuple[int, str]:
-        """Publish one item; `inner` is its place within its file. Return how many frames, and why skipped, or ""."""
+    def _stream(
+        self, data: Any, path: str, where: Mapping[str, Any], inner: Mapping[str, AxisValue] = {}
+    ) -> tuple[int, str]:
+        """Publish one item.
+
+        Parameters
+        ----------
+        data, path
+            The item.
+        where
+            The keywords of `save_batch`.
+        inner
+            Its place within its file.
+
+        Returns
+        -------
+        int
+            How many planes are shown.
+        str
+            Why it, or some of its planes, are not; or ``""``.
+        """
         if data is None and not is_roi_path(path):
             return self._stream_file(path, where)
         publisher = self._open_publisher()
-        kind = where.get("kind") or "image"
-        if kind == "image" and not is_roi_path(path):  # what can't be shown takes no place
+        as_given, path = path, printable(path)
+        kind, dims = where.get("kind") or "image", where.get("dims")
+        if kind == "image" and is_roi_path(path):
+            if data is None or (isinstance(data, list | tuple | bytes) and not len(data)):
+                data = as_given
+        elif kind == "image":  # what can't be shown takes no place
+            dims = dims or dims_of(data)
             data = as_array(data)
             check_dtype(data.dtype)
         with self._lock:
-            stream, data, named, kind, more = self._place_item(publisher, data, path, kind, where)
+            self._begin_files(publisher, {name: where[name] for name in _ABOUT if name in where})
+            stream = self._files
+            named, kind, more = self._place_item(path, kind, where, size=getattr(data, "size", 1))
         outcome = publisher.offer(
             data,
             axes={**named, **inner},
-            path=printable(path),
+            path=path,
             kind=kind,
             translate=where.get("translate") or (),
             metadata=where.get("metadata"),
-            dims=None if kind == "rois" else where.get("dims"),
+            dims=None if kind == "rois" else dims,
             rgb=where.get("rgb"),
             stream=stream,
             policy=self.policy or "every",
             **more,
         )
-        return (0, str(outcome)) if outcome.reason else (outcome.frames, "")
+        return outcome.shown, str(outcome)
 
     def _place_item(
-        self, publisher: Publisher, data: Any, path: str, kind: str, where: Mapping[str, Any]
-    ) -> tuple[FrameStream, Any, dict[str, AxisValue], str, dict[str, Any]]:
-        """Find where an item belongs. Return its stream, what to publish, its axes, kind and keywords."""
-        given, path = path, printable(path)
-        if self._files is None or self._files.ended:
-            self._files = publisher.new_stream(self._arguments["title"] or "files")
-            self._places = Places(partial(publisher.place, self._files))
-            self._placed.clear()
+        self, path: str, kind: str, where: Mapping[str, Any], size: int
+    ) -> tuple[dict[str, AxisValue], str, dict[str, Any]]:
+        """Find where an item belongs. Return its axes, kind and keywords."""
         named: dict[str, AxisValue] = check_axes(where.get("axes") or {})
         pattern = where.get("pattern") or self.pattern
         named.update(axes_from_path(path, pattern))
@@ -324,21 +462,29 @@ class StreamingBackend:
                 named.update(home)
             elif not named:
                 more.setdefault("name", short_label(short, keep_end=True))
-            if data is None or (isinstance(data, list | tuple | bytes) and not len(data)):
-                data = given
         else:
             if not named:
                 # Nothing tells where it belongs: a place of its own, the same whenever the file is written again.
                 named["file"] = short_label(file or "unnamed", keep_end=True)
             assert self._places is not None
-            if kind != "image" or data.size:
+            if kind != "image" or size:
                 named, note = self._places.settle(path, named, pattern, f"{kind} {more.get('name') or ''}")
                 if note:
                     logger.warning("scopecast: %s: %s", path, note)
             if kind == "image":
                 for each in (path, file):
                     self._placed[os.path.splitext(each)[0]] = named  # noqa: PTH122
-        return self._files, data, named, kind, more
+        return named, kind, more
+
+    def _begin_files(self, publisher: Publisher, about: Mapping[str, Any]) -> None:
+        """Begin a stream for batches, if there is none, or if something else is said about it than before."""
+        said = {**self._about, **about}
+        if self._files is None or self._files.ended or (about and repr(said) != self._files_about):
+            title = self._arguments["title"] or self._arguments["run"] or "files"
+            self._files = publisher.new_stream(title, **said)
+            self._files_about = repr(said)
+            self._places = Places(partial(publisher.place, self._files))
+            self._placed.clear()
 
     # ---- a running acquisition -----------------------------------------------------------------------------------
 
@@ -375,7 +521,8 @@ class StreamingBackend:
             if self._preview is None or size != self._preview_size:
                 # Another objective or binning. What a stream says of its pixels holds for all of its frames; viewers
                 # put the new one in the place of the old.
-                self._preview = publisher.new_stream("live", **describe_sequence(None, size))
+                said = {**describe_sequence(None, size), **self._about}
+                self._preview = publisher.new_stream("live", **said, run="")
                 self._preview_size = size
             return self._preview
         sequence = getattr(event, "sequence", None)
@@ -396,10 +543,11 @@ class StreamingBackend:
         if self._run is not None and not self._run.ended:
             publisher.end_stream(self._run)
         self._fallback_number += 1
-        title = self._arguments["title"] or "run"
+        title = self._arguments["title"] or self._arguments["run"] or "run"
         name = title if self._fallback_number == 1 else f"{title} {self._fallback_number}"
         self._channels = ChannelNames()
-        self._run = publisher.new_stream(name, **describe_sequence(sequence, pixel_size_um, self._channels))
+        said = {**describe_sequence(sequence, pixel_size_um, self._channels), **self._about}
+        self._run = publisher.new_stream(name, **said)
         self._run_key = key
 
     def sequenceStarted(self, sequence: Any, metadata: Any = None) -> None:
@@ -457,9 +605,30 @@ class StreamingBackend:
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
-    def reserve(self, shape: Sequence[int], dtype: Any, **where: Any) -> Reservation:
+    @suggesting
+    def reserve(
+        self,
+        shape: Sequence[int],
+        dtype: npt.DTypeLike,
+        *,
+        axes: Mapping[str, AxisValue] = {},
+        path: str = "",
+        translate: Sequence[float] = (),
+        metadata: Any = None,
+        stream: FrameStream | None = None,
+        policy: Policy | None = None,
+    ) -> Reservation:
         """Reserve a slot of shared memory that the camera writes into itself; see `Publisher.reserve`."""
-        return self._open_publisher().reserve(shape, dtype, **{"policy": self.policy, **where})
+        return self._open_publisher().reserve(
+            shape,
+            dtype,
+            axes=axes,
+            path=path,
+            translate=translate,
+            metadata=metadata,
+            stream=stream,
+            policy=policy or self.policy,
+        )
 
     @property
     def publisher(self) -> Publisher:
@@ -549,7 +718,7 @@ class FijiStreamingBackend(StreamingBackend):
     SHM_PREFIX = "fiji_"
     SUPPORTED_EXTENSIONS = _IMAGES.union(ROI_EXTENSIONS)
 
-    def __init__(self, *, fiji: str | os.PathLike[str] | None = None, **arguments: Any) -> None:
+    def __init__(self, *, fiji: str | os.PathLike[str] | None = None, **arguments: Unpack[Arguments]) -> None:
         super().__init__(**arguments)
         self._arguments["environment"] = imagej_variables(fiji)
 

@@ -16,6 +16,7 @@ from scopecast.benchmarks import memory, publish, report, startup, sustained
 from scopecast.benchmarks.figures import Bench, Effort, Row
 from scopecast.benchmarks.processes import private_run_directory
 from scopecast.cli.console import wide
+from scopecast.cli.errors import STDOUT, write_json
 from scopecast.errors import ScopecastError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def run(
     Parameters
     ----------
     json_path
-        Where to write the figures as JSON: a list of objects with the fields of `Row`.
+        Where to write the figures as JSON: a list of objects with the fields of `Row`. ``-`` is standard output; the
+        tables are on stderr then.
     effort
         How long to measure.
     parts
@@ -71,7 +73,8 @@ def run(
     if sys.platform == "win32":
         msg = "the benchmark stops processes in ways that Windows lacks: run it on Linux or macOS"
         raise ScopecastError(msg)
-    console = wide(_FILE_WIDTH)
+    to_stdout = json_path is not None and str(json_path) == STDOUT
+    console = wide(_FILE_WIDTH, stderr=to_stdout)
     rows: list[Row] = []
     with private_run_directory() as directory, _quiet_logs(), console.status("measuring") as status:
         bench = Bench(effort, directory, lambda what: status.update(f"measuring {what}"))
@@ -81,7 +84,7 @@ def run(
         console.print(block, highlight=False)
     console.print(", ".join(f"{name}: {value}" for name, value in report.machine(packages).items()))
     if json_path is not None:
-        json_path.write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
+        write_json(json_path, msgspec.to_builtins(rows))
     return rows
 
 

@@ -14,7 +14,7 @@ out = Console(soft_wrap=True, **_PLAIN)
 err = Console(stderr=True, **_PLAIN)
 
 
-def wide(columns: int) -> Console:
+def wide(columns: int, *, stderr: bool = False) -> Console:
     """Return a console for tables: as wide as the terminal, and of `columns` in a file, where it would have 80."""
-    console = Console(**_PLAIN)
-    return console if console.is_terminal else Console(width=columns, **_PLAIN)
+    console = Console(stderr=stderr, **_PLAIN)
+    return console if console.is_terminal else Console(stderr=stderr, width=columns, **_PLAIN)

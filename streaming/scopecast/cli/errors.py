@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import signal
 import sys
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-__all__ = ["Commands", "check_writable", "print_line", "text_of", "write_text"]
+__all__ = ["Commands", "check_writable", "print_line", "text_of", "values", "write_json"]
 
 INTERRUPTED = 128 + signal.SIGINT
+#: The file that is standard output.
+STDOUT = "-"
 #: The exit code for a mistake in the arguments, as is usual.
 MISUSED = 2
 
@@ -58,6 +61,11 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             err.print("interrupted")
             raise typer.Exit(INTERRUPTED) from None
+        except _MisusedError as error:
+            if ctx.params.get("debug"):
+                err.print_exception()
+            print_line(text_of(error))
+            raise typer.Exit(MISUSED) from None
         except (ScopecastError, OSError, ValueError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
@@ -66,6 +74,19 @@ class Commands(TyperGroup):
             if ctx.params.get("debug") or type(error).__module__.startswith(("click", "typer")):
                 raise
             _fail(f"{type(error).__name__}: {text_of(error)} (this should not happen; --debug shows where)")
+
+
+class _MisusedError(ScopecastError):
+    """A value in the arguments can't be used."""
+
+
+@contextlib.contextmanager
+def values() -> Iterator[None]:
+    """Check the values of arguments: what is wrong with them is the user's mistake, like a misspelt option."""
+    try:
+        yield
+    except (ScopecastError, ValueError, OSError) as error:
+        raise _MisusedError(text_of(error)) from error
 
 
 def _is_misuse(error: Exception) -> bool:
@@ -125,7 +146,7 @@ def _of_the_system(error: OSError) -> str:
 def check_writable(*paths: Path | None) -> None:
     """Raise a ScopecastError if one of the files can't be written, before the work that it is to hold is done."""
     for path in paths:
-        if path is None:
+        if path is None or str(path) == STDOUT:
             continue
         folder = path.absolute().parent
         if not folder.is_dir():
@@ -139,8 +160,12 @@ def check_writable(*paths: Path | None) -> None:
         raise ScopecastError(f"{path} can't be written: {reason}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file; an error names it, also where the disk is full only at the end."""
+def write_json(path: Path, what: Any) -> None:
+    """Write a file, or standard output (``-``); an error names it, also where the disk is full only at the end."""
+    text = json.dumps(what, indent=2) + "\n"
+    if str(path) == STDOUT:
+        sys.stdout.write(text)
+        return
     try:
         path.write_text(text)
     except OSError as error:

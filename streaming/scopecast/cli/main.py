@@ -22,7 +22,7 @@ from rich.text import Text
 import scopecast
 from scopecast.cli.console import err, out
 from scopecast.cli.doctor import doctor
-from scopecast.cli.errors import Commands, check_writable, write_text
+from scopecast.cli.errors import STDOUT, Commands, check_writable, values, write_json
 from scopecast.cli.output import guard_streams
 from scopecast.cli.replay import replay
 from scopecast.cli.show import show
@@ -35,9 +35,11 @@ from scopecast.memory.segment import own_bytes
 from scopecast.protocol import printable_lines
 from scopecast.publishing.launch import WITHOUT_WINDOW
 from scopecast.rundir.directory import RunDirectory, display_names
-from scopecast.showing.show import opened_viewer
+from scopecast.showing.show import check_viewer, opened_viewer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from scopecast.publishing.accounts import Stats
     from scopecast.rundir.directory import Entry
 
@@ -93,7 +95,9 @@ class _LogHandler(RichHandler):
 
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - is standard output.")
+]
 
 
 # ---- demo ------------------------------------------------------------------------------------------------------------
@@ -139,45 +143,48 @@ def demo(
     """Show a simulated acquisition live: Micro-Manager's core runs a sequence, and a viewer shows its frames."""
     if fiji:
         os.environ["SCOPECAST_FIJI"] = fiji  # for the viewer that is started
-    if screenshot is not None and viewer == "headless":
-        raise DemoError("a headless viewer has no window, so there can be no screenshot; leave out --screenshot")
-    check_writable(screenshot, json_file)
-    width, height = _parse_size(size)
-    wanted = Options(
-        viewer=viewer,
-        width=width,
-        height=height,
-        timepoints=timepoints,
-        channels=tuple(name.strip() for name in channels.split(",") if name.strip()),
-        z=z,
-        z_step=z_step,
-        exposure=exposure,
-        interval=interval,
-        keep=keep,
-        title=title,
-    )
+    with values():
+        if screenshot is not None and viewer == "headless":
+            raise DemoError("a headless viewer has no window, so there can be no screenshot; leave out --screenshot")
+        check_writable(screenshot, json_file)
+        width, height = _parse_size(size)
+        wanted = Options(
+            viewer=viewer,
+            width=width,
+            height=height,
+            timepoints=timepoints,
+            channels=tuple(name.strip() for name in channels.split(",") if name.strip()),
+            z=z,
+            z_step=z_step,
+            exposure=exposure,
+            interval=interval,
+            keep=keep,
+            title=title,
+        )
+        wanted.check()
+    say = err if json_file is not None and str(json_file) == STDOUT else out
     watch = _TerminalWatch()
     with watch, prepare(wanted, watch) as ready:
         figures = ready.run()
         watch.close()
-        out.print(_figures_table(figures, wanted), soft_wrap=False)
+        say.print(_figures_table(figures, wanted), soft_wrap=False)
         if json_file is not None:
-            write_text(json_file, json.dumps(figures.as_json(), indent=2) + "\n")
+            write_json(json_file, figures.as_json())
         if screenshot is not None:
             for saved in ready.capture(screenshot):
-                out.print(f"The window is saved as {saved}.")
-        _keep_window(ready)
+                say.print(f"The window is saved as {saved}.")
+        _keep_window(ready, say)
 
 
-def _keep_window(ready: Demo) -> None:
+def _keep_window(ready: Demo, say: Console) -> None:
     """Leave the window open; on a virtual screen, which ends with this process, wait until it is closed."""
     if not ready.stays or ready.options.viewer == "headless":
         return
     if ready.screen_is_virtual:
-        out.print("The window stays on the virtual screen until it is closed, or Ctrl-C is pressed.")
+        say.print("The window stays on the virtual screen until it is closed, or Ctrl-C is pressed.")
         ready.wait_until_closed()
     else:
-        out.print("The window stays, with its frames to scroll through, until you close it.")
+        say.print("The window stays, with its frames to scroll through, until you close it.")
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -328,9 +335,11 @@ def open_viewer(
 
     If one is open, that is said, and no other is started. The window stays open until you close it.
     """
-    if kind in WITHOUT_WINDOW:
-        raise ScopecastError("a headless viewer has no window to open; use napari or fiji")
-    variables = variables_of(kind, fiji)
+    with values():
+        if kind in WITHOUT_WINDOW:
+            raise ScopecastError("a headless viewer has no window to open; use napari or fiji")
+        check_viewer(kind)
+        variables = variables_of(kind, fiji)
     running = [entry for entry in RunDirectory().living("receiver", kind) if entry.state == "ready"]
     with err.status(Text(f"opening {kind} …")), opened_viewer(kind, variables):
         pass
@@ -370,5 +379,6 @@ def bench(json_file: JsonFile = None) -> None:
     """Measure what importing and publishing cost on this machine, and how fast frames arrive; takes about a minute."""
     from scopecast.cli import bench as benchmark
 
-    check_writable(json_file)
+    with values():
+        check_writable(json_file)
     benchmark.run(json_file)

@@ -11,10 +11,12 @@ from rich.live import Live
 from rich.text import Text
 
 from scopecast.cli.console import err, out
+from scopecast.cli.errors import values
 from scopecast.cli.terminal import (
-    AxesOption,
+    DimsOption,
     FijiOption,
-    PixelSizeOption,
+    PatternOption,
+    ScaleOption,
     TitleOption,
     ViewerOption,
     ZStepOption,
@@ -25,8 +27,8 @@ from scopecast.cli.terminal import (
     variables_of,
 )
 from scopecast.protocol import printable
-from scopecast.showing.replay import Recording, parse_speed, play
-from scopecast.showing.show import opened_viewer, split_axes_option
+from scopecast.showing.replay import Recording, check_recording, parse_speed, play
+from scopecast.showing.show import opened_viewer
 
 __all__ = ["replay"]
 
@@ -45,11 +47,12 @@ def replay(
         float | None, typer.Option(metavar="F", help="Frames per second, instead of the recorded times.")
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Start over at the end, until Ctrl-C.")] = False,
-    axes: AxesOption = None,
+    dims: DimsOption = None,
+    pattern: PatternOption = None,
     viewer: ViewerOption = "napari",
     fiji: FijiOption = None,
     title: TitleOption = "",
-    pixel_size: PixelSizeOption = None,
+    scale: ScaleOption = None,
     z_step: ZStepOption = None,
 ) -> None:
     """Show a recording as if it were being acquired now, each frame at its time. Stop with Ctrl-C.
@@ -58,11 +61,14 @@ def replay(
     interval; for single images without times, the dates of the files. As in an acquisition, nothing waits for the
     viewer: a frame that it cannot take in time is superseded by the next.
     """
-    variables = variables_of(viewer, fiji)
-    pace = parse_speed(speed)
-    recording = Recording(path, dims=split_axes_option(axes)[0], fps=fps)
+    with values():
+        variables = variables_of(viewer, fiji)
+        pace = parse_speed(speed)
+        check_recording(path, fps)
+        showing_for(viewer, dims, pattern, title, scale, z_step)
+    recording = Recording(path, dims=dims, fps=fps)
     root, lone = recording.files[0].absolute().parent, len(recording.files) == 1
-    showing = showing_for(viewer, axes, title, pixel_size, z_step, root=root, lone=lone, policy="latest")
+    showing = showing_for(viewer, dims, pattern, title, scale, z_step, root=root, lone=lone, policy="latest")
     failed = [file for file, _ in recording.unreadable]
     for file, error in recording.unreadable:
         report(file, error, err)

@@ -8,10 +8,12 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scopecast.cli.console import err, out
+from scopecast.cli.errors import values
 from scopecast.cli.terminal import (
-    AxesOption,
+    DimsOption,
     FijiOption,
-    PixelSizeOption,
+    PatternOption,
+    ScaleOption,
     TitleOption,
     ViewerOption,
     ZStepOption,
@@ -40,12 +42,13 @@ def show(
             help="Images (TIFF, PNG, JPEG, NPY), ImageJ's .roi and .roi.zip, folders of them, patterns ('*.tif').",
         ),
     ],
-    axes: AxesOption = None,
+    dims: DimsOption = None,
+    pattern: PatternOption = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")] = False,
     viewer: ViewerOption = "napari",
     fiji: FijiOption = None,
     title: TitleOption = "",
-    pixel_size: PixelSizeOption = None,
+    scale: ScaleOption = None,
     z_step: ZStepOption = None,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds to wait for a viewer that has stopped accepting frames.")
@@ -58,12 +61,14 @@ def show(
     regions of interest appear on the image of the same name, or else on the one before. Large files are read plane by
     plane. The window stays open until you close it.
     """
-    variables = variables_of(viewer, fiji)
+    with values():
+        variables = variables_of(viewer, fiji)
+        showing_for(viewer, dims, pattern, title, scale, z_step)
     found, others = find_files(files, extensions=(*EXTENSIONS, *ROI_EXTENSIONS), recursive=recursive)
     found = pair_up(found)
     images = [file for file in found if not has_regions(file)]
     showing = showing_for(
-        viewer, axes, title, pixel_size, z_step, timeout=timeout, root=common_folder(images), lone=len(images) == 1
+        viewer, dims, pattern, title, scale, z_step, timeout=timeout, root=common_folder(images), lone=len(images) == 1
     )
     if not found:
         raise FileError(nothing_in(files, "add --recursive"))
@@ -74,7 +79,7 @@ def show(
             report(file, problem, err)
         raise typer.Exit(1)
     failed = 0
-    shown = frames = 0
+    shown = 0
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -95,7 +100,7 @@ def show(
                     bar.update(planes, completed=done, total=total, visible=total > 1, description=name)
 
                 try:
-                    frames += showing.file(file, progress)
+                    showing.file(file, progress)
                     shown += 1
                 except FileError as error:
                     failed += 1
@@ -106,6 +111,8 @@ def show(
     left_out = f"; {count(others, 'other file')} left out: not images" if others else ""
     not_shown = f"; {count(failed, 'file')} not shown" if failed else ""
     regions = f", {count(showing.regions, 'region')} of interest" if showing.regions else ""
-    out.print(f"Shown in {viewer}: {count(shown, 'file')}, {count(frames, 'plane')}{regions}{not_shown}{left_out}.")
+    out.print(
+        f"Shown in {viewer}: {count(shown, 'file')}, {count(showing.planes, 'plane')}{regions}{not_shown}{left_out}."
+    )
     if failed:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from scopecast.protocol import printable
 from scopecast.publishing.environment import imagej_variables
-from scopecast.showing.show import check_viewer, split_axes_option
+from scopecast.showing.show import check_names, check_viewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from scopecast.showing.stacks import Showing
 
 __all__ = [
-    "AxesOption",
+    "DimsOption",
     "FijiOption",
-    "PixelSizeOption",
+    "PatternOption",
+    "ScaleOption",
     "TitleOption",
     "ViewerOption",
     "ZStepOption",
@@ -36,12 +37,16 @@ __all__ = [
     "viewer_kinds",
 ]
 
-AxesOption = Annotated[
+DimsOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="The dimensions of stacks that don't name their own, such as 'tzyx'."),
+]
+PatternOption = Annotated[
     str | None,
     typer.Option(
-        metavar="PATTERN",
+        metavar="REGEX",
         help=r"How to read axes from file names, as a regular expression: 't(?P<t>\d+)_(?P<c>[A-Za-z]+)'. Names "
-        "such as img_t003_c1_z05.tif need none. Or the axes of stacks that don't name their own: 'tzyx'.",
+        "such as img_t003_c1_z05.tif need none.",
     ),
 ]
 
@@ -69,8 +74,12 @@ FijiOption = Annotated[
     ),
 ]
 TitleOption = Annotated[str, typer.Option(help="The title in the viewer; by default the name of the file or folder.")]
-PixelSizeOption = Annotated[
-    float | None, typer.Option(metavar="µm", help="Pixel size in µm, if the files don't give it, or give it wrong.")
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="µm|Y,X",
+        help="Size of a pixel in µm, one number or two (y,x), if the files don't give it, or give it wrong.",
+    ),
 ]
 ZStepOption = Annotated[
     float | None, typer.Option(metavar="µm", help="Distance between z planes in µm, if the files don't give it.")
@@ -117,7 +126,13 @@ def shorten(name: str, most: int = 40) -> str:
 
 
 def showing_for(
-    viewer: str, axes: str | None, title: str, pixel_size: float | None, z_step: float | None, **more: Any
+    viewer: str,
+    dims: str | None,
+    pattern: str | None,
+    title: str,
+    scale: str | None,
+    z_step: float | None,
+    **more: Any,
 ) -> Showing:
     """Return a `Showing` for the options that the commands share; `more` are its other arguments.
 
@@ -129,23 +144,33 @@ def showing_for(
     from scopecast.showing.stacks import Showing
 
     check_viewer(viewer)
-    dims, pattern, _ = split_axes_option(axes)
-    about = _calibration(pixel_size, z_step)
+    check_names(dims, pattern)
+    about = _calibration(scale, z_step)
     return Showing(viewer, title=title, pattern=pattern, dims=dims, about=about, **more)
 
 
-def _calibration(pixel_size: float | None, z_step: float | None) -> dict[str, Any]:
+def _calibration(scale: str | None, z_step: float | None) -> dict[str, Any]:
     """Return the sizes that the options give, as arguments of a stream."""
     about: dict[str, Any] = {}
-    for name, value in (("--pixel-size", pixel_size), ("--z-step", z_step)):
-        if value is not None and not 0 < value < 1e9:
-            msg = f"{name} is a length in µm, such as 0.65; not {value:g}"
+    if scale is not None:
+        sides = scale.split(",")
+        if not 1 <= len(sides) <= 2 or not all(map(_is_length, sides)):
+            msg = f"--scale is the size of a pixel in µm, such as 0.65, or 0.65,0.5 (y,x); not {scale}"
             raise ValueError(msg)
-    if pixel_size is not None:
-        about.update(scale=(pixel_size, pixel_size), units="um")
+        about.update(scale=(float(sides[0]), float(sides[-1])), units="um")
     if z_step is not None:
+        if not _is_length(z_step):
+            msg = f"--z-step is a length in µm, such as 0.65; not {z_step:g}"
+            raise ValueError(msg)
         about["steps"] = {"z": z_step}
     return about
+
+
+def _is_length(value: str | float) -> bool:
+    try:
+        return 0 < float(value) < 1e9
+    except ValueError:
+        return False
 
 
 def variables_of(viewer: str, fiji: str | None) -> dict[str, str]:

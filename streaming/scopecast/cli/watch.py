@@ -10,10 +10,12 @@ from rich.live import Live
 from rich.text import Text
 
 from scopecast.cli.console import err, out
+from scopecast.cli.errors import values
 from scopecast.cli.terminal import (
-    AxesOption,
+    DimsOption,
     FijiOption,
-    PixelSizeOption,
+    PatternOption,
+    ScaleOption,
     TitleOption,
     ViewerOption,
     ZStepOption,
@@ -34,8 +36,9 @@ __all__ = ["watch"]
 
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that the images are written to.")],
-    axes: AxesOption = None,
-    pattern: Annotated[
+    dims: DimsOption = None,
+    pattern: PatternOption = None,
+    glob: Annotated[
         str, typer.Option(metavar="GLOB", help="Only files whose names match, such as '*_processed.tif'.")
     ] = "*",
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")] = False,
@@ -43,7 +46,7 @@ def watch(
     viewer: ViewerOption = "napari",
     fiji: FijiOption = None,
     title: TitleOption = "",
-    pixel_size: PixelSizeOption = None,
+    scale: ScaleOption = None,
     z_step: ZStepOption = None,
     poll: Annotated[
         bool, typer.Option("--poll", help="Poll the folder: for network drives, where the system reports no changes.")
@@ -56,9 +59,10 @@ def watch(
     (img_t003_c1.tif) become one stack; the others lie side by side on a slider "file". The window stays open when this
     command ends.
     """
-    variables = variables_of(viewer, fiji)
-    watched = FolderWatch(folder, pattern=pattern, recursive=recursive, existing=existing, poll=poll)
-    showing = showing_for(viewer, axes, title, pixel_size, z_step, root=watched.folder)
+    with values():
+        variables = variables_of(viewer, fiji)
+        watched = FolderWatch(folder, pattern=glob, recursive=recursive, existing=existing, poll=poll)
+        showing = showing_for(viewer, dims, pattern, title, scale, z_step, root=watched.folder)
     named = printable(str(folder))
     shown = given_up = 0
     problem = ""

@@ -248,6 +248,7 @@ def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
         If the viewer can't be started.
     """
     options.check()
+    options.require()
     watch.doing("loading Micro-Manager's core")
     with contextlib.ExitStack() as stack:
         core = stack.enter_context(demo_microscope(options))

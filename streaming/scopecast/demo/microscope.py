@@ -7,10 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from scopecast.errors import DemoError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from scopecast.demo.options import Options
 
@@ -47,7 +45,6 @@ def demo_microscope(options: Options) -> Iterator[Any]:
     try:
         core.setDeviceAdapterSearchPaths([str(adapters)])
         core.loadSystemConfiguration(str(adapters / "MMConfig_demo.cfg"))
-        _check_channels(options.channels, core.getAvailableConfigs("Channel"))
         for name, value in (
             ("PixelType", "16bit"),
             ("BitDepth", "16"),
@@ -70,14 +67,6 @@ def demo_microscope(options: Options) -> Iterator[Any]:
         # process ("exception not rethrown"), so nobody listens any more.
         super(CMMCorePlus, core).registerCallback(None)
         core.unloadAllDevices()
-
-
-def _check_channels(channels: Sequence[str], available: Sequence[str]) -> None:
-    if unknown := [name for name in channels if name not in available]:
-        there = ", ".join(sorted(available))
-        raise DemoError(f"the demo microscope has no channel {unknown[0]!r}; its channels are {there}")
-    if len(set(channels)) < len(channels):
-        raise DemoError("a channel is named twice; name each channel once")
 
 
 def _move(core: Any, event: Any) -> None:

@@ -28,6 +28,10 @@ BACKENDS: Final[dict[str, type[StreamingBackend]]] = {
 }
 
 
+#: Those of the group "Channel" in the demo configuration of Micro-Manager.
+CHANNELS: Final = ("Cy5", "DAPI", "FITC", "Rhodamine")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the demo acquires, and what shows it.
@@ -77,7 +81,7 @@ class Options:
         return ("napari", "fiji") if self.viewer == "both" else (self.viewer,)
 
     def check(self) -> None:
-        """Raise DemoError if the demo can't be run like this here."""
+        """Raise DemoError if the demo can't be run with these values here."""
         if any(kind not in BACKENDS or kind not in known_viewers() for kind in self.viewers):
             usable = " or ".join(sorted((set(BACKENDS) & known_viewers()), reverse=True))
             raise DemoError(f"there is no viewer {self.viewer!r} here; use {usable or 'another installation'}")
@@ -85,12 +89,20 @@ class Options:
             raise DemoError(f"the camera has 16 to 16384 pixels per side, not {self.width}x{self.height}")
         if self.timepoints < 1 or self.z < 1 or not self.channels:
             raise DemoError("a run needs at least one time point, one channel and one z plane")
+        if unknown := [name for name in self.channels if name not in CHANNELS]:
+            there = ", ".join(CHANNELS)
+            raise DemoError(f"the demo microscope has no channel {unknown[0]!r}; its channels are {there}")
+        if len(set(self.channels)) < len(self.channels):
+            raise DemoError("a channel is named twice; name each channel once")
         # Written so that a "nan" is out of range as well.
         if not (0.1 <= self.exposure <= 10_000 and 0 <= self.interval <= 86_400 and 0 < self.z_step <= 10_000):
             raise DemoError(
                 "the exposure is 0.1 to 10000 ms, the interval is not negative (and at most a day), "
                 "and the z step is positive (and at most 10000 µm)"
             )
+
+    def require(self) -> None:
+        """Raise DemoError if packages that the demo needs are not installed."""
         missing = [name for name in ("pymmcore_plus", "useq", "mm_test_adapters") if not importlib.util.find_spec(name)]
         if missing:
             names = ", ".join(missing)

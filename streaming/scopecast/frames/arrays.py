@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scopecast.errors import UnsupportedDtypeError
-from scopecast.frames.axes import MAX_AXES, Axes, AxisValue, axis_name, sort_axes
+from scopecast.frames.axes import MAX_AXES, Axes, AxisValue, axis_name, sort_axes, spell_axis
 
 __all__ = [
     "COLOUR_LENGTHS",
@@ -23,6 +23,7 @@ __all__ = [
     "as_array",
     "can_be_colour",
     "check_dtype",
+    "dims_of",
     "native",
     "split_planes",
 ]
@@ -207,6 +208,21 @@ def _converted(data: Any) -> np.ndarray[Any, Any] | None:
         return np.asarray(memoryview(data))
     except (TypeError, BufferError):
         return None
+
+
+def dims_of(data: Any) -> tuple[str, ...] | None:
+    """Return the names that an array itself has for its dimensions, as xarray's do; None if it names no y and x.
+
+    >>> class Named:
+    ...     dims = ("Time", "stim phase", "y", "x")
+    >>> dims_of(Named()), dims_of(np.zeros(3))
+    (('t', 'stim_phase', 'y', 'x'), None)
+    """
+    said = getattr(data, "dims", None)
+    if not isinstance(said, tuple) or not all(isinstance(name, str) for name in said):
+        return None
+    names = tuple(name.lower() if name.lower() in ("y", "x", "s") else spell_axis(name) for name in said)
+    return names if {"y", "x"} <= set(names) and len(set(names)) == len(names) else None
 
 
 def _is_of(library: str, name: str, data: Any) -> bool:

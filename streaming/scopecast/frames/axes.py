@@ -23,9 +23,11 @@ __all__ = [
     "axes_from_path",
     "axis_name",
     "check_axes",
+    "join_channel",
     "rest_of_name",
     "short_label",
     "sort_axes",
+    "spell_axes",
     "spell_axis",
 ]
 
@@ -157,6 +159,25 @@ def spell_axis(name: str) -> str:
     return axis_name(made)
 
 
+def spell_axes(axes: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
+    """Return a place that another program names, with axes as they are called here.
+
+    Raises
+    ------
+    ValueError
+        If two of its axes would be one.
+
+    Examples
+    --------
+    >>> spell_axes({"stim phase": 2, "Channel": "DAPI"})
+    {'stim_phase': 2, 'c': 'DAPI'}
+    """
+    spelt = {spell_axis(str(name)): value for name, value in axes.items()}
+    if len(spelt) < len(axes):
+        raise ValueError(f"two of the axes {', '.join(map(str, axes))} have the same name here: name one otherwise")
+    return spelt
+
+
 def sort_axes(names: Iterable[str]) -> tuple[str, ...]:
     """Order axes as sliders show them, outermost first.
 
@@ -207,7 +228,8 @@ def check_axes(axes: Mapping[str, object]) -> dict[str, int | str]:
     {'t': 3, 'c': 'DAPI', 'well': 'A01'}
     """
     if not isinstance(axes, Mapping):
-        raise TypeError(f"axes are a mapping such as {{'t': 3, 'c': 'DAPI'}}, not of type {type(axes).__name__}")
+        hint = "; dims name dimensions, and a pattern reads file names" if isinstance(axes, str) else ""
+        raise TypeError(f"axes are a mapping such as {{'t': 3, 'c': 'DAPI'}}, not of type {type(axes).__name__}{hint}")
     if len(axes) > MAX_AXES:
         raise ValueError(
             f"{len(axes)} axes ({', '.join(str(name)[:33] for name in axes)}) are too many: a frame has at most "
@@ -226,6 +248,19 @@ def check_axes(axes: Mapping[str, object]) -> dict[str, int | str]:
             raise ValueError(f"axis {name!r} is given twice, the second time as {given!r}: keep one of them")
         checked[name] = _check_value(name, value)
     return checked
+
+
+def join_channel(axes: Mapping[str, AxisValue], channel: AxisValue) -> dict[str, AxisValue]:
+    """Return axes with a channel, which is the same place as if it had been given among them.
+
+    Raises
+    ------
+    ValueError
+        If they have one already.
+    """
+    if twice := [name for name in axes if (_SPELLINGS.get(name) or axis_name(name)) == "c"]:
+        raise ValueError(f"the channel is given twice, as channel={channel!r} and as {twice[0]!r} in axes: keep one")
+    return {**axes, "c": channel}
 
 
 def _check_value(name: str, value: object) -> int | str:

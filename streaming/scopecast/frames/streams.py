@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from scopecast.frames.axes import MAX_AXES, MAX_INDEX, MAX_LABEL, check_axes, sort_axes
 from scopecast.link import messages
 from scopecast.protocol import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from scopecast.frames.axes import AxisValue
 
-__all__ = ["FrameStream"]
+__all__ = ["FrameStream", "given"]
 
 #: Labels that are announced, over all axes together: a message has 64 KiB, and a character up to 4 bytes. What comes
 #: later has its index all the same, and the viewer shows that.
@@ -46,11 +46,13 @@ class FrameStream:
         Their colours in order, or by their names: ``#rrggbb``, a colour's name (CSS), or a colormap's (``cmap``);
         ``""`` leaves the choice to the viewer.
     scale
-        Size of a pixel (y, x) in `units`, above 0; one number for square pixels.
+        Size of a pixel in `units`, above 0: one number, or two (y, x).
     steps
         Distance between positions along an axis in `units`, e.g. ``{"z": 0.5}``; of ``"t"`` in seconds.
     units
-        Unit of `scale` and `steps`, such as ``"um"``; ``"pixel"`` where it is not known.
+        Unit of `scale` and `steps`; by default ``"um"`` if a scale is given, else ``"pixel"``.
+    run
+        The run that it is part of, if other publishers have parts of it too; see `Publisher`.
 
     Raises
     ------
@@ -67,15 +69,18 @@ class FrameStream:
         channels: str | Sequence[str] = (),
         positions: str | Sequence[str] = (),
         colors: str | Sequence[str] | Mapping[str, str] = (),
-        scale: float | Sequence[float] = 1.0,
+        scale: float | Sequence[float] | None = None,
         steps: Mapping[str, float] = {},
-        units: str = "pixel",
+        units: str | None = None,
+        run: str = "",
     ) -> None:
-        self.number, self.title = number, printable(title)[:200]
+        self.number, self.title, self.run = number, printable(title)[:200], printable(run)[:200]
         self.sizes = {name: int(size) for name, size in check_axes(sizes).items()}
         self.axes: list[str] = list(sort_axes(self.sizes))
-        sides = (scale, scale) if isinstance(scale, int | float) else scale
-        self.scale, self.units = _finite("scale", sides), _short("units", units)
+        self.units = _short("units", ("pixel" if scale is None else "um") if units is None else units)
+        sides: Any = 1.0 if scale is None else scale
+        one = isinstance(sides, str) or not isinstance(sides, Iterable)
+        self.scale = _finite("scale", [sides] * 2 if one else sides)
         if len(self.scale) != 2:
             msg = f"scale is the size of a pixel, one number or two (y, x); not {scale!r}"
             raise ValueError(msg)
@@ -104,6 +109,20 @@ class FrameStream:
         """Say which one it is, and what extent it has so far."""
         extents = ", ".join(f"{axis} {self._ends.get(axis, 0)}" for axis in self.axes)
         return f"<FrameStream {self.number} {self.title!r}{f': {extents}' if extents else ''}{', ended' * self.ended}>"
+
+    def join(self, about: messages.Stream) -> None:
+        """Take in what another publisher announces of the same run: axes, sizes, channels, positions and colours."""
+        self.announced = False
+        self.axes = list(sort_axes([*self.axes, *about.axes]))
+        for axis, size in zip(about.axes, about.sizes, strict=True):
+            self.sizes[axis] = max(size, self.sizes.get(axis, 0))
+        for axis in ("c", "p"):
+            for label in about.labels.get(axis, ()):
+                self._place(axis, label)
+        named = dict(zip(about.labels.get("c", ()), about.colors, strict=False))
+        self._color_of = {**named, **self._color_of}
+        if about.colors and not named and not self.colors:
+            self.colors = list(about.colors)
 
     def place(self, axes: Mapping[str, AxisValue]) -> list[int]:
         """Return where a frame belongs: an index along each of `self.axes`.
@@ -172,6 +191,7 @@ class FrameStream:
             units=self.units,
             preview=not any(name not in ("c", "cam") for name in self.axes),
             colors=self.colors or self._colors_by_name,
+            run=self.run,
         )
 
     @property
@@ -180,12 +200,29 @@ class FrameStream:
         return colors if any(colors) else []
 
 
+def given(**keywords: Any) -> dict[str, Any]:
+    """Return those of some keywords that a caller has given: not None, and not an empty collection.
+
+    >>> given(scale=0.5, units=None, channels=())
+    {'scale': 0.5}
+    """
+    return {name: value for name, value in keywords.items() if value is not None and not _is_nothing(value)}
+
+
+def _is_nothing(value: object) -> bool:
+    return isinstance(value, str | tuple | list | dict) and not value
+
+
 def _listed(names: str | Sequence[str]) -> Sequence[str]:
     """Return names as a list: a text is one name, and not one for each of its letters."""
     return [names] if isinstance(names, str) else names
 
 
 def _finite(what: str, values: Iterable[float]) -> list[float]:
+    values = list(values)
+    if wrong := [value for value in values if isinstance(value, str) or not hasattr(value, "__float__")]:
+        msg = f"{what}: numbers are needed, such as 0.65; got {wrong[0]!r}"
+        raise TypeError(msg)
     numbers = [float(value) for value in values]
     if not all(abs(number) <= 1e300 for number in numbers):  # NaN is not, either
         msg = f"{what} must be finite numbers; got {numbers}"

@@ -17,6 +17,7 @@ from exengine.kernel.data_coords import DataCoordinates
 from exengine.kernel.data_storage_base import DataStorage
 
 from scopecast.errors import ClosedError
+from scopecast.frames.axes import spell_axes
 from scopecast.protocol import printable
 from scopecast.publishing.publisher import Publisher
 
@@ -148,7 +149,7 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
             if self._stream is None:
                 size = self._pixel_size or _pixel_size(metadata)
                 self._stream = self.publisher.new_stream("data", scale=size or 1.0, units="um" if size else "pixel")
-        self.publisher.publish(data, axes=dict(coordinates), metadata=metadata, stream=self._stream)
+        self.publisher.publish(data, axes=spell_axes(coordinates), metadata=metadata, stream=self._stream)
 
     # ---- reading -------------------------------------------------------------------------------------------------
 

@@ -20,11 +20,14 @@ from polystore.roi_converters import ImageJROIShapeConverter
 
 from scopecast.backends.streaming import FijiStreamingBackend, NapariStreamingBackend, StreamingBackend
 from scopecast.frames.rois import is_roi_path
+from scopecast.keywords import known_keywords
 from scopecast.publishing.accounts import Reason, Receipt, Stats
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scopecast.frames.axes import AxisValue
 
 __all__ = ["PolystoreFiji", "PolystoreNapari", "PolystoreSink"]
 
@@ -32,14 +35,16 @@ __all__ = ["PolystoreFiji", "PolystoreNapari", "PolystoreSink"]
 class _Tolerant(StreamingBackend):
     """Skips, with the reason, what it cannot show: a pipeline must not end because of its live view."""
 
-    def _stream(self, data: Any, path: str, **where: Any) -> tuple[int, str]:
+    def _stream(
+        self, data: Any, path: str, where: Mapping[str, Any], inner: Mapping[str, AxisValue] = {}
+    ) -> tuple[int, str]:
         try:
             if is_roi_path(path) and (given := [data] if isinstance(data, ROI) else data) is not None:
                 if isinstance(given, list | tuple) and not given:
                     return 0, Reason.EMPTY  # and no request to read the file of that name
                 if isinstance(given, list | tuple) and all(isinstance(item, ROI) for item in given):
                     data = self._imagej_rois(given, path)
-            return super()._stream(data, path, **where)
+            return super()._stream(data, path, where, inner)
         except Exception as error:  # noqa: BLE001 - counted, and in the receipt
             self._failed(path, error)
             return 0, f"{type(error).__name__}: {error}"
@@ -106,7 +111,9 @@ class PolystoreSink(PolystoreBackend, PicklableBackend):  # type: ignore[misc]  
     Parameters
     ----------
     **arguments
-        Those of `scopecast.StreamingBackend`: `title`, `launch`, `policy`, `timeout`, `linger`, `budget`, `pattern`.
+        Those of `scopecast.StreamingBackend`: `title`, `launch`, `policy`, `timeout`, `linger`, `budget`, `pattern`,
+        `run`, `scale`, `units`, `steps`, `channels`, `colors`. With a `run`, all workers of a pipeline make
+        one run in the viewer.
 
     Attributes
     ----------
@@ -150,7 +157,8 @@ class PolystoreSink(PolystoreBackend, PicklableBackend):  # type: ignore[misc]  
             If the lists differ in length; nothing is sent then.
         """
         live = self.live
-        receipt = live.save_batch(data_list, file_paths, **where)
+        # polystore hands on options that are meant for other backends.
+        receipt = live.save_batch(data_list, file_paths, **known_keywords(live.save_batch, where))
         if receipt.frames and _in_a_worker():
             # Nobody tells what happens next: a pool ends its workers by a signal, which leaves no time for goodbyes.
             live.flush()

@@ -327,7 +327,7 @@ def name_axes(
     Examples
     --------
     >>> name_axes(1, None)
-    (('z',), ("its 1 axis has no name in the file, and is taken as z; --axes 'tyx', say, would name it otherwise",))
+    (('z',), ("its 1 axis has no name in the file, and is taken as z; --dims 'tyx', say, would name it otherwise",))
     >>> name_axes(2, "tzyx")
     (('t', 'z'), ())
     """
@@ -335,7 +335,7 @@ def name_axes(
         names = tuple(name for name in map(axis_name, dims) if name not in ("y", "x", "s"))
         if len(names) != unnamed or len(set(names)) != unnamed:
             shown = repr(dims) if isinstance(dims, str) else ", ".join(dims)
-            raise FileError(f"axes {shown} name {len(names)} axes besides y and x, and the file has {unnamed}")
+            raise FileError(f"dims {shown} name {len(names)} axes besides y and x, and the file has {unnamed}")
         return names, ()
     if not unnamed:
         return (), ()
@@ -344,14 +344,14 @@ def name_axes(
     names = tuple(wanted) if len(wanted) == unnamed else tuple(free[-unnamed:]) if unnamed <= len(free) else ()
     if not names:
         raise FileError(
-            f"it has {unnamed} axes without names besides y and x; name them, such as --axes {'abdeptcz'[-unnamed:]}yx"
+            f"it has {unnamed} axes without names besides y and x; name them, such as --dims {'abdeptcz'[-unnamed:]}yx"
         )
     axes, have, are, them = ("axis", "has", "is", "it") if unnamed == 1 else ("axes", "have", "are", "them")
     no_name = "no name" if unnamed == 1 else "no names"
     other = "tyx" if names == ("z",) else "ztyx" if unnamed == 2 else "ptczyx"[6 - unnamed - 2 :]
     return names, (
         f"its {unnamed} {axes} {have} {no_name} in the file, and {are} taken as {', '.join(names)}; "
-        f"--axes {other!r}, say, would name {them} otherwise",
+        f"--dims {other!r}, say, would name {them} otherwise",
     )
 
 

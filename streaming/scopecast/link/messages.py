@@ -138,7 +138,7 @@ class Stream(_Message, tag="STREAM"):
     `labels` names the positions along an axis in order (channels); `colors` are those of the channels, as ``#rrggbb``
     or a colormap's name, or ``""``; `sizes` are the final extents where they are known, else 0. `scale` is the size
     of a pixel (y, x) in `units`, `steps` the distance between positions along each of `axes` in the same unit, along
-    ``"t"`` in seconds (0 where it is not known).
+    ``"t"`` in seconds (0 where it is not known). Streams of several publishers with the same `run` are shown as one.
     """
 
     id: U32
@@ -151,6 +151,7 @@ class Stream(_Message, tag="STREAM"):
     units: Label
     preview: bool = False
     colors: Annotated[list[Label], Meta(max_length=1024)] = []
+    run: Title = ""
 
     def __post_init__(self) -> None:
         self.title, self.units = printable(self.title, MAX_TITLE), printable(self.units)
@@ -215,6 +216,7 @@ class Pong(_Message, tag="PONG"):
     first_ms: Finite = 0.0
     forgotten: U63 = 0
     layer_ms: Finite = 0.0
+    rejected: U63 = 0
 
 
 class Capture(_Message, tag="CAPTURE"):

@@ -193,19 +193,29 @@ class Outcome(NamedTuple):
     frames
         How many planes the array had.
     reason
-        Why it is not shown, a `Reason`; None if it is shown, or waits for its viewer.
+        Why it, or the first of its planes that is not shown, is not: a `Reason`. None if all of it is shown, or waits
+        for its viewer.
     cause
         What caused that, as a line for the user (``"napari is not installed; …"``); ``""`` if it is not known.
+    missing
+        How many of the planes are not shown.
     """
 
     sequence: int
     frames: int
     reason: Reason | None = None
     cause: str = ""
+    missing: int = 0
+
+    @property
+    def shown(self) -> int:
+        """How many planes are shown, or wait for their viewer."""
+        return self.frames - self.missing
 
     def __str__(self) -> str:
         """Return why it is not shown: the reason, with the cause if it is known; ``""`` if it is shown."""
-        return f"{self.reason}: {self.cause}" if self.reason and self.cause else self.reason or ""
+        why = f"{self.reason}: {self.cause}" if self.reason and self.cause else self.reason or ""
+        return f"{self.shown} of {self.frames} planes shown; the others: {why}" if self.missing and self.shown else why
 
 
 class Skipped(NamedTuple):
@@ -234,19 +244,23 @@ class Receipt:
     skipped
         The items that were not, each with the reason.
     frames
-        How many planes the sent items had.
+        How many planes were sent.
+    partly
+        Those of the items sent of which some planes were not, each with how many, and why.
     """
 
     sent: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     frames: int = 0
+    partly: tuple[Skipped, ...] = ()
 
     def __str__(self) -> str:
         """Return the receipt as one line."""
         text = f"{len(self.sent)} sent ({self.frames} frames)"
-        if self.skipped:
-            text += f", {len(self.skipped)} skipped: " + ", ".join(f"{s.path} ({s.reason})" for s in self.skipped[:5])
-            text += " …" if len(self.skipped) > 5 else ""
+        for items, what in ((self.partly, "of them not all"), (self.skipped, "skipped")):
+            if items:
+                text += f", {len(items)} {what}: " + ", ".join(f"{s.path} ({s.reason})" for s in items[:5])
+                text += " …" if len(items) > 5 else ""
         return text
 
 
@@ -283,6 +297,8 @@ class ReceiverStats:
         Planes that the viewer has let go of since, because its history is full.
     layer_ms
         The longest that the viewer took to make a layer of images or labels, in milliseconds; 0 if it makes none.
+    rejected
+        Frames that were overwritten before the viewer had copied them (it was stopped for too long), and never shown.
     """
 
     token: str
@@ -298,6 +314,7 @@ class ReceiverStats:
     first_ms: float = 0.0
     forgotten: int = 0
     layer_ms: float = 0.0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +403,7 @@ class Stats:
             "without their metadata": self.metadata_cut and str(self.metadata_cut),
             "ignored messages": self.protocol_errors and str(self.protocol_errors),
             "failures while looking after the viewers": self.keeper_errors and str(self.keeper_errors),
+            "overwritten before a viewer had copied them": sum(row.rejected for row in self.receivers) or "",
             "problem": self.problem,
         }
         return [

@@ -12,15 +12,17 @@ import os
 import time
 import weakref
 from array import array as number_array
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from scopecast.errors import ClosedError, ViewerLagging
-from scopecast.frames.arrays import as_array, check_dtype, native, split_planes
+from scopecast.frames.arrays import as_array, check_dtype, dims_of, native, split_planes
+from scopecast.frames.axes import check_axes, join_channel
 from scopecast.frames.documents import DOCUMENTS
 from scopecast.frames.streams import FrameStream
+from scopecast.keywords import suggesting
 from scopecast.link import messages
 from scopecast.memory.copying import copy_frame
 from scopecast.publishing.accounts import Outcome, Reason, Stats
@@ -29,7 +31,7 @@ from scopecast.publishing.reservation import Reservation
 from scopecast.publishing.session import Session, load, remember
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from scopecast.frames.axes import AxisValue
 
@@ -53,6 +55,10 @@ class Publisher:
         The title of this source in viewers; by default the program's name.
     host
         The software that the frames come from, for information.
+    run
+        A name for the run that the frames are part of, such as ``"plate 7"``, if several processes publish it: viewers
+        show the frames of all publishers that give the same name as one run of that name, each frame at its own axes.
+        It is a new run if all of them have gone and a place comes again.
     policy
         ``"latest"``: `publish` never waits, and frames that a slow viewer can't take are superseded by newer
         ones. ``"every"``: `publish` waits up to `timeout` for the attached viewers, and loses nothing.
@@ -83,6 +89,7 @@ class Publisher:
     1
     """
 
+    @suggesting
     def __init__(
         self,
         kind: str = "napari",
@@ -90,6 +97,7 @@ class Publisher:
         prefix: str | None = None,
         title: str = "",
         host: str = "",
+        run: str = "",
         policy: Policy = "latest",
         launch: bool = False,
         timeout: float = 30.0,
@@ -101,7 +109,7 @@ class Publisher:
             msg = f"policy {policy!r} is not known; use 'latest' (never waits) or 'every' (loses nothing)"
             raise ValueError(msg)
         load()
-        self.kind, self.policy, self.timeout, self.linger = kind, policy, timeout, linger
+        self.kind, self.run, self.policy, self.timeout, self.linger = kind, run, policy, timeout, linger
         self.session = Session(
             kind,
             prefix=f"{kind}_" if prefix is None else prefix,
@@ -124,6 +132,7 @@ class Publisher:
 
     # ---- frames --------------------------------------------------------------------------------------------------
 
+    @suggesting
     def publish(
         self,
         array: Any,
@@ -138,7 +147,12 @@ class Publisher:
         rgb: bool | None = None,
         stream: FrameStream | None = None,
         policy: Policy | None = None,
-        **more: Any,
+        name: str = "",
+        properties: Any = None,
+        style: Mapping[str, Any] | None = None,
+        shape_type: str | Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        graph: Mapping[int, Any] | None = None,
     ) -> int:
         """Publish an array, or annotations of images; its memory may be reused once this returns.
 
@@ -181,12 +195,19 @@ class Publisher:
             The stream that the frame is part of; by default the newest.
         policy
             A policy for this call, instead of the publisher's.
-        **more
-            For kinds other than images: `name` (of the layer). For points, shapes and tracks: `properties`, a mapping
-            or DataFrame with a number or text for each item, and `style`, a mapping with ``color``, ``edge_color``,
-            ``size``, ``edge_width`` (pixels), ``symbol``, and names of properties as ``color_by`` and ``text``. For
-            shapes: `shape_type` (rectangle, ellipse, polygon, path or line; one, or one for each) and `names`. For
-            tracks: `graph`, which maps a track to those it came from. For rois: `names`.
+        name
+            Of kinds other than images: the name of the layer.
+        properties
+            Of points, shapes and tracks: a mapping or DataFrame with a number or text for each item.
+        style
+            Likewise: a mapping with ``color``, ``edge_color``, ``size``, ``edge_width`` (pixels), ``symbol``, and names
+            of properties as ``color_by`` and ``text``.
+        shape_type
+            Of shapes: rectangle, ellipse, polygon, path or line; one, or one for each.
+        names
+            Of shapes and rois: a name for each.
+        graph
+            Of tracks: maps a track to those that it came from.
 
         Returns
         -------
@@ -216,7 +237,12 @@ class Publisher:
             rgb=rgb,
             stream=stream,
             policy=policy,
-            **more,
+            name=name,
+            properties=properties,
+            style=style,
+            shape_type=shape_type,
+            names=names,
+            graph=graph,
         ).sequence
 
     def offer(
@@ -233,14 +259,23 @@ class Publisher:
         rgb: bool | None = None,
         stream: FrameStream | None = None,
         policy: Policy | None = None,
-        **more: Any,
+        name: str = "",
+        properties: Any = None,
+        style: Mapping[str, Any] | None = None,
+        shape_type: str | Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        graph: Mapping[int, Any] | None = None,
     ) -> Outcome:
         """Publish an array as `publish` does, and return the result."""
         began = time.perf_counter_ns()
         self._guard.check_usable()
         if channel is not None:
-            axes = {**axes, "c": channel}
+            axes = join_channel(axes, channel)
+        if dims is None and type(array) is not np.ndarray and kind in ("image", "labels"):
+            dims = dims_of(array)
         what = IMAGE
+        options = (("name", name or None), ("properties", properties), ("style", style), ("shape_type", shape_type))
+        more = {word: given for word, given in (*options, ("names", names), ("graph", graph)) if given is not None}
         if kind != "image" or more:
             from scopecast.frames.annotations import prepare
 
@@ -254,11 +289,10 @@ class Publisher:
         if (array.ndim == 2 and dims is None and array.size) or what[0] in DOCUMENTS:
             outcome = self._publish_plane(array, axes, stream, how, what, about)
         elif not array.size:
+            check_axes(axes)
             outcome = self._skipped(Reason.EMPTY, frames=0)
         else:
-            outcome = Outcome(-1, 0)
-            for frames, (where, plane) in enumerate(split_planes(array, dims=dims, axes=axes, rgb=rgb), 1):
-                outcome = self._publish_plane(plane, where, stream, how, what, about)._replace(frames=frames)
+            outcome = self._publish_planes(split_planes(array, dims=dims, axes=axes, rgb=rgb), stream, how, what, about)
         self._costs[self._calls % _COSTS] = time.perf_counter_ns() - began
         self._calls += 1
         return outcome
@@ -278,6 +312,26 @@ class Publisher:
         # A file's name may contain bytes that are not valid text; they are shown as "?".
         return path[-4096:].encode("utf-8", "replace").decode(), position, encoded
 
+    def _publish_planes(
+        self,
+        planes: Iterator[tuple[dict[str, AxisValue], npt.NDArray[Any]]],
+        stream: FrameStream | None,
+        policy: Policy,
+        what: What,
+        about: Extras,
+    ) -> Outcome:
+        """Publish one plane after the other, and return what became of all of them."""
+        frames = missing = 0
+        sequence, why = -1, Outcome(-1, 0)
+        for where, plane in planes:
+            outcome = self._publish_plane(plane, where, stream, policy, what, about)
+            frames += 1
+            sequence = max(sequence, outcome.sequence)
+            if outcome.reason:
+                why = why if missing else outcome
+                missing += 1
+        return Outcome(sequence, frames, why.reason, why.cause, missing)
+
     def _publish_plane(
         self,
         plane: npt.NDArray[Any],
@@ -292,7 +346,7 @@ class Publisher:
         draft = Draft(stream, axes, plane.shape, native(plane.dtype), policy, what, about)
         try:
             if reason := self._claim(draft):
-                return Outcome(-1, 1, reason, self.problem)
+                return Outcome(-1, 1, reason, self.problem, 1)
             assert draft.array is not None
             copy_frame(draft.array, plane)
             sequence = self._commit(draft)
@@ -301,8 +355,9 @@ class Publisher:
             raise
         receivers = self.session.receivers
         unseen = receivers is not None and not self._accounts.receivers  # else it has a viewer, or waits for a slot
-        return Outcome(sequence, 1, Reason.NO_VIEWER, self.problem) if unseen else Outcome(sequence, 1)
+        return Outcome(sequence, 1, Reason.NO_VIEWER, self.problem, 1) if unseen else Outcome(sequence, 1)
 
+    @suggesting
     def reserve(
         self,
         shape: Sequence[int],
@@ -460,6 +515,7 @@ class Publisher:
 
     # ---- streams -------------------------------------------------------------------------------------------------
 
+    @suggesting
     def new_stream(
         self,
         title: str = "",
@@ -468,19 +524,21 @@ class Publisher:
         channels: str | Sequence[str] = (),
         positions: str | Sequence[str] = (),
         colors: str | Sequence[str] | Mapping[str, str] = (),
-        scale: float | Sequence[float] = 1.0,
+        scale: float | Sequence[float] | None = None,
         steps: Mapping[str, float] = {},
-        units: str = "pixel",
-        **unknown: Any,
+        units: str | None = None,
+        run: str | None = None,
     ) -> FrameStream:
         """Begin a stream: a run whose frames get layers of their own. Frames are part of it from now on.
 
         Parameters
         ----------
         title
-            Shown with its layers; by default a number.
+            Shown with its layers; by default the name of its run, or a number.
         sizes, channels, positions, colors, scale, steps, units
             See `FrameStream`.
+        run
+            The run that it is part of, if other publishers are too; by default that of this publisher. ``""`` for none.
 
         Raises
         ------
@@ -490,8 +548,6 @@ class Publisher:
             If a value is not allowed.
         """
         self._guard.check_usable()
-        if unknown:
-            raise TypeError(_unexpected(next(iter(unknown))))
         about = {
             "sizes": sizes,
             "channels": channels,
@@ -500,19 +556,21 @@ class Publisher:
             "scale": scale,
             "steps": steps,
             "units": units,
+            "run": self.run if run is None else run,
         }
         with self._guard.lock:
             return self._begin_stream(title, **about)
 
     def _begin_stream(self, title: str = "", **about: Any) -> FrameStream:
         number = next(self._numbers)
-        self._stream = FrameStream(number, title or (f"run {number + 1}" if number else "live"), **about)
+        name = title or about["run"] or (f"run {number + 1}" if number else "live")
+        self._stream = FrameStream(number, name, **about)
         return self._stream
 
     def _newest_stream(self) -> FrameStream:
         if self._stream is None:
             with self._guard.lock:
-                return self._stream or self._begin_stream()
+                return self._stream or self._begin_stream(run=self.run)
         return self._stream
 
     def place(self, stream: FrameStream, axes: Mapping[str, AxisValue]) -> dict[str, int]:
@@ -657,17 +715,3 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-_STREAM: Final = ("title", "sizes", "channels", "positions", "colors", "scale", "steps", "units")
-_OTHER_WORDS: Final = {"pixel": "scale", "name": "title", "label": "title", "z": "steps", "interval": "steps"}
-
-
-def _unexpected(name: str) -> str:
-    """Return the error's text: `new_stream` has no such argument, and which one may have been meant."""
-    from difflib import get_close_matches
-
-    meant = next((word for start, word in _OTHER_WORDS.items() if name.lower().startswith(start)), None)
-    meant = meant or next(iter(get_close_matches(name.lower(), _STREAM, 1)), None)
-    known = f"did you mean {meant!r}?" if meant else f"it has {', '.join(_STREAM)}"
-    return f"new_stream() has no argument {name!r}: {known}"

@@ -72,6 +72,7 @@ class AttachedReceiver:
             first_ms=pong.first_ms,
             forgotten=pong.forgotten,
             layer_ms=pong.layer_ms,
+            rejected=pong.rejected,
         )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scopecast.images.base import ImageFile
     from scopecast.showing.stacks import Showing
 
-__all__ = ["Moment", "Played", "Recording", "parse_speed", "play"]
+__all__ = ["Moment", "Played", "Recording", "check_recording", "parse_speed", "play"]
 
 #: Frames per second where nothing tells when a frame was recorded.
 DEFAULT_FPS: Final = 10.0
@@ -77,10 +77,7 @@ class Recording:
     """
 
     def __init__(self, path: Path, *, dims: str | None = None, fps: float | None = None) -> None:
-        if not path.exists():
-            raise FileError(f"there is no file or folder {path}")
-        if fps is not None and not 0 < fps < 1e6:
-            raise FileError(f"--fps is a number of frames per second, such as 20; not {fps:g}")
+        check_recording(path, fps)
         self.files = sorted(find_files([path])[0], key=natural_key)
         if not self.files:
             raise FileError(nothing_in([path]))
@@ -134,6 +131,14 @@ class Recording:
             f"{rate:g} frames/s, as requested" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"
         )
         return [Moment(at / rate, file, number) for at, (_, file, number) in enumerate(moments)], source
+
+
+def check_recording(path: Path, fps: float | None = None) -> None:
+    """Raise FileError if there is no such file or folder, or the frames per second can't be."""
+    if not path.exists():
+        raise FileError(f"there is no file or folder {path}")
+    if fps is not None and not 0 < fps < 1e6:
+        raise FileError(f"--fps is a number of frames per second, such as 20; not {fps:g}")
 
 
 def _in_order(moments: list[Moment]) -> list[Moment]:
@@ -257,7 +262,7 @@ def play(
 class _OpenFiles:
     """The files that were read last, kept open: positions take turns."""
 
-    def __init__(self, dims: str | None) -> None:
+    def __init__(self, dims: str | Sequence[str] | None) -> None:
         self._dims = dims
         self._files: OrderedDict[Path, ImageFile] = OrderedDict()
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from scopecast.errors import FileError, ViewerStartError
-from scopecast.frames.arrays import as_array, check_dtype, split_planes
+from scopecast.frames.arrays import as_array, check_dtype, dims_of, split_planes
 from scopecast.frames.axes import axes_from_path, axis_name, check_axes
+from scopecast.frames.streams import FrameStream, given
+from scopecast.keywords import suggesting
 from scopecast.publishing.accounts import Receipt, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from scopecast.frames.axes import AxisValue
 
-__all__ = ["check_viewer", "opened_viewer", "show", "split_axes_option"]
+__all__ = ["check_names", "check_viewer", "opened_viewer", "show"]
 
 #: Seconds that a viewer may take to open.
 START_S: Final = 90.0
@@ -28,17 +29,20 @@ START_S: Final = 90.0
 BREAK_OFF_S: Final = 3.0
 
 
+@suggesting
 def show(
     what: Any,
     *,
     viewer: str = "napari",
     title: str = "",
-    axes: str | Mapping[str, AxisValue] | None = None,
+    axes: Mapping[str, AxisValue] = {},
+    dims: str | Sequence[str] | None = None,
+    pattern: str | None = None,
     scale: float | Sequence[float] | None = None,
-    units: str = "",
+    units: str | None = None,
     steps: Mapping[str, float] = {},
-    channels: Sequence[str] = (),
-    colors: Sequence[str] | Mapping[str, str] = (),
+    channels: str | Sequence[str] = (),
+    colors: str | Sequence[str] | Mapping[str, str] = (),
     rgb: bool | None = None,
     timeout: float = 30.0,
 ) -> Receipt:
@@ -59,13 +63,16 @@ def show(
     title
         The title of the layers; by default the name of the file or folder.
     axes
-        Names of an array's dimensions, such as ``"tczyx"``, or of the axes that a file does not name itself. For files:
-        also a regular expression with named groups that reads the axes from their names, such as
-        ``r"t(?P<t>\d+)_(?P<c>\w+)"``. Or a mapping, such as ``{"t": 3}``: where all of it belongs.
+        Where all of it belongs, such as ``{"t": 3}``.
+    dims
+        Names of an array's dimensions, such as ``"tczyx"``, or of the axes that a file does not name itself.
+    pattern
+        Of files: a regular expression with named groups that reads the axes from their names, such as
+        ``r"t(?P<t>\d+)_(?P<c>\w+)"``.
     scale
-        Size of a pixel, (y, x) or one number for both, in `units`; by default what the file says.
+        Size of a pixel in `units`, one number or two (y, x); by default what the file says.
     units
-        Such as ``"um"``; that is the default where `scale` is given.
+        ``"um"`` by default, where `scale` is given.
     steps
         Distance of the planes along an axis, such as ``{"z": 0.5}``, in `units`; of ``"t"`` in seconds.
     channels
@@ -94,9 +101,9 @@ def show(
     Examples
     --------
     >>> import numpy as np, scopecast
-    >>> scopecast.show(np.zeros((3, 64, 64), "uint16"), axes="tyx", scale=0.65)  # doctest: +SKIP
+    >>> scopecast.show(np.zeros((3, 64, 64), "uint16"), dims="tyx", scale=0.65)  # doctest: +SKIP
     Receipt(sent=('array',), skipped=(), frames=3)
-    >>> print(scopecast.show("run7/", axes=r"t(?P<t>\d+)"))  # doctest: +SKIP
+    >>> print(scopecast.show("run7/", pattern=r"t(?P<t>\d+)"))  # doctest: +SKIP
     120 sent (120 frames)
     """
     from scopecast.frames.rois import ROI_EXTENSIONS
@@ -105,11 +112,14 @@ def show(
     from scopecast.showing.regions import has_regions, pair_up
     from scopecast.showing.stacks import Showing
 
-    about = _given(scale, units, steps, channels, colors)
-    dims, pattern, where = split_axes_option(axes)
+    about = given(scale=scale, units=units, steps=steps, channels=channels, colors=colors)
+    FrameStream(0, "", **about)  # raises where a value is not allowed, before anything is started
+    where = check_axes(axes)
+    check_names(dims, pattern)
     paths = _as_paths(what)
     sent: list[str] = []
     skipped: list[Skipped] = []
+    partly: list[Skipped] = []
     frames = 0
     files: list[Path] = []
     planes: Iterator[tuple[dict[str, int | str], Any]] = iter(())
@@ -139,50 +149,48 @@ def show(
     ):
         if paths is None:
             frames, reason = showing.array(planes, title or "array")
-            (skipped.append(Skipped(title or "array", reason)) if reason else sent.append(title or "array"))
+            if frames or not reason:
+                sent.append(title or "array")
+            if reason:
+                (partly if frames else skipped).append(Skipped(title or "array", reason))
         for file in files:
+            before = showing.planes
             try:
-                frames += showing.file(file)
+                showing.file(file)
                 sent.append(str(file))
             except FileError as error:
-                skipped.append(Skipped(str(file), str(error)))
+                if showing.planes > before:
+                    sent.append(str(file))
+                (partly if showing.planes > before else skipped).append(Skipped(str(file), str(error)))
         showing.finish()
-    return Receipt(tuple(sent), tuple(skipped), frames)
+        frames = showing.planes
+    return Receipt(tuple(sent), tuple(skipped), frames, tuple(partly))
 
 
-def split_axes_option(
-    axes: str | Mapping[str, AxisValue] | None,
-) -> tuple[str | None, str | None, dict[str, AxisValue]]:
-    r"""Return the names of dimensions, the pattern for file names, and the place that `axes` stands for.
+def check_names(dims: str | Sequence[str] | None, pattern: str | None) -> None:
+    r"""Check the names of dimensions, and the pattern for file names, that a user gives.
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If one of them can't be used.
 
     Examples
     --------
-    >>> split_axes_option("tzyx"), split_axes_option(r"_(?P<t>\d+)\.")
-    (('tzyx', None, {}), (None, '_(?P<t>\\d+)\\.', {}))
+    >>> check_names("tzyx", r"_(?P<t>\d+)\.")
     """
-    if axes is None:
-        return None, None, {}
-    if isinstance(axes, Mapping):
-        return None, None, check_axes(axes)
-    if "(?P<" in axes:
-        axes_from_path("", axes)  # raises where it is no pattern
-        return None, axes, {}
+    if pattern is not None:
+        axes_from_path("", pattern)
+    if dims is None:
+        return
     try:
-        names = [axis_name(name) for name in axes]
+        names = [axis_name(name) for name in dims]
     except ValueError:
         names = []
     if not names or len(set(names)) < len(names):
-        msg = (
-            f"axes {axes!r} are neither the names of dimensions, such as 'tczyx', nor a regular expression with named "
-            f"groups, such as 't(?P<t>\\d+)'"
-        )
+        hint = "; a regular expression for file names is a pattern" if "(" in dims else ""
+        msg = f"dims {dims!r} are not the names of dimensions, each once, such as 'tczyx'{hint}"
         raise ValueError(msg)
-    return axes, None, {}
 
 
 def _as_paths(what: Any) -> list[str | os.PathLike[str]] | None:
@@ -194,36 +202,11 @@ def _as_paths(what: Any) -> list[str | os.PathLike[str]] | None:
     return None
 
 
-def _given(
-    scale: float | Sequence[float] | None,
-    units: str,
-    steps: Mapping[str, float],
-    channels: Sequence[str],
-    colors: Sequence[str] | Mapping[str, str],
-) -> dict[str, Any]:
-    """Return what the user says about a stream, as arguments of `Publisher.new_stream`; without what is not given."""
-    about: dict[str, Any] = {}
-    if scale is not None:
-        about["scale"] = (float(scale),) * 2 if isinstance(scale, int | float) else tuple(float(size) for size in scale)
-        about["units"] = units or "um"
-    elif units:
-        about["units"] = units
-    if steps:
-        about["steps"] = dict(steps)
-    if channels:
-        about["channels"] = tuple(channels)
-    if colors:
-        about["colors"] = dict(colors) if isinstance(colors, Mapping) else tuple(colors)
-    return about
-
-
 def _planes_of(
     data: Any, dims: str | Sequence[str] | None, where: Mapping[str, AxisValue], rgb: bool | None
 ) -> Iterator[tuple[dict[str, int | str], Any]]:
     """Take an array apart; one that is stored in chunks (dask, zarr, h5py) is read plane by plane."""
-    said = getattr(data, "dims", ())  # xarray's
-    if dims is None and isinstance(said, tuple) and {"y", "x"} <= set(said) and all(isinstance(it, str) for it in said):
-        dims = said
+    dims = dims_of(data) if dims is None else dims
     if hasattr(data, "dtype"):
         check_dtype(data.dtype)
     chunked = not isinstance(data, np.ndarray) and hasattr(data, "chunks") and len(getattr(data, "shape", ())) > 2

@@ -29,7 +29,7 @@ from scopecast.publishing.publisher import Publisher
 from scopecast.showing.regions import ShownImages, has_regions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from scopecast.frames.axes import AxisValue
@@ -74,8 +74,8 @@ class Showing:
     ----------
     notes : dict of str to list of str
         What the user should know, and the names of the files that it is about.
-    regions : int
-        Regions of interest that were shown.
+    planes, regions : int
+        Planes and regions of interest that were shown.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Showing:
         *,
         title: str = "",
         pattern: str | None = None,
-        dims: str | None = None,
+        dims: str | Sequence[str] | None = None,
         where: Mapping[str, AxisValue] = {},
         about: Mapping[str, Any] = {},
         timeout: float = 30.0,
@@ -102,10 +102,11 @@ class Showing:
         self._places: dict[FrameStream, Places] = {}
         self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
         self._images = ShownImages()
+        self._total = 0  # planes of the file that is being shown
         self._beside: dict[Path, Beside] = {}
         self._waiting: dict[Path, None] = {}  # regions whose image is not shown yet
         self.notes: dict[str, list[str]] = {}
-        self.regions = 0
+        self.planes = self.regions = 0
 
     def file(
         self,
@@ -145,11 +146,14 @@ class Showing:
         if has_regions(path):
             self._show_regions(path, settled=settled)
             return 0
+        before = self.planes
         try:
             frames = self._show_image(path, progress, settled=settled)
-        except FileError:
+        except FileError as error:
             if settled:
                 self._images.miss(path)
+            if shown := self.planes - before:
+                raise type(error)(f"{shown} of {self._total} planes shown; the others: {error}") from error
             raise
         self._show_waiting()
         return frames
@@ -158,7 +162,7 @@ class Showing:
         frames = 0
         before = Sight.of(path)
         with open_image(path, dims=self.dims) as image:
-            total = len(image)
+            self._total = total = len(image)
             if not settled and total > 1:
                 image.read(total - 1)
             progress(0, total)
@@ -221,7 +225,10 @@ class Showing:
             try:
                 frames += self._offer(plane, axes, stream, None, "", rgb=plane.ndim == 3)
             except FileError as error:
-                return frames, str(error)
+                why = str(error)
+                if not frames:
+                    return 0, why
+                return frames, f"only the first {frames} planes are shown; the next: {why}"
         return frames, "" if frames else Reason.EMPTY
 
     def _offer(
@@ -242,6 +249,7 @@ class Showing:
             outcome = self._publisher.offer(array, axes=where, dims=dims, stream=stream, path=path, **more)
         except (ValueError, TypeError) as error:
             raise FileError(str(error)) from error
+        self.planes += outcome.shown if more.get("kind") != "rois" else 0
         if outcome.reason is Reason.NO_VIEWER:
             raise ScopecastError(f"no {self.viewer} viewer is left to show it: the window was closed")
         if outcome.reason is Reason.TOO_LARGE:

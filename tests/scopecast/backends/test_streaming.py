@@ -7,6 +7,7 @@ import importlib
 import itertools
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -23,7 +24,12 @@ from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import (
     BackendRegistry,
     ClosedError,
+    FileManager,
+    MemoryBackend,
+    NapariStreamingBackend,
+    Outcome,
     Publisher,
+    Reason,
     Receipt,
     Skipped,
     StreamingBackend,
@@ -201,8 +207,85 @@ def test_what_the_file_name_says_comes_on_top(viewer: Viewer, backend: Headless)
     assert list(stamps(viewer)) == [(4, 1)]
 
 
-def test_options_for_other_backends_are_ignored(viewer: Viewer, backend: Headless):
-    assert backend.save(stamped(0), "a.tif", zarr_config=object(), chunk=3).frames == 1
+FOREIGN = {
+    **dict.fromkeys(("path", "inner", "given", "array", "stream", "policy", "file_path", "where_from"), 1),
+    "plate_path": "/x",
+    "data_list": 3,
+    "zarr_config": object(),
+    "chunk": 3,
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_options_for_other_backends_are_ignored(viewer: Viewer, backend: Headless, name: str):
+    """A host hands on what it was given to each of several backends."""
+    backend.publisher.open((64, 48), "uint16", wait=20)
+    files = FileManager({"live": backend, "memory": MemoryBackend()})
+    option = {name: FOREIGN[name]}
+    assert files.save(stamped(0), "a.tif", "live", **option).frames == 1
+    if name not in ("file_path", "data_list"):  # which a method of the other has
+        assert files.save_batch([stamped(0)], ["a.tif"], ["memory", "live"], **option)["live"].frames == 1
+    if name != "path":
+        backend._stream_data(stamped(0), "a.tif", **option)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pixel_size", "did you mean 'scale'?"),
+        ("axis", "did you mean 'axes'?"),
+        ("colours", "did you mean 'colors'?"),
+        ("dimensions", "did you mean 'dims'?"),
+        ("meta", "did you mean 'metadata'?"),
+        ("regex", "did you mean 'pattern'?"),
+        ("qqqq", "it has data_list, file_paths, axes, pattern"),
+    ],
+)
+def test_an_option_that_there_is_not_is_an_error_with_the_one_that_was_meant(backend: Headless, name: str, said: str):
+    for call in (backend.save, lambda image, path, **how: backend.save_batch([image], [path], **how)):
+        with pytest.raises(TypeError, match=rf"save_batch\(\) has no argument '{name}': {re.escape(said)}"):
+            call(stamped(0), "a.tif", **{name: 1})
+    assert backend.stats().frames.published == 0
+
+
+def test_a_backend_says_what_it_takes():
+    with pytest.raises(
+        TypeError, match=r"StreamingBackend\(\) has no argument 'pixel_size_um': did you mean 'scale'\?"
+    ):
+        Headless(pixel_size_um=0.3)
+    with pytest.raises(TypeError, match=r"StreamingBackend\(\) has no argument 'titel': did you mean 'title'\?"):
+        NapariStreamingBackend(titel="x")
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        Headless(scale=0)
+    with pytest.raises(ValueError, match="not a valid regular expression"):
+        Headless(pattern="((")
+
+
+def test_scale_steps_channels_and_colours_are_those_of_the_backend_or_of_the_batch(viewer: Viewer):
+    with Headless(launch=False, scale=0.3, steps={"z": 2}, channels="DAPI", colors={"DAPI": "blue"}) as backend:
+        backend.publisher.open((64, 48), "uint16", wait=20)
+        backend.save(stamped(0), "t0_c0.tif")
+        backend.save(stamped(1), "t1_c0.tif", scale=(0.5, 0.25), units="mm", colors=["red"])
+        backend.save(stamped(2), "t2_c0.tif")  # goes on
+        backend.save(stamped(3), "t3_c0.tif", scale=(0.5, 0.25), units="mm", colors=["red"])
+        assert backend.flush(10)
+        first, second = (stream.about for stream in viewer.streams)
+    assert (first.scale, first.units, first.labels["c"][0], first.colors) == ([0.3, 0.3], "um", "DAPI", ["blue", ""])
+    assert (second.scale, second.units, second.colors) == ([0.5, 0.25], "mm", ["red"])
+    assert [stream.received for stream in viewer.streams] == [1, 3]
+
+
+def test_a_volume_of_which_a_part_is_shown_is_told_as_such(backend: Headless, monkeypatch: pytest.MonkeyPatch):
+    """43 of 48 planes are on the screen: that is what is said, wherever it is."""
+    backend.publisher.open((64, 48), "uint16", wait=20)
+    publisher, answers = (
+        backend.publisher,
+        iter([Outcome(n, 1) for n in range(43)] + [Outcome(-1, 1, Reason.NO_ROOM, "", 1)] * 5),
+    )
+    monkeypatch.setattr(publisher, "_publish_plane", lambda *_: next(answers))
+    receipt = backend.save(np.zeros((48, 64, 48), "uint16"), "vol.tif")
+    assert (receipt.frames, receipt.sent, receipt.skipped) == (43, ("vol.tif",), ())
+    assert str(receipt) == "1 sent (43 frames), 1 of them not all: vol.tif (43 of 48 planes shown; the others: no room)"
 
 
 def test_files_whose_names_tell_nothing_have_places_of_their_own(viewer: Viewer, backend: Headless):

@@ -47,25 +47,41 @@ def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProce
         pytest.param(["clean", "--all"], MISUSED, r"no such option: --all", id="clean"),
         pytest.param(["viewers", "--json=2"], MISUSED, r"--json", id="flag with a value"),
         pytest.param(
-            ["demo", "--viewer", "imagej"], FAILED, r"no viewer 'imagej' here; use napari or headless", id="viewer"
+            ["demo", "--viewer", "imagej"], MISUSED, r"no viewer 'imagej' here; use napari or headless", id="viewer"
         ),
-        pytest.param(["show", "a.tif", "--fiji", "F.app"], FAILED, r"--fiji .* add --viewer fiji", id="fiji"),
+        pytest.param(["show", "a.tif", "--fiji", "F.app"], MISUSED, r"--fiji .* add --viewer fiji", id="fiji"),
         pytest.param(
-            [*HEADLESS, "--size", "9x9x9"], FAILED, r"'9x9x9' is not a size; write 2048 or 640x480", id="size"
+            [*HEADLESS, "--size", "9x9x9"], MISUSED, r"'9x9x9' is not a size; write 2048 or 640x480", id="size"
         ),
-        pytest.param([*HEADLESS, "--size", "-5"], FAILED, r"'-5' is not a size", id="negative size"),
-        pytest.param([*HEADLESS, "--size", "1e3"], FAILED, r"'1e3' is not a size", id="size with an exponent"),
-        pytest.param([*HEADLESS, "--size", "9" * 30], FAILED, r"16 to 16384 pixels per side", id="huge size"),
-        pytest.param([*HEADLESS, "--exposure", "nan"], FAILED, r"the exposure is 0.1 to 10000 ms", id="no exposure"),
+        pytest.param([*HEADLESS, "--size", "-5"], MISUSED, r"'-5' is not a size", id="negative size"),
+        pytest.param([*HEADLESS, "--size", "1e3"], MISUSED, r"'1e3' is not a size", id="size with an exponent"),
+        pytest.param([*HEADLESS, "--size", "9" * 30], MISUSED, r"16 to 16384 pixels per side", id="huge size"),
+        pytest.param([*HEADLESS, "--exposure", "nan"], MISUSED, r"the exposure is 0.1 to 10000 ms", id="no exposure"),
         pytest.param(
-            [*HEADLESS, "--interval", "inf"], FAILED, r"the interval is not negative .*at most a day", id="interval"
+            [*HEADLESS, "--interval", "inf"], MISUSED, r"the interval is not negative .*at most a day", id="interval"
         ),
-        pytest.param([*HEADLESS, "--z-step", "nan"], FAILED, r"the z step is positive", id="z step"),
+        pytest.param([*HEADLESS, "--z-step", "nan"], MISUSED, r"the z step is positive", id="z step"),
         pytest.param(
-            [*HEADLESS, "--json", "/"], FAILED, r"/ can't be written: it is a folder; name a file in it", id="folder"
+            [*HEADLESS, "--json", "/"], MISUSED, r"/ can't be written: it is a folder; name a file in it", id="folder"
         ),
-        pytest.param([*HEADLESS, "--json", "/no/a.json"], FAILED, r"there is no folder /no; create it", id="no folder"),
-        pytest.param(["bench", "--json", "/no/a.json"], FAILED, r"there is no folder /no", id="bench, no folder"),
+        pytest.param([*HEADLESS, "--json", "/no/a.json"], MISUSED, r"no folder /no; create it", id="no folder"),
+        pytest.param(["bench", "--json", "/no/a.json"], MISUSED, r"there is no folder /no", id="bench, no folder"),
+        pytest.param([*HEADLESS, "-c", "GFP"], MISUSED, r"no channel 'GFP'; its channels are Cy5, DAPI", id="channel"),
+        pytest.param(["show", "a.tif", "--scale", "0"], MISUSED, r"--scale is the size of a pixel in µm", id="scale"),
+        pytest.param(["show", "a.tif", "--scale", "1,2,3"], MISUSED, r"0\.65,0\.5 \(y,x\); not 1,2,3", id="sides"),
+        pytest.param(["show", "a.tif", "--scale", "nan"], MISUSED, r"--scale is the size", id="scale that is none"),
+        pytest.param(["show", "a.tif", "--dims", "tt"], MISUSED, r"dims 'tt' are not the names", id="dims"),
+        pytest.param(["show", "a.tif", "--dims", "(t)"], MISUSED, r"for file names is a pattern", id="dims, a pattern"),
+        pytest.param(["show", "a.tif", "--pattern", "tzyx"], MISUSED, r"'tzyx' has no named groups", id="pattern"),
+        pytest.param(["show", "a.tif", "--timeout", "0"], MISUSED, r"'--timeout'.*0\.1", id="timeout"),
+        pytest.param(["watch", "/no"], MISUSED, r"there is no folder /no", id="watch, no folder"),
+        pytest.param(["watch", "/", "--viewer", "x"], MISUSED, r"there is no viewer 'x' here", id="watch, viewer"),
+        pytest.param(["watch", "/", "--z-step", "-1"], MISUSED, r"--z-step is a length in µm", id="watch, z step"),
+        pytest.param(["replay", "/no"], MISUSED, r"there is no file or folder /no", id="replay, nothing"),
+        pytest.param(["replay", "/", "--fps", "0"], MISUSED, r"--fps is a number of frames", id="replay, fps"),
+        pytest.param(["replay", "/", "--speed", "fast"], MISUSED, r"'fast' is not a valid speed", id="replay, speed"),
+        pytest.param(["open", "headless"], MISUSED, r"no window to open; use napari or fiji", id="open, no window"),
+        pytest.param(["open", "naprai"], MISUSED, r"there is no viewer 'naprai' here", id="open, viewer"),
     ],
 )
 def test_what_is_wrong_is_a_line_with_the_fix(arguments: list[str], code: int, line: str):
@@ -111,9 +127,18 @@ def test_a_viewer_that_can_not_start_is_told_with_qts_own_reason():
 def test_debug_shows_the_traceback_wherever_it_stands(place: str):
     command = [*HEADLESS, "--size", "big"]
     done = run(*(["--debug", *command] if place == "before" else [*command, "--debug"]))
-    assert done.returncode == FAILED
+    assert done.returncode == MISUSED
     assert "Traceback" in done.stderr
     assert "is not a size" in done.stderr.splitlines()[-1]
+
+
+def test_json_to_standard_output_is_all_that_is_there():
+    pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
+    done = run(*HEADLESS, "-t", "1", "-c", "DAPI", "--interval", "0", "-z", "2", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["published"] == 2
+    assert "delivered" in done.stderr, "the table"
+    assert not Path("-").exists()
 
 
 # ---- where the output goes -------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def test_help_is_what_comes_without_arguments():
 )
 def test_an_error_is_one_line_with_the_fix(arguments: list[str], text: str):
     result = run("demo", *arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("scopecast: ")
     assert text in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -103,7 +103,7 @@ def test_an_error_is_one_line_with_the_fix(arguments: list[str], text: str):
 )
 def test_channels_are_checked_before_a_viewer_is_started(channels: str, text: str, runtime_dir: Path):
     done = command("demo", *SMALL, "-c", channels)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert text in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not list(runtime_dir.glob("launch-*"))
@@ -111,7 +111,7 @@ def test_channels_are_checked_before_a_viewer_is_started(channels: str, text: st
 
 def test_debug_shows_where_an_error_came_from():
     done = command("--debug", "demo", "--viewer", "fijj")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 

@@ -278,7 +278,7 @@ def test_regions_go_with_the_image_of_the_same_name_or_with_all(viewer: Viewer, 
 
 
 def test_a_batch_of_labels_is_published_as_such(viewer: Viewer, backend: Headless):
-    backend.save_batch([np.ones(SHAPE, "uint8")], ["mask_t004.tif"], kind="labels", name="cells", unknown=object())
+    backend.save_batch([np.ones(SHAPE, "uint8")], ["mask_t004.tif"], kind="labels", name="cells")
     assert backend.flush(10)
     (stream,) = viewer.streams
     assert [stack.sent.name for stack in stream.stacks if stack.is_labels] == ["cells"]

@@ -404,6 +404,11 @@ def test_a_dtype_that_cannot_be_shown_is_the_callers_mistake(array: Any, problem
 
 
 WRONG_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "a name with a space": ({"axes": {"time point": 1}}, ValueError, "'time point' cannot name an axis"),
+    "dims for axes": ({"axes": "tyx"}, TypeError, "dims name dimensions"),
+    "a channel twice": ({"axes": {"Channel": 1}, "channel": 0}, ValueError, "channel is given twice"),
+    "no such keyword": ({"pixel_size": 0.3}, TypeError, "publish\\(\\) has no argument 'pixel_size'"),
+    "misspelt": ({"axis": {"t": 0}}, TypeError, "did you mean 'axes'"),
     "axis x": ({"axes": {"x": 1}}, ValueError, "axis 'x' is the plane's own"),
     "negative": ({"axes": {"t": -1}}, ValueError, "axis 't' is -1"),
     "float": ({"axes": {"t": 0.5}}, TypeError, "index .int. or a label"),
@@ -431,6 +436,47 @@ def test_what_the_caller_did_wrong_is_raised_and_harms_no_later_frame(
         assert publisher.flush(10)
         assert publisher.stats().frames == (2, 2, 0, 0, 0, 0)
         assert {check_stamp(plane)[0] for plane in planes_of(viewer.streams[0]).values()} == {0, 1}
+
+
+@pytest.mark.parametrize("array", [stamped(9), np.zeros((0, 4), "uint16"), np.zeros((2, 3, 4), "uint8")])
+@pytest.mark.parametrize("axes", [{"t": -1}, {"time point": 1}, {"t": 0, "time": 1}, {"x": 1}])
+def test_axes_are_checked_the_same_without_a_viewer(array: Any, axes: Any):
+    with Publisher("headless") as publisher:
+        with pytest.raises(ValueError, match=r"axis|axes"):
+            publisher.publish(array, axes=axes)
+        assert publisher.stats().frames.published == 0
+
+
+def test_a_channel_by_number_is_the_same_place_as_among_the_axes(viewer: Viewer):
+    with every() as publisher:
+        publisher.publish(stamped(0), channel=1)
+        publisher.publish(stamped(1), axes={"c": 1})
+        publisher.publish(stamped(2), channel="1")  # a name, and not the number
+        assert publisher.flush(10)
+    assert {index: check_stamp(plane)[0] for index, plane in planes_of(viewer.streams[0]).items()} == {(1,): 1, (2,): 2}
+
+
+class Named:
+    """As much of an xarray.DataArray as names its dimensions."""
+
+    def __init__(self, array: Any, dims: tuple[str, ...]) -> None:
+        self.array, self.dims = array, dims
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.array
+
+
+def test_dimensions_that_an_array_names_are_used_in_a_form_that_works(viewer: Viewer):
+    array = np.stack([[stamped(t, c) for c in range(2)] for t in range(3)])
+    with every() as publisher:
+        outcome = publisher.offer(Named(np.moveaxis(array, 2, 0), ("y", "stim phase", "Channel", "x")))
+        publisher.offer(Named(stamped(7), ("row", "column")), axes={"stim_phase": 5})  # tell nothing
+        assert publisher.flush(10)
+        assert (outcome.frames, outcome.shown, outcome.missing) == (6, 6, 0)
+    (stream,) = viewer.streams
+    assert stream.axes == ("stim_phase", "c")
+    seen = {index: check_stamp(plane)[:2] for index, plane in planes_of(stream).items()}
+    assert seen == {**{(t, c): (t, c) for t in range(3) for c in range(2)}, (5, 0): (7, 0)}
 
 
 def test_an_unknown_policy_is_an_error():

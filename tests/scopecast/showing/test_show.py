@@ -53,7 +53,7 @@ def stamps(stream: Any) -> dict[tuple[int, ...], tuple[int, int, int]]:
 
 
 def test_an_array_is_shown_where_its_axes_say(viewer: Viewer):
-    receipt = show(hyperstack(2, 1, 3)[:, 0], axes="tzyx", scale=0.65, steps={"z": 2.0}, title="beads")
+    receipt = show(hyperstack(2, 1, 3)[:, 0], dims="tzyx", scale=0.65, steps={"z": 2.0}, title="beads")
     assert (receipt.sent, receipt.skipped, receipt.frames) == (("beads",), (), 6)
     (stream,) = viewer.streams
     assert (stream.about.title, stream.axes, stream.about.units) == ("beads", ("t", "z"), "um")
@@ -95,8 +95,8 @@ def test_an_array_that_is_stored_in_chunks_is_read_plane_by_plane(viewer: Viewer
 def test_an_array_that_cannot_be_shown_starts_no_viewer():
     with pytest.raises(scopecast.UnsupportedDtypeError):
         show(np.array(["a"]))
-    with pytest.raises(ValueError, match="neither the names of dimensions"):
-        show(stamped(0), axes="((")
+    with pytest.raises(ValueError, match="are not the names of dimensions"):
+        show(stamped(0), dims="((")
     assert RunDirectory().living() == []
 
 
@@ -144,7 +144,7 @@ def test_files_with_axes_in_their_names_are_one_stack(viewer: Viewer, tmp_path: 
 def test_files_of_a_pattern_of_ones_own(viewer: Viewer, tmp_path: Path):
     for c, name in enumerate(("DAPI", "GFP")):
         iio.imwrite(tmp_path / f"{name} after 12 h.png", stamped(12, c))
-    show([tmp_path / "DAPI after 12 h.png", tmp_path / "GFP after 12 h.png"], axes=r"(?P<c>\w+) after (?P<t>\d+) h")
+    show([tmp_path / "DAPI after 12 h.png", tmp_path / "GFP after 12 h.png"], pattern=r"(?P<c>\w+) after (?P<t>\d+) h")
     (stream,) = viewer.streams
     assert stamps(stream) == {(12, 0): (12, 0, 0), (12, 1): (12, 1, 0)}
     assert labels(stream, "c") == ["DAPI", "GFP"]
@@ -290,15 +290,15 @@ def test_an_interrupted_show_leaves_nothing_behind(when: str, tmp_path: Path, ru
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["a.tif", "--axes", "(("], "neither the names of dimensions"),
-        (["a.tif", "--axes", "(?P<y>.)"], "has a group that is not an axis"),
+        (["a.tif", "--dims", "(("], "are not the names of dimensions"),
+        (["a.tif", "--pattern", "(?P<y>.)"], "has a group that is not an axis"),
         (["a.tif", "--viewer", "fijj"], "there is no viewer 'fijj' here"),
-        (["a.tif", "--pixel-size", "0"], "--pixel-size is a length in µm"),
+        (["a.tif", "--scale", "0"], "--scale is the size of a pixel in µm"),
     ],
 )
 def test_a_mistake_of_the_users_is_a_line(arguments: list[str], text: str):
     result = CliRunner().invoke(cli.app, ["show", *arguments])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert text in " ".join(result.stderr.split())
 
 

@@ -241,6 +241,20 @@ def test_calibration_title_and_labels_are_those_of_the_stream(live):
         assert brightest(imp.getChannelLut(2)) & 0xFFFFFF == 0x00FF00
 
 
+def test_metadata_is_in_imagejs_info_and_not_in_the_line_above_the_image(live):
+    with live.publisher() as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0}, metadata={"camera": {"gain": 2}, "exposure_ms": 10})
+        publisher.publish(stamped(1, 0, 0, SHAPE), axes={"t": 1})
+        live.settled(publisher)
+        imp = live.image().imp
+        live.move(imp, 1, 1, 1)
+        said = live.on_awt(lambda: str(java("ij.plugin.ImageInfo")().getImageInfo(imp)))
+        assert "t 0\ncamera.gain: 2\nexposure_ms: 10\n" in said
+        assert "gain" not in live.on_awt(lambda: str(imp.getWindow().createSubtitle()))
+        live.move(imp, 1, 1, 2)
+        assert "gain" not in live.on_awt(lambda: str(java("ij.plugin.ImageInfo")().getImageInfo(imp)))
+
+
 def test_a_stack_beyond_its_budget_can_be_scrolled_through_and_projected(live_with, tmp_path):
     nbytes = 64 * 48 * 2
     live = live_with(History(40 * nbytes, Scratch(200 * nbytes, tmp_path)))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
+from run_workers import WELLS, workers
+from run_workers import frame as frame_of
 from scopecast import NapariStreamingBackend
 
 UM = {"scale": (0.1, 0.1), "units": "um"}
@@ -27,7 +29,13 @@ def picture(live):
 
 
 def middle(live):
-    seen = picture(live)
+    picture(live)
+    return brightness(live)
+
+
+def brightness(live):
+    """Return how bright the middle of the canvas is on the screen."""
+    seen = live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].max(axis=-1).astype(int)
     height, width = seen.shape
     return float(np.median(seen[height // 2 - 3 : height // 2 + 3, width // 2 - 3 : width // 2 + 3]))
 
@@ -363,3 +371,37 @@ def test_the_user_s_own_layer_stays_where_it_is_selected_and_above_the_images(li
         assert names(live) == ["three", "mine"]
         assert live.viewer.layers.selection.active is mine
         assert middle(live) > 200, "it lies on the image"
+
+
+def test_six_workers_of_a_pipeline_are_one_run_on_the_canvas_twice_in_a_row(live):
+    """Each is a process of its own, with a well of its own."""
+    for number in (1, 2):
+        with workers("napari") as six:
+            for each in six:
+                each.done()
+            live.until(lambda: len(live.view.scene.runs) == number and live.view.followed.received == 12)  # noqa: B023
+        live.until(lambda: all(source.state == "ended" for source in live.receiver.sources))
+        assert names(live) == ["plate 7"], "one layer, one run"
+        stream = live.view.followed
+        axes = stream.axes
+        for well in WELLS:
+            for t in range(2):
+                at = {"well": stream.about.labels["well"].index(well), "t": t}
+                live.viewer.dims.current_step = [at[axis] for axis in axes] + [32, 32]
+                live.layer("plate 7").contrast_limits = (0, 65535)
+                wanted = float(frame_of(well, t)[-1, -1]) / 65535 * 255
+                live.until(lambda: brightness(live) == pytest.approx(wanted, abs=3))  # noqa: B023
+
+
+def test_the_status_tells_the_metadata_of_the_frames_that_are_shown(live):
+    with live.publisher() as publisher:
+        for t in range(2):
+            for c in ("DAPI", "<b>"):
+                publisher.publish(frame(99, (64, 48)), axes={"t": t, "c": c}, metadata={"camera": {"gain": t}, "of": c})
+        live.settled(publisher)
+        for t in (1, 0):
+            live.viewer.dims.current_step = (t, 32, 24)
+            lines = (f"    camera.gain: {t}", "    of: DAPI", f"    camera.gain: {t}", "    of: &lt;b&gt;")
+            live.until(
+                lambda: all(line in live.view.status.toolTip() for line in lines)  # noqa: B023
+            )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.hyperstack import Hyperstack
-from scopecast_viewers.receiving.status import source_of
+from scopecast_viewers.receiving.status import sources_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -187,7 +187,7 @@ class Gallery:
         sources = tuple(sources)
         for image in self:
             if image.imp.getWindow() is not None and not image.is_halfway:
-                image.write_status(source_of(image.stream, sources))
+                image.write_status(sources_of(image.stream, sources))
 
     def stop(self) -> None:
         """Let go of the images, which stay open with what they show."""

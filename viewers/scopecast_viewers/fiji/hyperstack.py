@@ -23,7 +23,7 @@ from scopecast_viewers.look.pace import MAX_WAIT_S
 from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
@@ -377,7 +377,7 @@ class Hyperstack:
         command = str(self._canvas.closer())
         return "" if command.startswith(("Close", "Quit")) else command
 
-    def write_status(self, source: Source | None) -> None:
+    def write_status(self, sources: Sequence[Source]) -> None:
         """Write the figures of the stream below its image."""
         number = self._selected
         state = self.stack.state(self._slices.place(min(number, self._size)))
@@ -387,7 +387,7 @@ class Hyperstack:
             self.overlay.problem,
             color_problem(self.stream.about),
         ]
-        self.strip.write(self.stream, source, "   ".join(filter(None, hints)))
+        self.strip.write(self.stream, sources, "   ".join(filter(None, hints)))
 
     def close(self) -> None:
         """Close the window, without a question."""

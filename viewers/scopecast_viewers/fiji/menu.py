@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
-from scopecast_viewers.receiving.status import figures_of, source_of, state_of
+from scopecast_viewers.receiving.status import figures_of, sources_of, state_of
 
 if TYPE_CHECKING:
     from scopecast_viewers.fiji.gallery import Gallery, Key
@@ -103,10 +103,10 @@ class StreamMenu:
             self.window.pack()
 
     def _describe(self, stream: LiveStream) -> str:
-        source = source_of(stream, self._receiver.sources)
+        sources = sources_of(stream, self._receiver.sources)
         title = stream.about.title or stream.title
         problems = [self._gallery.problems[stack] for stack in stream.stacks if stack in self._gallery.problems]
-        return f"{title}  ({state_of(stream)}): {', '.join([*problems, *figures_of(stream, source)])}"
+        return f"{title}  ({state_of(stream)}): {', '.join([*problems, *figures_of(stream, sources)])}"
 
     def _choose(self, key: Key, shown: bool) -> None:
         if shown:

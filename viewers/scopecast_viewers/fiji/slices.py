@@ -10,6 +10,7 @@ import numpy as np
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.pixels import SIGN
 from scopecast_viewers.fiji.planes import JavaPlane, to_java
+from scopecast_viewers.receiving.metadata import metadata_lines
 from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ class Slices:
                 self._kept[tuple(where.get(name, 0) for name in self.folding.axes)] = held.plane
 
     def label(self, number: int) -> str:
-        """Return the label of a slice, from 1: channel and place, and what is special about it."""
+        """Return the label of a slice, from 1: channel and place, and what is special about it.
+
+        Below that, the metadata of its frame, a line each: ImageJ shows these in Image > Show Info.
+        """
         place = self.place(int(number))
         where = dict(zip(self._stack.axes, place, strict=False))
         parts = [self._stream.label("c", where.pop("c"))] if "c" in where else []
@@ -105,7 +109,8 @@ class Slices:
             parts.append("the frame here is forgotten")
         elif isinstance(tag, Tag) and tag.path and os.path.basename(tag.path) not in parts:  # noqa: PTH119 - of any host
             parts.append(os.path.basename(tag.path))  # noqa: PTH119
-        return ", ".join(parts)
+        lines = metadata_lines(tag) if state == "here" and isinstance(tag, Tag) else []
+        return "\n".join([", ".join(parts), *lines])
 
 
 def _signed_table() -> Any:

@@ -8,7 +8,7 @@ from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.receiving.status import figures_of, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
@@ -64,10 +64,10 @@ class Strip:
         self._label.setForeground(java("java.awt.Color")(*_COLORS["idle"]))
         self.panel.validate()
 
-    def write(self, stream: LiveStream, source: Source | None, hint: str = "") -> None:
+    def write(self, stream: LiveStream, sources: Sequence[Source], hint: str = "") -> None:
         """Write the figures of a stream, and what is special about the slice that is shown."""
         state = state_of(stream)
-        text = "   ".join([*([hint] if hint else []), *figures_of(stream, source)])
+        text = "   ".join([*([hint] if hint else []), *figures_of(stream, sources)])
         if text != self.text:
             self._label.setText(text)
             self._label.setForeground(java("java.awt.Color")(*_COLORS.get(state, (87, 96, 106))))

@@ -23,6 +23,7 @@ from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.status import StatusLine
 from scopecast_viewers.napari.steady import steady
 from scopecast_viewers.napari.units import canvas_spacing
+from scopecast_viewers.receiving.metadata import metadata_lines
 from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
@@ -452,10 +453,16 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 return HINTS[states.pop()]
         return ""
 
+    def _metadata(self) -> list[str]:
+        """Return the metadata of the frames of the followed run that are shown, each channel's under its name."""
+        shown = [live for live in self.layers if live.stream is self.followed and live.layer.visible]
+        said = [(live.layer.name, metadata_lines(live.shown)) for live in shown if live.shown is not None]
+        return [line for name, lines in said if lines for line in (name, *(f"    {each}" for each in lines))]
+
     def _write_status(self) -> None:
         if self.status is not None:
             hint = html.escape("; ".join(part for part in (self.hint(), *self.problems) if part), quote=False)
-            self.status.show_status(self.followed, self.receiver.sources, hint)
+            self.status.show_status(self.followed, self.receiver.sources, hint, self._metadata())
 
     # ---- painting ------------------------------------------------------------------------------------------------
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
-from scopecast_viewers.receiving.status import figures_of, source_of, state_of
+from scopecast_viewers.receiving.status import figures_of, sources_of, state_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
 
@@ -50,7 +53,9 @@ class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
         """What the line says, as rich text."""
         return str(self._text.text())
 
-    def show_status(self, stream: LiveStream | None, sources: tuple[Source, ...], hint: str = "") -> None:
+    def show_status(
+        self, stream: LiveStream | None, sources: tuple[Source, ...], hint: str = "", about: Sequence[str] = ()
+    ) -> None:
         """Write the figures of a stream and its source.
 
         Parameters
@@ -61,7 +66,11 @@ class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
             The publishers that the viewer is attached to.
         hint
             What is special about the place that is shown, such as "no frame here yet".
+        about
+            The metadata of the frames that are shown, a line each; seen when the mouse rests on the line.
         """
+        text = html.escape("\n".join(about), quote=False)
+        self.setToolTip(f"<p style='white-space:pre'>{text}</p>" if text else "")
         self._text.setText(describe(stream, sources, hint))
 
 
@@ -71,12 +80,11 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
     if stream is None:
         state, text = "idle", "waiting for frames"
     else:
-        source = source_of(stream, sources)
         state = state_of(stream)
         text = f"<b>{_plain(stream.title)}</b>"
         if stream.about.title not in ("", stream.title):
             text += f" &rsaquo; {_plain(stream.about.title)}"
-        parts += figures_of(stream, source)
+        parts += figures_of(stream, sources_of(stream, sources))
     if hint:
         parts.append(f"<i>{hint}</i>")
     parts += [

@@ -29,6 +29,7 @@ _SILENCE_S = 2.0
 #: A rate is told of no shorter time: a few frames that were sent together say nothing of how many come in a second.
 _SHORTEST_S = 0.5
 _MARK_S = 0.05  # how often the count is noted
+_NIL = b"\xc0"  # of MessagePack
 
 
 class PaintLog:
@@ -64,7 +65,7 @@ class LiveStream:
     Parameters
     ----------
     source
-        The token of the publisher.
+        The token of the publisher; of a run that several share, its name.
     title
         What the publisher calls itself.
     about
@@ -97,10 +98,13 @@ class LiveStream:
         earlier one, and a viewer that follows would jump back and forth.
     log : PaintLog
         What was painted of this publisher's frames.
+    publishers : frozenset of str
+        The tokens of those whose frames it has: several in a run that they share (`scopecast_viewers.receiving.runs`).
     """
 
     def __init__(self, source: str, title: str, about: Stream, history: History, log: PaintLog) -> None:
         self.source, self.title, self.about = source, title, about
+        self.publishers = frozenset((source,))
         self.log = log
         self.stacks: tuple[Stack, ...] = ()
         self.parts: tuple[tuple[Stack, int], ...] = ()
@@ -206,8 +210,11 @@ class LiveStream:
         where = dict(zip(axes, index, strict=True))
         return [where.get(name, 0) for name in self.about.axes]
 
-    def put(self, frame: Frame, plane: Plane, *, magnitude: bool = False) -> None:
-        """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex."""
+    def put(self, frame: Frame, plane: Plane, *, magnitude: bool = False, source: str = "") -> None:
+        """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex.
+
+        `source` is the token of its publisher, where there are several.
+        """
         signature = (plane.shape, plane.dtype.str, frame.dtype, frame.kind, frame.name)
         stack = self._by_signature.get(signature)
         if stack is None:
@@ -217,7 +224,7 @@ class LiveStream:
             self._by_signature[signature] = stack
             self.stacks = (*self.stacks, stack)
         index = tuple(frame.index)
-        tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
+        tag = self._tag(frame, source)
         channel = index[self.axes.index("c")] if "c" in self.axes else 0
         is_first = stack.latest(channel) is None
         stack.put(index, plane, tag)
@@ -248,9 +255,14 @@ class LiveStream:
                 self.stacks = tuple(kept for kept in self.stacks if kept is not stack)
             self.parts = tuple(part for part in self.parts if part[0] is not stack or part[1] in stack.channels)
 
-    def annotate(self, frame: Frame, document: Document) -> bool:
+    def _tag(self, frame: Frame, source: str) -> Tag:
+        metadata = bytes(frame.metadata)
+        said = b"" if metadata == _NIL else metadata
+        return Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate), said, source or self.source)
+
+    def annotate(self, frame: Frame, document: Document, *, source: str = "") -> bool:
         """Put a document where it belongs. Return False if the stream has no room for another name."""
-        tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
+        tag = self._tag(frame, source)
         places = dict(zip(self.axes, frame.index, strict=True))
         where = {axis: places[axis] for axis in document.fixed if axis in places}
         channel = where.pop("c", None)

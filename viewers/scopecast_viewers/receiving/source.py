@@ -16,11 +16,13 @@ from scopecast.frames.documents import DOCUMENTS, MAX_DOCUMENT_BYTES, decode
 from scopecast.link import messages, transport
 from scopecast.memory.ring import RingReader
 from scopecast_viewers.receiving.live import LiveStream, PaintLog
+from scopecast_viewers.receiving.runs import Share
 
 if TYPE_CHECKING:
     from scopecast.link.transport import KeyPair
     from scopecast.rundir.directory import Entry, RunDirectory
     from scopecast_viewers.display import Display
+    from scopecast_viewers.receiving.runs import Runs
     from scopecast_viewers.stacks.history import History
 
 __all__ = ["Source"]
@@ -61,6 +63,8 @@ class Source:
         The receiver's ZeroMQ context.
     keys
         The receiver's, for publishers that are reached by tcp; the public one is in its entry.
+    runs
+        The receiver's, which several publishers have parts of.
 
     Attributes
     ----------
@@ -85,7 +89,8 @@ class Source:
         display: Display,
         history: History,
         context: zmq.Context[zmq.Socket[bytes]],
-        keys: KeyPair | None = None,
+        keys: KeyPair | None,
+        runs: Runs,
     ) -> None:
         self.entry = entry
         self.state: State = "greeting"
@@ -99,9 +104,9 @@ class Source:
         self.log = PaintLog()
         self.answers: list[tuple[int, str]] = []
         self._directory, self._hello, self._display = directory, hello, display
-        self._history, self._context, self._keys = history, context, keys
+        self._history, self._context, self._keys, self._runs = history, context, keys, runs
         self._reader: RingReader | None = None
-        self._by_id: dict[int, LiveStream] = {}
+        self._by_id: dict[int, LiveStream | Share] = {}
         self._broken = self._dead = self._complained = self._greeting = False
         self._next_try = self._last_asked = 0.0
         self._connect()
@@ -245,7 +250,10 @@ class Source:
             if stream.state == "detached":
                 stream.state = "live"
             return
-        stream = LiveStream(self.entry.token, self.entry.title, about, self._history, self.log)
+        if about.run:
+            stream = Share(self.entry.token, about, self.log, self._runs)
+        else:
+            stream = LiveStream(self.entry.token, self.entry.title, about, self._history, self.log)
         replaced = {each.key for each in self._replaced_by(stream)}
         self._by_id[about.id] = stream
         kept = [number for number, each in self._by_id.items() if each.key not in replaced]
@@ -253,9 +261,14 @@ class Source:
         live = next((number for number in reversed(kept) if self._by_id[number].about.preview), None)
         for old in [number for number in kept if number != live][: max(0, len(kept) - messages.KEPT_STREAMS)]:
             self._by_id.pop(old).remove()
-        self.streams = tuple(self._by_id.values())
+        self._list_streams()
 
-    def _replaced_by(self, stream: LiveStream) -> list[LiveStream]:
+    def _list_streams(self) -> None:
+        """Bring `streams` up to date; a share has none before its first frame."""
+        found = (each.stream if isinstance(each, Share) else each for each in self._by_id.values())
+        self.streams = tuple(dict.fromkeys(stream for stream in found if stream is not None))
+
+    def _replaced_by(self, stream: LiveStream | Share) -> list[LiveStream | Share]:
         """Return the streams whose place in the viewer another takes with its first image.
 
         Live mode is one image, whatever becomes of its pixel size: with another one a stream of the same title begins.
@@ -268,11 +281,11 @@ class Source:
             if number < stream.about.id and each.about.preview and each.about.title == stream.about.title
         ]
 
-    def _replace(self, stream: LiveStream) -> None:
+    def _replace(self, stream: LiveStream | Share) -> None:
         if former := self._replaced_by(stream):
             for each in former:
                 del self._by_id[each.about.id]
-            self.streams = tuple(self._by_id.values())  # one that is gone and one that is there: never both, never none
+            self._list_streams()  # one that is gone and one that is there: never both, never none
             for each in former:
                 each.remove()
 
@@ -285,6 +298,8 @@ class Source:
         if index is None:
             return "skipped"
         frame.index = index
+        if isinstance(stream, Share) and stream.stream not in self.streams:
+            self._list_streams()
         if frame.kind in DOCUMENTS:
             return self._receive_document(frame, stream, reader)
         try:
@@ -322,7 +337,7 @@ class Source:
         return "delivered"
 
     def _receive_document(
-        self, frame: messages.Frame, stream: LiveStream, reader: RingReader
+        self, frame: messages.Frame, stream: LiveStream | Share, reader: RingReader
     ) -> Literal["delivered", "skipped"]:
         """Copy a document out of its slot, decode it, and put it beside the stacks."""
         dtype = np.dtype(np.uint8)
@@ -354,6 +369,7 @@ class Source:
             age_p50_ms=p50,
             age_p99_ms=p99,
             first_ms=self.log.first_ms,
+            rejected=self.rejected,
             forgotten=sum(stack.forgotten for stream in self.streams for stack in stream.stacks)
             + sum(stream.annotations.forgotten for stream in self.streams),
             **self._display.report(self.entry.token),
@@ -416,7 +432,7 @@ class Source:
 
     def _end(self, state: State) -> None:
         self.state = state
-        for stream in self.streams:
+        for stream in self._by_id.values():
             stream.alive = state == "detached"
             if stream.state == "live":
                 stream.state = "lost" if state == "lost" else "detached" if state == "detached" else "ended"
@@ -453,21 +469,25 @@ class Source:
         """Note that a publisher that we have left is gone."""
         if self.state == "detached":
             self.state = "ended"
-            for stream in self.streams:
+            for stream in self._by_id.values():
+                stream.alive = False
                 if stream.state == "detached":
                     stream.state = "ended"
 
     def forget(self, stream: LiveStream) -> None:
         """Let go of what a stream has; and of the stream, if nothing can come any more."""
-        if self._by_id.get(stream.about.id) is stream:
-            if stream.state != "live":
-                del self._by_id[stream.about.id]
-                self.streams = tuple(self._by_id.values())
-            stream.clear()
+        for number, each in tuple(self._by_id.items()):
+            if (each.stream if isinstance(each, Share) else each) is stream:
+                each.clear()
+                if each.state != "live":
+                    del self._by_id[number]
+                    if isinstance(each, Share):
+                        each.remove()
+        self._list_streams()
 
     def remove(self) -> None:
         """Let go of all planes of its streams."""
-        for stream in self.streams:
+        for stream in self._by_id.values():
             stream.remove()
         self._by_id.clear()
         self.streams = ()

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
 
-__all__ = ["HINTS", "figures_of", "format_age", "source_of", "state_of"]
+__all__ = ["HINTS", "figures_of", "format_age", "sources_of", "state_of"]
 
 #: What is said of a place by `Stack.state`.
 HINTS: Final = {"here": "", "missing": "no frame here yet", "forgotten": "the frame here is forgotten"}
 
 
-def source_of(stream: LiveStream, sources: Iterable[Source]) -> Source | None:
-    """Return the source that a stream comes from, if the viewer is attached to it."""
-    return next((known for known in sources if known.entry.token == stream.source), None)
+def sources_of(stream: LiveStream, sources: Iterable[Source]) -> list[Source]:
+    """Return the source that a stream comes from, if the viewer is attached to it; several, if they share a run."""
+    return [known for known in sources if known.entry.token in stream.publishers]
 
 
 def state_of(stream: LiveStream) -> str:
@@ -26,8 +26,8 @@ def state_of(stream: LiveStream) -> str:
     return stream.state if stream.state != "live" or stream.delivers else "idle"
 
 
-def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
-    """Return the figures of a stream and its source as plain texts, the most important first."""
+def figures_of(stream: LiveStream, sources: Sequence[Source]) -> list[str]:
+    """Return the figures of a stream and its sources as plain texts, the most important first."""
     state, parts = state_of(stream), []
     if state == "lost":
         parts.append("source lost, its last frames stay")
@@ -38,9 +38,10 @@ def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
     parts.append(f"{stream.received} frame{'' if stream.received == 1 else 's'}")
     if (age := stream.age_s) is not None and state in ("live", "idle"):
         parts.append(f"newest {format_age(age)} old")
-    if source is not None:
-        lost = (("superseded", source.superseded), ("dropped", source.dropped))
-        parts += [f"{count} {fate}" for fate, count in lost if count]
+    if len(stream.publishers) > 1:
+        parts.append(f"from {len(stream.publishers)} programs")
+    lost = (("superseded", sum(each.superseded for each in sources)), ("dropped", sum(each.dropped for each in sources)))
+    parts += [f"{count} {fate}" for fate, count in lost if count]
     forgotten = sum(stack.forgotten for stack in stream.stacks)
     if forgotten:
         parts.append(f"{forgotten} forgotten (the history is full)")

@@ -17,19 +17,25 @@ class Tag(NamedTuple):
     Attributes
     ----------
     sequence
-        The frame's number at its publisher.
+        The frame's number: at its publisher, or in order of arrival in a run of several publishers.
     sent_ns
         When it was published, CLOCK_MONOTONIC in nanoseconds.
     path
         The file that it is, or ``""``.
     translate
         Position (y, x) of its first pixel in the stream's unit, or ().
+    metadata
+        What was published with it, as MessagePack; ``b""`` if nothing was.
+    source
+        The token of its publisher.
     """
 
     sequence: int
     sent_ns: int
     path: str
     translate: tuple[float, ...]
+    metadata: bytes = b""
+    source: str = ""
 
 
 class Sent(NamedTuple):
