@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import re
 import runpy
@@ -39,7 +40,17 @@ def _dot() -> bytes:
 def write(folder: Path) -> None:
     """Write the generated pages; those that have not changed keep their time, so that Sphinx leaves them alone."""
     folder.mkdir(exist_ok=True)
-    for name, text in (("cli.md", command_line()), ("messages.md", messages()), ("faults.md", faults())):
+    pages = {
+        "cli.md": command_line,
+        "messages.md": messages,
+        "types.md": types,
+        "limits.md": limits,
+        "entry.md": entry,
+        "segment.md": segment,
+        "faults.md": faults,
+    }
+    for name, make in pages.items():
+        text = make()
         page = folder / name
         if not page.exists() or page.read_text("utf-8") != text:
             page.write_text(text, "utf-8")
@@ -181,6 +192,154 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
+# ---- the protocol ----------------------------------------------------------------------------------------------------
+
+
+def types() -> str:
+    """Return the table of the types that have a name, as the code checks them."""
+    lines = ["| type | what it is |", "|:--|:--|"]
+    lines += [f"| `{name}` | {_said(info)} |" for name, info in _named_types().items()]
+    return "\n".join(lines)
+
+
+def limits() -> str:
+    """Return the table of the numbers that both sides rely on."""
+    from scopecast.frames.documents import MAX_DOCUMENT_BYTES
+    from scopecast.link.messages import KEPT_STREAMS, MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
+    from scopecast.protocol import PROTOCOL
+    from scopecast.publishing.keeper import MISSED_PINGS
+    from scopecast.publishing.receivers import GOODBYE_S, HEARTBEAT_S, MAX_RECEIVERS
+    from scopecast.rundir.directory import MAX_ENTRY_BYTES
+
+    rows = {
+        "version of the protocol": PROTOCOL,
+        "bytes of a message": f"at most {MAX_MESSAGE_BYTES}; a longer one closes the connection that brought it",
+        "bytes of a frame's metadata": f"at most {MAX_METADATA_BYTES}",
+        "bytes of a document": f"at most {MAX_DOCUMENT_BYTES}",
+        "bytes of an entry": f"at most {MAX_ENTRY_BYTES}",
+        "receivers of a publisher": f"at most {MAX_RECEIVERS}; the next one is answered with REJECT",
+        "streams that a receiver is told of when it joins": f"the newest {KEPT_STREAMS}",
+        "from PING to PING": f"{HEARTBEAT_S} s (`heartbeat` in WELCOME)",
+        "PINGs without any message in return, after which a receiver is given up": MISSED_PINGS,
+        "how long a publisher waits for the answers to its BYE": f"{GOODBYE_S} s",
+    }
+    return "\n".join(["| what | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def entry() -> str:
+    """Return the table of the keys of an entry in the run directory."""
+    from scopecast.rundir.directory import Entry
+
+    about = _attributes(Entry)
+    lines = ["| key | type | default | meaning |", "|:--|:--|:--|:--|"]
+    lines += [
+        f"| `{field.name}` | {_type_of(field.type)} | {_default_of(field)} | {about[field.name]} |"
+        for field in msgspec.structs.fields(Entry)
+    ]
+    return "\n".join(lines)
+
+
+def segment() -> str:
+    """Return the tables of a segment's header and slot table."""
+    from scopecast.memory import ring
+    from scopecast.memory.segment import NAME_PATTERN
+
+    about = _attributes(ring.Header)
+    lines = [f"The name of a segment matches `{_cell_code(NAME_PATTERN.pattern)}`.", ""]
+    lines += ["| offset | bytes | field | meaning |", "|--:|--:|:--|:--|"]
+    offset = 0
+    for name, form in zip(ring.Header._fields, ring.HEADER_FORMATS, strict=True):
+        size = struct.calcsize("=" + form)
+        lines.append(f"| {offset} | {size} | `{name}` | {about[name]} |")
+        offset += size
+    lines += [
+        "",
+        f"A header is valid if `magic` is `{ring.MAGIC.decode()}`, `version` is {ring.VERSION}, `state` is "
+        f"{ring.READY:#x}, `token` and `epoch` are those of WELCOME, `slots` is 1 to {ring.MAX_SLOTS}, `table` is "
+        f"{ring.PAGE}, `pixels` is the first multiple of {ring.PAGE} behind the table, and the segment has at least "
+        f"`total` bytes.",
+        "",
+        f"Each slot has an entry of {ring.WORDS * 8} bytes in the slot table; slot `n`'s begins at `table` + `n` * "
+        f"{ring.WORDS * 8}:",
+        "",
+        "| offset | bytes | field | meaning |",
+        "|--:|--:|:--|:--|",
+        f"| {ring.GENERATION * 8} | 8 | `generation` | odd while the slot is written, even when it holds a frame |",
+        f"| {ring.SEQUENCE * 8} | 8 | `sequence` | of the frame, as in FRAME |",
+        f"| {ring.NBYTES * 8} | 8 | `nbytes` | bytes of the frame |",
+    ]
+    return "\n".join(lines)
+
+
+def _attributes(documented: Any) -> dict[str, str]:
+    """Return what the docstring of a class says of each attribute."""
+    text = (inspect.getdoc(documented) or "").partition("----------\n")[2]
+    found = re.findall(r"^(\w+)\n((?: +.*\n?)+)", text, re.MULTILINE)
+    return {name: " ".join(said.split()).replace("``", "`") for name, said in found}
+
+
+def _named_types() -> dict[str, Any]:
+    """Return the types of fields that have a name."""
+    from scopecast import protocol
+    from scopecast.link import messages as wire
+
+    named = {**vars(protocol), **vars(wire)}
+    return {name: msgspec.inspect.type_info(value) for name, value in named.items() if hasattr(value, "__metadata__")}
+
+
+def _type_of(annotation: Any) -> str:
+    return _said(msgspec.inspect.type_info(annotation), names=True)
+
+
+def _said(info: Any, *, names: bool = False) -> str:
+    """Describe a type; by its name, if it has one and `names` is set."""
+    kind = type(info).__name__
+    if names:
+        for name, named in _named_types().items():
+            if named == info:
+                return f"`{name}`"
+    inner = {
+        "IntType": lambda: _range("whole number", info, 0),
+        "FloatType": lambda: _range("float", info, 0.0),
+        "StrType": lambda: (
+            f"text that matches `{_cell_code(info.pattern)}`"
+            if info.pattern
+            else f"text of {info.min_length or 0} to {info.max_length} characters"
+        ),
+        "ListType": lambda: f"array of at most {info.max_length}: {_said(info.item_type, names=True)}",
+        "DictType": lambda: (
+            f"map of at most {info.max_length}: {_said(info.key_type, names=True)} to "
+            f"{_said(info.value_type, names=True)}"
+        ),
+        "LiteralType": lambda: " or ".join(f"`{json.dumps(value)}`" for value in info.values),
+        "BoolType": lambda: "true or false",
+        "RawType": lambda: "any value",
+    }
+    said: str = inner[kind]()
+    return said
+
+
+def _range(what: str, info: Any, zero: float) -> str:
+    least = info.ge if info.ge is not None else info.gt
+    most = info.le if info.le is not None else info.lt - 1
+    powers = {2**bits - 1: f"2^{bits} - 1" for bits in (31, 32, 63)}
+    return f"{what} from {least:g} to {powers.get(most, f'{most:.15g}')}"
+
+
+def _default_of(field: Any) -> str:
+    """Return the default of a field; ``""`` if it must be there."""
+    value = field.default
+    if field.default_factory is not msgspec.NODEFAULT:
+        value = field.default_factory()
+    if value is msgspec.NODEFAULT:
+        return ""
+    return f"`{json.dumps(msgspec.msgpack.decode(msgspec.msgpack.encode(value)))}`"
+
+
+def _cell_code(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def messages() -> str:
     """Return the page of the messages: fields, types, and the golden bytes that the tests hold them to."""
     from scopecast.link import messages as wire
@@ -190,14 +349,11 @@ def messages() -> str:
     for message in _in_order(wire):
         tag = message.__struct_config__.tag
         fields = msgspec.structs.fields(message)
-        types = inspect.get_annotations(message)
-        lines += [f"### {tag}", "", inspect.getdoc(message) or "", ""]
+        lines += [f"### {tag}", "", (inspect.getdoc(message) or "").replace("``", "`"), ""]
         if fields:
             lines += ["| position | field | type | default |", "|--:|:--|:--|:--|"]
             for position, field in enumerate(fields, 1):
-                default = "" if field.default is msgspec.NODEFAULT else f"`{field.default!r}`"
-                kind = str(types[field.name]).replace("|", "\\|")
-                lines.append(f"| {position} | `{field.name}` | `{kind}` | {default} |")
+                lines.append(f"| {position} | `{field.name}` | {_type_of(field.type)} | {_default_of(field)} |")
             lines.append("")
         if tag in golden:
             said, data = golden[tag]

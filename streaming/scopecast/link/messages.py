@@ -89,7 +89,11 @@ class _Message(Struct, array_like=True, gc=False):
 
 
 class Hello(_Message, tag="HELLO"):
-    """A receiver introduces itself."""
+    """A receiver introduces itself, with the range of protocols that it speaks.
+
+    `token`, `kind` and `title` are those of its entry. The answer is WELCOME as soon as there is a segment, which may
+    take a while, or REJECT.
+    """
 
     protocol_min: U32
     protocol_max: U32
@@ -103,9 +107,10 @@ class Hello(_Message, tag="HELLO"):
 
 
 class Welcome(_Message, tag="WELCOME"):
-    """The publisher's ring; sent again, with the next epoch, whenever the ring is made again.
+    """The publisher's segment, by its name; sent again whenever there is a new one, with another epoch.
 
-    `heartbeat` is the seconds between two PINGs.
+    `token` and `title` are the publisher's, `host` is the software that it runs in. `heartbeat` is the seconds between
+    two PINGs.
     """
 
     protocol: U32
@@ -121,7 +126,11 @@ class Welcome(_Message, tag="WELCOME"):
 
 
 class Reject(_Message, tag="REJECT"):
-    """The publisher refuses; with `again`, a new HELLO is welcome (the receiver had been given up for dead)."""
+    """The publisher refuses.
+
+    With `again`, a receiver that is not attached has said something: it had been given up for dead. It says HELLO
+    again, once for all such answers until the next WELCOME.
+    """
 
     protocol_min: U32
     protocol_max: U32
@@ -139,6 +148,8 @@ class Stream(_Message, tag="STREAM"):
     or a colormap's name, or ``""``; `sizes` are the final extents where they are known, else 0. `scale` is the size
     of a pixel (y, x) in `units`, `steps` the distance between positions along each of `axes` in the same unit, along
     ``"t"`` in seconds (0 where it is not known). Streams of several publishers with the same `run` are shown as one.
+    `preview` says that it is live mode: a new frame takes the place of the one before. `sizes` and `steps` are as long
+    as `axes`.
     """
 
     id: U32
@@ -160,10 +171,17 @@ class Stream(_Message, tag="STREAM"):
 
 
 class Frame(_Message, tag="FRAME"):
-    """A frame that lies in a slot. `index` follows the stream's `axes`; `sent_ns` is CLOCK_MONOTONIC.
+    """A frame that lies in a slot of the segment of this `epoch`, as long as the slot has this `generation`.
 
-    `kind` is ``image`` or ``labels``, whose pixels lie there, or that of a document (`scopecast.frames.documents`),
-    whose bytes do; a receiver acknowledges what it doesn't know as skipped. `name` tells several of a kind apart.
+    `stream` is the `id` of a STREAM, and `index` is the frame's place along the axes of that. Where `index` is shorter,
+    the frame was published before an axis joined: it follows the announcement of this stream that had so many axes, and
+    the frame's place along the others is 0. `sequence` counts the frames of a publisher.
+
+    `kind` is ``image`` or ``labels``, whose pixels lie there, or that of a document, whose bytes do; a receiver
+    acknowledges what it doesn't know as skipped. `name` tells several of a kind apart. `dtype` and `shape` say how the
+    pixels lie there (see above). `path` names the file that it was or will be saved as, `translate` is the place of its
+    first pixel (y, x) in the units of the stream, or empty, and `metadata` is any MessagePack value; all three are for
+    information. `sent_ns` is CLOCK_MONOTONIC in nanoseconds.
     """
 
     stream: U32
@@ -186,7 +204,11 @@ class Frame(_Message, tag="FRAME"):
 
 
 class Ack(_Message, tag="ACK"):
-    """What became of a frame: in the receiver's stack, or skipped (a kind or dtype that it can't show, or stale)."""
+    """What became of a frame: copied, or skipped (a kind or dtype that the receiver can't show, or overwritten).
+
+    Each FRAME is acknowledged once, with its own `epoch`, `slot` and `generation`; until then its slot is not used
+    again.
+    """
 
     epoch: U63
     slot: U32
@@ -195,7 +217,10 @@ class Ack(_Message, tag="ACK"):
 
 
 class Ping(_Message, tag="PING"):
-    """A heartbeat; `superseded` and `dropped` are the receiver's row of the accounts, for its status line."""
+    """A heartbeat. Any message counts as the answer; PONG is the one that has nothing else to say.
+
+    `published`, `superseded` and `dropped` are the receiver's row of the accounts, for its status line.
+    """
 
     number: U63
     superseded: U63 = 0
@@ -204,7 +229,10 @@ class Ping(_Message, tag="PING"):
 
 
 class Pong(_Message, tag="PONG"):
-    """The answer to a PING, with what the window has painted of this publisher's frames; times in milliseconds."""
+    """The answer to a PING, by its `number`, with what the window has painted of this publisher's frames.
+
+    Times are in milliseconds; what is not known is 0.
+    """
 
     number: U63
     painted: U63 = 0
@@ -220,14 +248,14 @@ class Pong(_Message, tag="PONG"):
 
 
 class Capture(_Message, tag="CAPTURE"):
-    """Ask for a picture of the window, written as PNG to `path`."""
+    """Ask for a picture of the window, written as PNG to `path`; the answer is CAPTURED."""
 
     number: U63
     path: Path
 
 
 class Captured(_Message, tag="CAPTURED"):
-    """The picture is written, or `error` says why not."""
+    """The picture is written, or `error` says why not, as for a receiver without a window."""
 
     number: U63
     error: Text = ""
@@ -243,7 +271,7 @@ class End(_Message, tag="END"):
 
 
 class Bye(_Message, tag="BYE"):
-    """The sender leaves in good order."""
+    """The sender leaves in good order. A receiver answers a publisher's BYE with its own; there is no other answer."""
 
     reason: Text = ""
 

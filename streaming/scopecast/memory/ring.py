@@ -32,10 +32,8 @@ __all__ = ["Layout", "Ring", "RingReader", "least_bytes", "plan_layout"]
 MAGIC = b"scopcast"
 VERSION = 1
 READY = 0x5245414459  # "READY"
-_HEADER = struct.Struct("=8s16s8Q")
-_STATE = _HEADER.size - 8  # byte offset of `state`
-_WORDS = 8  # 64-bit words per entry of the slot table: a cache line of its own
-_GENERATION, _SEQUENCE, _NBYTES = range(3)
+WORDS = 8  # 64-bit words per entry of the slot table: a cache line of its own
+GENERATION, SEQUENCE, NBYTES = range(3)
 
 MIN_BYTES = 64 * 2**20
 MAX_BYTES = 512 * 2**20
@@ -44,6 +42,51 @@ NOMINAL_SLOTS = 32
 MIN_SLOTS = 3
 #: A ring is made so many bytes (or a frame) at a time: frames can pass after the first step.
 STEP_BYTES = 8 * 2**20
+
+
+class Header(NamedTuple):
+    """What a segment says of itself, at its beginning.
+
+    Attributes
+    ----------
+    magic
+        The eight bytes ``scopcast``.
+    token
+        The publisher's token in ASCII, eight characters and eight zero bytes.
+    version
+        Of this layout: 1.
+    epoch
+        Counts the segments of a publisher from 0; WELCOME names the same.
+    slots
+        How many there are.
+    slot_bytes
+        Bytes of a slot: a multiple of 4096.
+    table
+        Offset of the slot table.
+    pixels
+        Offset of the first slot; slot `n` begins at `pixels` + `n` * `slot_bytes`.
+    total
+        Bytes of the segment: `pixels` + `slots` * `slot_bytes`. The file may be larger, never smaller.
+    state
+        0x5245414459 once the header is complete, and 0 before.
+    """
+
+    magic: bytes
+    token: bytes
+    version: int
+    epoch: int
+    slots: int
+    slot_bytes: int
+    table: int
+    pixels: int
+    total: int
+    state: int
+
+
+#: Of the fields of `Header`, in their order.
+HEADER_FORMATS = ("8s", "16s", *"QQQQQQQQ")
+_HEADER = struct.Struct("=" + "".join(HEADER_FORMATS))
+_STATE = _HEADER.size - 8  # byte offset of `state`
 
 
 class Layout(NamedTuple):
@@ -68,7 +111,7 @@ class Layout(NamedTuple):
     @property
     def pixels(self) -> int:
         """Byte offset of the first slot's pixels."""
-        return PAGE + _pages(self.slots * _WORDS * 8)
+        return PAGE + _pages(self.slots * WORDS * 8)
 
     @property
     def step(self) -> int:
@@ -157,9 +200,9 @@ class Ring:
             for slots in (self.slots, max(self.slots, min(MIN_SLOTS, layout.slots)))
         )
         self._segment = Segment.create(name, layout.total, reserved, made)
-        header = (MAGIC, token.encode(), VERSION, epoch, *layout, layout.table, layout.pixels, layout.total, 0)
+        header = Header(MAGIC, token.encode(), VERSION, epoch, *layout, layout.table, layout.pixels, layout.total, 0)
         _HEADER.pack_into(self._segment.memory, 0, *header)
-        words = self._segment.memory[layout.table : layout.table + layout.slots * _WORDS * 8]
+        words = self._segment.memory[layout.table : layout.table + layout.slots * WORDS * 8]
         self._table = words.cast("Q")
         self._generations = [0] * layout.slots
         pixels = np.frombuffer(self._segment.memory, np.uint8, layout.slots * layout.slot_bytes, layout.pixels)
@@ -182,7 +225,7 @@ class Ring:
     def begin(self, slot: int) -> None:
         """Make the slot's generation odd: whoever still reads it will find its frame gone."""
         self._generations[slot] += 1
-        self._table[slot * _WORDS + _GENERATION] = self._generations[slot]
+        self._table[slot * WORDS + GENERATION] = self._generations[slot]
 
     def array(self, slot: int, shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Return a writable C-contiguous array of `shape` and `dtype` over the slot's memory."""
@@ -191,12 +234,12 @@ class Ring:
 
     def commit(self, slot: int, sequence: int, nbytes: int) -> int:
         """Make the slot's generation even again, and return it: the frame is whole."""
-        entry = slot * _WORDS
-        self._table[entry + _SEQUENCE] = sequence
-        self._table[entry + _NBYTES] = nbytes
+        entry = slot * WORDS
+        self._table[entry + SEQUENCE] = sequence
+        self._table[entry + NBYTES] = nbytes
         self._generations[slot] += 1
         generation = self._generations[slot]
-        self._table[entry + _GENERATION] = generation
+        self._table[entry + GENERATION] = generation
         return generation
 
     def abort(self, slot: int) -> None:
@@ -264,28 +307,27 @@ class RingReader:
             self._segment.close()
             raise
         layout = self.layout
-        words = self._segment.memory[layout.table : layout.table + layout.slots * _WORDS * 8]
+        words = self._segment.memory[layout.table : layout.table + layout.slots * WORDS * 8]
         self._table = words.cast("Q")
         pixels = np.frombuffer(self._segment.memory, np.uint8, layout.slots * layout.slot_bytes, layout.pixels)
         self._slots = list(pixels.reshape(layout.slots, layout.slot_bytes))
 
     def _validate(self, token: str, epoch: int) -> Layout:
-        header = _HEADER.unpack_from(self._segment.memory, 0)
-        magic, named, version, numbered, slots, slot_bytes, table, pixels, total, state = header
-        layout = Layout(slots, slot_bytes)
+        header = Header(*_HEADER.unpack_from(self._segment.memory, 0))
+        layout = Layout(header.slots, header.slot_bytes)
         problem = None
-        if magic != MAGIC or version != VERSION:
-            problem = f"is not a ring of version {VERSION} (magic {magic!r}, version {version})"
-        elif named.rstrip(b"\0") != token.encode() or numbered != epoch:
-            problem = f"is another publisher's or an older one (epoch {numbered}, expected {epoch})"
-        elif state != READY:
+        if header.magic != MAGIC or header.version != VERSION:
+            problem = f"is not a ring of version {VERSION} (magic {header.magic!r}, version {header.version})"
+        elif header.token.rstrip(b"\0") != token.encode() or header.epoch != epoch:
+            problem = f"is another publisher's or an older one (epoch {header.epoch}, expected {epoch})"
+        elif header.state != READY:
             problem = "is not complete yet"
-        elif not 0 < slots <= MAX_SLOTS or slot_bytes % PAGE or not 0 < slot_bytes <= 2**40:
-            problem = f"has impossible sizes ({slots} slots of {slot_bytes} bytes)"
-        elif (table, pixels, total) != (layout.table, layout.pixels, layout.total):
-            problem = f"is laid out in another way (pixels at {pixels}, expected {layout.pixels})"
-        elif total > self._segment.size:
-            problem = f"is truncated ({self._segment.size} of {total} bytes)"
+        elif not 0 < layout.slots <= MAX_SLOTS or layout.slot_bytes % PAGE or not 0 < layout.slot_bytes <= 2**40:
+            problem = f"has impossible sizes ({layout.slots} slots of {layout.slot_bytes} bytes)"
+        elif (header.table, header.pixels, header.total) != (layout.table, layout.pixels, layout.total):
+            problem = f"is laid out in another way (pixels at {header.pixels}, expected {layout.pixels})"
+        elif header.total > self._segment.size:
+            problem = f"is truncated ({self._segment.size} of {header.total} bytes)"
         if problem:
             raise SharedMemoryError(errno.EINVAL, f"the segment {self.name} {problem}")
         return layout
@@ -314,7 +356,7 @@ class RingReader:
 
     def generation(self, slot: int) -> int:
         """Return the slot's generation as it is now: odd while it is written. To be asked after `view`."""
-        return self._table[slot * _WORDS + _GENERATION]
+        return self._table[slot * WORDS + GENERATION]
 
     def close(self) -> None:
         """Let go of the segment. Idempotent."""

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 0.45
 MAX_RECEIVERS: Final = 16
+#: How long to wait for the answers to a goodbye.
+GOODBYE_S: Final = 0.5
 #: The most messages read while holding the lock, so that a flood of them can't delay a frame.
 DRAIN_LIMIT: Final = 64
 
@@ -442,7 +444,7 @@ class Receivers:
         """Tell the receivers that the publisher ends, and wait for their answers; takes the lock itself."""
         with self._guard.lock, self._guard:
             self._broadcast(messages.Bye("the acquisition has ended"))
-        deadline = time.monotonic() + 0.5
+        deadline = time.monotonic() + GOODBYE_S
         # A BYE that is still queued when our socket closes is lost, as the socket does not linger: so receivers answer.
         while (left := deadline - time.monotonic()) > 0:
             with self._guard.lock, self._guard:

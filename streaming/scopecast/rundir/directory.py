@@ -68,17 +68,25 @@ class Entry(msgspec.Struct, kw_only=True):
 
     Attributes
     ----------
-    token, role, kind
-        Its token, whether it publishes or receives, and the kind of viewer: ``"napari"``, ``"fiji"``, …
-    title, host
-        What it calls itself, and the software that it runs in.
-    pid, created
-        Its process, and when that was started (seconds since the epoch); for information only.
+    token
+        Its token; the file is named by the same.
+    role
+        Whether it publishes or receives.
+    kind
+        The kind of viewer: ``"napari"``, ``"fiji"``, … A publisher serves receivers of one kind.
+    title
+        What it calls itself.
+    host
+        The software that it runs in.
+    pid
+        Its process; for information only.
+    created
+        When that was started, in seconds since 1970; for information only.
     state
         ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end;
         ``"choosing"`` is a viewer that attaches only where its user says so: nobody is to rely on it.
     endpoint
-        A publisher's ZeroMQ endpoint.
+        A publisher's ZeroMQ endpoint; a receiver has none.
     key
         Its public CURVE key in Z85, which guards a tcp endpoint; ``""`` where it has none.
     segments
