@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from napari._app_model import get_app_model
+from napari.settings import get_settings
 
 CHANNELS = ["DAPI", "FITC"]
 
@@ -283,3 +285,45 @@ def test_what_the_user_has_set_of_a_channel_is_that_of_its_images_of_another_sha
         publisher.publish(np.full((32, 32), 90, "uint8"), axes={"t": 1, "c": "DAPI"})
         live.settled(publisher)
         assert [(each.colormap.name, each.gamma) for each in live.viewer.layers] == [("magenta", 0.5)] * 2
+
+
+def test_with_napari_s_asynchronous_slicing_axes_join_and_volumes_grow(live):
+    experimental = get_settings().experimental
+    experimental.async_ = True
+    try:
+        with live.publisher(dtype="uint8") as publisher:
+            for run in range(2):
+                publisher.new_stream(f"run {run}", channels=CHANNELS[:1])
+                for value, where in ((40, {}), (60, {"t": 1}), (80, {"t": 1, "z": 1}), (100, {"t": 2, "z": 1})):
+                    publisher.publish(frame(value), axes={"c": "DAPI", **where})
+                    live.settled(publisher)
+                    live.until(lambda value=value: colours(live)["DAPI"] == pytest.approx(value, abs=2))
+                live.viewer.dims.ndisplay = 3
+                for z in range(2, 5):
+                    publisher.publish(frame(100 + z), axes={"c": "DAPI", "t": 2, "z": z})
+                    live.settled(publisher)
+                live.until(lambda run=run: live.shown(f"DAPI · run {run}").shape[0] == 5)
+                assert live.view.problems == ()
+                live.viewer.dims.ndisplay = 2
+    finally:
+        live.viewer.dims.ndisplay = 2
+        experimental.async_ = False
+
+
+def test_a_live_layer_is_saved_as_what_has_come_and_played_through(live, tmp_path):
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            for t in range(4):
+                publisher.publish(frame(40 + 10 * t), axes={"t": t})
+            live.settled(publisher)
+            layer = live.layer(f"run {run}")
+            (written,) = layer.save(str(tmp_path / f"run{run}.tif"))
+            assert np.array_equal(tifffile.imread(written)[:, 5, 5], [40, 50, 60, 70])
+            live.viewer.dims.set_point(0, 0)
+            for t in (1, 2):
+                live.viewer.dims.set_current_step(0, t)
+                layer.contrast_limits = (0, 255)
+                seen = live.viewer.screenshot(canvas_only=True, flash=False)
+                assert seen[seen.shape[0] // 2, seen.shape[1] // 2, 0] == pytest.approx(40 + 10 * t, abs=2)
+            assert not live.view.follower.following
