@@ -8,6 +8,8 @@ import tifffile
 from napari._app_model import get_app_model
 from napari.settings import get_settings
 
+from scopecast_viewers.napari import tiles
+
 CHANNELS = ["DAPI", "FITC"]
 
 
@@ -327,3 +329,18 @@ def test_a_live_layer_is_saved_as_what_has_come_and_played_through(live, tmp_pat
                 seen = live.viewer.screenshot(canvas_only=True, flash=False)
                 assert seen[seen.shape[0] // 2, seen.shape[1] // 2, 0] == pytest.approx(40 + 10 * t, abs=2)
             assert not live.view.follower.following
+
+
+def test_along_many_positions_the_picture_stays_in_sight_while_the_channels_move_one_after_the_other(live, monkeypatch):
+    monkeypatch.setattr(tiles, "MOST_LAYERS", 4)
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=CHANNELS)
+            for p in range(6):
+                for channel, base in zip(CHANNELS, (40, 140), strict=True):
+                    value, index = base + 10 * p, {"c": channel, "p": p, "t": 0}
+                    publisher.publish(frame(value), axes=index, translate=(0.0, 500.0 * p))
+                    live.settled(publisher)
+                    if p > 2:
+                        live.until(lambda c=channel, v=value: colours(live)[c] == pytest.approx(v, abs=2))
+            assert colours(live) == near(DAPI=90, FITC=190)
