@@ -344,3 +344,33 @@ def test_along_many_positions_the_picture_stays_in_sight_while_the_channels_move
                     if p > 2:
                         live.until(lambda c=channel, v=value: colours(live)[c] == pytest.approx(v, abs=2))
             assert colours(live) == near(DAPI=90, FITC=190)
+
+
+@pytest.mark.parametrize("axes", [{}, {"t": 0}, {"t": 7, "z": 1}], ids=["live mode", "a time series", "a stack"])
+def test_what_another_program_delivers_is_seen_at_its_newest_whatever_its_places_are(live, axes):
+    with live.publisher(dtype="uint8", title="left") as left, live.publisher(dtype="uint8", title="right") as right:
+
+        def seen():
+            for each in live.view.layers:
+                each.layer.contrast_limits = (0, 255)
+            picture = live.viewer.screenshot(canvas_only=True, flash=False)[..., 0].astype(int)
+            height, width = picture.shape
+            return picture[height // 2, width // 4], picture[height // 2, 3 * width // 4]
+
+        for run in range(2):
+            left.new_stream(f"run {run}")
+            if not run or axes:
+                right.new_stream(f"beside {run}")
+            for step in range(6):
+                left.publish(frame(40 + 10 * step), axes={"t": 20 + step}, translate=(0.0, 0.0))
+                live.settled(left)
+                where = {name: at + step if name == "t" else at for name, at in axes.items()}
+                right.publish(frame(150 + 10 * step), axes=where, translate=(0.0, 64.0))
+                live.settled(right)
+                assert live.view.followed.title == "left"
+                if step > 2:
+                    expected = (40 + 10 * step, 150 + 10 * step)
+                    live.until(lambda expected=expected: seen() == pytest.approx(expected, abs=2))
+            assert live.view.problems == ()
+        live.viewer.dims.set_point(0, 22)
+        live.until(lambda: seen()[0] == pytest.approx(60, abs=2))

@@ -247,10 +247,20 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         camera.center = tuple(np.add(camera.center, shift[-len(camera.center) :]))
 
     def _stand_in(self) -> None:
-        """While the sliders follow a run, let each of its channels show its newest plane until its own has come."""
-        target = self.followed if self.follower.following and not self._shows_volume() else None
+        """While the sliders follow a run, let each of its channels show its newest plane until its own has come.
+
+        What another program delivers has places of its own: of that, the newest is shown all the time.
+        """
+        following = self.follower.following and not self._shows_volume()
         for live in self.layers:
-            live.stand_in(live.stream is target and not live.rank)
+            of_another = self.scene.is_beside(live.stream)
+            stands_in = following and not live.rank and (of_another or live.stream is self.followed)
+            where = live.index_at(self.viewer.dims.point)
+            before = live.tag_at(where)
+            new = live.stand_in(stands_in, always=stands_in and of_another)
+            if new and not following and live.layer.visible and live.tag_at(where) is not before:
+                # The user has moved a slider, and napari has sliced before it told us.
+                live.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _look_again(self, _event: Any = None) -> None:
         """Show what lies on the images where the user has moved the sliders to."""
