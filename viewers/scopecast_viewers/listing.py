@@ -95,20 +95,20 @@ def _listed(entry: Entry, name: str, source: Source | None) -> Listed:
     if source is None:
         return Listed(*about, "detached", "", 0.0, None, 0, 0, 0, "")
     streams = source.streams
-    rate = sum(stream.rate for stream in streams if stream.state == "live")
+    live = [stream for stream in streams if stream.state == "live"]
     ages = [age for stream in streams if (age := stream.age_s) is not None]
     return Listed(
         *about,
         state={
             "greeting": "attaching",
-            "attached": "live" if rate else "idle",
+            "attached": "live" if any(stream.delivers for stream in live) else "idle",
             "refused": "refused",
             "detached": "detached",
             "ended": "ended",
             "lost": "lost",
         }[source.state],
         run=streams[-1].about.title if streams else "",
-        rate=rate,
+        rate=sum(stream.rate for stream in live),
         age_s=min(ages, default=None),
         delivered=source.delivered,
         superseded=source.superseded,

@@ -21,6 +21,7 @@ class Run:
     received: int = 0
     sent: list[float] = field(default_factory=list)
     labels: bool = False
+    alive: bool = True
 
     @property
     def key(self):
@@ -190,3 +191,35 @@ def test_a_run_that_is_gone_is_followed_no_more():
     stage.at(100.5, b)
     stage.runs = [b]
     assert stage.at(101) == (B, {B})
+
+
+def test_the_source_that_the_user_has_chosen_is_followed_from_run_to_run_until_it_is_gone():
+    a, b, b2, a2 = Run("a"), Run("b"), Run("b", 1), Run("a", 1)
+    stage = Stage(a, b, b2, a2)
+    for step in range(3):
+        stage.at(100 + step, a, b)
+    assert stage.at(103)[0] == A
+    stage.scene.follow("b")
+    assert stage.at(104, a, b)[0] == B
+    for step in range(100):  # it rests, while the other goes on
+        assert stage.at(105 + step, a)[0] == B
+    b.state = "ended"
+    assert stage.at(210, a2)[0] == B, "nor does a new run of the other take over"
+    assert stage.at(211, b2)[0] == ("b", 1)
+    b.alive = b2.alive = False
+    b2.state = "ended"
+    stage.at(220, a2)
+    assert stage.at(221, a2)[0] == ("a", 1)
+    assert stage.scene.chosen is None
+
+
+def test_without_a_choice_it_is_whichever_delivers_again():
+    a, b = Run("a"), Run("b")
+    stage = Stage(a, b)
+    for step in range(3):
+        stage.at(100 + step, a, b)
+    stage.scene.follow("b")
+    stage.at(103, a, b)
+    stage.scene.follow(None)
+    assert stage.at(104, a)[0] == B
+    assert stage.at(105.1 + IDLE_S, a)[0] == A

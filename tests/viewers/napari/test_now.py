@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from napari._app_model import get_app_model
+from napari.settings import get_settings
+
+from scopecast_viewers.napari import tiles
 
 CHANNELS = ["DAPI", "FITC"]
 
@@ -283,3 +287,90 @@ def test_what_the_user_has_set_of_a_channel_is_that_of_its_images_of_another_sha
         publisher.publish(np.full((32, 32), 90, "uint8"), axes={"t": 1, "c": "DAPI"})
         live.settled(publisher)
         assert [(each.colormap.name, each.gamma) for each in live.viewer.layers] == [("magenta", 0.5)] * 2
+
+
+def test_with_napari_s_asynchronous_slicing_axes_join_and_volumes_grow(live):
+    experimental = get_settings().experimental
+    experimental.async_ = True
+    try:
+        with live.publisher(dtype="uint8") as publisher:
+            for run in range(2):
+                publisher.new_stream(f"run {run}", channels=CHANNELS[:1])
+                for value, where in ((40, {}), (60, {"t": 1}), (80, {"t": 1, "z": 1}), (100, {"t": 2, "z": 1})):
+                    publisher.publish(frame(value), axes={"c": "DAPI", **where})
+                    live.settled(publisher)
+                    live.until(lambda value=value: colours(live)["DAPI"] == pytest.approx(value, abs=2))
+                live.viewer.dims.ndisplay = 3
+                for z in range(2, 5):
+                    publisher.publish(frame(100 + z), axes={"c": "DAPI", "t": 2, "z": z})
+                    live.settled(publisher)
+                live.until(lambda run=run: live.shown(f"DAPI · run {run}").shape[0] == 5)
+                assert live.view.problems == ()
+                live.viewer.dims.ndisplay = 2
+    finally:
+        live.viewer.dims.ndisplay = 2
+        experimental.async_ = False
+
+
+def test_a_live_layer_is_saved_as_what_has_come_and_played_through(live, tmp_path):
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            for t in range(4):
+                publisher.publish(frame(40 + 10 * t), axes={"t": t})
+            live.settled(publisher)
+            layer = live.layer(f"run {run}")
+            (written,) = layer.save(str(tmp_path / f"run{run}.tif"))
+            assert np.array_equal(tifffile.imread(written)[:, 5, 5], [40, 50, 60, 70])
+            live.viewer.dims.set_point(0, 0)
+            for t in (1, 2):
+                live.viewer.dims.set_current_step(0, t)
+                layer.contrast_limits = (0, 255)
+                seen = live.viewer.screenshot(canvas_only=True, flash=False)
+                assert seen[seen.shape[0] // 2, seen.shape[1] // 2, 0] == pytest.approx(40 + 10 * t, abs=2)
+            assert not live.view.follower.following
+
+
+def test_along_many_positions_the_picture_stays_in_sight_while_the_channels_move_one_after_the_other(live, monkeypatch):
+    monkeypatch.setattr(tiles, "MOST_LAYERS", 4)
+    with live.publisher(dtype="uint8") as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=CHANNELS)
+            for p in range(6):
+                for channel, base in zip(CHANNELS, (40, 140), strict=True):
+                    value, index = base + 10 * p, {"c": channel, "p": p, "t": 0}
+                    publisher.publish(frame(value), axes=index, translate=(0.0, 500.0 * p))
+                    live.settled(publisher)
+                    if p > 2:
+                        live.until(lambda c=channel, v=value: colours(live)[c] == pytest.approx(v, abs=2))
+            assert colours(live) == near(DAPI=90, FITC=190)
+
+
+@pytest.mark.parametrize("axes", [{}, {"t": 0}, {"t": 7, "z": 1}], ids=["live mode", "a time series", "a stack"])
+def test_what_another_program_delivers_is_seen_at_its_newest_whatever_its_places_are(live, axes):
+    with live.publisher(dtype="uint8", title="left") as left, live.publisher(dtype="uint8", title="right") as right:
+
+        def seen():
+            for each in live.view.layers:
+                each.layer.contrast_limits = (0, 255)
+            picture = live.viewer.screenshot(canvas_only=True, flash=False)[..., 0].astype(int)
+            height, width = picture.shape
+            return picture[height // 2, width // 4], picture[height // 2, 3 * width // 4]
+
+        for run in range(2):
+            left.new_stream(f"run {run}")
+            if not run or axes:
+                right.new_stream(f"beside {run}")
+            for step in range(6):
+                left.publish(frame(40 + 10 * step), axes={"t": 20 + step}, translate=(0.0, 0.0))
+                live.settled(left)
+                where = {name: at + step if name == "t" else at for name, at in axes.items()}
+                right.publish(frame(150 + 10 * step), axes=where, translate=(0.0, 64.0))
+                live.settled(right)
+                assert live.view.followed.title == "left"
+                if step > 2:
+                    expected = (40 + 10 * step, 150 + 10 * step)
+                    live.until(lambda expected=expected: seen() == pytest.approx(expected, abs=2))
+            assert live.view.problems == ()
+        live.viewer.dims.set_point(0, 22)
+        live.until(lambda: seen()[0] == pytest.approx(60, abs=2))

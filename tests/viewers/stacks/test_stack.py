@@ -468,3 +468,25 @@ def test_a_stack_larger_than_its_budget_can_be_read_through(count, budget):
         assert history.forgotten == 0
         np.testing.assert_array_equal(stack.view()[:, 5, 6], np.arange(count))
         np.testing.assert_array_equal(stack.view()[::-3, 5, 6], np.arange(count)[::-3])
+
+
+def test_the_newest_of_each_place_is_known_whatever_comes_after_joins_or_is_given_up(history):
+    stack = Stack(("t", "p", "c"), (4, 6), "uint16", history)
+    assert stack.latest_at({"p": 0}) is None
+    puts = [(t, p, c) for t in range(3) for p in (4, 2) for c in (1, 0)]
+    for index in puts:
+        stack.put(index, plane(1))
+    stack.put((1, 4, 1), plane(2))  # what came last, not what has the highest index
+    assert stack.latest_at({"p": 4}) == (1, 4, 1)
+    assert stack.latest_at({"p": 4, "c": 0}) == (2, 4, 0)
+    assert stack.latest_at({"c": 0, "cam": 3}) == (2, 2, 0)
+    assert [index[1:] for index in stack.places] == [(4, 1), (4, 0), (2, 1), (2, 0)], "in order of the first"
+    stack.add_axis("cam", 3)
+    stack.put((0, 4, 0, 1), plane(3))
+    assert stack.latest_at({"p": 4, "c": 0}) == (0, 4, 0, 1)
+    assert stack.latest_at({"p": 4, "c": 0, "cam": 0}) == (2, 4, 0, 0)
+    stack.discard((0, 4, 0, 1))
+    assert stack.latest_at({"p": 4, "c": 0}) == (2, 4, 0, 0)
+    assert len(stack.places) == 4
+    stack.clear()
+    assert stack.places == ()

@@ -163,11 +163,14 @@ class Shown:
         plane = None if index is None else self.stack.plane(index)
         return self.stack.zero if plane is None else np.asarray(plane)
 
-    def stand_in(self, stands_in: bool) -> None:
-        """Show the newest plane wherever none has come, or no more."""
-        if stands_in != (self.data.stand_in is not None):
+    def stand_in(self, stands_in: bool, *, always: bool = False) -> bool:
+        """Show the newest plane wherever none has come, or everywhere; or no more. Return whether that is new."""
+        new = (stands_in, always) != (self.data.stand_in is not None, self.data.always)
+        if new:
             self.shown = None  # whatever napari has sliced, it was by the other rule
+        self.data.always = always
         self.data.stand_in = self._newest_index() if stands_in else None
+        return new
 
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:
         """Return the tag of the frame that is shown at absolute positions along the viewer's axes; None at a gap."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 
 from scopecast_viewers.stacks.memory import GiB
@@ -31,7 +32,7 @@ class LayerData(StackView):
     napari reads a layer's shape once and slices it many times; if the stack grew downwards in between, the same index
     would mean another plane. So the extent is that of the last `advance`. napari also aligns the layers' axes from the
     last one: a layer without z beside one with (t, z) would have its t on the slider of z. So all layers have the same
-    axes, and those that a stream lacks have an extent of 1.
+    axes, and those that a stream lacks have an extent of 1, or that of `reach`, with the same plane everywhere.
 
     Parameters
     ----------
@@ -46,6 +47,10 @@ class LayerData(StackView):
 
     Attributes
     ----------
+    reach : mapping of str to (low, high)
+        Indices that the extent includes, whether planes have come there or not; see `stretch`.
+    always : bool
+        The stand-in is read wherever a single plane is asked for.
     stand_in : tuple of int or None
         Whose plane is read at a place where none has come: while the sliders follow, a channel shows its newest until
         its own has come. Only where a single plane is asked for, so that nobody who copies the whole finds it there.
@@ -56,11 +61,13 @@ class LayerData(StackView):
     ) -> None:
         super().__init__(stack, fixed)
         self.axes = axes
+        self.reach: Mapping[str, tuple[int, int]] = {}
         self._sizes = {name: size for name, size in sizes.items() if 0 < size <= _LARGEST_SIZE}
         self._came = stack.layout
         self._frozen = self._announced(self._came)
         self._kept: dict[tuple[int, ...], Plane | None] = {}
         self.stand_in: tuple[int, ...] | None = None
+        self.always = False
 
     @property
     def layout(self) -> Layout:
@@ -71,19 +78,30 @@ class LayerData(StackView):
         """Take over how far the stack has grown, as of `layout`. Return whether the extent has changed."""
         if not set(layout.axes) - set(self._fixed) <= set(self.axes):
             return False  # an axis joined a moment ago: the layer is made anew for it at the next update
-        old, self._came, self._frozen = self._frozen, layout, self._announced(layout)
-        return (old.origin, old.shape) != (self._frozen.origin, self._frozen.shape)
+        old = (self.origin, self.shape)
+        self._came, self._frozen = layout, self._announced(layout)
+        return old != (self.origin, self.shape)
+
+    def stretch(self, reach: Mapping[str, tuple[int, int]]) -> bool:
+        """Reach at least so far, so that napari slices it there. Return whether the extent has changed."""
+        self.reach = reach
+        return self.advance(self._came)
 
     def _announced(self, layout: Layout) -> Layout:
         """Return a layout that reaches, where the final extent is known, from 0 to there."""
-        if not self._sizes:
+        if not self._sizes and not self.reach:
             return layout
         sizes = [self._sizes.get(name, 0) for name in layout.axes]
         # A run whose numbers begin past its announced end, such as seconds since 1970, does not count from 0.
         known = [size if low < size else 0 for size, low in zip(sizes, layout.origin, strict=True)]
         origin = tuple(0 if size else low for size, low in zip(known, layout.origin, strict=True))
-        ends = (low + size for low, size in zip(layout.origin, layout.shape, strict=True))
-        shape = tuple(max(end, size) - low for end, size, low in zip(ends, known, origin, strict=True))
+        came = (low + size for low, size in zip(layout.origin, layout.shape, strict=True))
+        ends = tuple(max(end, size) for end, size in zip(came, known, strict=True))
+        if layout.planes:
+            wide = [self.reach.get(name, (low, low)) for name, low in zip(layout.axes, layout.origin, strict=True)]
+            origin = tuple(min(low, at[0]) for low, at in zip(origin, wide, strict=True))
+            ends = tuple(max(end, at[1] + 1) for end, at in zip(ends, wide, strict=True))
+        shape = tuple(end - low for end, low in zip(ends, origin, strict=True))
         return layout._replace(origin=origin, shape=shape)
 
     def keep(self, place: tuple[int, ...]) -> None:
@@ -138,17 +156,17 @@ class LayerData(StackView):
 
     def _read_alone(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
         stand_in = self.stand_in
-        if stand_in is None or index in layout.planes or index in self._kept or len(stand_in) != len(index):
+        if stand_in is None or index in self._kept or len(stand_in) != len(index):
             return self._read(layout, index)
-        return self._read(layout, stand_in)
+        return self._read(layout, stand_in if self.always or index not in layout.planes else index)
 
     def shown_at(self, place: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return of which place of the stack a plane is shown at another one; None where there is none."""
         if not self.contains(place):
             return None
-        if place in self._frozen.planes or self.stand_in is None or len(self.stand_in) != len(place):
+        if self.stand_in is None or len(self.stand_in) != len(place):
             return place
-        return self.stand_in
+        return self.stand_in if self.always or place not in self._frozen.planes else place
 
     def contains(self, place: tuple[int, ...]) -> bool:
         """Whether a place of the stack lies within the extent as of the last `advance`."""
@@ -159,16 +177,24 @@ class LayerData(StackView):
 
     @property
     def origin(self) -> tuple[int, ...]:
-        """The absolute index at which each of `axes` begins; 0 for those that the stack lacks."""
+        """The absolute index at which each of `axes` begins."""
         lowest = dict(zip(self._frozen.axes, self._frozen.origin, strict=True))
-        return tuple(0 if name in self._fixed else lowest.get(name, 0) for name in self.axes)
+        return tuple(self._lacked(name)[0] if self._lacks(name) else lowest[name] for name in self.axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Extent of each of `axes`, then the plane's."""
         extent = dict(zip(self._frozen.axes, self._frozen.shape, strict=True))
-        free = (1 if name in self._fixed else extent.get(name, 1) for name in self.axes)
+        free = (self._lacked(name)[1] if self._lacks(name) else extent[name] for name in self.axes)
         return (*free, *self._stack.plane_shape)
+
+    def _lacks(self, name: str) -> bool:
+        return name in self._fixed or name not in self._frozen.axes
+
+    def _lacked(self, name: str) -> tuple[int, int]:
+        """Return where an axis that the stack lacks begins, and its extent."""
+        low, high = self.reach.get(name, (0, 0))
+        return low, high - low + 1
 
     def place(self, where: Mapping[str, int]) -> tuple[int, ...]:
         """Return the stack's index for absolute positions along the viewer's axes."""
@@ -176,26 +202,27 @@ class LayerData(StackView):
 
     def __getitem__(self, key: Any) -> Any:
         """Return a part of the array, as numpy does; see `StackView.__getitem__`."""
-        lacking = [at for at, name in enumerate(self.axes) if name not in self._frozen.axes or name in self._fixed]
+        lacking = [at for at, name in enumerate(self.axes) if self._lacks(name)]
         if not lacking:
             return super().__getitem__(key)
+        shape = self.shape
         key = key if isinstance(key, tuple) else (key,)
         if Ellipsis in [part for part in key if part is Ellipsis]:
             at = next(position for position, part in enumerate(key) if part is Ellipsis)
             key = (*key[:at], *(slice(None),) * (self.ndim - len(key) + 1), *key[at + 1 :])
         key = (*key, *(slice(None),) * (self.ndim - len(key)))
         part = super().__getitem__(tuple(chosen for at, chosen in enumerate(key) if at not in lacking))
-        # Put the axes of extent 1 back where they are sliced, and drop the plane where the slice is empty.
+        # Put those axes back where they are sliced: the same planes at each of their indices.
         inserted = 0
         for at, chosen in enumerate(key):
             if isinstance(chosen, slice):
                 if at in lacking:
                     part = part[(slice(None),) * inserted + (None,)]
-                    if not len(range(*chosen.indices(1))):
-                        part = part[(slice(None),) * inserted + (slice(0, 0),)]
+                    times = len(range(*chosen.indices(shape[at])))
+                    part = np.broadcast_to(part, (*part.shape[:inserted], times, *part.shape[inserted + 1 :]))
                 inserted += 1
-            elif at in lacking and chosen not in (0, -1):
-                msg = f"index {chosen} is out of bounds for axis {at} with size 1"
+            elif at in lacking and not -shape[at] <= chosen < shape[at]:
+                msg = f"index {chosen} is out of bounds for axis {at} with size {shape[at]}"
                 raise IndexError(msg)
         return part
 

@@ -108,6 +108,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self._come_back()
         new: list[LiveLayer] = []
         grown = False
+        followed = self._reach()
         layouts: dict[Stack, Layout] = {}  # one moment of each stack for all of its layers
         for stream, stack, channel, place in divided:
             key = (stack, channel, place)
@@ -123,6 +124,9 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                     new.append(live)
                 continue
             version = stack.version
+            reach = followed if self.scene.is_beside(stream) and not live.rank else {}
+            if live.data.reach != reach:
+                live.stale = live.data.stretch(reach) or live.stale
             if live.version != version:
                 layout = layouts.setdefault(stack, stack.layout)
                 live.stale = live.data.advance(layout) or live.moved or live.stale
@@ -150,6 +154,8 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         """Make a layer; one that can't be made is noted, see `Unshown`."""
         key, version = (stack, channel, place), stack.version
         live = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
+        if self.scene.is_beside(stream) and not live.rank:
+            live.data.stretch(self._reach())
         try:
             self.check(live)  # which may remove others
             selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
@@ -171,6 +177,17 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
             self._join(live)
         self._layers[key] = live
         return live
+
+    def _reach(self) -> dict[str, tuple[int, int]]:
+        """Return the indices along each axis that the run which is followed has: others are to be seen there, too."""
+        reach: dict[str, tuple[int, int]] = {}
+        for stack in self.scene.followed.stacks if self.scene.followed is not None else ():
+            layout = stack.layout
+            for name, low, size in zip(layout.axes, layout.origin, layout.shape, strict=True):
+                if name in self.axes:
+                    lowest, highest = reach.get(name, (low, low))
+                    reach[name] = (min(low, lowest), max(low + size - 1, highest))
+        return reach
 
     def _leave_live(self, event: Any) -> None:
         """Give a layer that a command of napari's has made of a live one a copy of the pixels of now.

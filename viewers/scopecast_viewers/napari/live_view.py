@@ -100,6 +100,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._stopped = False
         self._looks_at: tuple[float, ...] = ()
         self._on_top: LiveStream | None = None
+        self._in_sight_at: tuple[float, ...] | None = None  # where the picture lies that moves along positions
         self._to_be_seen: LiveStream | None = None  # a run that the user has brought back
         self._has_scale_bar: bool | None = None
         self._painted_size: tuple[int, ...] = ()
@@ -209,7 +210,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             moved = self._go(target, where)
         self._to_be_seen = None
         volume = self._shows_volume()
-        moves: set[tuple[float, float]] = set()
+        moves: dict[int, tuple[LiveLayer, tuple[float, float]]] = {}
         for live in tuple(self.layers):
             tag = live.tag_at(live.index_at(self.viewer.dims.point))
             if not live.layer.visible:
@@ -225,24 +226,42 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 live.shown, live.sliced = tag, live.version
                 if tag is not None and live.moved:
                     self.layers.check(live)
-                    moves.add(live.go_along())
+                    away = live.go_along()
+                    if live.stream is self.scene.on_top:
+                        moves[tag.sequence] = (live, away)
             except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
                 self.layers.give_up(live, error)
-        if len(moves) == 1:  # the picture stays in sight
-            away = (0.0, *moves.pop())
-            self.viewer.scene.camera.center = tuple(
-                np.add(self.viewer.scene.camera.center, away[-len(self.viewer.scene.camera.center) :])
-            )
+        if moves:
+            self._go_along(*moves[max(moves)])
         with self.follower.moving():
             if self.annotations.show(self.where, make=not new):
                 self._waiting_for_paint = True
         self._changed = self._changed or self.layers.incomplete
 
+    def _go_along(self, live: LiveLayer, away: tuple[float, float]) -> None:
+        """Keep the picture in sight, of which a layer has moved, the newest; the other channels will move after it."""
+        corner = np.array(live.world[:2])
+        before = corner - away if self._in_sight_at is None else np.array(self._in_sight_at)
+        self._in_sight_at = tuple(map(float, corner))
+        camera = self.viewer.scene.camera
+        shift = (0.0, *(corner - before))
+        camera.center = tuple(np.add(camera.center, shift[-len(camera.center) :]))
+
     def _stand_in(self) -> None:
-        """While the sliders follow a run, let each of its channels show its newest plane until its own has come."""
-        target = self.followed if self.follower.following and not self._shows_volume() else None
+        """While the sliders follow a run, let each of its channels show its newest plane until its own has come.
+
+        What another program delivers has places of its own: of that, the newest is shown all the time.
+        """
+        following = self.follower.following and not self._shows_volume()
         for live in self.layers:
-            live.stand_in(live.stream is target and not live.rank)
+            of_another = self.scene.is_beside(live.stream)
+            stands_in = following and not live.rank and (of_another or live.stream is self.followed)
+            where = live.index_at(self.viewer.dims.point)
+            before = live.tag_at(where)
+            new = live.stand_in(stands_in, always=stands_in and of_another)
+            if new and not following and live.layer.visible and live.tag_at(where) is not before:
+                # The user has moved a slider, and napari has sliced before it told us.
+                live.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _look_again(self, _event: Any = None) -> None:
         """Show what lies on the images where the user has moved the sliders to."""
@@ -269,6 +288,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         begun = self.scene.begun
         if begun and self.side_by_side:
             self.set_side_by_side(False)
+        if begun or spread:
+            self._in_sight_at = None
         self.layers.spread = self.scene.begun = self.scene.joined = False
         known = self.layers.units[-1] != "pixel"
         if self.status is not None and known != self._has_scale_bar:

@@ -30,7 +30,7 @@ _DOT_OF = {"live": "live", "idle": "idle", "attaching": "idle", "refused": "lost
 def figures_text(listed: Listed) -> str:
     """Return how fast frames come and how old the newest is, or why none do."""
     if listed.state == "live":
-        parts = [f"{listed.rate:.1f} frames/s"]
+        parts = [f"{listed.rate:.1f} frames/s"] if listed.rate else []
     elif listed.state == "idle":
         parts = ["waiting for frames" if listed.age_s is None else "no new frames"]
     else:

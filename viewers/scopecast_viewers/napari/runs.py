@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from qtpy.QtGui import QAction, QActionGroup
@@ -120,13 +121,17 @@ def _words(runs: tuple[LiveStream, ...]) -> dict[tuple[str, int], str]:
         stream.key: " · ".join(dict.fromkeys(name for name in (stream.title, stream.about.title) if name))
         for stream in runs
     }
-    called = list(names.values())
+    called = Counter(names.values())
+    seconds = Counter((names[stream.key], int(stream.began)) for stream in runs)
     words = {}
     for stream in runs:
         name = names[stream.key]
-        began = f", {time.strftime('%H:%M:%S', time.localtime(stream.began))}" if called.count(name) > 1 else ""
+        if called[name] > 1:
+            began = datetime.fromtimestamp(stream.began).astimezone()
+            within_a_second = seconds[name, int(stream.began)] > 1
+            name += f", {began:%H:%M:%S}" + (f".{began.microsecond // 1000:03}" if within_a_second else "")
         planes = stream.received or sum(len(stack.layout.planes) for stack in stream.stacks)
         count, noun = (planes, "frame") if planes else (len(stream.annotations), "document")
-        text = f"{name}{began}: {count} {noun}{'' if count == 1 else 's'}, {state_of(stream)}"
+        text = f"{name}: {count} {noun}{'' if count == 1 else 's'}, {state_of(stream)}"
         words[stream.key] = text.replace("&", "&&")  # Qt would take a single one for a shortcut
     return words

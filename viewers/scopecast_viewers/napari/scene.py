@@ -80,6 +80,11 @@ class Scene:
             stream.source: stream for stream in sorted(self._streams, key=_sent) if stream.received and stream.alive
         }
 
+    def is_beside(self, stream: LiveStream) -> bool:
+        """Whether another program delivers a run beside the one that is followed."""
+        followed = self.followed
+        return followed is not None and stream.source != followed.source and stream.state == "live"
+
     def knows(self, stream: LiveStream) -> bool:
         """Whether what has come of a stream is taken in: it is in the scene, or was sent out of it."""
         return stream.key in self._here or (stream.key in self._left and not self._comes(stream))
