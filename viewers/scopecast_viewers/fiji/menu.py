@@ -37,12 +37,26 @@ class StreamMenu:
         if plugins is None:
             return
         self._menu = java("java.awt.Menu")("scopecast")
-        for text, work in (("Live streams", self.open), ("Follow the newest frames", gallery.follow)):
+        entries = {
+            "Live streams": self.open,
+            "Follow the newest frames": gallery.follow,
+            "Auto contrast": gallery.automatic_contrast,
+            "Auto contrast of this channel": gallery.automatic_contrast_here,
+        }
+        for text, work in entries.items():
             item = java("java.awt.MenuItem")(text)
             item.addActionListener(
                 listener("java.awt.event.ActionListener", actionPerformed=lambda _, work=work: work())
             )
             self._menu.add(item)
+        mark = java("java.awt.CheckboxMenuItem")("Mark saturated pixels red")
+        mark.addItemListener(
+            listener(
+                "java.awt.event.ItemListener",
+                itemStateChanged=lambda event: gallery.mark_saturation(event.getStateChange() == event.SELECTED),
+            )
+        )
+        self._menu.add(mark)
         plugins.add(self._menu)
 
     def open(self) -> None:

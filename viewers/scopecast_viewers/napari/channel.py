@@ -133,7 +133,7 @@ class Shown:
         """Return where the frame lies that is shown; before that, the newest one."""
         tag: object = self.shown
         if tag is None:
-            newest = self._newest_index()
+            newest = self.newest_index()
             tag = self.stack.tag(newest) if newest is not None else None
         corner = corner_on_canvas(self.stream, tag.translate) if isinstance(tag, Tag) else ()
         return (float(corner[0]), float(corner[1])) if corner else (0.0, 0.0)
@@ -148,7 +148,7 @@ class Shown:
     def _wanted_color(self) -> Colormap:
         return channel_colormap(self.stream.about, self.channel, len({channel for _, channel in self.stream.parts}))
 
-    def _newest_index(self) -> tuple[int, ...] | None:
+    def newest_index(self) -> tuple[int, ...] | None:
         """Return where the newest frame of this layer is, as far as that is known."""
         index = self.stack.latest(self.channel)
         if index is None or not self.place:
@@ -157,9 +157,9 @@ class Shown:
         candidates = (index, *reversed(list(self.stack.layout.planes)))
         return next((each for each in candidates if all(each[at] == here for at, here in wanted)), None)
 
-    def _newest_plane(self) -> npt.NDArray[Any]:
+    def newest_plane(self) -> npt.NDArray[Any]:
         """Return the newest plane of this layer; zeros if it was forgotten."""
-        index = self._newest_index()
+        index = self.newest_index()
         plane = None if index is None else self.stack.plane(index)
         return self.stack.zero if plane is None else np.asarray(plane)
 
