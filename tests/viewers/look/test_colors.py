@@ -57,7 +57,7 @@ EXPECTED = {
             "Far Red",
             "CellMask Deep Red",
         ),
-        *("CellMask Deep Red", "640", "633 nm", "SiR-actin", "ATTO 647N", "JF646", "DRAQ5", "AF750"),
+        *("640", "633 nm", "SiR-actin", "ATTO 647N", "JF646", "DRAQ5", "AF750"),
     ],
     GRAY: [
         "BF",

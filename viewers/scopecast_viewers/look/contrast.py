@@ -180,6 +180,7 @@ class Contrast:
         """Take over what the user has chosen; it stays, whatever comes."""
         self.by_hand = self.known = True
         self._limits = limits
+        self.reach = (min(limits[0], self.reach[0]), max(limits[1], self.reach[1]))
 
     def look(self, plane: npt.NDArray[Any]) -> None:
         """Take a new frame into account, unless the user has chosen.

@@ -66,8 +66,8 @@ class LayerContrast:
     def begin(self) -> Limits:
         """Return the limits for a layer that is to be made."""
         contrast = self.of_channel
-        if not contrast.known:
-            self._look(contrast)
+        self._look(contrast)
+        contrast.measure(self._live.newest_plane())
         return contrast.limits
 
     def _look(self, contrast: Contrast) -> None:
