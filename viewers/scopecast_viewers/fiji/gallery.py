@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.hyperstack import Hyperstack
+from scopecast_viewers.look.contrast import Contrasts
 from scopecast_viewers.receiving.status import sources_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Gallery:
         The keys (`LiveStream.key`) of the streams that the user has closed.
     problems : dict
         Why a stack can't be shown.
+    contrasts : Contrasts
+        In which range of values each channel is shown.
     """
 
     def __init__(self) -> None:
@@ -42,6 +45,7 @@ class Gallery:
         self.problems: dict[Stack, str] = {}
         self.incomplete = False
         self._images: dict[Stack, Hyperstack] = {}
+        self.contrasts = Contrasts()
         self._left: dict[Stack, tuple[int, Any]] = {}  # its version when its image was changed, and that
         self._gone: set[int] = set()  # ids of images (ImagePlus.getID) that were closed
         self._lock = threading.Lock()
@@ -85,7 +89,7 @@ class Gallery:
         _, changed = self._left.pop(stack, (0, None))
         front = changed is not None and java("ij.WindowManager").getCurrentImage() == changed
         try:
-            self._images[stack] = Hyperstack(stream, stack)
+            self._images[stack] = Hyperstack(stream, stack, self.contrasts)
         except Exception as error:
             title = stream.about.title or stream.title
             self.problems[stack] = f"{title} can't be shown: {type(error).__name__}: {error}"
@@ -138,6 +142,7 @@ class Gallery:
     def _close_gone(self, streams: tuple[LiveStream, ...]) -> None:
         wanted = {stack for stream in streams for stack in stream.stacks}
         self.closed &= {stream.key for stream in streams}
+        self.contrasts.forget({stream.key for stream in streams})
         self.problems = {key: why for key, why in self.problems.items() if key in wanted}
         self._left = {key: left for key, left in self._left.items() if key in wanted}
         for key, image in list(self._images.items()):
@@ -180,6 +185,29 @@ class Gallery:
         """Let the sliders of all images follow again."""
         for image in self:
             image.follow(True)
+        self.incomplete = True
+
+    def automatic_contrast(self) -> None:
+        """Choose the contrast of all channels from the frames again."""
+        self.contrasts.automatic()
+        self._look_again()
+
+    def automatic_contrast_here(self) -> None:
+        """Choose that of the channel that is selected in the active image."""
+        imp = java("ij.WindowManager").getCurrentImage()
+        for image in self:
+            if image.imp == imp and (channel := image.selected_channel) is not None:
+                self.contrasts.automatic(channel)
+        self._look_again()
+
+    def mark_saturation(self, on: bool) -> None:
+        """Show saturated pixels in red, or do not any more."""
+        self.contrasts.marking = on
+        self._look_again()
+
+    def _look_again(self) -> None:
+        for image in self:
+            image.look_again()
         self.incomplete = True
 
     def write_status(self, sources: Iterable[Source]) -> None:

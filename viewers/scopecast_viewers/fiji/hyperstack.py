@@ -13,7 +13,7 @@ from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.calibration import calibration_of, info_of, title_of
 from scopecast_viewers.fiji.folding import Folding
 from scopecast_viewers.fiji.labels import LabelLook
-from scopecast_viewers.fiji.look import Look
+from scopecast_viewers.fiji.look import Look, channel_of
 from scopecast_viewers.fiji.overlay import LiveOverlay
 from scopecast_viewers.fiji.pixels import form_of, form_of_labels
 from scopecast_viewers.fiji.slices import Slices
@@ -23,8 +23,9 @@ from scopecast_viewers.look.pace import MAX_WAIT_S
 from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
+    from scopecast_viewers.look.contrast import Contrasts
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
     from scopecast_viewers.stacks.plane import Tag
@@ -44,6 +45,8 @@ class Hyperstack:
     ----------
     stream, stack
         What it shows; the stack has at least one plane.
+    contrasts
+        In which range of values each channel is shown.
 
     Attributes
     ----------
@@ -55,7 +58,7 @@ class Hyperstack:
         The command that keeps it from growing, or ``""``.
     """
 
-    def __init__(self, stream: LiveStream, stack: Stack) -> None:
+    def __init__(self, stream: LiveStream, stack: Stack, contrasts: Contrasts) -> None:
         self.stream, self.stack = stream, stack
         self.following = True
         self.is_labels = stack.is_labels
@@ -63,7 +66,7 @@ class Hyperstack:
         self.form = (
             form_of_labels(sent, stack.dtype) if self.is_labels else form_of(sent, rgb=len(stack.plane_shape) == 3)
         )
-        self._look: Look | LabelLook = LabelLook(stack) if self.is_labels else Look(stream, stack)
+        self._look: Look | LabelLook = LabelLook(stack) if self.is_labels else Look(stream, stack, contrasts)
         images = [each for each in stream.stacks if not each.is_labels] or [stack]
         self.overlay = LiveOverlay(stream, managed=images[0] is stack)
         self._documents = -1
@@ -383,11 +386,32 @@ class Hyperstack:
         state = self.stack.state(self._slices.place(min(number, self._size)))
         hints = [
             HINTS[state],
+            self._saturation(number),
             f"waits for {self.waits_for}" if self.waits_for else "",
             self.overlay.problem,
             color_problem(self.stream.about),
         ]
         self.strip.write(self.stream, sources, "   ".join(filter(None, hints)))
+
+    def _saturation(self, number: int) -> str:
+        """Return how much of what is shown is saturated."""
+        if not isinstance(self._look, Look) or number > self._size:
+            return ""
+        first = number - (number - 1) % self._folding.dimensions[0]
+        return self._look.saturation(
+            self._tags(number), lambda channel: self.stack.plane(self._slices.place(first + channel))
+        )
+
+    @property
+    def selected_channel(self) -> Hashable | None:
+        """Whose contrast the selected channel has; None for labels and colour images."""
+        if not isinstance(self._look, Look) or self.form.bits == 24:
+            return None
+        return channel_of(self.stream, self.stack, (self._selected - 1) % self._folding.dimensions[0])
+
+    def look_again(self) -> None:
+        """Bring colours and contrast up to date, whether or not a frame comes."""
+        self._version = -1
 
     def close(self) -> None:
         """Close the window, without a question."""

@@ -1,28 +1,33 @@
-"""How an image looks: colours and contrast of its channels, until the user changes them."""
+"""How an image looks: the colours and the contrast of its channels."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import jpype
 import numpy as np
 
 from scopecast_viewers.fiji.awt import java
-from scopecast_viewers.look.colors import channel_colormap, table_of
-from scopecast_viewers.look.contrast import contrast_limits, is_flat
+from scopecast_viewers.look.colors import MARKED, channel_colormap, table_of
+from scopecast_viewers.look.contrast import saturation_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import numpy.typing as npt
     from cmap import Colormap
 
+    from scopecast_viewers.look.contrast import Contrast, Contrasts, Limits
     from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.plane import Plane, Tag
     from scopecast_viewers.stacks.stack import Stack
 
-__all__ = ["Look", "to_lut"]
+__all__ = ["Look", "channel_of", "to_lut"]
 
 
 class Look:
-    """Chooses colour and contrast of each channel once, from its first frame that has any contrast.
+    """Keeps an image in the colours and the contrast of its channels, and notices where the user sets others.
 
     Used on the window thread only.
 
@@ -30,15 +35,28 @@ class Look:
     ----------
     stream, stack
         What the image shows.
+    contrasts
+        Of all channels.
     """
 
-    def __init__(self, stream: LiveStream, stack: Stack) -> None:
-        self._stream, self._stack = stream, stack
-        self._auto: dict[int, tuple[float, float] | None] = {}  # what we set, from a flat frame or none; None: settled
+    def __init__(self, stream: LiveStream, stack: Stack, contrasts: Contrasts) -> None:
+        self._stream, self._stack, self._contrasts = stream, stack, contrasts
+        self._given: dict[int, tuple[Limits, Limits]] = {}  # what was set last, and what ImageJ has made of it
+        self._looked: dict[int, object] = {}  # the tag of the frame that was looked at last
         self._colors: dict[int, Colormap] = {}
+        self._unmarked: dict[int, Any] = {}  # the LUT without the mark of saturated pixels, while there is one
+        self._saturated: dict[int, tuple[Tag, int]] = {}
+
+    @property
+    def _has_contrast(self) -> bool:
+        return len(self._stack.plane_shape) == 2
+
+    def contrast(self, channel: int) -> Contrast:
+        """Return the contrast of a channel."""
+        return self._contrasts.of(self._stream.key, channel_of(self._stream, self._stack, channel), self._stack.dtype)
 
     def settle(self, imp: Any, channels: int) -> bool:
-        """Choose what is still to be chosen for the channels of an image. Return whether something has changed.
+        """Bring the channels of an image up to date. Return whether something has changed.
 
         Parameters
         ----------
@@ -47,56 +65,105 @@ class Look:
         channels
             How many it has.
         """
-        if len(self._stack.plane_shape) == 3:
+        if not self._has_contrast:
             return False
         changed = False
         composite = bool(imp.isComposite())
         for channel in range(channels):
             changed |= self._color(imp, composite, channel)
-            if self._auto.get(channel, (0.0, 0.0)) is not None:
-                changed |= self._contrast(imp, composite, channel)
+            changed |= self._contrast(imp, composite, channel)
         return changed
 
     def _contrast(self, imp: Any, composite: bool, channel: int) -> bool:
+        contrast = self.contrast(channel)
+        now, given = _limits(imp, composite, channel), self._given.get(channel)
+        if given is not None and now != given[1]:
+            self._contrasts.choose(contrast, now)
         index = self._stack.latest(channel)
-        plane = None if index is None else self._stack.plane(index)
-        if plane is None:
+        tag = None if index is None else self._stack.tag(index)
+        if not contrast.by_hand and tag is not None and (tag is not self._looked.get(channel) or not contrast.known):
+            plane = None if index is None else self._stack.plane(index)
+            if plane is not None:
+                self._looked[channel] = tag
+                contrast.look(np.asarray(plane))
+        changed = self._mark(imp, composite, channel, contrast)
+        if contrast.known and (given is None or contrast.limits != given[0] or now != given[1]):
+            _set_limits(imp, composite, channel, contrast.limits)
+            changed = True
+        self._given[channel] = (contrast.limits, _limits(imp, composite, channel))
+        return changed
+
+    def _mark(self, imp: Any, composite: bool, channel: int, contrast: Contrast) -> bool:
+        """Show saturated pixels in red, all others gray; or let that be."""
+        wanted = contrast.marking and contrast.full > 0
+        if wanted == (channel in self._unmarked):
             return False
-        pixels = np.asarray(plane)
-        limits = contrast_limits(pixels)
-        before, now = self._auto.get(channel), _limits(imp, composite, channel)
-        # A frame without contrast tells little: a later one is asked again, unless the user was quicker.
-        flat = is_flat(pixels)
-        self._auto[channel] = limits if flat else None
-        if before is not None and not np.allclose(before, now):
-            self._auto[channel] = None
-            return False
-        if np.allclose(limits, now):
-            return False
-        _set_limits(imp, composite, channel, limits)
+        if wanted:
+            lut = imp.getChannelLut(channel + 1) if composite else imp.getProcessor().getLut()
+            self._unmarked[channel] = lut
+            _set_colors(imp, composite, channel, to_lut(MARKED))
+        else:
+            _set_colors(imp, composite, channel, self._unmarked.pop(channel))
         return True
+
+    def saturation(self, shown: Mapping[int, Tag | None], plane: Callable[[int], Plane | None]) -> str:
+        """Return how much of what is shown is saturated, or ``""``.
+
+        Parameters
+        ----------
+        shown
+            The tags of the frames that are shown, by channel.
+        plane
+            Gives the plane that is shown of a channel.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        if not self._has_contrast or self._stack.sent.dtype == "bool":
+            return ""
+        for channel, tag in shown.items():
+            before, count = self._saturated.get(channel, (None, 0))
+            if tag is not before and tag is not None and (pixels := plane(channel)) is not None:
+                count = self.contrast(channel).measure(np.asarray(pixels))
+                self._saturated[channel] = (tag, count)
+            name = self._stream.label("c", channel) if "c" in self._stack.axes else ""
+            found[name] = (count if tag is not None else 0, math.prod(self._stack.plane_shape))
+        return saturation_text(found)
 
     def _color(self, imp: Any, composite: bool, channel: int) -> bool:
         color = channel_colormap(self._stream.about, channel, len({number for _, number in self._stream.parts}))
         before = self._colors.get(channel)
-        if before is not None and color.name == before.name:
+        if channel in self._unmarked or (before is not None and color.name == before.name):
             return False
         self._colors[channel] = color
-        if not composite:
-            imp.getProcessor().setLut(to_lut(table_of(color)))
-            return True
-        lut = imp.getChannelLut(channel + 1)
-        if before is not None and bytes(lut.getBytes()) != bytes(to_lut(table_of(before)).getBytes()):
-            return False  # the user has chosen another
-        fresh = to_lut(table_of(color))
-        fresh.min, fresh.max = lut.min, lut.max
-        _set_lut(imp, channel, fresh)
+        if composite and before is not None:
+            lut = imp.getChannelLut(channel + 1)
+            if bytes(lut.getBytes()) != bytes(to_lut(table_of(before)).getBytes()):
+                return False  # the user has chosen another
+        _set_colors(imp, composite, channel, to_lut(table_of(color)))
         return True
+
+
+def channel_of(stream: LiveStream, stack: Stack, channel: int) -> tuple[str, str]:
+    """Return whose contrast a channel has: by its name, else that of its source."""
+    return (stream.label("c", channel), "") if "c" in stack.axes else ("", stream.title)
 
 
 def to_lut(table: npt.NDArray[np.uint8]) -> Any:
     """Return a new ``ij.process.LUT`` of 256 colours, (256, 3)."""
     return java("ij.process.LUT")(*(jpype.JArray(jpype.JByte)(each.view(np.int8).tolist()) for each in table.T.copy()))
+
+
+def _set_colors(imp: Any, composite: bool, channel: int, colors: Any) -> None:
+    """Give a channel other colours, in the range in which it is shown."""
+    if not composite:
+        ip = imp.getProcessor()
+        low, high = ip.getMin(), ip.getMax()
+        ip.setLut(colors)
+        ip.setMinAndMax(low, high)
+        return
+    lut = imp.getChannelLut(channel + 1)
+    colors = colors.clone()
+    colors.min, colors.max = lut.min, lut.max
+    _set_lut(imp, channel, colors)
 
 
 def _limits(imp: Any, composite: bool, channel: int) -> tuple[float, float]:

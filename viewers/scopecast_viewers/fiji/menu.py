@@ -24,6 +24,11 @@ class StreamMenu:
         The images.
     receiver
         Where the streams come from.
+
+    Attributes
+    ----------
+    menu : java.awt.Menu or None
+        The entries; None if this ImageJ has no menu Plugins.
     """
 
     def __init__(self, gallery: Gallery, receiver: Receiver) -> None:
@@ -32,18 +37,32 @@ class StreamMenu:
         self.window: Any = None
         self._note: Any = None
         self._told = ""
-        self._menu: Any = None
+        self.menu: Any = None
         plugins = _menu_named("Plugins")
         if plugins is None:
             return
-        self._menu = java("java.awt.Menu")("scopecast")
-        for text, work in (("Live streams", self.open), ("Follow the newest frames", gallery.follow)):
+        self.menu = java("java.awt.Menu")("scopecast")
+        entries = {
+            "Live streams": self.open,
+            "Follow the newest frames": gallery.follow,
+            "Auto contrast": gallery.automatic_contrast,
+            "Auto contrast of this channel": gallery.automatic_contrast_here,
+        }
+        for text, work in entries.items():
             item = java("java.awt.MenuItem")(text)
             item.addActionListener(
                 listener("java.awt.event.ActionListener", actionPerformed=lambda _, work=work: work())
             )
-            self._menu.add(item)
-        plugins.add(self._menu)
+            self.menu.add(item)
+        mark = java("java.awt.CheckboxMenuItem")("Mark saturated pixels red")
+        mark.addItemListener(
+            listener(
+                "java.awt.event.ItemListener",
+                itemStateChanged=lambda event: gallery.mark_saturation(event.getStateChange() == event.SELECTED),
+            )
+        )
+        self.menu.add(mark)
+        plugins.add(self.menu)
 
     def open(self) -> None:
         """Open the list, or bring it to the front."""
@@ -124,8 +143,8 @@ class StreamMenu:
     def remove(self) -> None:
         """Take the entries out of ImageJ's menu, and close the list."""
         self.close()
-        if self._menu is not None and self._menu.getParent() is not None:
-            self._menu.getParent().remove(self._menu)
+        if self.menu is not None and self.menu.getParent() is not None:
+            self.menu.getParent().remove(self.menu)
 
 
 def _menu_named(label: str) -> Any:

@@ -133,7 +133,7 @@ class Shown:
         """Return where the frame lies that is shown; before that, the newest one."""
         tag: object = self.shown
         if tag is None:
-            newest = self._newest_index()
+            newest = self.newest_index()
             tag = self.stack.tag(newest) if newest is not None else None
         corner = corner_on_canvas(self.stream, tag.translate) if isinstance(tag, Tag) else ()
         return (float(corner[0]), float(corner[1])) if corner else (0.0, 0.0)
@@ -153,13 +153,13 @@ class Shown:
         fixed = [(axis, at) for axis, at in enumerate(map(self.data.fixed.get, self.stack.axes)) if at is not None]
         return stack is self.stack and all(index[axis] == at for axis, at in fixed)
 
-    def _newest_index(self) -> tuple[int, ...] | None:
+    def newest_index(self) -> tuple[int, ...] | None:
         """Return where the newest frame of this layer is, as far as that is known."""
         return self.stack.latest_at(self.data.fixed) if self.place else self.stack.latest(self.channel)
 
-    def _newest_plane(self) -> npt.NDArray[Any]:
+    def newest_plane(self) -> npt.NDArray[Any]:
         """Return the newest plane of this layer; zeros if it was forgotten."""
-        index = self._newest_index()
+        index = self.newest_index()
         plane = None if index is None else self.stack.plane(index)
         return self.stack.zero if plane is None else np.asarray(plane)
 
@@ -169,7 +169,7 @@ class Shown:
         if new:
             self.shown = None  # whatever napari has sliced, it was by the other rule
         self.data.always = always
-        self.data.stand_in = self._newest_index() if stands_in else None
+        self.data.stand_in = self.newest_index() if stands_in else None
         return new
 
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:

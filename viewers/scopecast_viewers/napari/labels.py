@@ -12,6 +12,7 @@ from scopecast_viewers.stacks.plane import Tag
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from scopecast_viewers.look.contrast import Contrasts
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.stack import Stack
 
@@ -41,7 +42,7 @@ class LiveLabels(LiveLayer):
     def _corner(self) -> tuple[float, float]:
         """Return where the labels lie: where they say, else with the images of their position."""
         tag: object = self.shown
-        if tag is None and (newest := self._newest_index()) is not None:
+        if tag is None and (newest := self.newest_index()) is not None:
             tag = self.stack.tag(newest)
         if isinstance(tag, Tag) and len(tag.translate) != 2 and self.place:
             self._beside = self._beside or corner_of_image(self.stream, self.place)
@@ -50,7 +51,7 @@ class LiveLabels(LiveLayer):
                 return y, x
         return super()._corner()
 
-    def add(self, viewer: Viewer, units: tuple[str, ...]) -> None:
+    def add(self, viewer: Viewer, units: tuple[str, ...], contrasts: Contrasts | None = None) -> None:
         """Make the layer."""
         about: dict[str, Any] = {"multiscale": False, "cache": False, "projection_mode": "none"}
         about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}

@@ -10,8 +10,9 @@ import numpy as np
 from napari.utils.colormaps import Colormap
 
 from scopecast_viewers.look.colors import GRAY, table_of
-from scopecast_viewers.look.contrast import contrast_limits, contrast_range, is_flat
+from scopecast_viewers.look.contrast import Contrasts
 from scopecast_viewers.napari.channel import Shown
+from scopecast_viewers.napari.contrast import LayerContrast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["LiveLayer"]
 
 #: What a new field of a channel takes over from the others.
-_KEPT = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits_range", "contrast_limits")
-#: What belongs to a channel, whichever run it is of, once the user has set it.
-_LOOK = ("colormap", "gamma", "opacity", "blending", "interpolation2d", "visible", "contrast_limits")
+_KEPT = ("colormap", "gamma", "opacity", "blending", "visible")
+#: What belongs to a channel, whichever run it is of, once the user has set it; beside its contrast.
+_LOOK = ("colormap", "gamma", "opacity", "blending", "interpolation2d", "visible")
 
 
 def _colormap(color: ChannelColormap) -> Colormap | str:
@@ -41,9 +42,7 @@ def _colormap(color: ChannelColormap) -> Colormap | str:
 def _setting(layer: Image, attribute: str) -> Any:
     """Return how a layer is set, as something that can be compared."""
     value = getattr(layer, attribute)
-    if attribute == "colormap":
-        return value.name
-    return tuple(value) if attribute == "contrast_limits" else str(value)
+    return value.name if attribute == "colormap" else str(value)
 
 
 class LiveLayer(Shown):
@@ -59,6 +58,8 @@ class LiveLayer(Shown):
         How long napari took to make the layer, in milliseconds.
     parked : bool
         It is not among the viewer's layers, as its run is not in the scene.
+    contrast : LayerContrast or None
+        Its contrast; None for colour images and labels.
     """
 
     def __init__(
@@ -76,12 +77,11 @@ class LiveLayer(Shown):
         self._scale: dict[str, float] = {}  # the same by axis; the user's stays
         self._ours: dict[str, Any] = {}  # the look that we have given it
         self._style: dict[str, str] = {}  # name and blending as we have set them, and the user has not since
-        self._auto: tuple[float, float] | None = None  # limits that we chose from a frame without any contrast
+        self.contrast: LayerContrast | None = None
         self._color: ChannelColormap | None = None
 
-    def add(self, viewer: Viewer, units: tuple[str, ...]) -> None:
-        """Make the layer, with contrast and colour from its newest frame."""
-        plane = self._newest_plane()
+    def add(self, viewer: Viewer, units: tuple[str, ...], contrasts: Contrasts | None = None) -> None:
+        """Make the layer, with the colour and the contrast of its channel."""
         rgb = len(self.stack.plane_shape) == 3
         about: dict[str, Any] = {"name": self.name, "rgb": rgb, "multiscale": False, "cache": False}
         # The default projection takes the mean over an axis of one plane: 7 ms for 2048 x 2048.
@@ -90,17 +90,15 @@ class LiveLayer(Shown):
         if self.stack.sent.magnitude:
             about["metadata"]["scopecast"]["pixels"] = "magnitude of complex values"
         if not rgb:
-            limits = contrast_limits(plane)
-            self._auto = limits if is_flat(plane) else None
+            self.contrast = LayerContrast(contrasts or Contrasts(), self)
             self._color = self._wanted_color()
-            about.update(contrast_limits=limits, colormap=_colormap(self._color))
+            about.update(contrast_limits=self.contrast.begin(), colormap=_colormap(self._color))
             about["blending"] = self._wanted_blending
         self._make(viewer.add_image, **about, **self._placed(), units=units)
         self._style = {"name": self.layer.name, "blending": str(self.layer.blending)}
-        if not rgb:
-            self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
-            self.layer.contrast_limits = limits
         self._note_look()
+        if self.contrast is not None:
+            self.contrast.keep()
 
     def _make(self, make: Callable[..., Image], **about: Any) -> None:
         """Have napari make the layer, and note how long it takes."""
@@ -123,7 +121,7 @@ class LiveLayer(Shown):
     def _look_attributes(self) -> tuple[str, ...]:
         if self.rank:
             return ("opacity", "visible")
-        return tuple(name for name in _LOOK if not (self.layer.rgb and name in ("colormap", "contrast_limits")))
+        return tuple(name for name in _LOOK if not (self.layer.rgb and name == "colormap"))
 
     @property
     def look(self) -> dict[str, Any]:
@@ -133,8 +131,10 @@ class LiveLayer(Shown):
             for attribute in self._look_attributes
             if _setting(self.layer, attribute) != self._ours.get(attribute)
         }
-        if "contrast_limits" in chosen:
-            chosen["contrast"] = (self.stack.dtype, self.layer.contrast_limits_range, chosen.pop("contrast_limits"))
+        if self.contrast is not None and self.contrast.unmarked is not None:
+            chosen.pop("colormap", None)
+            if self.contrast.unmarked.name != self._ours["colormap"]:
+                chosen["colormap"] = self.contrast.unmarked
         if self.layer.name != self._style.get("name", self.layer.name) and not self.place.keys() - {"cam"}:
             chosen["name"] = self.layer.name
         if not self.channel_name:
@@ -144,12 +144,7 @@ class LiveLayer(Shown):
     def take_look(self, look: Mapping[str, Any]) -> None:
         """Look as the user has set the same channel of another run."""
         for attribute, value in look.items():
-            if attribute == "contrast":
-                dtype, reach, limits = value
-                if dtype == self.stack.dtype and not self.layer.rgb:
-                    self.layer.contrast_limits_range = reach
-                    self.layer.contrast_limits = limits
-            elif attribute in ("name", *self._look_attributes):
+            if attribute in ("name", *self._look_attributes):
                 setattr(self.layer, attribute, value)
 
     def index_at(self, point: Sequence[float]) -> dict[str, int]:
@@ -171,14 +166,11 @@ class LiveLayer(Shown):
         }
 
     def settle(self, here: bool) -> None:
-        """Choose contrast and colour again, where the first frame told nothing and the user has set nothing.
-
-        With `here`, there is a frame under the sliders.
-        """
-        if self._auto is not None and here and not is_flat(plane := self._newest_plane()):
-            if tuple(self.layer.contrast_limits) == self._auto:
-                self._choose_contrast(plane)
-            self._auto = None
+        """Go on with contrast and colour where the user has set nothing; with `here`, there is a frame to be seen."""
+        if self.contrast is not None:
+            self.contrast.keep(new=here)
+            if self.contrast.unmarked is not None:
+                return
         if self._color is not None and (color := self._wanted_color()).name != self._color.name:
             # A second channel has come: the first is not gray any more, unless the user chose its colour.
             if self.layer.colormap.name == self._ours["colormap"]:
@@ -186,11 +178,10 @@ class LiveLayer(Shown):
                 self._ours["colormap"] = self.layer.colormap.name
             self._color = color
 
-    def _choose_contrast(self, plane: npt.NDArray[Any]) -> None:
-        limits = contrast_limits(plane)
-        self.layer.contrast_limits_range = contrast_range(limits, self.stack.dtype, plane)
-        self.layer.contrast_limits = limits
-        self._ours["contrast_limits"] = _setting(self.layer, "contrast_limits")
+    @property
+    def own_colormap(self) -> Colormap | str:
+        """The colormap of its channel."""
+        return _colormap(self._wanted_color())
 
     @property
     def outgrown(self) -> bool:
@@ -218,9 +209,7 @@ class LiveLayer(Shown):
         labels, scale = dict(zip(before, layer.axis_labels, strict=True)), dict(zip(before, layer.scale, strict=True))
         moved = dict(zip(before, layer.translate - np.asarray(self._translate), strict=True))
         scale = {name: at for name, at in scale.items() if not np.isclose(at, self._scale.get(name, nan))}  # the user's
-        dtype, succeeds, editable = layer.dtype, self.outgrown, layer.editable
-        ours = self._ours.get("contrast_limits")
-        automatic = not self.rank and not layer.rgb and _setting(layer, "contrast_limits") == ours
+        editable = layer.editable
         shear, rotate, affine = np.asarray(layer.shear), np.asarray(layer.rotate), layer.affine.affine_matrix
         self.data = self._make_data(axes)
         after = (*axes, "y", "x")
@@ -244,10 +233,8 @@ class LiveLayer(Shown):
         layer.editable = editable  # napari has decided anew, for the new data
         self.shown, self.sliced, self.stale = None, -1, False
         self._restyle()
-        if succeeds and not self.rank and not layer.rgb and (automatic or dtype != self.stack.dtype):
-            plane = self._newest_plane()
-            self._choose_contrast(plane)
-            self._auto = tuple(layer.contrast_limits) if is_flat(plane) else None
+        if self.contrast is not None:
+            self.contrast.keep(new=True)
 
     def _restyle(self) -> None:
         """Give the layer the name and the blending that belong to it now, unless the user chose others."""
@@ -283,7 +270,6 @@ class LiveLayer(Shown):
         """Look as another field of the same channel does, from now on: what is set of one is set of all."""
         for attribute in _KEPT:
             setattr(self.layer, attribute, getattr(sibling.layer, attribute))
-        self._auto = None
         self._ours = dict(sibling._ours)
 
     @property

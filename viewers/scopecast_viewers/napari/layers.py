@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from qtpy.QtCore import QTimer
 
 from scopecast.frames.axes import sort_axes
 from scopecast_viewers.look.colors import color_problem
+from scopecast_viewers.look.contrast import Contrasts, saturation_text
 from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.kept import KeptLayers
 from scopecast_viewers.napari.layer import LiveLayer
@@ -22,7 +24,7 @@ from scopecast_viewers.napari.tiles import Place, Tiling
 from scopecast_viewers.napari.units import canvas_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from napari.layers import Image
     from napari.viewer import Viewer
@@ -57,6 +59,8 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         Of all layers: the sliders; and the unit of each and of y and x.
     sliders : Sliders
         How far they reach.
+    contrasts : Contrasts
+        In which range of values each channel is shown.
     making_ms, longest_ms : float
         How long napari took to make the layers, all of them together and the one that took longest, in milliseconds.
     """
@@ -70,6 +74,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         super().__init__(viewer, scene or Scene())
         self._kind_of = kind_of
         self.sliders = Sliders(viewer)
+        self.contrasts = Contrasts()
         self.making_ms = self.longest_ms = 0.0
         self.axes: tuple[str, ...] = ()
         self.units: tuple[str, ...] = ("pixel", "pixel")
@@ -99,6 +104,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         for stream in streams:
             self._began.setdefault(stream.key, len(self._began))
         self.incomplete = False
+        self._keep_contrast()  # what the user has set is to be that of the layers to come
         divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
         self._hand_on(divided)
         worked_on = self.viewer.layers.selection.active
@@ -139,6 +145,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                     self.give_up(live, error)
                 grown = True
         self.tiling.forget(streams)
+        self.contrasts.forget({stream.key for stream in streams})
         shown = {live.stream.key for live in self._layers.values()}
         failed = {of.key for of, stack, channel, place in divided if (stack, channel, place) in self._failed}
         self.scene.unshown = failed - shown
@@ -161,7 +168,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
             selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
             self._making = True
             with all_or_nothing(self.viewer):
-                live.add(self.viewer, self.units)
+                live.add(self.viewer, self.units, self.contrasts)
         except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
             self._failed.note(key, version, live.name, error)
             return None
@@ -309,6 +316,56 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         """Why some layers could not be made, or look otherwise than was asked for."""
         colors = (problem for each in self.scene.streams if (problem := color_problem(each.about)))
         return (*self._failed.reasons, *self.sliders.problems, *dict.fromkeys(colors))
+
+    # ---- contrast ------------------------------------------------------------------------------------------------
+
+    def _keep_contrast(self) -> None:
+        """Take over what the user has set of any layer, for all layers of that channel."""
+        for _ in range(2):  # the second time it is known whatever was set of any
+            for live in self:
+                if live.contrast is not None and live.layer in self.viewer.layers:
+                    live.contrast.keep()
+
+    def look_for_saturation(self, where: Callable[[LiveStream], Mapping[str, int]]) -> None:
+        """Look at the frames that are shown; `where` gives the places of the sliders, for a stream."""
+        self._keep_contrast()
+        for live in self:
+            if live.contrast is not None and live.layer.visible:
+                at = where(live.stream)
+                live.contrast.measure(live.data.place(at), live.tag_at(at))
+
+    @property
+    def saturation(self) -> str:
+        """How much of what is shown is saturated, or ``""``."""
+        found: dict[str, tuple[int, int]] = {}
+        for live in self:
+            if live.contrast is not None and live.layer.visible and live.contrast.saturated:
+                count, total = found.get(live.channel_name, (0, 0))
+                found[live.channel_name] = (count + live.contrast.saturated, total + math.prod(live.stack.plane_shape))
+        return saturation_text(found)
+
+    @property
+    def channels(self) -> dict[Hashable, tuple[str, bool]]:
+        """The channels that have a contrast: their name, and whether the user has set it."""
+        mine = [live for live in self if live.contrast is not None]
+        return {
+            live.look_of: (live.channel_name or live.stream.title, live.contrast.of_channel.by_hand)
+            for live in mine
+            if live.contrast is not None
+        }
+
+    def automatic_contrast(self, channel: Hashable = None) -> None:
+        """Choose the contrast of a channel, or of all, from the frames again."""
+        self.contrasts.automatic(channel)
+        for live in self:
+            if live.contrast is not None and channel in (None, live.look_of):
+                live.layer.auto_contrast = False
+                live.contrast.keep()
+
+    def mark_saturation(self, on: bool) -> None:
+        """Show saturated pixels in red, or do not any more."""
+        self.contrasts.marking = on
+        self._keep_contrast()
 
     def _hand_on(self, divided: list[tuple[LiveStream, Stack, int, Place]]) -> None:
         """Give the layers of live mode to the images of another size, dtype or pixel size that have come instead."""

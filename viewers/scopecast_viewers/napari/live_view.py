@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from scopecast_viewers.look.pace import MAX_WAIT_S, STATUS_S, TICK_MS
 from scopecast_viewers.napari.annotations import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
+from scopecast_viewers.napari.contrast import ContrastButton
 from scopecast_viewers.napari.follow import Follower
 from scopecast_viewers.napari.labels import layer_class
 from scopecast_viewers.napari.layers import LiveLayers
@@ -27,7 +28,7 @@ from scopecast_viewers.receiving.metadata import metadata_lines
 from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
@@ -125,6 +126,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.status.follow_clicked.connect(self.set_following)
         self.runs = RunsButton(self)
         self.status.add(self.runs)
+        self.contrast = ContrastButton(self)
+        self.status.add(self.contrast)
         self.status.destroyed.connect(self._gone)
         self.viewer.canvas.overlays.scale_bar.visible = False
         napari = self.viewer.window
@@ -167,6 +170,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self._updated_at = time.monotonic()
         if now - self._status_at > STATUS_S:
             self._status_at = now
+            self._attempt("the contrast", lambda: self.layers.look_for_saturation(self.where))
             self._attempt("the status line", self._write_status)
 
     def _attempt(self, what: str, work: Callable[[], object]) -> None:
@@ -482,8 +486,20 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _write_status(self) -> None:
         if self.status is not None:
-            hint = html.escape("; ".join(part for part in (self.hint(), *self.problems) if part), quote=False)
+            self.contrast.refresh()
+            parts = (self.hint(), self.layers.saturation, *self.problems)
+            hint = html.escape("; ".join(part for part in parts if part), quote=False)
             self.status.show_status(self.followed, self.receiver.sources, hint, self._metadata())
+
+    # ---- contrast ------------------------------------------------------------------------------------------------
+
+    def automatic_contrast(self, channel: Hashable = None) -> None:
+        """Choose the contrast of a channel (see `LiveLayers.channels`), or of all, from the frames again."""
+        self.layers.automatic_contrast(channel)
+
+    def mark_saturation(self, on: bool) -> None:
+        """Show saturated pixels in red, or do not any more."""
+        self.layers.mark_saturation(on)
 
     # ---- painting ------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from scopecast_viewers.listing import Listing
+from scopecast_viewers.napari.contrast import ContrastButton
 from scopecast_viewers.napari.rows import StreamRow
 from scopecast_viewers.napari.runs import RunsButton
 from scopecast_viewers.napari.session import Session
@@ -127,6 +128,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         history.addWidget(QLabel("History"))
         history.addWidget(self.budget)
         history.addStretch(1)
+        self._more = history
         self._note = QLabel("")
         self._note.setTextFormat(Qt.TextFormat.PlainText)
         self._note.setWordWrap(True)
@@ -155,6 +157,8 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
             session.view.following_changed.connect(self.follow.setChecked)
             self.runs = RunsButton(session.view)
             self._buttons.addWidget(self.runs, 1)
+            self.contrast = ContrastButton(session.view)
+            self._more.addWidget(self.contrast)
             window.destroyed.connect(self._timer.stop)
             self._listing = Listing(session.receiver)
             self.budget.setValue(session.receiver.history.budget / GiB)
@@ -231,7 +235,9 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
             parts.append(f"{stats.forgotten} frames forgotten")
         self._memory.setText(", ".join(parts))
         self.snapshot.setEnabled(bool(chosen_layers(session.view)) and self._copying is None)
-        note = "; ".join(part for part in (session.view.hint(), *session.view.problems) if part)
+        self.contrast.refresh()
+        told = (session.view.hint(), session.view.layers.saturation, *session.view.problems)
+        note = "; ".join(part for part in told if part)
         self._note.setText(note)
         self._note.setVisible(bool(note))
 

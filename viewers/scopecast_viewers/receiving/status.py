@@ -40,8 +40,8 @@ def figures_of(stream: LiveStream, sources: Sequence[Source]) -> list[str]:
         parts.append(f"newest {format_age(age)} old")
     if len(stream.publishers) > 1:
         parts.append(f"from {len(stream.publishers)} programs")
-    lost = (("superseded", sum(each.superseded for each in sources)), ("dropped", sum(each.dropped for each in sources)))
-    parts += [f"{count} {fate}" for fate, count in lost if count]
+    superseded, dropped = sum(each.superseded for each in sources), sum(each.dropped for each in sources)
+    parts += [f"{count} {fate}" for fate, count in (("superseded", superseded), ("dropped", dropped)) if count]
     forgotten = sum(stack.forgotten for stack in stream.stacks)
     if forgotten:
         parts.append(f"{forgotten} forgotten (the history is full)")

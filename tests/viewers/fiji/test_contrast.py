@@ -1,0 +1,140 @@
+"""The contrast that channels are shown in, as it is in ImageJ's picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fiji_live import pixels_of
+from scopecast_viewers.fiji.awt import java
+
+random = np.random.default_rng(3)
+SHAPE = (128, 128)
+
+
+def dark() -> np.ndarray:
+    return random.normal(100, 2, SHAPE).astype("uint16")
+
+
+def cell(peak: int = 4200) -> np.ndarray:
+    """Return a picture with a bright disc that fills a quarter, and noise around it."""
+    picture = dark()
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    picture[(y - 64) ** 2 + (x - 64) ** 2 < 32**2] = peak
+    return picture
+
+
+def painted(live, image) -> np.ndarray:
+    """Return ImageJ's picture, (y, x, 3)."""
+
+    def look():
+        return pixels_of(java("ij.process.ColorProcessor")(image.imp.getImage())).astype(int)
+
+    return live.on_awt(look)
+
+
+def middle(live, image) -> int:
+    return int(painted(live, image)[64, 64].max())
+
+
+def border(live, image) -> float:
+    return float(painted(live, image)[:20, :20].max(axis=-1).mean())
+
+
+def publish(live, publisher, *frames, channel=None):
+    for t, frame in enumerate(frames):
+        publisher.publish(frame, axes={"t": t} | ({"c": channel} if channel else {}))
+        live.settled(publisher)
+
+
+def choose(live, text: str) -> None:
+    """Choose an entry of Plugins ▸ scopecast."""
+
+    def fire():
+        menu = live.display.menu.menu
+        items = {str(menu.getItem(at).getLabel()): menu.getItem(at) for at in range(menu.getItemCount())}
+        event = java("java.awt.event.ActionEvent")(items[text], 1001, text)
+        for each in items[text].getActionListeners():
+            each.actionPerformed(event)
+
+    live.on_awt(fire)
+
+
+@pytest.mark.parametrize("channels", [0, 2], ids=["plain", "composite"])
+@pytest.mark.parametrize("closed", [dark(), np.full(SHAPE, 100, "uint16")], ids=["noise", "flat"])
+def test_cells_are_seen_and_the_background_is_dark_after_a_shutter_was_closed(live, closed, channels):
+    names = ["DAPI", "FITC"][:channels]
+    with live.publisher(SHAPE) as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=names or None)
+            for name in names or [None]:
+                publish(live, publisher, closed, closed, closed, cell(), cell(), channel=name)
+            image = live.image(run)
+            live.until(lambda image=image: middle(live, image) > 200)
+            assert border(live, image) < 25
+
+
+def test_a_signal_that_grows_does_not_saturate(live):
+    with live.publisher(SHAPE) as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            frame = cell(int(500 * 1.3**9))
+            frame[60:68, 60:68] = 300 * 1.3**9
+            publish(live, publisher, *(cell(int(500 * 1.3**t)) for t in range(10)), frame)
+            image = live.image(run)
+            live.until(lambda image=image: 100 < middle(live, image) < 200)
+            assert border(live, image) < 15
+
+
+@pytest.mark.parametrize("set_by", ["display range", "Brightness/Contrast"])
+def test_what_the_user_sets_is_the_channel_s_until_auto(live, set_by):
+    with live.publisher(SHAPE) as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=["DAPI", "FITC"])
+            publish(live, publisher, dark(), channel="FITC")
+            publish(live, publisher, cell(), cell(), channel="DAPI")
+            image = live.image(2 * run)
+            if run == 0:
+                live.until(lambda image=image: middle(live, image) > 200)
+                live.on_awt(lambda image=image: set_range(image.imp, set_by))
+            publish(live, publisher, *[cell(9000)] * 3, channel="DAPI")
+            live.until(lambda image=image: abs(middle(live, image) - 9000 / 16000 * 255) <= 3, what="the user's range")
+            publisher.publish(cell(9000)[32:96, 32:96], axes={"t": 9, "c": "DAPI"})  # another shape
+            live.settled(publisher)
+            lut = live.on_awt(lambda run=run: live.image(2 * run + 1).imp.getChannelLut(1))
+            assert (float(lut.min), float(lut.max)) == (0, 16000)
+        choose(live, "Auto contrast")
+        live.until(lambda: middle(live, live.image(2)) > 200)
+        publisher.new_stream("run 2", channels=["DAPI", "FITC"])
+        publish(live, publisher, dark(), cell(2000), channel="DAPI")
+        live.until(lambda: middle(live, live.image(4)) > 200)
+
+
+def set_range(imp, by: str) -> None:
+    imp.setPosition(1, 1, imp.getNFrames())
+    if by == "display range":
+        imp.setDisplayRange(0, 16000)
+        imp.updateAndDraw()
+    else:
+        java("ij.IJ").setMinAndMax(imp, 0, 16000)
+
+
+def test_saturated_pixels_are_counted_and_marked(live):
+    with live.publisher(SHAPE) as publisher:
+        publish(live, publisher, cell())
+        live.until(lambda: "frame" in live.image().strip.text)
+        assert "saturated" not in live.image().strip.text
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            frame = cell()
+            frame[60:68, 60:68] = 65535
+            publish(live, publisher, frame)
+            image = live.image(1 + run)
+            live.until(lambda image=image: "saturated: 0.4 %" in image.strip.text)
+            live.on_awt(lambda: live.display.gallery.mark_saturation(True))
+            live.until(lambda image=image: painted(live, image)[64, 64].tolist() == [255, 0, 0])
+            seen = painted(live, image)
+            assert ((seen[..., 0] > 200) & (seen[..., 1] < 50)).sum() == 64, "and nothing else"
+            live.on_awt(lambda: live.display.gallery.mark_saturation(False))
+            live.until(lambda image=image: len(set(painted(live, image)[64, 64].tolist())) == 1)
+            live.until(lambda image=image: painted(live, image)[64, 40].max() > 10)

@@ -1,0 +1,190 @@
+"""The contrast of a layer, which is that of its channel, and the button that makes it automatic again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+from napari.utils.colormaps import Colormap
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QMenu, QToolButton
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from scopecast_viewers.look.contrast import Contrast, Contrasts, Limits
+    from scopecast_viewers.napari.layer import LiveLayer
+    from scopecast_viewers.napari.layers import LiveLayers
+    from scopecast_viewers.stacks.plane import Tag
+
+__all__ = ["ContrastButton", "LayerContrast"]
+
+#: Gray, and red for what is saturated.
+_MARKED: Final = Colormap([[0, 0, 0, 1], [1, 1, 1, 1]], name="saturation", high_color=[1, 0, 0, 1])
+
+
+class LayerContrast:
+    """Keeps a layer in the contrast of its channel, and notices where the user sets another.
+
+    Parameters
+    ----------
+    contrasts
+        Of all channels.
+    live
+        The layer; one that has a contrast.
+
+    Attributes
+    ----------
+    unmarked : napari.utils.Colormap or None
+        What the layer's colormap is without the mark of saturated pixels, while it has that.
+    saturated : int
+        Pixels of the frame that is shown.
+    """
+
+    def __init__(self, contrasts: Contrasts, live: LiveLayer) -> None:
+        self._contrasts, self._live = contrasts, live
+        self._contrast: Contrast | None = None
+        self._given: Limits | None = None  # as the layer has had them last
+        self._reach: Limits | None = None
+        self._looked: object = None  # the tag of the frame that was looked at last
+        self._measured: object = None
+        self.unmarked: Colormap | None = None
+        self.saturated = 0
+
+    @property
+    def of_channel(self) -> Contrast:
+        """The contrast of the channel that the layer shows now."""
+        live = self._live
+        found = self._contrasts.of(live.stream.key, live.look_of, live.stack.dtype)
+        if found is not (before := self._contrast):
+            if before is not None and before.by_hand and before.dtype == found.dtype and not found.by_hand:
+                self._contrasts.choose(found, before.limits)  # the channel has got a name
+            self._contrast, self._reach, self._looked = found, None, None
+        return found
+
+    def begin(self) -> Limits:
+        """Return the limits for a layer that is to be made."""
+        contrast = self.of_channel
+        self._look(contrast)
+        contrast.measure(self._live.newest_plane())
+        return contrast.limits
+
+    def _look(self, contrast: Contrast) -> None:
+        index = self._live.newest_index()
+        tag = None if index is None else self._live.stack.tag(index)
+        if tag is None or tag is not self._looked:
+            self._looked = tag
+            contrast.look(self._live.newest_plane())
+
+    def keep(self, *, new: bool = False) -> None:
+        """Take over what the user has set of the layer, else give it the contrast of its channel.
+
+        Parameters
+        ----------
+        new
+            A frame has come that is to be taken into account.
+        """
+        layer, contrast = self._live.layer, self.of_channel
+        now = tuple(layer.contrast_limits)
+        if self._given is not None and now not in (self._given, contrast.limits):
+            self._contrasts.choose(contrast, (float(now[0]), float(now[1])))
+        elif (new or not contrast.known) and not contrast.by_hand:
+            self._look(contrast)
+        self._mark(contrast)
+        if self._reach != contrast.reach:
+            low, high = layer.contrast_limits_range
+            self._reach = contrast.reach
+            wider = self._given is not None and contrast.by_hand
+            layer.contrast_limits_range = (
+                (min(low, contrast.reach[0]), max(high, contrast.reach[1])) if wider else contrast.reach
+            )
+        if tuple(layer.contrast_limits) != contrast.limits:
+            layer.contrast_limits = contrast.limits
+        self._given = tuple(layer.contrast_limits)
+
+    def _mark(self, contrast: Contrast) -> None:
+        layer = self._live.layer
+        is_marked = layer.colormap.name == _MARKED.name
+        wanted = contrast.marking and contrast.full > 0
+        if wanted and not is_marked:
+            self.unmarked, layer.colormap = layer.colormap, _MARKED
+        elif not wanted and (is_marked or self.unmarked is not None):
+            if is_marked:
+                layer.colormap = self.unmarked or self._live.own_colormap
+            self.unmarked = None
+
+    def measure(self, where: tuple[int, ...], tag: Tag | None) -> None:
+        """Look for saturated pixels in the frame that is shown, and how far the sliders have to reach for it."""
+        if tag is self._measured:
+            return
+        self._measured, self.saturated = tag, 0
+        plane = None if tag is None else self._live.stack.plane(where)
+        if plane is not None:
+            self.saturated = self.of_channel.measure(np.asarray(plane))
+            self.keep()
+
+
+class _Shows(Protocol):
+    """What the button needs of a `LiveView`."""
+
+    @property
+    def layers(self) -> LiveLayers: ...
+
+    def automatic_contrast(self, channel: Hashable = None) -> None: ...
+
+    def mark_saturation(self, on: bool) -> None: ...
+
+
+class ContrastButton(QToolButton):  # type: ignore[misc]  # qtpy has no types
+    """A button that is down while the contrast of all channels is automatic, and makes it so; with a menu for each.
+
+    Parameters
+    ----------
+    view
+        Whose contrast it is.
+    """
+
+    def __init__(self, view: _Shows) -> None:
+        super().__init__()
+        self._view = view
+        self.setText("auto contrast")
+        self.setCheckable(True)
+        self.setChecked(True)
+        self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        self.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
+        self.setToolTip(
+            "Choose the contrast of all channels from the frames, as they come. A channel whose contrast you set "
+            "keeps it until then; the menu has the single channels."
+        )
+        self.channels = QMenu(self)
+        self.channels.aboutToShow.connect(self.fill)
+        self.setMenu(self.channels)
+        self.clicked.connect(self._clicked)
+
+    def _clicked(self, _down: bool) -> None:
+        self._view.automatic_contrast()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Be down while all channels are automatic."""
+        self.setChecked(not any(by_hand for _, by_hand in self._view.layers.channels.values()))
+
+    def fill(self) -> None:
+        """Make the menu's entries: a channel each, checked while it is automatic; and the mark."""
+        menu = self.channels
+        menu.clear()
+        for channel, (name, by_hand) in self._view.layers.channels.items():
+            action = QAction(f"Auto: {name}".replace("&", "&&"), menu)
+            action.setCheckable(True)
+            action.setChecked(not by_hand)
+            action.triggered.connect(lambda _on, channel=channel: self._view.automatic_contrast(channel))
+            menu.addAction(action)
+        if menu.isEmpty():
+            menu.addAction("no channel yet").setEnabled(False)
+        menu.addSeparator()
+        mark: Any = QAction("Mark saturated pixels red", menu)
+        mark.setCheckable(True)
+        mark.setChecked(self._view.layers.contrasts.marking)
+        mark.triggered.connect(self._view.mark_saturation)
+        menu.addAction(mark)
