@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import acquisition, documentation, first_frames, imagej, streaming, window
+from benchmarks import acquisition, beside, documentation, first_frames, imagej, streaming, window
 from benchmarks.effort import FULL, QUICK
 from scopecast.benchmarks import memory, publish, startup
 from scopecast.cli import bench
@@ -18,7 +18,7 @@ from scopecast.cli import bench
 if TYPE_CHECKING:
     from scopecast.benchmarks.figures import Row
 
-PARTS = (startup, publish, first_frames, streaming, memory, acquisition, window, imagej)
+PARTS = (startup, publish, first_frames, streaming, memory, acquisition, window, beside, imagej)
 
 
 def run(json_path: Path | None = None, *, quick: bool = False, write_docs: bool = False) -> list[Row]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from benchmarks.effort import Bench
 
-__all__ = ["measure"]
+__all__ = ["measure", "microscope"]
 
 Mode = Literal["healthy", "stopped", "killed"]
 SIDE = 512
@@ -32,14 +32,15 @@ def measure(bench: Bench) -> Iterator[Row]:
     if any(find_spec(name) is None for name in ("pymmcore_plus", "mm_test_adapters")):
         yield Row(figure="acquisition", frame=frame, mode="pymmcore-plus", note="pymmcore-plus is not installed")
         return
-    with _microscope() as core:
+    with microscope() as core:
         for mode in ("healthy", "stopped", "killed"):
             bench.say(f"an acquisition, {frame}, viewer {mode}")
             yield _row(bench, core, mode, frame)
 
 
 @contextmanager
-def _microscope() -> Iterator[Any]:
+def microscope(side: int = SIDE, exposure_ms: float = 0.1) -> Iterator[Any]:
+    """Load the demo camera, of 16 bit, and its microscope; at the end all devices are unloaded."""
     import logging
 
     import mm_test_adapters
@@ -53,7 +54,9 @@ def _microscope() -> Iterator[Any]:
         core.setDeviceAdapterSearchPaths([str(mm_test_adapters.device_adapter_path())])
         core.loadSystemConfiguration(str(mm_test_adapters.device_adapter_path()) + "/MMConfig_demo.cfg")
         core.setProperty("Camera", "PixelType", "16bit")
-        core.setExposure(0.1)
+        core.setProperty("Camera", "OnCameraCCDXSize", side)
+        core.setProperty("Camera", "OnCameraCCDYSize", side)
+        core.setExposure(exposure_ms)
         yield core
     finally:
         core.unloadAllDevices()

@@ -28,6 +28,12 @@ class Effort(figures.Effort):
         New streams of which the time to the first frame on the screen is measured.
     planes
         Planes of a long hyperstack.
+    beside
+        Pairs of acquisitions, in scopecast's viewer and in ndv's, for each of
+    channels
+        these numbers of channels.
+    times
+        Time points of each of them.
     """
 
     slow: int
@@ -37,6 +43,9 @@ class Effort(figures.Effort):
     series_s: float
     first: int
     planes: int
+    beside: int
+    channels: tuple[int, ...]
+    times: int
 
 
 class Bench(figures.Bench):
@@ -57,9 +66,12 @@ FULL = Effort(
     latency=200,
     pairs=30,
     window_s=10.0,
-    series_s=4.0,
+    series_s=10.0,
     first=7,
     planes=1000,
+    beside=5,
+    channels=(1, 3),
+    times=20,
 )
 #: Next to nothing, to see that everything runs.
 QUICK = Effort(
@@ -78,4 +90,7 @@ QUICK = Effort(
     series_s=0.2,
     first=1,
     planes=20,
+    beside=1,
+    channels=(1,),
+    times=2,
 )

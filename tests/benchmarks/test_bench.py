@@ -78,6 +78,9 @@ def test_memory_and_the_window_are_there(figures: list[dict[str, object]]) -> No
     window = [row for row in figures if row["figure"] == "napari window"]
     assert window
     assert all(row["p50_ms"] is not None or "not measured" in row["note"] for row in window)
+    beside = [row for row in figures if row["figure"] == "beside ndv"]
+    assert beside
+    assert all(row["p50_ms"] or row["ratio"] or "not measured" in row["note"] for row in beside)
 
 
 def test_documentation_is_not_written_from_a_quick_run() -> None:

@@ -26,6 +26,7 @@ __all__ = ["measure"]
 _RATE = 200.0
 _DRAIN_LIMIT_MS = 50.0
 _FIRST_LIMIT_MS = 500.0
+_OLDER_P50, _OLDER_P99 = 2.0, 3.0
 _FIGURE = "napari window"
 #: Seconds between two reports of a viewer, and a little more.
 _REPORT_S = 0.7
@@ -45,13 +46,15 @@ def measure(bench: Bench) -> Iterator[Row]:
                 Viewer(bench.directory, "napari") as viewer,
                 Publisher("napari", title="live view", linger=5.0) as publisher,
             ):
-                yield from _stream(bench, viewer, publisher, "live view", bench.effort.window_s, grow=False)
+                yield from (live := _stream(bench, viewer, publisher, "live view", bench.effort.window_s, grow=False))
                 yield from _first(bench, publisher)
             with (
                 Viewer(bench.directory, "napari") as viewer,
                 Publisher("napari", title="time series", linger=5.0) as publisher,
             ):
-                yield from _stream(bench, viewer, publisher, "time series", bench.effort.series_s, grow=True)
+                series = _stream(bench, viewer, publisher, "time series", bench.effort.series_s, grow=True)
+                _compare(series[-1], live[-1])
+                yield from series
     except (ScreenError, ViewerStartError, TimeoutError) as error:
         yield _skipped(str(error).splitlines()[0])
 
@@ -65,9 +68,7 @@ def _row(publisher: Publisher, viewer: Viewer) -> ReceiverStats:
     return next(row for row in reversed(publisher.stats().receivers) if row.token == viewer.token)
 
 
-def _stream(
-    bench: Bench, viewer: Viewer, publisher: Publisher, what: str, seconds: float, *, grow: bool
-) -> Iterator[Row]:
+def _stream(bench: Bench, viewer: Viewer, publisher: Publisher, what: str, seconds: float, *, grow: bool) -> list[Row]:
     bench.say(f"napari, {what}, {_RATE:g} frames/s of {name_of(LARGE)}")
     frames = source_frames(LARGE)
     publisher.open(frames[0].shape, "uint16", wait=15.0)
@@ -87,7 +88,7 @@ def _stream(
     counts = row.frames
     cost = spread(durations)
     mode = f"{what}, {_RATE:g}/s"
-    yield Row(
+    published = Row(
         figure=_FIGURE,
         frame=name_of(LARGE),
         mode=f"{mode}: publish()",
@@ -102,7 +103,7 @@ def _stream(
             f"{row.painted} painted, {row.forgotten} forgotten"
         ),
     )
-    yield Row(
+    drained = Row(
         figure=_FIGURE,
         frame=name_of(LARGE),
         mode=f"{mode}: our work on the Qt thread",
@@ -112,13 +113,23 @@ def _stream(
         met=0.0 < row.drain_ms[1] <= _DRAIN_LIMIT_MS,
         note=f"napari takes {row.paint_ms:.0f} ms more to paint; to make the layer it took {row.layer_ms:.0f} ms",
     )
-    yield Row(
+    painted = Row(
         figure=_FIGURE,
         frame=name_of(LARGE),
         mode=f"{mode}: age of a frame when it is painted",
         p50_ms=row.age_ms[0],
         p99_ms=row.age_ms[1],
     )
+    return [published, drained, painted]
+
+
+def _compare(series: Row, live: Row) -> None:
+    """Say how much older the frames of a series are on the screen than those of a live view."""
+    p50, p99 = (ours / max(other, 1e-3) for ours, other in ((series.p50_ms, live.p50_ms), (series.p99_ms, live.p99_ms)))
+    series.ratio = p50
+    series.target = f"p50 ≤ {_OLDER_P50:g} times that of the live view, p99 ≤ {_OLDER_P99:g} times"
+    series.met = p50 <= _OLDER_P50 and p99 <= _OLDER_P99
+    series.note = f"p99 is {p99:.2f} times that of the live view"
 
 
 def _first(bench: Bench, publisher: Publisher) -> Iterator[Row]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LONGEST_WAIT_NS", "Pace"]
+__all__ = ["ON_THE_WAY_NS", "PATIENCE_NS", "Pace"]
 
-#: A frame is not sent before the receiver is about to take it in this time; and what lets frames wait for longer, and
-#: for as long again, is no burst.
-LONGEST_WAIT_NS: Final = 80_000_000
+#: What is on its way to a receiver is what it takes in this time.
+ON_THE_WAY_NS: Final = 40_000_000
+#: Frames that wait for longer than this, and still do after as long again, are no burst.
+PATIENCE_NS: Final = 80_000_000
 #: Frames that are on their way at least, so that a receiver has the next one when it is done with one.
 _FEWEST: Final = 2
 #: What is assumed of a receiver that has not taken a frame yet.
-_UNKNOWN_NS: Final = 20_000_000
+_UNKNOWN_NS: Final = 10_000_000
 _GAIN: Final = 1 / 8  # the weight of the last frame in the mean, as in TCP's estimate of its round trips
 
 
@@ -42,8 +43,8 @@ class Pace:
 
     @property
     def credit(self) -> int:
-        """How many frames the receiver takes in `LONGEST_WAIT_NS`, at least two."""
-        return max(_FEWEST, int(LONGEST_WAIT_NS / max(1.0, self._taking_ns)))
+        """How many frames the receiver takes in `ON_THE_WAY_NS`, at least two."""
+        return max(_FEWEST, int(ON_THE_WAY_NS / max(1.0, self._taking_ns)))
 
     def wake(self, now: int) -> None:
         """Note that a frame was sent to a receiver that had none."""
@@ -64,11 +65,11 @@ class Pace:
         oldest, newest
             When the oldest and the newest of the waiting frames were published.
         """
-        if now - oldest <= LONGEST_WAIT_NS:
+        if now - oldest <= PATIENCE_NS:
             self._late_since = None
         elif self._late_since is None:
             self._late_since = now
-        elif now - self._late_since > LONGEST_WAIT_NS >= now - newest:
+        elif now - self._late_since > PATIENCE_NS >= now - newest:
             # Not so if nothing has come for as long: what waits is the rest of a burst, and nothing newer waits for it.
             self.behind = True
         return self.behind
