@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -148,6 +148,33 @@ def test_a_viewer_whose_window_hangs_is_not_given_up(publisher):
         assert row.attached
         assert row.frames.delivered == 41
         assert row.painted == 0
+
+
+class Copying(WatchedDisplay):
+    """A display that takes long to copy a frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copied = threading.Event()
+
+    def take(self, view: Any, *, magnitude: bool) -> Any:
+        assert self.copied.wait(60)
+        return super().take(view, magnitude=magnitude)
+
+
+@pytest.mark.fault("V3")
+def test_a_viewer_that_copies_for_long_is_not_given_up(publisher):
+    with Viewer(display=Copying()) as viewer:
+        await_viewers(publisher, viewer.token)
+        (receiver,) = publisher.session.receivers.attached.values()
+        publish(publisher, 0)
+        # Three of them would have ended it.
+        wait_until(lambda: receiver.unanswered > 5 or not receiver.attached, "heartbeats not answered")
+        viewer.display.copied.set()
+        assert publisher.flush(20)
+        (row,) = publisher.stats()
+        assert (row.attached, row.frames) == (True, (1, 1, 0, 0, 0, 0))
+        assert [check_stamp(plane)[0] for plane in planes_of(viewer.streams[0]).values()] == [0]
 
 
 @pytest.mark.fault("V4")

@@ -8,6 +8,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
 from scopecast.link import messages
 from scopecast.link.wakeup import Watch
 from scopecast.publishing.receivers import HEARTBEAT_S
@@ -23,8 +25,10 @@ __all__ = ["Keeper"]
 
 logger = logging.getLogger(__name__)
 
-#: A receiver that leaves this many pings unanswered is given up: within 2 s after it stopped.
+#: A receiver that leaves this many pings unanswered is given up if its process is stopped: within 2 s after that.
 MISSED_PINGS: Final = 3
+#: And this many in any case, after 10 s. Until then it may be copying: a frame of hundreds of MiB, to a full memory.
+MOST_MISSED_PINGS: Final = 22
 #: After a connection broke, the locks are checked every `LOOK_S` for `SUSPECT_S`; after that only at heartbeats.
 LOOK_S: Final = 0.01
 SUSPECT_S: Final = 0.3
@@ -144,25 +148,38 @@ class Keeper:
         return tuple(self._receivers.attached.values())
 
     def _bury_dead(self, suspects: Iterable[AttachedReceiver]) -> None:
-        """Give up receivers whose process died. Not called under the lock, which frames need: it reads files."""
-        if dead := [receiver for receiver in suspects if not self._member.directory.alive(receiver.token)]:
+        """Give up receivers whose process died or stopped. Not called under the lock, as it reads files."""
+        if dead := [(receiver, why) for receiver in suspects if (why := self._why_dead(receiver))]:
             with self._guard.lock:
                 if not self._receivers.closing:
                     with self._guard:
-                        for receiver in dead:
-                            self._receivers.part(receiver, "its process died")
+                        for receiver, why in dead:
+                            self._receivers.part(receiver, why)
+
+    def _why_dead(self, receiver: AttachedReceiver) -> str:
+        missed = receiver.unanswered - 1  # the newest one may still be on its way
+        if not self._member.directory.alive(receiver.token):
+            return "its process died"
+        if missed >= MOST_MISSED_PINGS or (missed >= MISSED_PINGS and _is_stopped(receiver.pid)):
+            return f"it has not answered for {missed * HEARTBEAT_S:.1f} s"
+        return ""
 
     def _beat(self) -> tuple[AttachedReceiver, ...]:
-        """Ping all receivers, give up those that missed too many pings, return those to check. Under the lock."""
+        """Ping all receivers, and return those to check. Under the lock."""
         receivers, number = self._receivers, next(self._pings)
         for receiver in tuple(receivers.attached.values()):
             with self._guard:
-                if receiver.unanswered >= MISSED_PINGS:
-                    receivers.part(receiver, f"it has not answered for {MISSED_PINGS * HEARTBEAT_S:.1f} s")
-                    continue
                 receiver.unanswered += 1
                 account = receiver.account
                 ping = messages.Ping(number, account.fates["superseded"], account.fates["dropped"], account.published)
                 receivers.send(receiver, messages.encode(ping))
         # The monitor may miss a death (if a forked child keeps the socket open); the locks do not.
         return tuple(receiver for receiver in receivers.attached.values() if receiver.unanswered > 1)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, or can't be seen from here."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except (psutil.Error, ValueError, OverflowError):
+        return True
