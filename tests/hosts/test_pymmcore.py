@@ -570,6 +570,19 @@ def test_afterwards_nothing_is_connected(core: CMMCorePlus, observer: Observer):
     assert (backend.errors, backend.stats().frames.published) == (0, 0)
 
 
+def test_a_core_that_has_no_camera_yet_waits_for_the_viewer_like_any(observer: Observer):
+    core = CMMCorePlus()
+    with live(core, "headless", launch=False, wait=20) as backend:
+        assert any(row.attached for row in backend.stats())
+        adapters = Path(mm_test_adapters.device_adapter_path())
+        core.setDeviceAdapterSearchPaths([str(adapters)])
+        core.loadSystemConfiguration(str(adapters / "MMConfig_demo.cfg"))
+        core.snap()
+        observer.wait_for(lambda: len(observer.seen) == 1)
+        assert backend.errors == 0
+    core.unloadAllDevices()
+
+
 def test_what_is_no_core_is_an_error():
     with pytest.raises(TypeError, match=r"live\(\) takes a pymmcore_plus.CMMCorePlus, which has \.mda; object has"):
         live(object()).__enter__()

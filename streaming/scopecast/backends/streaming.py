@@ -169,7 +169,7 @@ class StreamingBackend:
         title: str | None = None,
         launch: bool = True,
         policy: Policy | None = None,
-        timeout: float = 30.0,
+        timeout: float = 60.0,
         linger: float = 30.0,
         budget: int | None = None,
         pattern: str | None = None,

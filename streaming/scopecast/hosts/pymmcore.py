@@ -61,8 +61,9 @@ def live(core: Any, viewer: str = "napari", *, wait: float = 0.0, **arguments: A
             raise TypeError(msg)
     with _of_kind(viewer)(**arguments) as backend:
         if wait:
-            shape = (core.getImageHeight(), core.getImageWidth())
-            backend.publisher.open(shape, f"uint{8 * core.getBytesPerPixel()}", wait=wait)
+            # Without a camera, which the user may load within the block, all of these are 0.
+            shape = (max(1, core.getImageHeight()), max(1, core.getImageWidth()))
+            backend.publisher.open(shape, f"uint{8 * (core.getBytesPerPixel() or 2)}", wait=wait)
         preview = _Preview(core, backend)
         links: list[tuple[Any, Callable[..., None]]] = [
             (core.mda.events.sequenceStarted, backend.sequenceStarted),
