@@ -75,6 +75,8 @@ class FrameStream:
         run: str = "",
     ) -> None:
         self.number, self.title, self.run = number, printable(title)[:200], printable(run)[:200]
+        _mapping("sizes", sizes, "{'t': 20, 'c': 3}")
+        _mapping("steps", steps, "{'z': 0.5}")
         self.sizes = {name: int(size) for name, size in check_axes(sizes).items()}
         self.axes: list[str] = list(sort_axes(self.sizes))
         self.units = _short("units", ("pixel" if scale is None else "um") if units is None else units)
@@ -92,12 +94,12 @@ class FrameStream:
         self._color_of: Mapping[str, str] = {}
         if isinstance(colors, Mapping):
             self._color_of, colors = {printable(name): _short("a colour", each) for name, each in colors.items()}, ()
-        self.colors = [_short("a colour", color) for color in _listed(colors)][:MAX_COLORS]
+        self.colors = [_short("a colour", color) for color in _listed("colors", colors)][:MAX_COLORS]
         self._labels: dict[str, dict[str, int]] = {}
         self._listed: dict[str, list[str]] = {}  # the labels that are announced
         self._listed_bytes = self._listed_count = 0
         self._ends: dict[str, int] = {}  # behind the largest index along each axis
-        for axis, names in (("c", _listed(channels)), ("p", _listed(positions))):
+        for axis, names in (("c", _listed("channels", channels)), ("p", _listed("positions", positions))):
             for at, name in enumerate(map(str, names)):
                 label = check_axes({axis: name or (str(at) if axis == "p" else "")})[axis]
                 taken = label in self._labels.get(axis, ())
@@ -213,14 +215,23 @@ def _is_nothing(value: object) -> bool:
     return isinstance(value, str | tuple | list | dict) and not value
 
 
-def _listed(names: str | Sequence[str]) -> Sequence[str]:
+def _listed(what: str, names: str | Sequence[str]) -> Sequence[str]:
     """Return names as a list: a text is one name, and not one for each of its letters."""
+    if not isinstance(names, Iterable):
+        msg = f"{what} are names in order, such as ['one', 'two'], or one name; not {names!r}"
+        raise TypeError(msg)
     return [names] if isinstance(names, str) else names
+
+
+def _mapping(what: str, given: object, example: str) -> None:
+    if not isinstance(given, Mapping):
+        msg = f"{what} are a mapping such as {example}, not {given!r}"
+        raise TypeError(msg)
 
 
 def _finite(what: str, values: Iterable[float]) -> list[float]:
     values = list(values)
-    if wrong := [value for value in values if isinstance(value, str) or not hasattr(value, "__float__")]:
+    if wrong := [value for value in values if isinstance(value, str | bool) or not hasattr(value, "__float__")]:
         msg = f"{what}: numbers are needed, such as 0.65; got {wrong[0]!r}"
         raise TypeError(msg)
     numbers = [float(value) for value in values]

@@ -21,7 +21,7 @@ from scopecast.errors import ClosedError, ViewerLagging
 from scopecast.frames.arrays import as_array, check_dtype, dims_of, native, split_planes
 from scopecast.frames.axes import check_axes, join_channel
 from scopecast.frames.documents import DOCUMENTS
-from scopecast.frames.streams import FrameStream
+from scopecast.frames.streams import FrameStream, given
 from scopecast.keywords import suggesting
 from scopecast.link import messages
 from scopecast.memory.copying import copy_frame
@@ -274,11 +274,11 @@ class Publisher:
         if dims is None and type(array) is not np.ndarray and kind in ("image", "labels"):
             dims = dims_of(array)
         what = IMAGE
-        options = (("name", name or None), ("properties", properties), ("style", style), ("shape_type", shape_type))
-        more = {word: given for word, given in (*options, ("names", names), ("graph", graph)) if given is not None}
-        if kind != "image" or more:
+        others = properties is not None or style is not None or shape_type is not None
+        if kind != "image" or name or others or names is not None or graph is not None:
             from scopecast.frames.annotations import prepare
 
+            more = given(name=name, properties=properties, style=style, shape_type=shape_type, names=names, graph=graph)
             array, axes, dims, what = prepare(kind, array, axes, dims, more)
             rgb = False
         if type(array) is not np.ndarray:

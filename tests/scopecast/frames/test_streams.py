@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +165,40 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_receivers_would_refuse_is_refused_here(about: dict[str, Any], problem: str):
     with pytest.raises(ValueError, match=problem):
         FrameStream(0, "run", **about)
+
+
+@pytest.mark.parametrize(
+    ("about", "problem"),
+    [
+        ({"scale": "0.3"}, r"scale: numbers are needed, such as 0\.65; got '0\.3'"),
+        ({"scale": True}, "scale: numbers are needed"),
+        ({"steps": {"z": "far"}}, "steps: numbers are needed"),
+        ({"steps": 3}, r"steps are a mapping such as \{'z': 0\.5\}, not 3"),
+        ({"sizes": 5}, r"sizes are a mapping such as \{'t': 20, 'c': 3\}, not 5"),
+        ({"channels": 5}, "channels are names in order"),
+        ({"colors": 7}, "colors are names in order"),
+        ({"positions": 7}, "positions are names in order"),
+    ],
+)
+def test_what_is_of_another_type_is_an_error_that_says_what_is_taken(about: dict[str, Any], problem: str):
+    with pytest.raises(TypeError, match=problem):
+        FrameStream(0, "run", **about)
+
+
+@pytest.mark.parametrize(
+    ("about", "scale", "units"),
+    [
+        ({}, [1.0, 1.0], "pixel"),
+        ({"scale": 0.5}, [0.5, 0.5], "um"),
+        ({"scale": np.float64(0.5)}, [0.5, 0.5], "um"),
+        ({"scale": np.array([0.5, 0.25])}, [0.5, 0.25], "um"),
+        ({"scale": 0.5, "units": "mm"}, [0.5, 0.5], "mm"),
+        ({"units": "um"}, [1.0, 1.0], "um"),
+    ],
+)
+def test_a_scale_is_in_micrometres_where_no_unit_is_given(about: dict[str, Any], scale: list[float], units: str):
+    announced = FrameStream(0, "run", **about).message()
+    assert (announced.scale, announced.units) == (scale, units)
 
 
 def test_a_title_that_is_no_unicode_or_too_long_can_be_sent():

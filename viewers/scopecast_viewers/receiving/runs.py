@@ -70,7 +70,7 @@ class Run:
         )
         self._numbers = itertools.count()
         self.log = _RunLog()
-        self._take(about)
+        self._frames.join(about)
         self.stream = LiveStream(f"run {about.run}", about.run, self._frames.message(), history, self.log)
         self.shares: list[Share] = []
 
@@ -79,12 +79,9 @@ class Run:
         """Whether any of its publishers may send more."""
         return any(share.state == "live" for share in self.shares)
 
-    def _take(self, about: Stream) -> None:
-        self._frames.join(about)
-
     def take(self, about: Stream) -> None:
         """Take what another publisher announces of it."""
-        self._take(about)
+        self._frames.join(about)
         self._update()
 
     def _update(self) -> None:
@@ -262,7 +259,7 @@ class Share:
         if run is not None:
             run.shares.remove(self)
             if run.shares:
-                run.settle(run.stream.state)
+                run.settle("ended" if run.stream.state == "live" else run.stream.state)
             else:
                 run.stream.remove()
                 self._runs.drop(run)
