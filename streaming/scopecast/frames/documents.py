@@ -20,8 +20,8 @@ import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from scopecast.errors import ProtocolError
-from scopecast.link.messages import AxisName, Label, Text
-from scopecast.protocol import printable, printable_lines
+from scopecast.link.messages import AxisName, Text
+from scopecast.protocol import Label, printable, printable_lines
 
 __all__ = [
     "DOCUMENTS",
