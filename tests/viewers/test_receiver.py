@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import shutil
+import sys
 import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from children import Child
 from receivers import Viewer, WatchedDisplay, stamped
@@ -17,7 +22,8 @@ from scopecast_viewers.headless import HeadlessDisplay
 from scopecast_viewers.receiver import Receiver
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def test_a_receiver_without_publishers_sleeps_between_its_looks_at_the_run_directory():
@@ -150,6 +156,60 @@ def test_a_run_directory_that_can_not_be_read_for_a_while_costs_a_while(
             assert viewer.receiver.problem == ""
     told = [record for record in caplog.records if "looking for publishers" in record.getMessage()]
     assert len([record for record in told if record.levelno >= logging.WARNING]) == 1
+
+
+def _remove(path: Path) -> None:
+    gone = path.with_name(f"{path.name}-gone")
+    path.rename(gone)  # at once: a receiver makes files in it as soon as it misses its own
+    shutil.rmtree(gone)
+
+
+def _replace(path: Path, make: Callable[[Path], object]) -> object:
+    while True:
+        _remove(path)
+        with contextlib.suppress(FileExistsError):  # it is there again already
+            return make(path)
+
+
+def _mode(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    if os.access(path, os.R_OK | os.X_OK):
+        path.chmod(0o700)
+        pytest.skip("this user may read everything")
+
+
+#: What becomes of the run directory, and whether there can be another one at once.
+FATES: dict[str, tuple[Callable[[Path], object], bool]] = {
+    "removed": (_remove, True),
+    "a file is in its place": (lambda path: _replace(path, lambda path: path.touch(exist_ok=False)), False),
+    "a link to itself is in its place": (lambda path: _replace(path, lambda path: path.symlink_to(path)), False),
+    "not to be entered": (lambda path: _mode(path, 0o400), False),
+    "not to be read": (lambda path: _mode(path, 0o300), False),
+    "without our lock": (lambda path: [lock.unlink() for lock in path.glob("*.lock")], True),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use can't be removed there")
+@pytest.mark.parametrize(("break_it", "heals"), FATES.values(), ids=FATES)
+def test_whatever_becomes_of_the_run_directory_the_receiving_goes_on(
+    break_it: Callable[[Path], object], heals: bool, runtime_dir: Path
+):
+    with Viewer() as viewer:
+        break_it(runtime_dir)
+        if not heals:
+            viewer.wait_for(lambda: "looking for publishers" in viewer.receiver.problem)
+            assert "tried again" in viewer.receiver.problem
+            if runtime_dir.is_dir():
+                runtime_dir.chmod(0o700)
+            else:
+                runtime_dir.unlink()
+        files = [runtime_dir / f"{viewer.token}.{suffix}" for suffix in ("lock", "json")]
+        viewer.wait_for(lambda: all(path.exists() for path in files))
+        viewer.wait_for(lambda: viewer.receiver.problem == "")
+        with Publisher("headless", policy="every") as publisher:
+            publisher.publish(stamped(0), axes={"t": 0})
+            viewer.wait_for(lambda: viewer.streams and viewer.streams[0].received)
+            assert publisher.flush(20)
 
 
 def test_a_publisher_that_can_not_be_attached_to_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch):

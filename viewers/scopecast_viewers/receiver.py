@@ -394,11 +394,16 @@ class Receiver:
                     self._recovered(what)
 
     def _gone(self) -> bool:
-        """Whether the run directory was removed; write our entry again once it is back."""
-        if self.directory.file(self.member.token, "json").exists():
+        """Whether the run directory was removed; write our entry again once it is back.
+
+        Raises
+        ------
+        OSError
+            If that can't be done.
+        """
+        if not self.member.removed:
             return False
-        with suppress(OSError):
-            self.member.write()
+        self.member.write()
         return not self.directory.path.is_dir()
 
     def __enter__(self) -> Self:

@@ -200,7 +200,8 @@ class Frame(_Message, tag="FRAME"):
     name: Label = ""
 
     def __post_init__(self) -> None:
-        self.path, self.name = printable(self.path, MAX_PATH), printable(self.name)
+        if not (self.path.isprintable() and self.name.isprintable()):  # it is asked for each frame
+            self.path, self.name = printable(self.path, MAX_PATH), printable(self.name)
 
 
 class Ack(_Message, tag="ACK"):

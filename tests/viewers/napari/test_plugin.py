@@ -13,13 +13,16 @@ import threading
 import numpy as np
 import pytest
 from npe2 import PluginManifest
+from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QMessageBox
 
 from napari_panel import Opened, rows_of, words
 from receivers import check_stamp, stamped
 from scopecast.link import messages
 from scopecast.rundir.directory import RunDirectory
+from scopecast_viewers.listing import Listed
 from scopecast_viewers.napari import snapshot as snapshot_module
+from scopecast_viewers.napari.rows import StreamRow
 
 SHAPE = (64, 48)
 pytestmark = pytest.mark.timeout(180)
@@ -293,3 +296,19 @@ def test_beside_the_user_s_own_layers_a_new_run_leaves_view_and_selection_alone(
         opened.until(lambda: "run 1" in viewer.layers)
         assert viewer.layers.selection.active is mine
         assert (tuple(camera.center), camera.zoom) == view
+
+
+def test_a_name_is_no_markup(qtbot):
+    name = "<i></i> & <img src='x'>"
+    row = StreamRow({"text": "#ffffff", "faint": "#cccccc", "card": "#000000", "error": "#ff0000"})
+    qtbot.addWidget(row)
+    row.resize(600, 200)
+    row.show_stream(Listed("abcdefgh", name, "", "napari", 1, "refused", "", 0.0, None, 0, 0, 0, f"refused: {name}"))
+    row.show()
+    shown = QTextDocument()
+    shown.setHtml(row.toolTip())
+    assert shown.toPlainText().splitlines()[0] == name
+    for label in (row.name, row.problem):
+        picture = label.grab().toImage()
+        wide = max(x for x in range(picture.width()) if picture.pixelColor(x, picture.height() // 2).lightness() > 100)
+        assert wide > label.fontMetrics().horizontalAdvance("<i></i> & <img"), "all of it is drawn"
