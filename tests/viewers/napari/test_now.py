@@ -316,12 +316,12 @@ def test_a_live_layer_is_saved_as_what_has_come_and_played_through(live, tmp_pat
     with live.publisher(dtype="uint8") as publisher:
         for run in range(2):
             publisher.new_stream(f"run {run}")
-            for t in range(4):
+            for t in range(5):
                 publisher.publish(frame(40 + 10 * t), axes={"t": t})
             live.settled(publisher)
             layer = live.layer(f"run {run}")
             (written,) = layer.save(str(tmp_path / f"run{run}.tif"))
-            assert np.array_equal(tifffile.imread(written)[:, 5, 5], [40, 50, 60, 70])
+            assert np.array_equal(tifffile.imread(written)[:, 5, 5], [40, 50, 60, 70, 80])
             live.viewer.dims.set_point(0, 0)
             for t in (1, 2):
                 live.viewer.dims.set_current_step(0, t)

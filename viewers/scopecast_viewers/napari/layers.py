@@ -105,7 +105,9 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
             self._began.setdefault(stream.key, len(self._began))
         self.incomplete = False
         self._keep_contrast()  # what the user has set is to be that of the layers to come
+        crowded = self.tiling.crowded
         divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
+        self.spread = self.spread or self.tiling.crowded > crowded  # the fields have become one layer that moves
         self._hand_on(divided)
         worked_on = self.viewer.layers.selection.active
         self._remove_gone({(stack, channel, place) for _, stack, channel, place in divided})

@@ -294,6 +294,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.set_side_by_side(False)
         if begun or spread:
             self._in_sight_at = None
+        if begun:
+            self._status_at = 0.0  # the line tells of this run from its first picture on
         self.layers.spread = self.scene.begun = self.scene.joined = False
         known = self.layers.units[-1] != "pixel"
         if self.status is not None and known != self._has_scale_bar:

@@ -59,6 +59,11 @@ class Tiling:
     def __init__(self) -> None:
         self._crowded: set[tuple[str, int]] = set()  # streams that have too many positions for layers of their own
 
+    @property
+    def crowded(self) -> int:
+        """How many streams have too many positions for layers of their own."""
+        return len(self._crowded)
+
     def axes(self, stream: LiveStream) -> tuple[str, ...]:
         """Return the axes of a stream that are layers; of one without any frame yet, all that could be."""
         newest = stream.newest
