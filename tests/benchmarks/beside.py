@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from benchmarks.effort import Bench
 
-__all__ = ["measure"]
+__all__ = ["Seen", "measure", "see"]
 
 _FIGURE = "beside ndv"
 _CHANNELS = ("DAPI", "FITC", "Cy5")
@@ -61,6 +61,8 @@ class Seen(msgspec.Struct):
 
 def measure(bench: Bench) -> Iterator[Row]:
     """Measure pairs of acquisitions, with one viewer and the other."""
+    if not bench.effort.beside:
+        return
     if lacking := [name for name in ("ndv", "napari", "pymmcore_plus", "mm_test_adapters") if find_spec(name) is None]:
         yield Row(figure=_FIGURE, frame="", mode="", note=f"not measured: {', '.join(lacking)} is not installed")
         return
@@ -68,10 +70,16 @@ def measure(bench: Bench) -> Iterator[Row]:
         settings = {"NAPARI_CONFIG": str(bench.directory.path / "napari.yaml")}
         with ensure_screen(), mock.patch.dict(os.environ, settings), Viewer(bench.directory, "napari"):
             for side in bench.effort.sides:
-                for channels in bench.effort.channels:
+                for channels in _OLDER:
                     yield from _rows(bench, side, channels)
     except (ScreenError, ViewerStartError, TimeoutError, RuntimeError) as error:
         yield Row(figure=_FIGURE, frame="", mode="", note=f"not measured: {str(error).splitlines()[0]}")
+
+
+def see(viewer: str, side: int, channels: int, times: int) -> Seen:
+    """Run one acquisition in a program of its own, seen in ``"ndv"`` or in the ``"napari"`` that runs; on a screen."""
+    with Program("benchmarks.beside", viewer, str(side), str(channels), str(times)) as program:
+        return msgspec.convert(program.report(timeout=300.0), Seen)
 
 
 def _rows(bench: Bench, side: int, channels: int) -> Iterator[Row]:
@@ -80,8 +88,7 @@ def _rows(bench: Bench, side: int, channels: int) -> Iterator[Row]:
     for number in range(bench.effort.beside):
         for viewer, seen in (("ndv", theirs), ("napari", ours))[:: 1 if number % 2 else -1]:
             bench.say(f"an acquisition of {name_of(side)}, {channels} channels, in {viewer}")
-            with Program("benchmarks.beside", viewer, str(side), str(channels), str(bench.effort.times)) as program:
-                seen.append(msgspec.convert(program.report(timeout=300.0), Seen))
+            seen.append(see(viewer, side, channels, bench.effort.times))
     mode = "one gray channel" if channels == 1 else f"{channels} channels, composite"
     age, pictures, seconds = (
         statistics.median(

@@ -29,9 +29,7 @@ class Effort(figures.Effort):
     planes
         Planes of a long hyperstack.
     beside
-        Pairs of acquisitions, in scopecast's viewer and in ndv's, for each of
-    channels
-        these numbers of channels.
+        Pairs of acquisitions, in scopecast's viewer and in ndv's; 0 leaves them out.
     times
         Time points of each of them.
     """
@@ -44,7 +42,6 @@ class Effort(figures.Effort):
     first: int
     planes: int
     beside: int
-    channels: tuple[int, ...]
     times: int
 
 
@@ -70,7 +67,6 @@ FULL = Effort(
     first=7,
     planes=1000,
     beside=5,
-    channels=(1, 3),
     times=20,
 )
 #: Next to nothing, to see that everything runs.
@@ -90,7 +86,6 @@ QUICK = Effort(
     series_s=0.2,
     first=1,
     planes=20,
-    beside=1,
-    channels=(1,),
+    beside=0,
     times=2,
 )

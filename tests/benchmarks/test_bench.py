@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as everything
-from benchmarks import documentation
+from benchmarks import beside, documentation
 from scopecast.benchmarks import report
 from scopecast.benchmarks.figures import Row, Timing, median, spread, timed
 from scopecast.benchmarks.processes import ENVIRONMENT, private_run_directory
+from scopecast.demo.screen import ensure_screen
 from scopecast.rundir.directory import RunDirectory
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -78,9 +79,16 @@ def test_memory_and_the_window_are_there(figures: list[dict[str, object]]) -> No
     window = [row for row in figures if row["figure"] == "napari window"]
     assert window
     assert all(row["p50_ms"] is not None or "not measured" in row["note"] for row in window)
-    beside = [row for row in figures if row["figure"] == "beside ndv"]
-    assert beside
-    assert all(row["p50_ms"] or row["ratio"] or "not measured" in row["note"] for row in beside)
+
+
+@pytest.mark.timeout(300)
+def test_ndv_shows_an_acquisition_and_tells_how_old_its_frames_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    with ensure_screen():
+        seen = beside.see("ndv", 64, 3, 4)
+    assert 0 < seen.pictures <= 36
+    assert 0 < seen.p50_ms <= seen.p99_ms
+    assert seen.seconds > 0
 
 
 def test_documentation_is_not_written_from_a_quick_run() -> None:
