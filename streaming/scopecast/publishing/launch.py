@@ -156,6 +156,7 @@ def _start(
     # -P: one of the user's files that is named like a module must not be imported in its place.
     command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
     environment = {**os.environ, **variables, "SCOPECAST_RUNTIME_DIR": str(directory.path)}
+    process: subprocess.Popen[bytes] | None = None
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -174,7 +175,7 @@ def _start(
     except ViewerStartError:
         raise
     except BaseException:  # Ctrl-C, or the run directory can't be read: nothing waits for this viewer any more
-        _kill(token)
+        _kill(process) if process is not None else _kill_unknown(token)
         directory.clean()  # what it had left
         raise
 
@@ -199,7 +200,7 @@ def _await_ready(
             break
         time.sleep(_POLL_S)
     else:
-        _kill(token)
+        _kill(process)
     waited = time.monotonic() - began
     msg = f"the {kind} viewer was not ready after {waited:.0f} s{_told(directory, token)}"
     raise ViewerStartError(msg)
@@ -214,21 +215,24 @@ def _apart() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def _kill(token: str) -> None:
-    """Kill a viewer that is not ready, and the processes that it started.
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a viewer that is not ready, and the processes that it started: they are in its process group."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_S)
 
-    It is found by its command line: Ctrl-C may have struck before its process was known here.
-    """
-    killed = []
+
+def _kill_unknown(token: str) -> None:
+    """Kill a viewer that is known by its command line only, as Ctrl-C struck while it was started."""
     for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error, OSError):
+        with suppress(psutil.Error):
             if token in process.cmdline():
-                killed.append(process)
-                if sys.platform == "win32":
-                    process.kill()
-                else:
-                    os.killpg(process.pid, signal.SIGKILL)
-    psutil.wait_procs(killed, timeout=END_S)
+                process.kill()
+                process.wait(END_S)
 
 
 def _how(code: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
@@ -128,14 +129,24 @@ def test_without_a_screen_nothing_is_tried(directory: RunDirectory, monkeypatch:
 
 
 @pytest.mark.parametrize("variable", ["DISPLAY", "WAYLAND_DISPLAY"])
-def test_with_a_screen_it_is_tried(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, variable: str):
+def test_with_a_screen_that_answers_it_is_tried(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, variable: str, tmp_path: Path
+):
     install(monkeypatch, "windowed")
     asked = run_instead(monkeypatch, "false")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    monkeypatch.setenv(variable, ":77")
-    with pytest.raises(ViewerStartError, match=r"the windowed viewer ended at once .exit code 1."):
-        find_or_start_viewer(directory, "windowed", timeout=30)
+    monkeypatch.chdir(tmp_path)  # the path of a socket has 107 characters at most
+    with socket.create_server(("127.0.0.1", 0)) as x_server, socket.socket(socket.AF_UNIX) as compositor:
+        if variable == "DISPLAY":
+            monkeypatch.setenv(variable, f"localhost:{x_server.getsockname()[1] - 6000}")
+        else:
+            compositor.bind("wayland-7")
+            compositor.listen()
+            monkeypatch.setenv("XDG_RUNTIME_DIR", ".")
+            monkeypatch.setenv(variable, "wayland-7")
+        with pytest.raises(ViewerStartError, match=r"the windowed viewer ended at once .exit code 1."):
+            find_or_start_viewer(directory, "windowed", timeout=30)
     (command,) = asked
     assert command[1:5] == ["-P", "-m", "scopecast_viewers", "windowed"]
 
