@@ -367,20 +367,24 @@ def test_viewers_that_can_not_be_looked_for_are_looked_for_again(monkeypatch: py
 
 
 @pytest.mark.fault("H10")
-@pytest.mark.parametrize("count", [4, 10_000], ids=["the next", "every number"])
-def test_names_that_another_has_taken_are_left_to_it(count: int):
+def test_names_that_another_has_taken_are_left_to_it():
     taken: list[Path] = []
     try:
         with Viewer() as viewer, Publisher("headless", policy="every", budget=2**24) as publisher:
             publisher.publish(stamped(0), axes={"t": 0})
             stem = publisher.session.slots.ring.name.rsplit("_", 1)[0]
-            for number in range(1, count):
+            for number in range(1, 6):
                 taken.append(Path("/dev/shm", f"{stem}_{number}"))
                 taken[-1].touch()
-            publisher.publish(stamped(1, shape=(1024, 1024)), axes={"t": 1})
-            assert publisher.flush(20)
-            assert publisher.stats().frames.delivered == 2
-            assert len(viewer.streams[0].stacks) == 2
+            ours = set()
+            for t, size in enumerate((512, 700, 1000), 1):
+                publisher.publish(stamped(t, shape=(size, size)), axes={"t": t})
+                assert publisher.flush(20)
+                ours.add(publisher.session.slots.ring.name.removeprefix(f"{stem}_"))
+            assert publisher.stats().frames.delivered == 4
+            assert len(viewer.streams[0].stacks) == 4
+            assert len(ours) == 3
+            assert not all(name.isdecimal() for name in ours), "of ten thousand numbers, all could be taken"
         assert all(path.exists() for path in taken), "they are not ours"
     finally:
         for path in taken:
