@@ -149,7 +149,10 @@ class ImageFile(ABC):
             If it can't be decoded.
         """
         with reading():
-            return self._read(number)
+            plane = self._read(number)
+        if plane is not None and not plane.array.size:
+            raise FileError("it has no pixels")
+        return plane
 
     def time_s(self, number: int) -> float | None:
         """Return when a plane was recorded, in seconds since the recording began; None if the file does not say."""

@@ -146,6 +146,7 @@ def show(
                 sent.append(str(file))
             except FileError as error:
                 skipped.append(Skipped(str(file), str(error)))
+        skipped += [Skipped(str(file), why) for file, why in showing.damaged.items()]
         showing.finish()
     return Receipt(tuple(sent), tuple(skipped), frames)
 
