@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -186,9 +187,13 @@ def _listed(names: str | Sequence[str]) -> Sequence[str]:
 
 
 def _finite(what: str, values: Iterable[float]) -> list[float]:
-    numbers = [float(value) for value in values]
+    given = list(values)
+    try:
+        numbers = [float(value) for value in given]
+    except (TypeError, ValueError, OverflowError):  # text, None, an int of hundreds of digits
+        numbers = [math.nan]
     if not all(abs(number) <= 1e300 for number in numbers):  # NaN is not, either
-        msg = f"{what} must be finite numbers; got {numbers}"
+        msg = f"{what} must be finite numbers; got {str(given)[:80]}"
         raise ValueError(msg)
     return numbers
 

@@ -178,7 +178,7 @@ class NdtiffDataset(ImageFile):
             try:
                 self._files[name] = open_regular(self._folder / name)
             except OSError as error:
-                raise UnreadableFileError(f"{name!r}: {error.strerror or error}") from error
+                raise UnreadableFileError(f"{' '.join(name.split())}: {error.strerror or error}") from error
         return self._files[name].fileno()
 
     def _summary(self) -> Mapping[str, Any]:

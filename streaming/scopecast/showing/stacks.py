@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from unicodedata import normalize
 
 from scopecast.errors import FileError, IncompleteFileError, ScopecastError, UnreadableFileError
 from scopecast.frames.axes import MAX_LABEL, axes_from_path
@@ -319,6 +320,7 @@ class Showing:
         name = printable(path.name)
         if self._root is not None and path.is_relative_to(self._root):
             name = printable(path.relative_to(self._root).as_posix())
+        name = normalize("NFC", name)  # two names that look alike are numbered
         label, number = name[-MAX_LABEL:], 1
         while self._labels.setdefault(label, path) != path:
             number += 1

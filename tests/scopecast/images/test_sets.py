@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -16,14 +17,21 @@ import pytest
 import tifffile
 
 import scopecast
+from children import wait_until
 from corpus import write_good
 from imagefiles import hyperstack
 from receivers import check_stamp
+from scopecast import StreamingBackend
 from scopecast.errors import IncompleteFileError
 from scopecast.images.open import open_image
 from scopecast.showing.replay import Recording, play
 from scopecast.showing.stacks import Showing
 from scopecast.testing import Observer
+
+
+class StreamingOnly(StreamingBackend):
+    VIEWER_TYPE = "headless"
+
 
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
@@ -251,6 +259,33 @@ def test_a_short_file_waits_for_its_planes_if_it_may_be_written(tmp_path: Path):
         assert showing.file(path, settled=False) == 48
 
 
+def test_watch_waits_for_the_planes_and_shows_what_there_is_when_they_do_not_come(tmp_path: Path):
+    command = [sys.executable, "-P", "-m", "scopecast", "watch", str(tmp_path), "--viewer", "headless"]
+    with (
+        Observer("headless") as observer,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout.readline, "")
+            assert next(lines).startswith("Watching")
+            write_short(tmp_path / "new.part", "ome").rename(tmp_path / "comes.tif")
+            write_short(tmp_path / "new.part", "imagej").rename(tmp_path / "stays.tif")
+            told = sorted(line.strip() for line in (next(lines), next(lines)))
+            assert [line.rpartition("/")[2] for line in told] == [
+                "comes.tif: it has 43 of 48 planes", "stays.tif: it has 43 of 48 planes"
+            ]  # fmt: skip
+            write_short(tmp_path / "new.part", "ome", 48).rename(tmp_path / "comes.tif")
+            told = [next(line for line in lines if word in line) for word in ("shown: ", "shown in part: ")]
+            assert told[0].endswith("comes.tif\n")
+            assert told[1].endswith("stays.tif: it has 43 of 48 planes\n")
+            wait_until(lambda: len(observer.seen) == 48 + 43)
+            process.send_signal(signal.SIGINT)
+            assert "Shown in headless: 2 files" in "".join(lines)
+        finally:
+            process.kill()
+
+
 def test_a_damaged_plane_keeps_none_of_the_others_from_being_shown(tmp_path: Path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, hyperstack(1, 1, 8)[0, 0], compression="zlib", photometric="minisblack")
@@ -265,6 +300,9 @@ def test_a_damaged_plane_keeps_none_of_the_others_from_being_shown(tmp_path: Pat
     assert (len(receipt.sent), receipt.frames) == (1, 7)
     (skipped,) = receipt.skipped
     assert skipped.reason.startswith("7 of its 8 planes are shown: it can't be decoded")
+    with Observer("headless") as observer, StreamingOnly(launch=False) as backend:
+        receipt = backend.save_batch([None], [str(path)])
+        assert receipt.skipped[0].reason.startswith("only 7 of its 8 planes can be read: it can't be decoded")
     with Observer("headless") as observer, Showing("headless", policy="latest") as showing:
         failed = []
         for _ in play(Recording(path), showing, speed=math.inf, failed=lambda *told: failed.append(told)):
