@@ -256,3 +256,15 @@ def test_a_channel_in_words_is_read_with_care(name: str, axes: dict[str, Any]):
 def test_the_rest_of_a_name_by_a_pattern_of_ones_own():
     assert rest_of_name("DAPI after 12 h.png", r"after (?P<t>\d+) h") == "DAPI after_h"
     assert np.unique([rest_of_name(f"x_t{t}.tif") for t in range(3)]).tolist() == ["x"]
+
+
+def test_what_is_in_a_name_steers_no_terminal(viewer: Viewer, tmp_path: Path):
+    for name in ("x\x1b[2J_t1.tif", "y\x9b2J_t1.tif"):
+        tifffile.imwrite(tmp_path / name, stamped(1))
+    (tmp_path / "z\x1b]0;title.tif").touch()
+    done = subprocess.run([*COMMAND, "show", str(tmp_path), "--viewer", "headless"], capture_output=True, timeout=60)
+    printed = done.stdout.decode() + done.stderr.decode()
+    assert "y\\x9b2J_t1.tif: its name gives it the same place as x\\x1b[2J_t1.tif" in printed
+    assert "z\\x1b]0;title.tif: it is empty" in printed
+    assert all(letter.isprintable() or letter == "\n" for letter in printed)
+    assert len(stamps(viewer.streams[0])) == 2
