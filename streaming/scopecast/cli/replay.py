@@ -112,7 +112,8 @@ def replay(
             counts = showing.counts()
             fates = f", {counts.delivered} delivered, {counts.superseded + counts.dropped} superseded" if counts else ""
             late = f"; at most {behind:.1f} s behind: the files can't be read faster" if behind > _BEHIND_S else ""
-            out.print(f"Replayed in {viewer}: {count(frames, 'frame')}{fates}{late}.")
+            of = f"{frames} of " if frames < total else ""
+            out.print(f"Replayed in {viewer}: {of}{count(max(frames, total), 'frame')}{fates}{late}.")
     if failed:
         raise typer.Exit(1)
 

@@ -105,14 +105,16 @@ def show(
                 except FileError as error:
                     failed += 1
                     report(file, error, bar.console)
+                if file in showing.damaged:
+                    report(file, showing.damaged[file], bar.console, "shown in part")
                 bar.advance(everything)
             showing.finish()
             say_notes(showing.notes, bar.console)
     left_out = f"; {count(others, 'other file')} left out: not images" if others else ""
     not_shown = f"; {count(failed, 'file')} not shown" if failed else ""
     regions = f", {count(showing.regions, 'region')} of interest" if showing.regions else ""
-    out.print(
-        f"Shown in {viewer}: {count(shown, 'file')}, {count(showing.planes, 'plane')}{regions}{not_shown}{left_out}."
-    )
-    if failed:
+    shown_of = f"{showing.planes} of " if showing.missing else ""
+    told = f"{shown_of}{count(showing.planes + showing.missing, 'plane')}"
+    out.print(f"Shown in {viewer}: {count(shown, 'file')}, {told}{regions}{not_shown}{left_out}.")
+    if failed or showing.damaged:
         raise typer.Exit(1)

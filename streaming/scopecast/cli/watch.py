@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import Annotated
 
@@ -55,7 +56,8 @@ def watch(
     """Show the images that other software writes into a folder, as they arrive. Stop with Ctrl-C.
 
     A file (TIFF, PNG, JPEG, NPY) is shown as soon as it is complete, never before: no program is writing it any more,
-    and it can be read to its end. A file that is written again is shown again. Files whose names say where they belong
+    and it can be read to its end. One that stays incomplete is given up after some tries: the planes that it has are
+    shown. A file that is written again is shown again. Files whose names say where they belong
     (img_t003_c1.tif) become one stack; the others lie side by side on a slider "file". The window stays open when this
     command ends.
     """
@@ -72,10 +74,10 @@ def watch(
         showing,
     ):
 
-        def show(path: Path) -> None:
+        def show(path: Path, *, settled: bool = False) -> None:
             nonlocal problem
             try:
-                showing.file(path, settled=False)
+                showing.file(path, settled=settled)
                 problem = ""
             except FileError:
                 raise
@@ -96,10 +98,15 @@ def watch(
                         if not problem and not err.is_terminal:  # no line that changes tells of it
                             out.print(printable(f"shown: {news.path}"))
                     else:
-                        given_up += news.verdict == "given up"
                         verdict = (
                             "not complete yet, will be tried again" if news.verdict == "incomplete" else "given up"
                         )
+                        if news.verdict == "given up":  # who wrote it may have ended early: what is there is shown
+                            with contextlib.suppress(FileError):
+                                show(news.path, settled=True)
+                                verdict = "shown in part"
+                        shown += verdict == "shown in part" and not problem
+                        given_up += verdict == "given up"
                         report(news.path, news.reason, live.console, verdict)
                     say_notes(showing.notes, live.console)
                 waits = f", {watched.waiting} not complete yet" if watched.waiting else ""

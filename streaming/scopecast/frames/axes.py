@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 
@@ -411,8 +412,9 @@ def _last_component(path: str | os.PathLike[str]) -> str:
     if not isinstance(text, str):
         raise TypeError(f"a path is a str or a pathlib.Path, not {type(text).__name__}: decode it with os.fsdecode()")
     name = re.split(r"[/\\]", text.rstrip("/\\"))[-1]
-    # A name that is not UTF-8 comes from the system with lone surrogates, which no message can carry.
-    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode("utf-8")
+    # A name that is not UTF-8 comes from the system with lone surrogates, which no message can carry. macOS takes
+    # letters with accents apart: one channel would become two that look alike.
+    return name if name.isascii() else normalize("NFC", name.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def _pairs(tokens: re.Pattern[str], words: Mapping[str, str], text: str) -> list[tuple[str, str]]:

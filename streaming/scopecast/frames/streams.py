@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -230,13 +231,16 @@ def _mapping(what: str, given: object, example: str) -> None:
 
 
 def _finite(what: str, values: Iterable[float]) -> list[float]:
-    values = list(values)
-    if wrong := [value for value in values if isinstance(value, str | bool) or not hasattr(value, "__float__")]:
+    given = list(values)
+    if wrong := [value for value in given if isinstance(value, str | bool) or not hasattr(value, "__float__")]:
         msg = f"{what}: numbers are needed, such as 0.65; got {wrong[0]!r}"
         raise TypeError(msg)
-    numbers = [float(value) for value in values]
+    try:
+        numbers = [float(value) for value in given]
+    except OverflowError:  # an int of hundreds of digits
+        numbers = [math.inf]
     if not all(abs(number) <= 1e300 for number in numbers):  # NaN is not, either
-        msg = f"{what} must be finite numbers; got {numbers}"
+        msg = f"{what} must be finite numbers; got {str(given)[:80]}"
         raise ValueError(msg)
     return numbers
 

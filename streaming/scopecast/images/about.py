@@ -44,8 +44,13 @@ class About:
         ``"um"``, or ``"pixel"`` where the file does not say.
     steps
         Distance of the planes along z in `units`, and of the time points in seconds.
-    recording
-        Identifies the set of files that are one recording, where this is one of several; ``""`` otherwise.
+    recording, member
+        Identifies the set of files that are one recording, where this is one of several, and which of them this is;
+        ``""`` otherwise.
+    missing
+        Planes that it tells of and does not have.
+    complete
+        False if it lists planes that it does not have (yet); some are written without those that were left out.
     notes
         What the user should know: other series that are not shown, axes that were guessed.
 
@@ -62,6 +67,9 @@ class About:
     units: str = "pixel"
     steps: dict[str, Any] = field(default_factory=dict)
     recording: str = ""
+    member: str = ""
+    missing: int = 0
+    complete: bool = True
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -149,7 +149,10 @@ class ImageFile(ABC):
             If it can't be decoded.
         """
         with reading():
-            return self._read(number)
+            plane = self._read(number)
+        if plane is not None and not plane.array.size:
+            raise FileError("it has no pixels")
+        return plane
 
     def time_s(self, number: int) -> float | None:
         """Return when a plane was recorded, in seconds since the recording began; None if the file does not say."""
@@ -167,10 +170,30 @@ class ImageFile(ABC):
         return None
 
     def planes(self) -> Iterator[Plane]:
-        """Read all planes, one after the other; gaps are left out."""
+        """Read all planes, one after the other; gaps are left out.
+
+        Raises
+        ------
+        FileError
+            Behind the last one, if some could not be read.
+        """
+        problem: FileError | None = None
+        done = 0
         for number in range(len(self)):
-            if (plane := self.read(number)) is not None:
+            try:
+                plane = self.read(number)
+            except UnreadableFileError:
+                raise
+            except FileError as error:
+                problem = problem or error
+                continue
+            if plane is not None:
                 yield plane
+                done += 1
+        if problem is not None and done:
+            raise type(problem)(f"only {done} of its {len(self)} planes can be read: {problem}") from problem
+        if problem is not None:
+            raise problem
 
     def close(self) -> None:  # noqa: B027 - only some hold anything
         """Close the file. Idempotent."""

@@ -84,10 +84,14 @@ class NdtiffDataset(ImageFile):
                 raise FileError(f"its index has {size / 2**20:.0f} MiB, more than is read")
             data = file.read()
         # An image that is written again has a second entry, which counts.
-        found = dict(_entries(data))
+        found: dict[tuple[tuple[str, int | str], ...], _Entry] = {}
+        read = 0
+        for end, key, entry in _entries(data):
+            found[key], read = entry, end
         if not found:
             raise IncompleteFileError(f"its {_INDEX} lists no image")
         self._entries = list(found.values())
+        self._whole = not data[read:].strip(b"\0")  # room that was kept for more is filled with zeros
         self._place([dict(key) for key in found])
         try:
             self.about = self._describe()
@@ -132,7 +136,15 @@ class NdtiffDataset(ImageFile):
         if not channels and isinstance(names, list) and "c" in self._sizes:
             channels = names
         steps = {"z": summary.get("z-step_um")}
-        return About(sizes=self._sizes, channels=channels, scale=(size, size), units="um", steps=steps)
+        return About(
+            sizes=self._sizes,
+            channels=channels,
+            scale=(size, size),
+            units="um",
+            steps=steps,
+            complete=self._whole,
+            notes=() if self._whole else (f"its index breaks off behind {len(self)} images: these are shown",),
+        )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -166,7 +178,7 @@ class NdtiffDataset(ImageFile):
             try:
                 self._files[name] = open_regular(self._folder / name)
             except OSError as error:
-                raise UnreadableFileError(f"{name}: {error.strerror or error}") from error
+                raise UnreadableFileError(f"{' '.join(name.split())}: {error.strerror or error}") from error
         return self._files[name].fileno()
 
     def _summary(self) -> Mapping[str, Any]:
@@ -198,8 +210,8 @@ class NdtiffDataset(ImageFile):
         return about if isinstance(about, dict) else {}
 
 
-def _entries(data: bytes) -> Iterator[tuple[tuple[tuple[str, int | str], ...], _Entry]]:
-    """Read the index: for each image its axes and where it lies; up to where it is whole.
+def _entries(data: bytes) -> Iterator[tuple[int, tuple[tuple[str, int | str], ...], _Entry]]:
+    """Read the index: for each image where its entry ends, its axes, and where it lies; up to where it is whole.
 
     An entry is the length of a JSON text, that text, the length of a file's name, that name, and eight numbers, all of
     32 bits, little endian.
@@ -217,7 +229,7 @@ def _entries(data: bytes) -> Iterator[tuple[tuple[tuple[str, int | str], ...], _
         at += _NUMBERS.size
         try:
             axes = json.loads(texts[0])
-            yield _checked(axes), _Entry(texts[1].decode(), *numbers)
+            yield at, _checked(axes), _Entry(texts[1].decode(), *numbers)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise FileError(f"its {_INDEX} can't be read: {error}") from error
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-__all__ = ["OmeImage", "OwnPart", "imagej_colors", "micrometers", "own_part", "read_ome"]
+__all__ = ["OmeImage", "OwnPart", "check_text", "imagej_colors", "micrometers", "own_part", "read_ome", "referred_file"]
 
 _MICROMETERS: Final = {
     **dict.fromkeys(
@@ -30,10 +30,18 @@ _MICROMETERS: Final = {
 }
 _SECONDS: Final = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 _WHITE: Final = "#ffffff"
-_OWN: Final = re.compile(r"<(?:\w+:)?OME\b[^>]*?\bUUID\s*=\s*[\"']([^\"'<]+)")
-_UUID: Final = re.compile(r"<(?:\w+:)?UUID\b[^>]*>([^<]+)<")
+# No pattern goes on beyond the next tag of its kind: the time would grow with the square of a text without ends.
+_OWN: Final = re.compile(r"<(?:\w+:)?OME\b[^<>]*?\bUUID\s*=\s*[\"']([^\"'<]+)")
+_UUID: Final = re.compile(r"<(?:\w+:)?UUID\b([^<>]*)>([^<]+)<")
+_FILE_NAME: Final = re.compile(r"\bFileName\s*=\s*[\"']([^\"'<]+)")
 _IMAGE: Final = re.compile(r"<(?:\w+:)?Image\b")
-_BLOCK: Final = re.compile(r"<(?:\w+:)?TiffData\b[^>]*?(?:/>|(?<!/)>.*?</(?:\w+:)?TiffData\s*>)", re.DOTALL)
+_BLOCK: Final = re.compile(
+    r"<(?:\w+:)?TiffData\b[^<>]*+(?:(?<=/)>|>[^<]*+(?:<(?!/?(?:\w+:)?TiffData\b)[^<]*+)*+</(?:\w+:)?TiffData\s*>)"
+)
+_REFERRED: Final = re.compile(r"<(?:\w+:)?BinaryOnly\b[^<>]*?\bMetadataFile\s*=\s*[\"']([^\"'<]+)")
+#: A million planes have a text of this size; as a tree it takes some hundred MiB.
+_MOST_LETTERS: Final = 1 << 27
+_MOST_TAGS: Final = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +56,8 @@ class OmeImage:
         As given in the file; `scopecast.images.about.About` checks them.
     shape, planes
         Pixels (y, x) of a plane, and the number of planes along c, z and t together.
+    listed
+        How many of them the file is said to hold.
     times
         Seconds since the start of the acquisition, by (t, c, z).
     """
@@ -60,6 +70,7 @@ class OmeImage:
     steps: dict[str, float] = field(default_factory=dict)
     shape: tuple[int, int] = (0, 0)
     planes: int = 0
+    listed: int = 0
     times: dict[tuple[int, int, int], float] = field(default_factory=dict)
 
 
@@ -87,6 +98,20 @@ def read_ome(xml: str) -> list[OmeImage]:
     return [_read_image(image) for image in root if _tag(image) == "Image"]
 
 
+def check_text(xml: str) -> None:
+    """Raise ValueError for an OME-XML text that is not to be parsed: it takes too much memory, or has entities."""
+    if len(xml) > _MOST_LETTERS or xml.count("<") > _MOST_TAGS:
+        raise ValueError(f"its OME-XML has {len(xml) / 2**20:.0f} MiB and {xml.count('<')} tags, more than is read")
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:  # no OME-XML has any, and a few of them can expand to gigabytes
+        raise ValueError("its OME-XML has entities of its own")
+
+
+def referred_file(xml: str) -> str:
+    """Return the name of the file that has the OME-XML of this one, as in Micro-Manager's sets; "" for none."""
+    match = _REFERRED.search(xml)
+    return re.split(r"[/\\]", match[1])[-1] if match else ""  # a name may lead out of the folder
+
+
 class OwnPart(NamedTuple):
     """What an OME-XML text says about the file that it is in.
 
@@ -98,15 +123,18 @@ class OwnPart(NamedTuple):
         Identifies the set of files that this one belongs to; ``""`` if it belongs to none.
     image, images
         The index in the set of the image that its planes belong to, and the number of images in the set.
+    member
+        Which of the set's files it is.
     """
 
     xml: str
     recording: str = ""
     image: int = 0
     images: int = 1
+    member: str = ""
 
 
-def own_part(xml: str, file_name: str, pages: int) -> OwnPart:
+def own_part(xml: str, file_name: str, pages: int, *, referred: bool = False) -> OwnPart:
     """Return what an OME-XML text says about its own file.
 
     Each file of a set lists the planes of all files, and a reader that follows the list opens any file of such a name.
@@ -116,30 +144,44 @@ def own_part(xml: str, file_name: str, pages: int) -> OwnPart:
     xml
         The text.
     file_name
-        The name of the file that it is in.
+        The name of the file that it is about.
+    referred
+        Whether the text is in another file of the set, to which this one refers.
     pages
-        The number of pages in the file; a block that claims more planes is limited to it.
+        The number of pages in the file; a block that claims more planes is limited to one more.
+
+    Raises
+    ------
+    ValueError
+        If the text can't be parsed.
     """
-    files = sorted(set(_UUID.findall(xml)))
-    own = _OWN.search(xml)
+    named = set(_UUID.findall(xml))
+    files = sorted({uuid for _, uuid in named})
+    own = match[1] if not referred and (match := _OWN.search(xml)) else ""
+    if not own:
+        names = ((_FILE_NAME.search(inside), uuid) for inside, uuid in named)
+        own = next((uuid for name, uuid in names if name and name[1].lower() == file_name.lower()), "")
+    if referred and not own:
+        raise ValueError("the file that it refers to does not list it")
     recording, image, images = "", 0, 1
     if len(files) > 1 and own:
         # Only the blocks of this file are parsed: otherwise the time would grow with the square of the number of files.
         listed = [part for part in _IMAGE.split(xml)[1:] if _BLOCK.search(part)]
         images = len(listed)
-        image = next((at for at, part in enumerate(listed) if f">{own[1]}<" in part), 0)
+        image = next((at for at, part in enumerate(listed) if f">{own}<" in part), 0)
         recording = hashlib.sha256("\n".join(files).encode(errors="replace")).hexdigest()
-        xml = _BLOCK.sub(lambda block: block[0] if f">{own[1]}<" in block[0] else "", xml)
-    return OwnPart(_without_others(xml, file_name, pages), recording, image, images)
+        xml = _BLOCK.sub(lambda block: block[0] if f">{own}<" in block[0] else "", xml)
+    return OwnPart(_without_others(xml, own, file_name, pages), recording, image, images, own)
 
 
-def _without_others(xml: str, file_name: str, pages: int) -> str:
+def _without_others(xml: str, own: str, file_name: str, pages: int) -> str:
     try:
         root = ElementTree.fromstring(xml)
-    except (ElementTree.ParseError, RecursionError):
-        return xml
-    own = root.get("UUID")
-    changed = False
+    except (ElementTree.ParseError, RecursionError) as error:
+        raise ValueError(f"its OME-XML is damaged: {error}") from error
+    changed = bool(own) and root.get("UUID") != own
+    if changed:
+        root.set("UUID", own)
     for pixels in (child for image in root if _tag(image) == "Image" for child in image if _tag(child) == "Pixels"):
         for block in [child for child in pixels if _tag(child) == "TiffData"]:
             uuid = next((child for child in block if _tag(child) == "UUID"), None)
@@ -147,8 +189,8 @@ def _without_others(xml: str, file_name: str, pages: int) -> str:
             if uuid is not None and uuid.text != own and (own or name.lower() != file_name.lower()):
                 pixels.remove(block)
                 changed = True
-            elif (count := block.get("PlaneCount", "")).isdecimal() and (len(count) > 9 or int(count) > pages):
-                block.set("PlaneCount", str(pages))
+            elif (count := block.get("PlaneCount", "")).isdecimal() and (len(count) > 9 or int(count) > pages + 1):
+                block.set("PlaneCount", str(pages + 1))
                 changed = True
     return ElementTree.tostring(root, encoding="unicode") if changed else xml
 
@@ -162,6 +204,7 @@ def _read_image(image: ElementTree.Element) -> OmeImage:
     made: dict[str, Any] = {"name": name}
     made["shape"] = (_extent(pixels, "Y"), _extent(pixels, "X"))
     made["planes"] = math.prod(max(1, _extent(pixels, axis)) for axis in "CZT")
+    made["listed"] = sum(_listed(child, made["planes"]) for child in pixels if _tag(child) == "TiffData")
     steps: dict[str, float] = {}
     if sizes[0] and sizes[1]:
         made.update(scale=(sizes[0], sizes[1]), units="um")
@@ -204,6 +247,12 @@ def _extent(pixels: ElementTree.Element, axis: str) -> int:
     """Return the number of pixels or planes along an axis; 0 if it is not a valid number."""
     text = pixels.get(f"Size{axis}", "")
     return int(text) if text.isdecimal() and len(text) < 20 else 0
+
+
+def _listed(block: ElementTree.Element, planes: int) -> int:
+    """Return how many planes a ``TiffData`` is about: as many as it says, or the one page that it names, or all."""
+    count = block.get("PlaneCount", "")
+    return int(count) if count.isdecimal() and len(count) < 20 else 1 if block.get("IFD") else planes
 
 
 def _length(pixels: ElementTree.Element, axis: str) -> float:

@@ -22,7 +22,16 @@ from scopecast.frames.arrays import COLOUR_LENGTHS, check_dtype
 from scopecast.frames.axes import axis_name
 from scopecast.images.about import About, as_seconds
 from scopecast.images.base import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
-from scopecast.images.ome import OmeImage, OwnPart, imagej_colors, micrometers, own_part, read_ome
+from scopecast.images.ome import (
+    OmeImage,
+    OwnPart,
+    check_text,
+    imagej_colors,
+    micrometers,
+    own_part,
+    read_ome,
+    referred_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,6 +61,7 @@ _NAMES: Final = {
 _COLOURED: Final = (2, 5, 6, 8)
 _MICROMANAGER: Final = 51123
 _MOST_PAGES: Final = 1 << 22
+_MOST_TEXT: Final = 1 << 28
 
 
 class TiffImage(ImageFile):
@@ -73,6 +83,7 @@ class TiffImage(ImageFile):
                 except Exception as error:  # noqa: BLE001
                     self._stack.close()
                     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                    text = str(error) if type(error) is ValueError else text
                     self._parse(dims, f"its metadata can't be read ({text[:100]}) and is ignored")
         except BaseException:
             self._stack.close()
@@ -86,8 +97,13 @@ class TiffImage(ImageFile):
         self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, **flags))
         self._own = OwnPart("")
         if self._tiff.is_ome:
-            # Other files of a set are not opened: each brings its own planes, and its name may lead to any file.
-            self._own = own_part(self._tiff.ome_metadata or "", self.path.name, self._pages)
+            # Other files of a set are not opened: each brings its own planes, and its name may lead to any file. Only
+            # what is written about this one may be in another.
+            xml = self._tiff.ome_metadata or ""
+            check_text(xml)
+            if other := referred_file(xml):
+                check_text(xml := _ome_in(self.path.with_name(other)))
+            self._own = own_part(xml, self.path.name, self._pages, referred=bool(other))
             if self._own.xml != self._tiff.ome_metadata:
                 self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, omexml=self._own.xml))
         elif self._tiff.is_imagej:
@@ -107,6 +123,10 @@ class TiffImage(ImageFile):
         first = mine[0]
         self._images = _same(mine)
         self._axes, self._shape, self._inside = _split(first)
+        whole = _planned_by_imagej(tiff) if len(mine) == 1 and tiff.is_imagej else ()
+        cut = math.prod(whole) > self._pages > 1
+        if cut:  # or being written: tifffile counts its pages then, and names no axes
+            self._axes, self._shape = "TZC", (*whole, *self._shape[len(self._axes) :])
         check_dtype(first.dtype)
         check_memory(math.prod(self._shape[len(self._axes) :]) * first.dtype.itemsize, "one plane")
         # The images of an OME file are fields of view; those of other files, mostly pages, are just a sequence.
@@ -127,13 +147,26 @@ class TiffImage(ImageFile):
         self._per_image = int(np.prod(self._shape[: len(self._axes)], dtype=np.int64))
         if len(mine) == 1 and len(first.levels) == 1 and self._per_image < self._pages:
             notes = (*notes, f"its metadata describes {self._per_image} of its {self._pages} pages; these are shown")
-        self._present: Sequence[int] = range(self._per_image * len(self._images))
-        if self._own.recording:  # only the planes of the set that are in this file
-            pages = [page for series in self._images for page in _of(series)]
-            if len(pages) == len(self._present):
-                self._present = [at for at in self._present if pages[at] is not None and pages[at].parent is tiff]
+        total = self._per_image * len(self._images)
+        pages = [page for series in self._images for page in _of(series)]
+        self._present: Sequence[int] = range(total)
+        if len(pages) == total or cut:  # otherwise one page has several planes
+            self._present = [at for at, page in enumerate(pages) if page is not None and page.parent is tiff]
+        # The other planes of a set are in other files.
+        missing = 0 if self._own.recording else total - len(self._present)
+        if missing:
+            notes = (*notes, f"it has {len(self._present)} of {total} planes")
+        planned = sum(image.listed for image in self._ome) if self._ome else total
         about = self._calibrate(first, sizes)
-        self.about = About(sizes=sizes, recording=self._own.recording, notes=notes, **about)
+        self.about = About(
+            sizes=sizes,
+            recording=self._own.recording,
+            member=self._own.member,
+            missing=missing,
+            complete=not missing or planned <= len(self._present),
+            notes=notes,
+            **about,
+        )
 
     def _name(
         self, dims: str | Sequence[str] | None, outer: tuple[str, ...]
@@ -308,6 +341,29 @@ def _check_imagej(tiff: Any) -> None:
     nbytes, there = page.nbytes, os.fstat(tiff.filehandle.fileno()).st_size - page.dataoffsets[0]
     if nbytes and there < planes * nbytes:
         raise IncompleteFileError(f"it has {there // nbytes} of {planes} planes")
+
+
+def _planned_by_imagej(tiff: Any) -> tuple[int, ...]:
+    """Return how many time points, slices and channels an ImageJ stack was to have; () if it does not say."""
+    about = tiff.imagej_metadata or {}
+    counts = tuple(about.get(name, 1) for name in ("frames", "slices", "channels"))
+    planned = all(isinstance(number, int) and 0 < number < _MOST_PAGES for number in counts)
+    return counts if planned and math.prod(counts) == about.get("images") else ()
+
+
+def _ome_in(path: Path) -> str:
+    """Return the OME-XML in a file that another one refers to: a TIFF, or the text alone."""
+    import tifffile
+
+    try:
+        with open_regular(path) as file:
+            if file.read(1) == b"<":
+                return "<" + file.read(_MOST_TEXT).decode("utf-8", "replace")
+            check_structure(file.fileno())
+        with tifffile.TiffFile(path) as tiff:
+            return tiff.ome_metadata or ""
+    except (OSError, FileError) as error:
+        raise ValueError(f"it is in {path.name}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _check_sizes(images: list[OmeImage], page: Any) -> None:

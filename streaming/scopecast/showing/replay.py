@@ -214,7 +214,7 @@ def play(
     loop
         Whether to start over at the end; it ends when the caller stops iterating.
     failed
-        Told of files that can't be played, which are left out; once for each.
+        Told of files that can't be played, or some planes of which can't: these are left out; once for each file.
     clock
         Seconds, monotonic.
     wait
@@ -226,7 +226,8 @@ def play(
         Before each wait, at least every half second, and after each moment.
     """
     wait = wait or threading.Event().wait
-    given_up: set[Path] = set()
+    given_up: set[Moment] = set()
+    told: set[Path] = set()
     frames = 0
     with _OpenFiles(showing.dims) as files:
         while True:
@@ -236,7 +237,7 @@ def play(
                 while (left := due - clock()) > 0:
                     yield Played(frames, None, left, 0.0)
                     wait(min(left, 0.5))
-                if moment.path in given_up:
+                if moment in given_up:
                     continue
                 try:
                     image = files.open(moment.path)
@@ -245,12 +246,14 @@ def play(
                         if (plane := image.read(number)) is not None:
                             showing.plane(image, plane)
                 except FileError as error:
-                    given_up.add(moment.path)
-                    failed(moment.path, error)
+                    given_up.add(moment)
+                    if moment.path not in told:
+                        told.add(moment.path)
+                        failed(moment.path, error)
                     continue
                 frames += 1
                 yield Played(frames, moment, 0.0, max(0.0, clock() - due) if math.isfinite(speed) else 0.0)
-            if not loop or len(given_up) == len(recording.files):
+            if not loop or len(given_up) == len(recording.moments):
                 return
             # A round ends as long after its last frame as frames are apart.
             pause = recording.seconds / max(1, len(recording.moments) - 1) / speed

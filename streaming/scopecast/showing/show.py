@@ -162,6 +162,7 @@ def show(
                 if showing.planes > before:
                     sent.append(str(file))
                 (partly if showing.planes > before else skipped).append(Skipped(str(file), str(error)))
+        partly += [Skipped(str(file), why) for file, why in showing.damaged.items()]
         showing.finish()
         frames = showing.planes
     return Receipt(tuple(sent), tuple(skipped), frames, tuple(partly))

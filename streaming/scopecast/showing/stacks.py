@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from unicodedata import normalize
 
-from scopecast.errors import FileError, IncompleteFileError, ScopecastError
+from scopecast.errors import FileError, IncompleteFileError, ScopecastError, UnreadableFileError
 from scopecast.frames.axes import MAX_LABEL, axes_from_path
 from scopecast.frames.places import Places
 from scopecast.frames.rois import read_rois
@@ -76,6 +77,10 @@ class Showing:
         What the user should know, and the names of the files that it is about.
     planes, regions : int
         Planes and regions of interest that were shown.
+    missing : int
+        Planes that the files shown tell of, and that are not shown.
+    damaged : dict of Path to str
+        The files of which some planes can't be read: how many, and why.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Showing:
         self._publisher: Publisher | None = None
         self._streams: dict[object, FrameStream] = {}
         self._labels: dict[str, Path] = {}
+        self._members: dict[tuple[str, str], Path] = {}  # of recordings of several files
         self._places: dict[FrameStream, Places] = {}
         self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
         self._images = ShownImages()
@@ -106,7 +112,8 @@ class Showing:
         self._beside: dict[Path, Beside] = {}
         self._waiting: dict[Path, None] = {}  # regions whose image is not shown yet
         self.notes: dict[str, list[str]] = {}
-        self.planes = self.regions = 0
+        self.planes = self.regions = self.missing = 0
+        self.damaged: dict[Path, str] = {}
 
     def file(
         self,
@@ -125,12 +132,12 @@ class Showing:
             Called with the planes done and the planes in all, before the first and after each.
         settled
             False for a file that another program may be writing: its last plane is read first, and nothing is shown
-            that was read while the file changed. Regions wait for their image.
+            that was read while the file changed, or as long as it lacks planes. Regions wait for their image.
 
         Returns
         -------
         int
-            How many planes it had; 0 for regions.
+            How many planes were shown; 0 for regions. Of a file whose other planes can't be read, `damaged` tells.
 
         Raises
         ------
@@ -161,18 +168,35 @@ class Showing:
     def _show_image(self, path: Path, progress: Callable[[int, int], None], *, settled: bool) -> int:
         frames = 0
         before = Sight.of(path)
+        problem: FileError | None = None
         with open_image(path, dims=self.dims) as image:
             self._total = total = len(image)
+            if not settled and not image.about.complete:
+                raise IncompleteFileError(f"it has {total} of {total + image.about.missing} planes")
             if not settled and total > 1:
                 image.read(total - 1)
             progress(0, total)
             for number in range(total):
-                plane = image.read(number)
+                try:
+                    plane = image.read(number)
+                except FileError as error:
+                    if not settled:
+                        raise
+                    problem = problem or error
+                    if isinstance(error, UnreadableFileError):  # no other one will be read, either
+                        break
+                    continue  # a damaged plane keeps none of the others from being shown
                 if not settled and Sight.of(path) != before:
                     raise IncompleteFileError("it changed while it was being read")
                 if plane is not None:
                     frames += self.plane(image, plane)
                 progress(number + 1, total)
+        if problem is not None and not frames:
+            raise problem
+        whole = total + image.about.missing
+        if problem is not None:
+            self.damaged[path] = f"{frames} of its {whole} planes are shown: {problem}"
+        self.missing += whole - frames
         return frames
 
     def _show_regions(self, path: Path, *, settled: bool) -> None:
@@ -272,6 +296,10 @@ class Showing:
         described = beside.complete(about.stream())
         if about.recording:  # what its files say of their own planes tells them apart
             key: tuple[object, ...] = (about.recording, tuple(about.sizes), repr(described))
+            first = self._members.setdefault((about.recording, about.member), path)
+            if first != path:
+                note = f"it is a copy of {first.name}, or is said to be the same part of the recording, and replaces it"
+                self.notes.setdefault(note, []).append(path.name)
             return {}, self._stream(key, (self._root or folder).name or path.name, described)
         named = {} if self._lone and self.pattern is None else axes_from_path(printable(path.name), self.pattern)
         if (self._lone and not named) or own & set(named):
@@ -300,6 +328,7 @@ class Showing:
         name = printable(path.name)
         if self._root is not None and path.is_relative_to(self._root):
             name = printable(path.relative_to(self._root).as_posix())
+        name = normalize("NFC", name)  # two names that look alike are numbered
         label, number = name[-MAX_LABEL:], 1
         while self._labels.setdefault(label, path) != path:
             number += 1

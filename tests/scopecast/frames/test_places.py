@@ -59,6 +59,9 @@ SETS = {
     "extensions": ["img_t0.tif", "img_t0.png", "img_t0.ome.tif"],
     "zeros": ["img_t1.tif", "img_t01.tif", "img_t001.tif"],
     "with a channel and without": ["img_t0.tif", "img_t0_c1.tif", "img_t0_c2.tif"],
+    "letters with accents": ["Zürich.tif", "Zu\u0308rich.tif"],
+    "letters with accents, and places": ["Zürich_t1.tif", "Zu\u0308rich_t1.tif"],
+    "large and small letters": ["A_t1.tif", "a_t1.tif"],
     "folders": ["a/img_t0.tif", "b/img_t0.tif", "a/img_t1.tif", "b/img_t1.tif"],
     "nothing, and folders": ["a/cell.tif", "b/cell.tif", "cell.tif"],
     "long names": ["n" * 90 + "1.tif", "n" * 90 + "2.tif", "1" + "n" * 90 + ".tif", "2" + "n" * 90 + ".tif"],
@@ -88,6 +91,16 @@ def test_every_file_of_a_folder_is_there(viewer: Viewer, tmp_path: Path, names: 
     receipt = scopecast.show([tmp_path / name for name in names], viewer="headless")
     assert receipt.frames == len(names)
     assert sorted(stamp for stream in viewer.streams for stamp in stamps(stream)) == list(range(len(names)))
+
+
+def test_names_that_look_alike_have_labels_that_do_not(viewer: Viewer, tmp_path: Path):
+    for name in ("Zürich.tif", "Zu\u0308rich.tif"):  # one letter, and two
+        tifffile.imwrite(tmp_path / name, stamped(0))
+    scopecast.show(tmp_path, viewer="headless")
+    (stream,) = viewer.streams
+    assert sorted(stream.about.labels["file"]) == ["Zürich.tif", "Zürich.tif (2)"]
+    pattern = "_(?P<c>.+)[.]"
+    assert axes_from_path("a_rosé.tif", pattern) == axes_from_path("a_rose\u0301.tif", pattern)
 
 
 def test_channels_in_words_are_channels(viewer: Viewer, tmp_path: Path):
@@ -243,3 +256,15 @@ def test_a_channel_in_words_is_read_with_care(name: str, axes: dict[str, Any]):
 def test_the_rest_of_a_name_by_a_pattern_of_ones_own():
     assert rest_of_name("DAPI after 12 h.png", r"after (?P<t>\d+) h") == "DAPI after_h"
     assert np.unique([rest_of_name(f"x_t{t}.tif") for t in range(3)]).tolist() == ["x"]
+
+
+def test_what_is_in_a_name_steers_no_terminal(viewer: Viewer, tmp_path: Path):
+    for name in ("x\x1b[2J_t1.tif", "y\x9b2J_t1.tif"):
+        tifffile.imwrite(tmp_path / name, stamped(1))
+    (tmp_path / "z\x1b]0;title.tif").touch()
+    done = subprocess.run([*COMMAND, "show", str(tmp_path), "--viewer", "headless"], capture_output=True, timeout=60)
+    printed = done.stdout.decode() + done.stderr.decode()
+    assert "y\\x9b2J_t1.tif: its name gives it the same place as x\\x1b[2J_t1.tif" in printed
+    assert "z\\x1b]0;title.tif: it is empty" in printed
+    assert all(letter.isprintable() or letter == "\n" for letter in printed)
+    assert len(stamps(viewer.streams[0])) == 2

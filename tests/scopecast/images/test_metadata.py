@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,16 @@ CASES = {
         ome(
             '<TiffData FirstT="0" IFD="0"/><TiffData FirstT="1"><UUID FileName="pipe.tif">urn:uuid:1</UUID></TiffData>'
         ),
-        "",
+        "it has 1 of 3 planes",
     ),
+    "entities that expand to gigabytes": (
+        '<!DOCTYPE OME [<!ENTITY a "lol">'
+        + "".join(f'<!ENTITY {after} "{f"&{before};" * 10}">' for before, after in pairwise("abcdefghij"))
+        + f"]>{ome(inside='&j;<TiffData/>')}",
+        "entities",
+    ),
+    "100 MB of elements": (ome("<A/>" * 25_000_000), "more than is read"),
+    "not closed": (ome("<TiffData><A>"), "its OME-XML is damaged"),
 }
 
 

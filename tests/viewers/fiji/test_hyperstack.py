@@ -494,6 +494,24 @@ def test_the_picture_is_the_newest_frames_whatever_the_image_becomes(live, look)
                 live.until(lambda: places(look(image)) == wanted, what=f"{wanted} in the picture of run {run}")  # noqa: B023
 
 
+@pytest.mark.parametrize("first", [1_700_000_000, 2**31 - 3])
+def test_places_as_far_away_as_a_clock_are_seen_beside_numbers_that_make_no_sense(live, first):
+    with live.publisher((72, 90)) as publisher:
+        clock = publisher.new_stream("clock", scale=0.65, units="um")
+        odd = publisher.new_stream("odd", scale=(1e-9, 1e300), units="um", steps={"z": 1e300})
+        for at in (0, 2, 1):
+            publisher.publish(bar(1, at), axes={"t": first + at}, stream=clock)
+            publisher.publish(bar(2, at), axes={"t": at, "z": at}, stream=odd, translate=(1e30, 1e30))
+            live.settled(publisher)
+            for number, row in ((0, 1), (1, 2)):
+                image = live.image(number)
+                live.until(lambda: places(seen(image)) == places(painted_picture(image)) == {(row, at)})  # noqa: B023
+        # Whoever looks back finds what lies where: the label of a slice tells the exact place.
+        imp = live.image(0).imp
+        labels = [str(imp.getStack().getSliceLabel(at + 1)) for at in range(imp.getStackSize())]
+        assert [label for label in labels if str(first + 2) in label], labels[:3]
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "rgb"])
 def test_the_picture_of_a_second_channel_is_seen_in_every_dtype(live, dtype):
     def pixels(c, t):
