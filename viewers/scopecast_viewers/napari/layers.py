@@ -189,8 +189,11 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
 
     def _reach(self) -> dict[str, tuple[int, int]]:
         """Return the indices along each axis that the run which is followed has: others are to be seen there, too."""
-        reach: dict[str, tuple[int, int]] = {}
-        for stack in self.scene.followed.stacks if self.scene.followed is not None else ():
+        followed = self.scene.followed
+        if followed is None:
+            return {}
+        reach = {name: (0, 0) for name in self.axes if name not in followed.axes}  # where its sliders then are
+        for stack in followed.stacks:
             layout = stack.layout
             for name, low, size in zip(layout.axes, layout.origin, layout.shape, strict=True):
                 if name in self.axes:
