@@ -92,17 +92,23 @@ class LayerContrast:
             self._looked = tag
             contrast.look(self._live.newest_plane())
 
-    def keep(self, *, new: bool = False) -> None:
+    def keep(self, *, new: bool = False) -> bool:
         """Take over what the user has set of the layer, else give it the contrast of its channel.
 
         Parameters
         ----------
         new
             A frame has come that is to be taken into account.
+
+        Returns
+        -------
+        bool
+            Whether the user has set it since.
         """
         layer, contrast = self._live.layer, self.of_channel
         now = tuple(layer.contrast_limits)
-        if self._given is not None and now not in (self._given, contrast.limits):
+        by_user = self._given is not None and now not in (self._given, contrast.limits)
+        if by_user:
             self._contrasts.choose(contrast, (float(now[0]), float(now[1])))
         elif (new or not contrast.known) and not contrast.by_hand:
             self._look(contrast)
@@ -117,6 +123,7 @@ class LayerContrast:
         if tuple(layer.contrast_limits) != contrast.limits:
             layer.contrast_limits = contrast.limits
         self._given = tuple(layer.contrast_limits)
+        return by_user
 
     def _mark(self, contrast: Contrast) -> None:
         layer = self._live.layer
