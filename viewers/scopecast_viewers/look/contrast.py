@@ -7,6 +7,7 @@ narrows only when none of the last `_MEMORY` frames has needed it: so a stack al
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -309,10 +310,9 @@ def _between(low: float, high: float, dtype: np.dtype[Any]) -> Limits:
         if low >= info.max:  # all are saturated, which is bright
             low = high - 1
     # Beyond 2**53 a float plus one is itself; and what napari adds to the limits must not overflow.
-    low = max(float(low), -_LARGEST)
-    if high <= low:
-        high = max(high, low + 1.0, float(np.nextafter(low, np.inf)))
-    return (low, min(float(high), _LARGEST))
+    low = min(max(float(low), -_LARGEST), math.nextafter(_LARGEST, 0))
+    high = min(float(high), _LARGEST)
+    return (low, high if high > low else max(low + 1.0, math.nextafter(low, math.inf)))
 
 
 def _robust_range(plane: npt.NDArray[Any], random: np.random.Generator) -> Limits | None:
