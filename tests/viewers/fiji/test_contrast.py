@@ -50,8 +50,7 @@ def choose(live, text: str) -> None:
         menu = live.display.menu.menu
         items = {str(menu.getItem(at).getLabel()): menu.getItem(at) for at in range(menu.getItemCount())}
         event = java("java.awt.event.ActionEvent")(items[text], 1001, text)
-        for each in items[text].getActionListeners():
-            each.actionPerformed(event)
+        items[text].dispatchEvent(event)
 
     live.on_awt(fire)
 
