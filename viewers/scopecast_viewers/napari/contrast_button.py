@@ -39,9 +39,11 @@ class ContrastButton(QToolButton):  # type: ignore[misc]  # qtpy has no types
     def __init__(self, view: _Shows) -> None:
         super().__init__()
         self._view = view
-        self.setText("auto contrast")
         self.setCheckable(True)
+        self.toggled.connect(self._show_state)
         self.setChecked(True)
+        # napari's style sheets leave tool buttons no room for the arrow, nor show which are down.
+        self.setMinimumWidth(self.fontMetrics().horizontalAdvance(self.text()) + 48)
         self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
         self.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
         self.setToolTip(
@@ -52,6 +54,9 @@ class ContrastButton(QToolButton):  # type: ignore[misc]  # qtpy has no types
         self.channels.aboutToShow.connect(self.fill)
         self.setMenu(self.channels)
         self.clicked.connect(self._clicked)
+
+    def _show_state(self, down: bool) -> None:
+        self.setText("\N{CHECK MARK} auto contrast" if down else "auto contrast")
 
     def _clicked(self, _down: bool) -> None:
         self._view.automatic_contrast()
