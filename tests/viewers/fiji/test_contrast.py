@@ -24,24 +24,20 @@ def cell(peak: int = 4200) -> np.ndarray:
     return picture
 
 
-def painted(live, image) -> np.ndarray:
-    """Return ImageJ's picture, (y, x, 3)."""
-
-    def look():
-        return pixels_of(java("ij.process.ColorProcessor")(image.imp.getImage())).astype(int)
-
-    return live.on_awt(look)
+def painted(image) -> np.ndarray:
+    """Return ImageJ's picture, (y, x, 3); to be called on the window thread."""
+    return pixels_of(java("ij.process.ColorProcessor")(image.imp.getImage())).astype(int)
 
 
-def middle(live, image) -> int:
-    return int(painted(live, image)[64, 64].max())
+def middle(image) -> int:
+    return int(painted(image)[64, 64].max())
 
 
-def border(live, image) -> float:
-    return float(painted(live, image)[:20, :20].max(axis=-1).mean())
+def border(image) -> float:
+    return float(painted(image)[:20, :20].max(axis=-1).mean())
 
 
-def publish(live, publisher, *frames, channel=None):
+def publish(live, publisher, *frames, channel=""):
     for t, frame in enumerate(frames):
         publisher.publish(frame, axes={"t": t} | ({"c": channel} if channel else {}))
         live.settled(publisher)
@@ -54,8 +50,7 @@ def choose(live, text: str) -> None:
         menu = live.display.menu.menu
         items = {str(menu.getItem(at).getLabel()): menu.getItem(at) for at in range(menu.getItemCount())}
         event = java("java.awt.event.ActionEvent")(items[text], 1001, text)
-        for each in items[text].getActionListeners():
-            each.actionPerformed(event)
+        items[text].dispatchEvent(event)
 
     live.on_awt(fire)
 
@@ -66,12 +61,12 @@ def test_cells_are_seen_and_the_background_is_dark_after_a_shutter_was_closed(li
     names = ["DAPI", "FITC"][:channels]
     with live.publisher(SHAPE) as publisher:
         for run in range(2):
-            publisher.new_stream(f"run {run}", channels=names or None)
-            for name in names or [None]:
+            publisher.new_stream(f"run {run}", channels=names)
+            for name in names or [""]:
                 publish(live, publisher, closed, closed, closed, cell(), cell(), channel=name)
             image = live.image(run)
-            live.until(lambda image=image: middle(live, image) > 200)
-            assert border(live, image) < 25
+            live.until(lambda image=image: middle(image) > 200)
+            assert live.on_awt(lambda image=image: border(image)) < 25
 
 
 def test_a_signal_that_grows_does_not_saturate(live):
@@ -82,8 +77,8 @@ def test_a_signal_that_grows_does_not_saturate(live):
             frame[60:68, 60:68] = 300 * 1.3**9
             publish(live, publisher, *(cell(int(500 * 1.3**t)) for t in range(10)), frame)
             image = live.image(run)
-            live.until(lambda image=image: 100 < middle(live, image) < 200)
-            assert border(live, image) < 15
+            live.until(lambda image=image: 100 < middle(image) < 200)
+            assert live.on_awt(lambda image=image: border(image)) < 15
 
 
 @pytest.mark.parametrize("set_by", ["display range", "Brightness/Contrast"])
@@ -95,19 +90,19 @@ def test_what_the_user_sets_is_the_channel_s_until_auto(live, set_by):
             publish(live, publisher, cell(), cell(), channel="DAPI")
             image = live.image(2 * run)
             if run == 0:
-                live.until(lambda image=image: middle(live, image) > 200)
+                live.until(lambda image=image: middle(image) > 200)
                 live.on_awt(lambda image=image: set_range(image.imp, set_by))
             publish(live, publisher, *[cell(9000)] * 3, channel="DAPI")
-            live.until(lambda image=image: abs(middle(live, image) - 9000 / 16000 * 255) <= 3, what="the user's range")
+            live.until(lambda image=image: abs(middle(image) - 9000 / 16000 * 255) <= 3, what="the user's range")
             publisher.publish(cell(9000)[32:96, 32:96], axes={"t": 9, "c": "DAPI"})  # another shape
             live.settled(publisher)
             lut = live.on_awt(lambda run=run: live.image(2 * run + 1).imp.getChannelLut(1))
             assert (float(lut.min), float(lut.max)) == (0, 16000)
         choose(live, "Auto contrast")
-        live.until(lambda: middle(live, live.image(2)) > 200)
+        live.until(lambda: middle(live.image(2)) > 200)
         publisher.new_stream("run 2", channels=["DAPI", "FITC"])
         publish(live, publisher, dark(), cell(2000), channel="DAPI")
-        live.until(lambda: middle(live, live.image(4)) > 200)
+        live.until(lambda: middle(live.image(4)) > 200)
 
 
 def set_range(imp, by: str) -> None:
@@ -132,9 +127,9 @@ def test_saturated_pixels_are_counted_and_marked(live):
             image = live.image(1 + run)
             live.until(lambda image=image: "saturated: 0.4 %" in image.strip.text)
             live.on_awt(lambda: live.display.gallery.mark_saturation(True))
-            live.until(lambda image=image: painted(live, image)[64, 64].tolist() == [255, 0, 0])
-            seen = painted(live, image)
+            live.until(lambda image=image: painted(image)[64, 64].tolist() == [255, 0, 0])
+            seen = live.on_awt(lambda image=image: painted(image))
             assert ((seen[..., 0] > 200) & (seen[..., 1] < 50)).sum() == 64, "and nothing else"
             live.on_awt(lambda: live.display.gallery.mark_saturation(False))
-            live.until(lambda image=image: len(set(painted(live, image)[64, 64].tolist())) == 1)
-            live.until(lambda image=image: painted(live, image)[64, 40].max() > 10)
+            live.until(lambda image=image: len(set(painted(image)[64, 64].tolist())) == 1)
+            live.until(lambda image=image: painted(image)[64, 40].max() > 10)

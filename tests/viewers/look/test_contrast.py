@@ -128,6 +128,10 @@ def test_what_has_no_range():
     assert contrast_limits(np.full((9, 9), -3, "int16")) == (-3, -2)
     assert contrast_limits(np.array([[-1.7e308, 1.7e308] * 9])) == (-1e300, 1e300)
     assert contrast_limits(np.array([[False, True]])) == (0, 1)
+    for value, dtype in ((2**63, "uint64"), (-(2**63), "int64"), (1.79e308, "float64"), (-1.79e308, "float64")):
+        low, high = contrast_limits(np.full((9, 9), value, dtype))
+        assert low < high
+        assert abs(low) <= 1e300
 
 
 def test_8_bit_of_all_its_range_is_shown_as_it_is():

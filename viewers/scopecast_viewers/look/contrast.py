@@ -7,6 +7,7 @@ narrows only when none of the last `_MEMORY` frames has needed it: so a stack al
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,8 +35,10 @@ _FEW: Final = 1024
 #: How many of the last frames keep the range from narrowing, and what part of it they must leave unused.
 _MEMORY: Final = 64
 _UNUSED: Final = 0.2
-#: Part of the range that is added where it widens, so that a signal that grows does not move it with each frame.
+#: Part of the range that is added where it widens, so that a signal that grows does not move it with each frame; above,
+#: and below, where it would make the background gray.
 _SPARE: Final = 0.05
+_SPARE_BELOW: Final = 0.01
 #: A range this many times as wide as the one before has nothing to do with it: a shutter has opened.
 _ANOTHER: Final = 4.0
 #: Bits of cameras whose pixels come in a wider type, and how many pixels must be exactly at their limit to believe it.
@@ -213,14 +216,14 @@ class Contrast:
             self._recent.clear()
             low, high = now
         else:
-            spare = _SPARE * (max(high, now[1]) - min(low, now[0]))
+            reach = max(high, now[1]) - min(low, now[0])
             least, most = min(each[0] for each in self._recent), max(each[1] for each in self._recent)
             least, most = min(least, now[0]), max(most, now[1])
             full = len(self._recent) == _MEMORY
             if now[1] > high or (full and most < high - _UNUSED * width):
-                high = most + spare
+                high = most + _SPARE * reach
             if now[0] < low or (full and least > low + _UNUSED * width):
-                low = least - spare
+                low = least - _SPARE_BELOW * reach
         self._recent.append(now)
         self._limits = _between(low, high, self.dtype)
 
@@ -240,8 +243,8 @@ class Contrasts:
     """
 
     def __init__(self) -> None:
-        self._all: dict[Hashable, Contrast] = {}  # by run and channel
-        self._chosen: dict[Hashable, Limits] = {}  # by channel
+        self._all: dict[tuple[Hashable, Hashable, np.dtype[Any]], Contrast] = {}  # by run and channel
+        self._chosen: dict[tuple[Hashable, np.dtype[Any]], Limits] = {}  # by channel
         self._marking = False
 
     def __iter__(self) -> Iterator[Contrast]:
@@ -278,7 +281,7 @@ class Contrasts:
 
     def automatic(self, channel: Hashable = None) -> None:
         """Choose from the frames again: of a channel, or of all."""
-        self._chosen = {key: limits for key, limits in self._chosen.items() if channel not in (None, key[0])}  # type: ignore[index]
+        self._chosen = {key: limits for key, limits in self._chosen.items() if channel not in (None, key[0])}
         for each in self:
             if channel in (None, each.channel):
                 each.automatic()
@@ -296,7 +299,7 @@ class Contrasts:
 
     def forget(self, runs: Container[Hashable]) -> None:
         """Keep only what belongs to `runs`, and what the user has chosen."""
-        self._all = {key: each for key, each in self._all.items() if key[0] in runs}  # type: ignore[index]
+        self._all = {key: each for key, each in self._all.items() if key[0] in runs}
 
 
 def _between(low: float, high: float, dtype: np.dtype[Any]) -> Limits:
@@ -307,10 +310,9 @@ def _between(low: float, high: float, dtype: np.dtype[Any]) -> Limits:
         if low >= info.max:  # all are saturated, which is bright
             low = high - 1
     # Beyond 2**53 a float plus one is itself; and what napari adds to the limits must not overflow.
-    low = max(float(low), -_LARGEST)
-    if high <= low:
-        high = max(high, low + 1.0, float(np.nextafter(low, np.inf)))
-    return (low, min(float(high), _LARGEST))
+    low = min(max(float(low), -_LARGEST), math.nextafter(_LARGEST, 0))
+    high = min(float(high), _LARGEST)
+    return (low, high if high > low else max(low + 1.0, math.nextafter(low, math.inf)))
 
 
 def _robust_range(plane: npt.NDArray[Any], random: np.random.Generator) -> Limits | None:

@@ -1,4 +1,4 @@
-"""The contrast of a layer, which is that of its channel, and the button that makes it automatic again."""
+"""The contrast of a layer, which is that of its channel."""
 
 from __future__ import annotations
 
@@ -6,22 +6,37 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from napari.utils.colormaps import Colormap
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QAction
-from qtpy.QtWidgets import QMenu, QToolButton
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    import numpy.typing as npt
 
     from scopecast_viewers.look.contrast import Contrast, Contrasts, Limits
-    from scopecast_viewers.napari.layer import LiveLayer
-    from scopecast_viewers.napari.layers import LiveLayers
+    from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.plane import Tag
+    from scopecast_viewers.stacks.stack import Stack
 
-__all__ = ["ContrastButton", "LayerContrast"]
+__all__ = ["LayerContrast"]
 
 #: Gray, and red for what is saturated.
 _MARKED: Final = Colormap([[0, 0, 0, 1], [1, 1, 1, 1]], name="saturation", high_color=[1, 0, 0, 1])
+
+
+class _Live(Protocol):
+    """What is needed of a layer."""
+
+    stream: LiveStream
+    stack: Stack
+    layer: Any
+
+    @property
+    def look_of(self) -> tuple[Any, ...]: ...
+
+    @property
+    def own_colormap(self) -> Colormap | str: ...
+
+    def newest_index(self) -> tuple[int, ...] | None: ...
+
+    def newest_plane(self) -> npt.NDArray[Any]: ...
 
 
 class LayerContrast:
@@ -42,7 +57,7 @@ class LayerContrast:
         Pixels of the frame that is shown.
     """
 
-    def __init__(self, contrasts: Contrasts, live: LiveLayer) -> None:
+    def __init__(self, contrasts: Contrasts, live: _Live) -> None:
         self._contrasts, self._live = contrasts, live
         self._contrast: Contrast | None = None
         self._given: Limits | None = None  # as the layer has had them last
@@ -77,17 +92,23 @@ class LayerContrast:
             self._looked = tag
             contrast.look(self._live.newest_plane())
 
-    def keep(self, *, new: bool = False) -> None:
+    def keep(self, *, new: bool = False) -> bool:
         """Take over what the user has set of the layer, else give it the contrast of its channel.
 
         Parameters
         ----------
         new
             A frame has come that is to be taken into account.
+
+        Returns
+        -------
+        bool
+            Whether the user has set it since.
         """
         layer, contrast = self._live.layer, self.of_channel
         now = tuple(layer.contrast_limits)
-        if self._given is not None and now not in (self._given, contrast.limits):
+        by_user = self._given is not None and now not in (self._given, contrast.limits)
+        if by_user:
             self._contrasts.choose(contrast, (float(now[0]), float(now[1])))
         elif (new or not contrast.known) and not contrast.by_hand:
             self._look(contrast)
@@ -102,6 +123,7 @@ class LayerContrast:
         if tuple(layer.contrast_limits) != contrast.limits:
             layer.contrast_limits = contrast.limits
         self._given = tuple(layer.contrast_limits)
+        return by_user
 
     def _mark(self, contrast: Contrast) -> None:
         layer = self._live.layer
@@ -123,68 +145,3 @@ class LayerContrast:
         if plane is not None:
             self.saturated = self.of_channel.measure(np.asarray(plane))
             self.keep()
-
-
-class _Shows(Protocol):
-    """What the button needs of a `LiveView`."""
-
-    @property
-    def layers(self) -> LiveLayers: ...
-
-    def automatic_contrast(self, channel: Hashable = None) -> None: ...
-
-    def mark_saturation(self, on: bool) -> None: ...
-
-
-class ContrastButton(QToolButton):  # type: ignore[misc]  # qtpy has no types
-    """A button that is down while the contrast of all channels is automatic, and makes it so; with a menu for each.
-
-    Parameters
-    ----------
-    view
-        Whose contrast it is.
-    """
-
-    def __init__(self, view: _Shows) -> None:
-        super().__init__()
-        self._view = view
-        self.setText("auto contrast")
-        self.setCheckable(True)
-        self.setChecked(True)
-        self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
-        self.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
-        self.setToolTip(
-            "Choose the contrast of all channels from the frames, as they come. A channel whose contrast you set "
-            "keeps it until then; the menu has the single channels."
-        )
-        self.channels = QMenu(self)
-        self.channels.aboutToShow.connect(self.fill)
-        self.setMenu(self.channels)
-        self.clicked.connect(self._clicked)
-
-    def _clicked(self, _down: bool) -> None:
-        self._view.automatic_contrast()
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Be down while all channels are automatic."""
-        self.setChecked(not any(by_hand for _, by_hand in self._view.layers.channels.values()))
-
-    def fill(self) -> None:
-        """Make the menu's entries: a channel each, checked while it is automatic; and the mark."""
-        menu = self.channels
-        menu.clear()
-        for channel, (name, by_hand) in self._view.layers.channels.items():
-            action = QAction(f"Auto: {name}".replace("&", "&&"), menu)
-            action.setCheckable(True)
-            action.setChecked(not by_hand)
-            action.triggered.connect(lambda _on, channel=channel: self._view.automatic_contrast(channel))
-            menu.addAction(action)
-        if menu.isEmpty():
-            menu.addAction("no channel yet").setEnabled(False)
-        menu.addSeparator()
-        mark: Any = QAction("Mark saturated pixels red", menu)
-        mark.setCheckable(True)
-        mark.setChecked(self._view.layers.contrasts.marking)
-        mark.triggered.connect(self._view.mark_saturation)
-        menu.addAction(mark)

@@ -326,10 +326,10 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
 
     def _keep_contrast(self) -> None:
         """Take over what the user has set of any layer, for all layers of that channel."""
-        for _ in range(2):  # the second time it is known whatever was set of any
-            for live in self:
-                if live.contrast is not None and live.layer in self.viewer.layers:
-                    live.contrast.keep()
+        mine = [live.contrast for live in self if live.contrast is not None and live.layer in self.viewer.layers]
+        if sum(contrast.keep() for contrast in mine):
+            for contrast in mine:  # now that it is known whatever was set of any
+                contrast.keep()
 
     def look_for_saturation(self, where: Callable[[LiveStream], Mapping[str, int]]) -> None:
         """Look at the frames that are shown; `where` gives the places of the sliders, for a stream."""

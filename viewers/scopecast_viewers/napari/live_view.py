@@ -15,7 +15,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from scopecast_viewers.look.pace import MAX_WAIT_S, STATUS_S, TICK_MS
 from scopecast_viewers.napari.annotations import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
-from scopecast_viewers.napari.contrast import ContrastButton
+from scopecast_viewers.napari.contrast_button import ContrastButton
 from scopecast_viewers.napari.follow import Follower
 from scopecast_viewers.napari.labels import layer_class
 from scopecast_viewers.napari.layers import LiveLayers

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from scopecast_viewers.listing import Listing
-from scopecast_viewers.napari.contrast import ContrastButton
+from scopecast_viewers.napari.contrast_button import ContrastButton
 from scopecast_viewers.napari.rows import StreamRow
 from scopecast_viewers.napari.runs import RunsButton
 from scopecast_viewers.napari.session import Session

@@ -1,0 +1,86 @@
+"""The button "auto contrast": makes the contrast of all channels, or of one, automatic again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QMenu, QToolButton
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from scopecast_viewers.napari.layers import LiveLayers
+
+__all__ = ["ContrastButton"]
+
+
+class _Shows(Protocol):
+    """What the button needs of a `LiveView`."""
+
+    @property
+    def layers(self) -> LiveLayers: ...
+
+    def automatic_contrast(self, channel: Hashable = None) -> None: ...
+
+    def mark_saturation(self, on: bool) -> None: ...
+
+
+class ContrastButton(QToolButton):  # type: ignore[misc]  # qtpy has no types
+    """A button that is down while the contrast of all channels is automatic, and makes it so; with a menu for each.
+
+    Parameters
+    ----------
+    view
+        Whose contrast it is.
+    """
+
+    def __init__(self, view: _Shows) -> None:
+        super().__init__()
+        self._view = view
+        self.setCheckable(True)
+        self.toggled.connect(self._show_state)
+        self.setChecked(True)
+        # napari's style sheets leave tool buttons no room for the arrow, nor show which are down.
+        self.setMinimumWidth(self.fontMetrics().horizontalAdvance(self.text()) + 48)
+        self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        self.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
+        self.setToolTip(
+            "Choose the contrast of all channels from the frames, as they come. A channel whose contrast you set "
+            "keeps it until then; the menu has the single channels."
+        )
+        self.channels = QMenu(self)
+        self.channels.aboutToShow.connect(self.fill)
+        self.setMenu(self.channels)
+        self.clicked.connect(self._clicked)
+
+    def _show_state(self, down: bool) -> None:
+        self.setText("\N{CHECK MARK} auto contrast" if down else "auto contrast")
+
+    def _clicked(self, _down: bool) -> None:
+        self._view.automatic_contrast()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Be down while all channels are automatic."""
+        self.setChecked(not any(by_hand for _, by_hand in self._view.layers.channels.values()))
+
+    def fill(self) -> None:
+        """Make the menu's entries: a channel each, checked while it is automatic; and the mark."""
+        menu = self.channels
+        menu.clear()
+        for channel, (name, by_hand) in self._view.layers.channels.items():
+            action = QAction(f"Auto: {name}".replace("&", "&&"), menu)
+            action.setCheckable(True)
+            action.setChecked(not by_hand)
+            action.triggered.connect(lambda _on, channel=channel: self._view.automatic_contrast(channel))
+            menu.addAction(action)
+        if menu.isEmpty():
+            menu.addAction("no channel yet").setEnabled(False)
+        menu.addSeparator()
+        mark: Any = QAction("Mark saturated pixels red", menu)
+        mark.setCheckable(True)
+        mark.setChecked(self._view.layers.contrasts.marking)
+        mark.triggered.connect(self._view.mark_saturation)
+        menu.addAction(mark)
