@@ -110,7 +110,7 @@ class Slices:
         elif isinstance(tag, Tag) and tag.path and os.path.basename(tag.path) not in parts:  # noqa: PTH119 - of any host
             parts.append(os.path.basename(tag.path))  # noqa: PTH119
         lines = metadata_lines(tag) if state == "here" and isinstance(tag, Tag) else []
-        return "\n".join([", ".join(parts), *lines])
+        return "\n".join([", ".join(parts), *lines, ""] if lines else [", ".join(parts)])
 
 
 def _signed_table() -> Any:
