@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scopecast_viewers.look.annotations import Annotation, Annotations
+from scopecast_viewers.receiving.recorded import describe_recorded
 from scopecast_viewers.stacks.plane import Sent, Tag
 from scopecast_viewers.stacks.stack import Stack
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["LiveStream", "PaintLog"]
 
 State = Literal["live", "detached", "ended", "lost", "removed"]
-_RATE_WINDOW = 60
+_PACE_WINDOW = 60  # images
+_RATE_WINDOW_S = 2.0
+_MOST_ARRIVALS = 4096
 
 
 class PaintLog:
@@ -84,6 +88,8 @@ class LiveStream:
         Its points, shapes, tracks and regions of interest.
     received : int
         Images that were put into the stacks.
+    held : bool
+        Whether a viewer's user works with it: it is not removed to make room for newer ones.
     newest : tuple of (Stack or None, index, Tag) or None
         The image that came last. Labels and documents count only while there is no image: they usually tell of an
         earlier one, and a viewer that follows would jump back and forth.
@@ -98,11 +104,12 @@ class LiveStream:
         self.parts: tuple[tuple[Stack, int], ...] = ()
         self.state: State = "live"
         self.received = 0
+        self.held = False
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
         self._history = history
         self._by_signature: dict[tuple[tuple[int, ...], str, str, str, str], Stack] = {}
-        self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
+        self._arrivals: deque[float] = deque(maxlen=_MOST_ARRIVALS)
         # Axes only ever join, so that the length of a frame's index tells which there were when it was published.
         self._axes_of_length = {len(about.axes): tuple(about.axes)}
 
@@ -129,16 +136,19 @@ class LiveStream:
 
     @property
     def rate(self) -> float:
-        """Frames per second over the last of them; 0 when none came for two seconds."""
+        """Frames per second over the last two seconds; 0 when none came in them."""
         arrivals = list(self._arrivals)
-        if len(arrivals) < 2 or time.monotonic() - arrivals[-1] > 2.0:
+        since = time.monotonic() - _RATE_WINDOW_S
+        if len(arrivals) < 2 or arrivals[-1] < since:
             return 0.0
-        return (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-6)
+        arrivals = arrivals[min(bisect.bisect_left(arrivals, since), len(arrivals) - 2) :]
+        # A burst of four is no rate of thousands.
+        return (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1.0)
 
     @property
     def pace_s(self) -> float:
         """Longest time between two of the last images in seconds; 0 before the second."""
-        arrivals = list(self._arrivals)
+        arrivals = list(self._arrivals)[-_PACE_WINDOW:]
         return max((after - before for before, after in itertools.pairwise(arrivals)), default=0.0)
 
     @property
@@ -199,7 +209,8 @@ class LiveStream:
             self._by_signature[signature] = stack
             self.stacks = (*self.stacks, stack)
         index = tuple(frame.index)
-        tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate))
+        recorded = describe_recorded(frame.metadata)
+        tag = Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate), recorded)
         channel = index[self.axes.index("c")] if "c" in self.axes else 0
         is_first = stack.latest(channel) is None
         stack.put(index, plane, tag)

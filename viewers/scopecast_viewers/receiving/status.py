@@ -26,8 +26,16 @@ def state_of(stream: LiveStream) -> str:
     return stream.state if stream.state != "live" or stream.rate else "idle"
 
 
-def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
-    """Return the figures of a stream and its source as plain texts, the most important first."""
+def figures_of(stream: LiveStream, source: Source | None, age_s: float | None = None) -> list[str]:
+    """Return the figures of a stream and its source as plain texts, the most important first.
+
+    Parameters
+    ----------
+    stream, source
+        What they are of.
+    age_s
+        How old the newest frame is that a window shows, in seconds; by default the newest that has come.
+    """
     state, parts = state_of(stream), []
     if state == "lost":
         parts.append("source lost, its last frames stay")
@@ -36,10 +44,12 @@ def figures_of(stream: LiveStream, source: Source | None) -> list[str]:
     elif stream.rate:
         parts.append(f"{stream.rate:.1f} frames/s")
     parts.append(f"{stream.received} frame{'' if stream.received == 1 else 's'}")
-    if (age := stream.age_s) is not None and state in ("live", "idle"):
+    age = stream.age_s if age_s is None else age_s
+    if age is not None and state in ("live", "idle"):
         parts.append(f"newest {format_age(age)} old")
     if source is not None:
-        parts += [f"{source.superseded} superseded", f"{source.dropped} dropped"]
+        losses = {"superseded": source.superseded, "dropped": source.dropped}
+        parts += [f"{count} {fate}" for fate, count in losses.items() if count]
     forgotten = sum(stack.forgotten for stack in stream.stacks)
     if forgotten:
         parts.append(f"{forgotten} forgotten (the history is full)")

@@ -24,12 +24,15 @@ class Tag(NamedTuple):
         The file that it is, or ``""``.
     translate
         Position (y, x) of its first pixel in the stream's unit, or ().
+    recorded
+        What is known of its time, exposure and stage position, for the user; or ``""``.
     """
 
     sequence: int
     sent_ns: int
     path: str
     translate: tuple[float, ...]
+    recorded: str = ""
 
 
 class Sent(NamedTuple):
