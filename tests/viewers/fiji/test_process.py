@@ -149,7 +149,7 @@ def test_a_python_that_ends_is_left_alone_by_the_threads_of_java():
 
 
 def test_java_handles_its_own_segmentation_faults_to_the_end_where_python_has_a_handler_too():
-    """Python (``-X faulthandler``, ``-X dev``) and pytest disable theirs at their end, while Java's threads still run."""
+    """Python (``-X faulthandler``) and pytest disable theirs when they end, while Java's threads still run."""
     program = (
         "import faulthandler, time\n"
         "from scopecast_viewers.fiji.jvm import Choice, start\n"
