@@ -210,15 +210,6 @@ def test_what_stands_below_an_image_is_not_cut_and_tells_of_losses_only_where_th
         live.until(lambda: "123456 superseded 7 dropped" in " ".join(" ".join(lines()).split()))
         assert int(image.strip.panel.getWidth()) == 300
         live.until(lambda: " ".join(lines()).split() == image.strip.text.split())
-        box = int(image.strip.box.getX())
-
-        def ink() -> np.ndarray:
-            return on_screen(image.strip.panel)[:, :box].max(axis=-1) < 150
-
-        live.until(lambda: ink()[:, :-3].any() and not ink()[:, -3:].any(), what="a text that ends before the checkbox")
-        rows = ink().any(axis=1)
-        assert not rows[:2].any()
-        assert not rows[-2:].any()
 
 
 def test_live_mode_stays_one_window_in_its_place_with_the_new_size_and_pixel_size(live: LiveFiji):
