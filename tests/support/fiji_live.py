@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scopecast_viewers.fiji.hyperstack import Hyperstack
     from scopecast_viewers.stacks.history import History
 
-__all__ = ["LiveFiji", "pixels_of", "start_imagej"]
+__all__ = ["LiveFiji", "on_screen", "painted_picture", "pixels_of", "seen", "start_imagej"]
 
 
 class LiveFiji:
@@ -140,6 +140,32 @@ def pixels_of(ip: Any, *, signed: bool = False) -> np.ndarray:
         raw = raw.view(raw.dtype.str.replace("i", "u"))
     plane = raw.reshape(shape)
     return (plane.astype(np.int32) - 32768).astype(np.int16) if signed else plane
+
+
+def seen(image: Hyperstack) -> np.ndarray:
+    """Return what the screen shows of an image whose window it brings to the front: (y, x, 3), a pixel for each."""
+    window, canvas = image.imp.getWindow(), image.imp.getCanvas()
+    window.toFront()
+    java("java.awt.Toolkit").getDefaultToolkit().sync()
+    zoom = int(canvas.getMagnification())
+    assert zoom == float(canvas.getMagnification()) >= 1
+    return on_screen(canvas)[zoom // 2 :: zoom, zoom // 2 :: zoom]
+
+
+def on_screen(component: Any) -> np.ndarray:
+    """Return what the screen shows of a component, (y, x, 3)."""
+    corner, size = component.getLocationOnScreen(), component.getSize()
+    area = java("java.awt.Rectangle")(corner.x, corner.y, size.width, size.height)
+    picture = java("java.awt.Robot")().createScreenCapture(area)
+    width, height = int(size.width), int(size.height)
+    pixels = np.array(picture.getRGB(0, 0, width, height, None, 0, width), np.int64).reshape(height, width)
+    return np.stack([pixels >> 16 & 255, pixels >> 8 & 255, pixels & 255], -1)
+
+
+def painted_picture(image: Hyperstack) -> np.ndarray:
+    """Return ImagePlus.getImage(), (y, x, 3)."""
+    picture = java("ij.process.ColorProcessor")(image.imp.getImage())
+    return pixels_of(picture).astype(int)
 
 
 def start_imagej(home: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from scopecast.link.messages import KEPT_STREAMS
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -23,6 +25,9 @@ class Display(ABC):
 
     #: The kind of frames that it is sent, and the name of its entry point.
     kind: ClassVar[str]
+    #: How many runs of a publisher, and how many publishers that have gone, are kept with their frames.
+    kept_streams: ClassVar[int] = KEPT_STREAMS
+    kept_sources: ClassVar[int] = 8
 
     @abstractmethod
     def run(self, receiver: Receiver) -> None:

@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 SCAN_S = 0.2
 #: The GUI's Python would else keep the interpreter from the receiver's thread for 5 ms at a time.
 SWITCH_INTERVAL_S = 0.0005
-#: Publishers that have gone stay listed, with their frames, up to this many.
-KEPT_SOURCES = 8
 #: Seconds of rest after a turn that failed.
 _REST_S = 0.05
 
@@ -341,8 +339,8 @@ class Receiver:
         self.publishers = tuple(alive)
         self._return_to(alive)
         self._greet([entry for entry in alive if self._attach_to_new or entry.token in self._chosen])
-        gone = [source for source in self.sources if source.state in ("ended", "lost")]
-        for source in gone[:-KEPT_SOURCES]:
+        gone = [source for source in self.sources if source.state in ("ended", "lost") and not source.held]
+        for source in gone[: -self.display.kept_sources]:
             source.remove()
             self.sources = tuple(kept for kept in self.sources if kept is not source)
         self._tell_display()

@@ -30,6 +30,7 @@ __all__ = [
     "pixel_affine",
     "pixel_size",
     "place_event",
+    "recorded_with",
 ]
 
 _MOST_NAMES = 64
@@ -192,6 +193,33 @@ def _stage_position(event: Any, metadata: Any) -> tuple[float, float] | None:
     if not isinstance(x, int | float) or not isinstance(y, int | float) or not math.isfinite(x + y):
         return None
     return float(x), float(y)
+
+
+def recorded_with(event: Any, metadata: Any) -> dict[str, float] | None:
+    """Return what viewers tell of a frame beside its place.
+
+    Parameters
+    ----------
+    event, metadata
+        The ``MDAEvent`` and ``FrameMetaV1``. What was read counts; what was asked for only where nothing was read.
+
+    Returns
+    -------
+    dict or None
+        ``elapsed_s`` since the run began, ``exposure_ms``, and the stage's ``x_um``, ``y_um`` and ``z_um``, as far as
+        they are known; None if nothing is.
+    """
+    read = metadata if isinstance(metadata, dict) else {}
+    position = read.get("position")
+    stage = position if isinstance(position, dict) else {}
+    found = {"exposure_ms": (read.get("exposure_ms"), getattr(event, "exposure", None))}
+    found.update({f"{axis}_um": (stage.get(axis), getattr(event, f"{axis}_pos", None)) for axis in "xyz"})
+    elapsed = read.get("runner_time_ms")
+    recorded = {"elapsed_s": elapsed / 1000} if isinstance(elapsed, int | float) else {}
+    for name, values in found.items():
+        if value := [float(each) for each in values if isinstance(each, int | float) and math.isfinite(each)]:
+            recorded[name] = value[0]
+    return recorded or None
 
 
 def pixel_size(metadata: Any) -> float | None:

@@ -18,6 +18,7 @@ from scopecast.backends.events import (
     pixel_affine,
     pixel_size,
     place_event,
+    recorded_with,
 )
 from scopecast.backends.storage import register_backend
 from scopecast.errors import ClosedError, FileError
@@ -502,7 +503,8 @@ class StreamingBackend:
             of the last.
         metadata
             The ``FrameMetaV1`` of pymmcore-plus: its pixel size (of a run, that of the first frame), the stage's
-            position (frames of positions and grids are placed there) and the camera's name are used.
+            position (frames of positions and grids are placed there), the camera's name, the exposure and the elapsed
+            time are used.
         """
         try:
             publisher = self._open_publisher()
@@ -510,7 +512,9 @@ class StreamingBackend:
                 axes = place_event(event, metadata, self._channels) if event is not None else {}
                 stream = self._stream_of(publisher, event, axes, metadata)
             translate = corner_on_stage(axes, event, metadata, getattr(image, "shape", ()), self._affine)
-            publisher.publish(image, axes=axes, stream=stream, translate=translate, policy=self.policy or "latest")
+            recorded = recorded_with(event, metadata)
+            policy = self.policy or "latest"
+            publisher.publish(image, axes=axes, stream=stream, translate=translate, metadata=recorded, policy=policy)
         except Exception as error:  # noqa: BLE001 - an acquisition must not end because of its live view; counted
             self._failed("a frame", error)
 

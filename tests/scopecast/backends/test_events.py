@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import useq
 
-from scopecast.backends.events import ChannelNames, describe_sequence, place_event
+from scopecast.backends.events import ChannelNames, describe_sequence, place_event, recorded_with
 from scopecast.frames.axes import check_axes, short_label
 from scopecast.frames.streams import FrameStream
 
@@ -35,6 +35,15 @@ def test_an_event_tells_where_its_frame_belongs(event: Any, axes: dict[str, Any]
     assert placed == axes
     assert check_axes(placed) == axes
     assert {type(name) for name in placed} <= {str}, "useq's enumeration stays out of messages"
+
+
+def test_what_was_read_counts_and_what_was_asked_for_where_nothing_was():
+    event = useq.MDAEvent(exposure=20, x_pos=1, y_pos=2, z_pos=3)
+    read = {"exposure_ms": 10.5, "runner_time_ms": 2500.0, "position": {"x": 7.0, "z": float("nan")}}
+    assert recorded_with(event, read) == {"elapsed_s": 2.5, "exposure_ms": 10.5, "x_um": 7, "y_um": 2, "z_um": 3}
+    assert recorded_with(event, None) == {"exposure_ms": 20, "x_um": 1, "y_um": 2, "z_um": 3}
+    assert recorded_with(None, {"position": None, "exposure_ms": "10"}) is None
+    assert recorded_with(object(), object()) is None
 
 
 def test_every_event_of_a_sequence_has_a_place_of_its_own():

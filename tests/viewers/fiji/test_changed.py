@@ -55,6 +55,22 @@ GRAY = [
     ("Measure", "", True),
     ("Properties...", "channels=1 slices=1 frames=5 pixel_width=0.5 pixel_height=0.5 voxel_depth=2", True),
     ("16-bit", "", True),
+    ("Subtract Background...", "rolling=20 stack", False),
+    ("Enhance Contrast...", "saturated=0.35 normalize process_all", False),
+    ("Median...", "radius=1 stack", False),
+    ("Translate...", "x=3 y=2 interpolation=None stack", False),
+    ("Bin...", "x=2 y=2 z=1 bin=Average", False),
+    ("Set Label...", "label=mine", False),
+    ("Make Montage...", "columns=5 rows=1 scale=1", True),
+    ("3D Project...", "projection=[Brightest Point] axis=Y-Axis slice=1 initial=0 total=20 rotation=10", True),
+    ("Plot Z-axis Profile", "", True),
+    ("Duplicate...", "title=copy duplicate", True),
+    ("Set Slice...", "slice=2", True),
+    ("Rename...", "title=mine", True),
+    ("Fire", "", True),
+    ("Set Scale...", "distance=2 known=1 unit=um", True),
+    ("Undo", "", True),
+    ("Histogram", "stack", True),
 ]
 RGB = [("8-bit Color", "number=64", False), ("8-bit", "", False), ("RGB Stack", "", False), ("Crop", "", False)]
 COLOR = [
@@ -77,6 +93,7 @@ COLOR = [
     ("Make Substack...", "channels=1 frames=2-4", True),
     ("Reslice [/]...", "output=1.000 start=Top avoid", True),
     ("Z Project...", "projection=[Max Intensity] all", True),
+    ("Subtract Background...", "rolling=20 stack", False),
 ]
 
 

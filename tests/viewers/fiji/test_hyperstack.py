@@ -7,9 +7,11 @@ import itertools
 import jpype
 import numpy as np
 import pytest
+import useq
 
-from fiji_live import pixels_of
+from fiji_live import painted_picture, pixels_of, seen
 from receivers import check_stamp, stamped
+from scopecast.backends.events import recorded_with
 from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.stacks.history import History
 from scopecast_viewers.stacks.scratch import Scratch
@@ -50,6 +52,27 @@ def test_slices_of_positions_are_called_by_their_names(live):
         (image,) = live.images
         stack = image.imp.getStack()
         assert {str(stack.getSliceLabel(number + 1)) for number in range(2)} == {"left, t 0", "p 1, t 0"}
+
+
+def test_slices_tell_when_and_where_they_were_recorded(live):
+    event = useq.MDAEvent(index={"t": 1, "p": 0}, pos_name="left", exposure=20)
+    said = {"runner_time_ms": 1500.0, "exposure_ms": 10.0, "position": {"x": 5.0, "y": -2.5, "z": 0.25}}
+    with live.publisher() as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0}, metadata=recorded_with(None, said))
+            publisher.publish(stamped(1, 0, 0, SHAPE), axes={"t": 1}, metadata=recorded_with(event, None))
+            publisher.publish(
+                stamped(2, 0, 0, SHAPE), axes={"t": 2}, metadata={"ElapsedTime-ms": 250, "Exposure-ms": 5}
+            )
+            publisher.publish(stamped(3, 0, 0, SHAPE), axes={"t": 3}, metadata=["whatever"])
+            live.settled(publisher)
+            imp = live.images[-1].imp
+            labels = [str(imp.getStack().getSliceLabel(t + 1)) for t in range(4)]
+            assert labels == ["t 0, 1.50 s, 10 ms, x 5.0 y -2.5 z 0.2 µm", "t 1, 20 ms", "t 2, 0.25 s, 5 ms", "t 3"]
+            live.move(imp, 1, 1, 1)
+            live.until(lambda: "1.50 s, 10 ms, x 5.0" in str(imp.getWindow().createSubtitle()))  # noqa: B023
+            assert "1.50 s, 10 ms, x 5.0" in str(java("ij.plugin.ImageInfo")().getImageInfo(imp))
 
 
 def test_the_window_grows_in_place_and_its_sliders_follow(live):
@@ -351,18 +374,6 @@ def test_frames_of_two_shapes_and_of_two_dtypes_get_an_image_each(live):
         assert len({str(image.imp.getTitle()) for image in live.images}) == 4
 
 
-def test_a_removed_run_closes_its_image_and_the_last_three_stay(live):
-    with live.publisher() as publisher:
-        for run in range(5):
-            publisher.new_stream(f"run {run}")
-            for t in range(2):
-                publisher.publish(stamped(t, run, 0, SHAPE), axes={"t": t})
-            live.settled(publisher)
-        live.until(lambda: len(live.images) == 3)
-        assert [str(image.imp.getTitle()) for image in live.images] == ["run 2", "run 3", "run 4"]
-        live.until(lambda: int(java("ij.WindowManager").getImageCount()) == 3)
-
-
 def test_a_new_frame_in_a_stack_of_a_thousand_planes_touches_no_other_plane(live):
     with live.publisher((16, 16)) as publisher:
         for t in range(1000):
@@ -445,26 +456,6 @@ def test_a_preview_whose_channels_join_is_a_composite_image(live):
 # ---- what is on the screen ------------------------------------------------------------------------------------------
 
 
-def seen(image):
-    """Return the picture that ImageJ paints, (y, x, 3), from the screen: the window's part of it at 100 %."""
-    canvas = image.imp.getCanvas()
-    assert float(canvas.getMagnification()) == 1.0
-    image.imp.getWindow().toFront()
-    java("java.awt.Toolkit").getDefaultToolkit().sync()
-    corner, size = canvas.getLocationOnScreen(), canvas.getSize()
-    area = java("java.awt.Rectangle")(corner.x, corner.y, size.width, size.height)
-    picture = java("java.awt.Robot")().createScreenCapture(area)
-    width, height = int(size.width), int(size.height)
-    pixels = np.array(picture.getRGB(0, 0, width, height, None, 0, width), np.int64).reshape(height, width)
-    return np.stack([pixels >> 16 & 255, pixels >> 8 & 255, pixels & 255], -1)
-
-
-def painted_picture(image):
-    """Return ImagePlus.getImage(), (y, x, 3)."""
-    picture = java("ij.process.ColorProcessor")(image.imp.getImage())
-    return pixels_of(picture).astype(int)
-
-
 def bar(channel, t, shape=(72, 90), dtype="uint16"):
     """Return a frame with a bright square whose place tells channel (row) and time point (column)."""
     frame = np.full(shape, 10, dtype)
@@ -510,6 +501,61 @@ def test_places_as_far_away_as_a_clock_are_seen_beside_numbers_that_make_no_sens
         imp = live.image(0).imp
         labels = [str(imp.getStack().getSliceLabel(at + 1)) for at in range(imp.getStackSize())]
         assert [label for label in labels if str(first + 2) in label], labels[:3]
+
+
+def test_the_newest_frame_is_seen_at_any_index_and_what_imagej_can_not_count_is_told(live):
+    with live.publisher((72, 90)) as publisher:
+        for start in (1_000_000, 1_700_000_000):
+            publisher.new_stream(f"from {start}")
+            publisher.publish(bar(0, 0), axes={"t": 0, "c": 0})
+            for t in range(1, 4):
+                publisher.publish(bar(0, t), axes={"t": start + t, "c": 0})
+                live.settled(publisher)
+                image = live.images[-1]
+                live.until(lambda: places(painted_picture(image)) == {(0, t)} == places(seen(image)))  # noqa: B023
+                assert live.position(image.imp)[2] == start + t + 1
+        publisher.publish(bar(1, 1), axes={"t": start + 1, "c": 1})  # twice as many slices
+        live.until(lambda: publisher.flush(0))
+        live.until(lambda: "ImageJ counts up to 2147483647 slices" in image.strip.text)
+        assert places(seen(image)) == {(0, 3)}
+        publisher.new_stream("next")
+        publisher.publish(bar(0, 1), axes={"t": 0})
+        live.until(lambda: len(live.images) == 3 and places(seen(live.images[-1])) == {(0, 1)})
+
+
+@pytest.mark.parametrize("look", [painted_picture, seen], ids=["getImage", "screen"])
+def test_a_channel_shows_its_newest_frame_until_its_next_and_scrubbing_shows_the_place_alone(live, look):
+    with live.publisher((72, 90)) as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=["often", "seldom", "late"], sizes={"c": 3})
+
+            def shows(*wanted):
+                (image,) = [each for each in live.images if each.stream.about.title == f"run {run}"]  # noqa: B023
+                live.until(lambda: places(look(image)) == {*wanted}, what=f"{wanted} in the picture")
+                return image
+
+            for t in range(4):
+                publisher.publish(bar(0, t), axes={"t": t, "c": "often"})
+                live.settled(publisher)
+                if t % 2 == 0:
+                    publisher.publish(bar(1, t), axes={"t": t, "c": "seldom"})
+                    live.settled(publisher)
+                image = shows((0, t), (1, t - t % 2))
+            live.until(lambda: "shows seldom, t 2" in image.strip.text)  # noqa: B023
+            publisher.publish(bar(2, 3), axes={"t": 3, "c": "late"})
+            live.settled(publisher)
+            shows((0, 3), (1, 2), (2, 3))
+            assert not live.pixels(image.imp, 2, 1, 4).any(), "whoever asks for the slice gets what is there: nothing"
+            live.on_awt(lambda: image.follow(False))  # noqa: B023
+            shows((0, 3), (2, 3))
+            live.move(image.imp, 1, 1, 3)
+            shows((0, 2), (1, 2))
+            live.move(image.imp, 2, 1, 2)
+            shows((0, 1))
+            live.until(lambda: "no frame here yet" in image.strip.text)  # noqa: B023
+            live.on_awt(live.display.gallery.follow)
+            shows((0, 3), (1, 2), (2, 3))
+            assert live.pixels(image.imp, 2, 1, 3)[8, 20] == 120, "no frame is written into"
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "rgb"])

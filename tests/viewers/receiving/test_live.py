@@ -1,7 +1,14 @@
 """A live stream as the viewers see it."""
 
+import time
+from types import SimpleNamespace
+
+import numpy as np
+
 from scopecast.frames.streams import FrameStream
+from scopecast.link.messages import Frame
 from scopecast_viewers.receiving.live import LiveStream, PaintLog
+from scopecast_viewers.receiving.status import figures_of
 from scopecast_viewers.stacks.history import History
 
 
@@ -14,3 +21,37 @@ def test_planes_are_apart_by_their_steps_and_time_points_by_one():
         # Where no step is known, none is announced; it is told apart from one of 1 µm, or 1 s.
         assert dict(zip(announced.axes, announced.steps, strict=True)) == {"p": 0.0, "t": 0.25, "z": 1.0}
         assert stream.spacing == {"p": 1.0, "t": 1.0, "z": 1.0}
+
+
+def stream_of(history: History) -> LiveStream:
+    return LiveStream("token", "scope", FrameStream(0, "run").message(), history, PaintLog())
+
+
+def put(stream: LiveStream, count: int) -> None:
+    for t in range(count):
+        index = [t] if stream.axes else []
+        frame = Frame(0, t, 0, 0, 0, "image", "|u1", [4, 4], index, time.monotonic_ns())
+        stream.put(frame, np.zeros((4, 4), "uint8"))
+
+
+def test_a_burst_of_four_frames_is_no_rate_of_thousands():
+    with History() as history:
+        stream = stream_of(history)
+        put(stream, 1)
+        assert stream.rate == 0
+        put(stream, 3)
+        assert 0 < stream.rate <= 4
+        put(stream, 3000)
+        assert 0 < stream.rate <= 3004
+
+
+def test_losses_are_told_only_where_there_are_some():
+    with History() as history:
+        stream = stream_of(history)
+        put(stream, 2)
+        source = SimpleNamespace(superseded=0, dropped=0)
+        assert figures_of(stream, source)[1] == "2 frames"
+        assert not any("dropped" in text or "superseded" in text for text in figures_of(stream, source))
+        source.dropped = 3
+        assert figures_of(stream, source)[-1] == "3 dropped"
+        assert "newest 2.0 s old" in figures_of(stream, source, age_s=2.0)

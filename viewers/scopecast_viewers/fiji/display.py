@@ -38,6 +38,8 @@ class FijiDisplay(Display):
     """An ImageJ, or the user's Fiji: see `scopecast_viewers.fiji.jvm`."""
 
     kind: ClassVar[str] = "fiji"
+    kept_streams: ClassVar[int] = 30  # a run's window stays; see `Gallery.make_room`
+    kept_sources: ClassVar[int] = 30
 
     def __init__(self) -> None:
         self.pool: JavaPool | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.hyperstack import Hyperstack
+from scopecast_viewers.fiji.places import Place
 from scopecast_viewers.look.contrast import Contrasts
 from scopecast_viewers.receiving.status import sources_of
 
@@ -23,6 +25,10 @@ __all__ = ["Gallery"]
 logger = logging.getLogger(__name__)
 
 Key = tuple[str, int]
+
+#: Windows of runs that are over, beyond which the oldest are closed.
+MOST_KEPT: Final = 20
+_SETTLE_S: Final = 1.0
 
 
 class Gallery:
@@ -46,8 +52,10 @@ class Gallery:
         self.incomplete = False
         self._images: dict[Stack, Hyperstack] = {}
         self.contrasts = Contrasts()
-        self._left: dict[Stack, tuple[int, Any]] = {}  # its version when its image was changed, and that
+        self._places: dict[object, Hyperstack | Place] = {}  # by what is shown, the last that has shown it
+        self._left: dict[Stack, tuple[int, Any]] = {}  # its version when its image was changed (that) or closed (None)
         self._gone: set[int] = set()  # ids of images (ImagePlus.getID) that were closed
+        self._in_use: tuple[Any, float] = (None, 0.0)  # what a command has just changed, and how long it stays in front
         self._lock = threading.Lock()
         self._listener = listener("ij.ImageListener", imageClosed=self._image_closed)
         java("ij.ImagePlus").addImageListener(self._listener)
@@ -88,16 +96,22 @@ class Gallery:
     def _open(self, stream: LiveStream, stack: Stack) -> None:
         _, changed = self._left.pop(stack, (0, None))
         front = changed is not None and java("ij.WindowManager").getCurrentImage() == changed
+        what = _what(stream, stack)
+        former = self._places.get(what) if changed is None else None  # the changed image stays where it is
         try:
-            self._images[stack] = Hyperstack(stream, stack, self.contrasts)
+            image = Hyperstack(
+                stream, stack, self.contrasts, former.place if isinstance(former, Hyperstack) else former
+            )
+            self._images[stack] = self._places[what] = image
+            image.window.toFront()
         except Exception as error:
             title = stream.about.title or stream.title
             self.problems[stack] = f"{title} can't be shown: {type(error).__name__}: {error}"
             logger.exception("%s can't be shown", title)
-        if front and (window := changed.getWindow()) is not None:
+        if front:
             # The user goes on with the image that they have changed: their next command is for that.
-            java("ij.WindowManager").setCurrentWindow(window)
-            window.toFront()
+            self._in_use = (changed, time.monotonic() + _SETTLE_S)
+            self._bring_to_front()
 
     def _update(self, image: Hyperstack) -> None:
         if image.imp.getWindow() is None:
@@ -109,12 +123,13 @@ class Gallery:
                 self._leave(image)
             elif image.due:
                 image.update()
+                image.problem = ""
                 self.problems.pop(image.stack, None)
         except Exception as error:
             # The other images go on; what went wrong is in the log once, and in the list of streams.
             problem = f"{image.title} can't be brought up to date: {type(error).__name__}: {error}"
             if self.problems.get(image.stack) != problem:
-                self.problems[image.stack] = problem
+                self.problems[image.stack] = image.problem = problem
                 logger.exception("%s can't be brought up to date", image.title)
 
     def _leave(self, image: Hyperstack) -> None:
@@ -131,7 +146,7 @@ class Gallery:
         if stack not in self._left:
             return True
         version, changed = self._left[stack]
-        at_work = (
+        at_work = changed is not None and (
             java("ij.IJ").macroRunning()
             or java("ij.macro.Interpreter").getInstance() is not None
             or changed.isLocked()
@@ -140,6 +155,9 @@ class Gallery:
         return bool(stack.version != version and not at_work)
 
     def _close_gone(self, streams: tuple[LiveStream, ...]) -> None:
+        for what, image in self._places.items():
+            if isinstance(image, Hyperstack) and image.imp.getWindow() is None:
+                self._places[what] = image.place  # the image itself need not stay in memory
         wanted = {stack for stream in streams for stack in stream.stacks}
         self.closed &= {stream.key for stream in streams}
         self.contrasts.forget({stream.key for stream in streams})
@@ -147,8 +165,64 @@ class Gallery:
         self._left = {key: left for key, left in self._left.items() if key in wanted}
         for key, image in list(self._images.items()):
             if key not in wanted:
-                del self._images[key]
-                image.close()
+                self._close(image, "" if image.stream.about.preview else "newer runs have taken its place in memory")
+
+    def _close(self, image: Hyperstack, why: str) -> None:
+        """Close an image, and say why."""
+        del self._images[image.stack]
+        title = str(image.imp.getTitle())
+        for what, each in self._places.items():
+            if each is image:
+                self._places[what] = image.place
+        image.close()
+        if why:
+            logger.info("%s was closed: %s", title, why)
+            java("ij.IJ").showStatus(f"{title} was closed: {why}")
+
+    def make_room(self) -> None:
+        """Close the images of runs that are over if nothing is left of them, or there are very many; not the user's."""
+        over = [image for image in self if not image.stream.held and self._is_former(image)]
+        for number, image in enumerate(over):
+            if image.is_forgotten:
+                self._close(image, "newer frames have taken its place in memory")
+            elif number < len(over) - MOST_KEPT:
+                self._close(
+                    image, f"{MOST_KEPT} newer runs are open; Plugins > scopecast > Live streams shows it again"
+                )
+            else:
+                continue
+            if image.is_over:
+                self.closed.add(image.stream.key)
+            else:
+                self._left[image.stack] = (image.stack.version, None)  # it is shown again should it go on
+
+    def _is_former(self, image: Hyperstack) -> bool:
+        """Whether a run is over: it has ended, or its publisher has begun another."""
+        if image.is_over:
+            return True
+        after = [each for each in self if each.stream.source == image.stream.source]
+        return not image.stream.about.preview and after[-1].stream is not image.stream and not image.stream.rate
+
+    def _bring_to_front(self) -> None:
+        """Put a window in front to which frames come, if the one in front follows a stream in which none come any more.
+
+        What the user has stopped, is working at, or has made of a live image, stays in front.
+        """
+        current, (changed, until) = java("ij.WindowManager").getCurrentImage(), self._in_use
+        if changed is not None and time.monotonic() < until:  # the new window is activated some time after it is shown
+            if current != changed and changed.getWindow() is not None:
+                java("ij.WindowManager").setCurrentWindow(changed.getWindow())
+                changed.getWindow().toFront()
+            return
+        self._in_use = (None, 0.0)
+        front = next((image for image in self if image.imp == current), None)
+        if front is None or not front.following or front.delivers or front.is_at_work:
+            return
+        others = [image for image in self if image.delivers and image.following and not image.is_labels]
+        if others:
+            newest = max(others, key=lambda image: -(image.stream.age_s or 0.0))
+            java("ij.WindowManager").setCurrentWindow(newest.window)
+            newest.window.toFront()
 
     def _image_closed(self, imp: Any) -> None:
         with self._lock:
@@ -176,10 +250,9 @@ class Gallery:
     def hide(self, key: Key) -> None:
         """Close the images of a stream, as the user does."""
         self.closed.add(key)
-        for number, image in list(self._images.items()):
+        for image in self:
             if image.stream.key == key:
-                del self._images[number]
-                image.close()
+                self._close(image, "")
 
     def follow(self) -> None:
         """Let the sliders of all images follow again."""
@@ -211,8 +284,13 @@ class Gallery:
         self.incomplete = True
 
     def write_status(self, sources: Iterable[Source]) -> None:
-        """Write the figures below each image."""
+        """Write the figures below each image, close those that have to make room, and see to which is in front."""
         sources = tuple(sources)
+        self.make_room()
+        for image in self:  # streams of one program that go on side by side are no runs in a row
+            if any(image.gives_way_to(later) for later in self if later.stream is not image.stream):
+                Place.stand_beside(image.window)
+        self._bring_to_front()
         for image in self:
             if image.imp.getWindow() is not None and not image.is_halfway:
                 image.write_status(sources_of(image.stream, sources))
@@ -221,4 +299,13 @@ class Gallery:
         """Let go of the images, which stay open with what they show."""
         java("ij.ImagePlus").removeImageListener(self._listener)
         self._images.clear()
+        self._places.clear()
         self._left.clear()
+
+
+def _what(stream: LiveStream, stack: Stack) -> object:
+    """Return what the images of one run after the other have in common that show the same."""
+    sent = stack.sent
+    alike = [each for each in stream.stacks if (each.sent.kind, each.sent.name) == (sent.kind, sent.name)]
+    number = 0 if stream.about.preview else alike.index(stack)
+    return stream.title, stream.about.preview, sent.kind, sent.name, number

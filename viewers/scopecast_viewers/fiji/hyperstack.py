@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jpype
 import numpy as np
@@ -16,6 +17,7 @@ from scopecast_viewers.fiji.labels import LabelLook
 from scopecast_viewers.fiji.look import Look, channel_of
 from scopecast_viewers.fiji.overlay import LiveOverlay
 from scopecast_viewers.fiji.pixels import form_of, form_of_labels
+from scopecast_viewers.fiji.places import Place
 from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
 from scopecast_viewers.look.colors import color_problem
@@ -35,7 +37,17 @@ __all__ = ["Hyperstack"]
 
 logger = logging.getLogger(__name__)
 
+_IDLE_S: Final = 2.0
+_MOST_SLICES: Final = 2**31 - 1  # Java's int
 _COMPOSITE, _COLOR = 1, 2  # ij.CompositeImage's
+
+
+class _Given(NamedTuple):
+    """Pixels that the window was given: a copy of those of a slice, and the tag of the frame there."""
+
+    tag: Tag | None
+    pixels: Any
+    slice: int
 
 
 class Hyperstack:
@@ -47,6 +59,8 @@ class Hyperstack:
         What it shows; the stack has at least one plane.
     contrasts
         In which range of values each channel is shown.
+    former
+        The place that its window takes over, if there is one.
 
     Attributes
     ----------
@@ -56,9 +70,13 @@ class Hyperstack:
         Whether its sliders follow the newest frame.
     waits_for : str
         The command that keeps it from growing, or ``""``.
+    problem : str
+        Why it can't be brought up to date, or ``""``.
+    window : ij.gui.StackWindow
+        Its window, also when that is closed.
     """
 
-    def __init__(self, stream: LiveStream, stack: Stack, contrasts: Contrasts) -> None:
+    def __init__(self, stream: LiveStream, stack: Stack, contrasts: Contrasts, former: Place | None = None) -> None:
         self.stream, self.stack = stream, stack
         self.following = True
         self.is_labels = stack.is_labels
@@ -70,12 +88,14 @@ class Hyperstack:
         images = [each for each in stream.stacks if not each.is_labels] or [stack]
         self.overlay = LiveOverlay(stream, managed=images[0] is stack)
         self._documents = -1
-        self.waits_for = ""
+        self.waits_for = self.problem = ""
         self._folding = self._fold()
         self._slices = Slices(stream, stack, self.form, self._folding)
         self._version = -1
-        self._pixels: dict[int, tuple[Tag | None, Any]] = {}  # by the slice's number, what the window was given
+        self._pixels: dict[int, _Given] = {}  # by the slice's number, what the window was given
         self._painted: dict[int, int] = {}  # by channel, from 0
+        self._painted_ns = 0  # when the newest that is painted was published
+        self._appearance: list[object] = []  # as we have set it last
         self._updated_at = 0.0
         self._waiting_for_paint = False
         self._painting: dict[int, Tag] = {}
@@ -85,7 +105,29 @@ class Hyperstack:
         self._canvas = java("scopecast.LiveCanvas")(self.imp, painted)
         self.strip = Strip(self._canvas, self.follow)
         self._number = self._selected  # where the sliders were last put, by us or by the user
-        self._open()
+        self._open(former)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more frames come, as far as is known."""
+        return self.stream.state in ("ended", "lost")
+
+    @property
+    def delivers(self) -> bool:
+        """Whether images come in its stream."""
+        age = self.stream.age_s
+        return not self.is_over and age is not None and age < _IDLE_S
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a command is at work on the image."""
+        working = self.imp.isLocked() or java("scopecast.Commands").on(self.imp) is not None
+        return bool(working or java("ij.IJ").macroRunning())
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether none of its frames is left."""
+        return bool(self.stack.layout.planes) and not self.stack.count
 
     # ---- making --------------------------------------------------------------------------------------------------
 
@@ -96,7 +138,10 @@ class Hyperstack:
             announced.pop("c", None)  # there are seldom labels of all channels
         elif "c" in about.labels:
             announced["c"] = max(announced.get("c", 0), len(about.labels["c"]))
-        return Folding.of(self.stack.layout, announced)
+        folding = Folding.of(self.stack.layout, announced)
+        if (count := math.prod(folding.dimensions)) > _MOST_SLICES:
+            raise ValueError(f"ImageJ counts up to {_MOST_SLICES} slices, these would be {count}")
+        return folding
 
     @property
     def title(self) -> str:
@@ -105,7 +150,8 @@ class Hyperstack:
 
     def _make(self) -> Any:
         channels, slices, frames = self._folding.dimensions
-        imp = java("ij.ImagePlus")(_unused(self.title), self._slices.live)
+        self._title = _unused(self.title)
+        imp = java("ij.ImagePlus")(self._title, self._slices.live)
         imp.setDimensions(channels, slices, frames)
         imp.setCalibration(calibration_of(self.stream, self.form))
         imp.setProperty("Info", info_of(self.stream, self.stack, self.form))
@@ -119,12 +165,31 @@ class Hyperstack:
         """Whether its channels have a colour each."""
         return "c" in self.stack.axes and self.form.bits != 24 and not self.is_labels
 
-    def _open(self) -> None:
+    def _open(self, former: Place | None) -> None:
         self._look.settle(self.imp, self._folding.dimensions[0])
-        window = java("ij.gui.StackWindow")(self.imp, self._canvas)
-        window.add(self.strip.panel)
-        window.pack()
+        self.window = java("ij.gui.StackWindow")(self.imp, self._canvas)
+        self.window.add(self.strip.panel)
+        height, width = self.stack.plane_shape[:2]
+        Place.take(former, self.window, self._canvas, (width, height))
         self.update()
+        self._appearance = self._look_at()
+        self._opened_ns = time.monotonic_ns()
+
+    def gives_way_to(self, later: Hyperstack) -> bool:
+        """Whether it is covered by another image of its program, and images come in both of them."""
+        mine, other = self.stream.newest, later.stream.newest
+        return (
+            mine is not None
+            and other is not None
+            and min(mine[2].sent_ns, other[2].sent_ns) > later._opened_ns > self._opened_ns
+            and self.place[:2] == later.place[:2]
+        )
+
+    @property
+    def place(self) -> Place:
+        """Where its window stands, or stood."""
+        height, width = self.stack.plane_shape[:2]
+        return Place.of(self.window, self._canvas, (width, height))
 
     # ---- keeping up ----------------------------------------------------------------------------------------------
 
@@ -152,16 +217,17 @@ class Hyperstack:
                 return
             self._version = version
             self._notice_user()
-            if folding != self._folding:
+            if grew := folding != self._folding:
                 self._grow(folding)
         imp = self.imp
         changed = self._look.settle(imp, folding.dimensions[0])
+        if changed or grew:
+            self._appearance = self._look_at()
         self._documents = self.stream.annotations.received
         if not self.is_labels or all(each.is_labels for each in self.stream.stacks):
             self.overlay.update(imp, folding)
         target = self._target()
-        tags = self._tags(target)
-        self._show(target, tags, changed)
+        tags = self._show(target, changed)
         self._painting = {c: tag for c, tag in tags.items() if tag and tag.sequence > self._painted.get(c, -1)}
         self._waiting_for_paint = bool(self._painting)
         self._updated_at = time.monotonic()
@@ -211,6 +277,7 @@ class Hyperstack:
         if changed and window is not None:
             window.add(self.strip.panel)  # below the new sliders
             window.pack()
+            Place.keep_on_screen(window)
         if not longer:
             place = tuple(where.get(name, 0) for name in folding.axes)
             self.imp.setPosition(*folding.position(place))
@@ -274,12 +341,22 @@ class Hyperstack:
             bool(self.imp.isComposite()) and int(self.imp.getMode()) == _COMPOSITE and self._folding.dimensions[0] > 1
         )
 
-    def _tags(self, number: int) -> dict[int, Tag | None]:
-        """Return the tags of the frames that are shown when the sliders stand at a slice, by channel."""
+    def _sources(self, number: int) -> dict[int, int]:
+        """Return which slice is shown of each channel when the sliders stand at one.
+
+        While they follow, a channel whose frame of this place has not come yet goes on with its newest.
+        """
         channels = self._folding.dimensions[0]
         first = number - (number - 1) % channels
-        shown = range(channels) if self._composite else [(number - 1) % channels]
-        return {channel: self._slices.tag(first + channel) for channel in shown}
+        if not self._composite:
+            return {number - first: number}
+        sources = {channel: first + channel for channel in range(channels)}
+        for channel in sources if self.following else ():
+            newest = self.stack.latest(channel)
+            if newest is None or len(newest) != len(self._folding.axes) or self._slices.tag(first + channel):
+                continue
+            sources[channel] = self._folding.number(newest)
+        return sources
 
     def _go(self, number: int) -> bool:
         """Put the sliders at a slice. Return whether they were elsewhere."""
@@ -295,21 +372,30 @@ class Hyperstack:
         self._number = number
         return True
 
-    def _show(self, number: int, tags: Mapping[int, Tag | None], changed: bool) -> None:
-        """Go to a slice, and give the window the pixels of all channels that are shown there; what it has, it keeps."""
+    def _show(self, number: int, changed: bool) -> dict[int, Tag | None]:
+        """Go to a slice, and give the window the pixels of all channels that are shown there; what it has, it keeps.
+
+        Returns
+        -------
+        dict
+            The tag of the frame that is shown of each channel.
+        """
         channels = self._folding.dimensions[0]
         first = number - (number - 1) % channels
         before, self._pixels = self._pixels, {}
-        arrays = jpype.JArray(java("java.lang.Object"))(channels)
-        for channel, tag in tags.items():
-            known = before.get(first + channel)
-            if known is None or known[0] is not tag:
-                known = (tag, self._slices.pixels(first + channel))
+        arrays, own = (jpype.JArray(java("java.lang.Object"))(channels) for _ in range(2))
+        for channel, source in self._sources(number).items():
+            known, tag = before.get(first + channel), self._slices.tag(source)
+            if known is None or known.tag is not tag or known.slice != source:
+                known = _Given(tag, self._slices.pixels(source), source)
             self._pixels[first + channel] = known
-            arrays[channel] = known[1]
-        self._slices.live.show(first, arrays)
+            arrays[channel] = known.pixels
+            if source == first + channel:
+                own[channel] = known.pixels  # whoever asks for a slice where nothing has come gets nothing
+        self._slices.live.show(first, own)
         changed |= self._go(number)
         self._canvas.show(self._slices.live, number, arrays, changed)
+        return {number - first: known.tag for number, known in self._pixels.items()}
 
     # ---- what the user sees and does -----------------------------------------------------------------------------
 
@@ -317,8 +403,7 @@ class Hyperstack:
         """Let the sliders follow the newest frame, or stay."""
         self.following = following
         self.strip.set_following(following)
-        if following:
-            self._version = -1
+        self._version = -1  # what is shown of channels that have no frame here changes, too
 
     def _on_paint(self, seen: Any) -> None:
         """Count what the window has painted for the first time: `seen` says of which channels."""
@@ -329,7 +414,18 @@ class Hyperstack:
         for channel, tag in painted.items():
             self.stream.log.paint([tag], first=channel not in self._painted)
             self._painted[channel] = tag.sequence
+            self._painted_ns = max(self._painted_ns, tag.sent_ns)
             del self._painting[channel]
+
+    def _look_at(self) -> list[object]:
+        """Return colours and contrast, and whatever else of the image only a user changes."""
+        luts, hash_of = self.imp.getLuts() if self.form.bits != 24 else (), java("java.util.Arrays").hashCode
+        return [self.imp.getTitle(), *((lut.min, lut.max, hash_of(lut.getBytes())) for lut in luts)]
+
+    def _notice_touch(self) -> None:
+        """Have the stream held once the user has done something to its image: chosen a region, contrast, a name."""
+        if not self.stream.held and self._appearance:
+            self.stream.held = self.imp.getRoi() is not None or self._look_at() != self._appearance
 
     # ---- commands that change it ---------------------------------------------------------------------------------
 
@@ -357,9 +453,9 @@ class Hyperstack:
     def _look_for_changes(self) -> None:
         live, number = self._slices.live, self._selected
         known = self._pixels.get(number)
-        if not live.lookForChanges() and known is not None and known[0] is self._slices.tag(number):
+        if not live.lookForChanges() and known is not None and known.tag is self._slices.tag(known.slice):
             shown = self.imp.getProcessor().getPixels()
-            if not java("java.util.Arrays").equals(shown, self._slices.pixels(number)):
+            if not java("java.util.Arrays").equals(shown, self._slices.pixels(known.slice)):
                 live.change(number, shown)
         self.imp.changes = bool(live.isChanged())
 
@@ -382,24 +478,32 @@ class Hyperstack:
 
     def write_status(self, sources: Sequence[Source]) -> None:
         """Write the figures of the stream below its image."""
-        number = self._selected
-        state = self.stack.state(self._slices.place(min(number, self._size)))
+        self._notice_touch()
+        number = min(self._selected, self._size)
+        others = [known.slice for at, known in self._pixels.items() if known.slice != at]
+        at_selected = self._pixels.get(number)
+        state = self.stack.state(self._slices.place(number if at_selected is None else at_selected.slice))
         hints = [
+            self.problem,
             HINTS[state],
             self._saturation(number),
             f"waits for {self.waits_for}" if self.waits_for else "",
             self.overlay.problem,
             color_problem(self.stream.about),
         ]
-        self.strip.write(self.stream, sources, "   ".join(filter(None, hints)))
+        age = (time.monotonic_ns() - self._painted_ns) / 1e9 if self.following and self._painted_ns else None
+        notes = [f"shows {self._slices.label(each)}" for each in others]
+        self.strip.write(self.stream, sources, [hint for hint in hints if hint], notes, age)
 
     def _saturation(self, number: int) -> str:
         """Return how much of what is shown is saturated."""
         if not isinstance(self._look, Look) or number > self._size:
             return ""
         first = number - (number - 1) % self._folding.dimensions[0]
+        shown = {at - first: known for at, known in self._pixels.items()}
         return self._look.saturation(
-            self._tags(number), lambda channel: self.stack.plane(self._slices.place(first + channel))
+            {channel: known.tag for channel, known in shown.items()},
+            lambda channel: self.stack.plane(self._slices.place(shown[channel].slice)),
         )
 
     @property

@@ -109,6 +109,8 @@ class Slices:
             parts.append("the frame here is forgotten")
         elif isinstance(tag, Tag) and tag.path and os.path.basename(tag.path) not in parts:  # noqa: PTH119 - of any host
             parts.append(os.path.basename(tag.path))  # noqa: PTH119
+        if isinstance(tag, Tag) and tag.recorded and state == "here":
+            parts.append(tag.recorded)
         lines = metadata_lines(tag) if state == "here" and isinstance(tag, Tag) else []
         return "\n".join([", ".join(parts), *lines, ""] if lines else [", ".join(parts)])
 

@@ -1,8 +1,10 @@
-"""The line below an image: how its stream comes in, and whether the sliders follow it."""
+"""The lines below an image: how its stream comes in, and whether the sliders follow it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+
+import jpype
 
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.receiving.status import figures_of, state_of
@@ -16,10 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["Strip"]
 
 _COLORS: Final = {"live": (26, 127, 55), "idle": (154, 103, 0), "lost": (207, 34, 46)}
+_OTHER: Final = (87, 96, 106)
 
 
 class Strip:
-    """A panel with a line of figures and a checkbox. Used on ImageJ's window thread only.
+    """A panel with figures and a checkbox. Used on ImageJ's window thread only.
 
     Parameters
     ----------
@@ -30,28 +33,29 @@ class Strip:
 
     Attributes
     ----------
-    panel : java.awt.Panel
+    panel : scopecast.LiveStrip
         To be added to the image's window.
+    text : str
+        What is written; a narrow panel may show less.
     """
 
     def __init__(self, canvas: Any, follow: Callable[[bool], None]) -> None:
         self.panel = java("scopecast.LiveStrip")(canvas)
-        self._label = java("java.awt.Label")("waiting for frames")
+        self.text = ""
         self.box = java("java.awt.Checkbox")("follow", True)
         font = java("java.awt.Font")("SansSerif", 0, 12)
-        for part in (self.panel, self._label, self.box):
+        for part in (self.panel, self.box):
             part.setFont(font)
         self.box.setFocusable(False)  # the keys are ImageJ's
         self.box.addItemListener(
             listener("java.awt.event.ItemListener", itemStateChanged=lambda _: follow(bool(self.box.getState())))
         )
-        self.panel.add(self._label, "Center")
         self.panel.add(self.box, "East")
+        self._put(["waiting for frames"], _OTHER)
 
-    @property
-    def text(self) -> str:
-        """What the line says."""
-        return str(self._label.getText())
+    def _put(self, parts: Sequence[str], color: tuple[int, int, int]) -> None:
+        self.text = "   ".join(parts)
+        self.panel.write(jpype.JArray(jpype.JString)(parts), java("java.awt.Color")(*color))
 
     def set_following(self, following: bool) -> None:
         """Show whether the sliders follow."""
@@ -60,14 +64,28 @@ class Strip:
     def end(self, text: str) -> None:
         """Say that the image is live no more; nothing can be followed."""
         self.panel.remove(self.box)
-        self._label.setText(text)
-        self._label.setForeground(java("java.awt.Color")(*_COLORS["idle"]))
+        self._put([text], _COLORS["idle"])
         self.panel.validate()
 
-    def write(self, stream: LiveStream, sources: Sequence[Source], hint: str = "") -> None:
-        """Write the figures of a stream, and what is special about the slice that is shown."""
-        state = state_of(stream)
-        text = "   ".join([*([hint] if hint else []), *figures_of(stream, sources)])
-        if text != self.text:
-            self._label.setText(text)
-            self._label.setForeground(java("java.awt.Color")(*_COLORS.get(state, (87, 96, 106))))
+    def write(
+        self,
+        stream: LiveStream,
+        sources: Sequence[Source],
+        hints: Sequence[str] = (),
+        notes: Sequence[str] = (),
+        age_s: float | None = None,
+    ) -> None:
+        """Write the figures of a stream, and what is special about what is shown.
+
+        Parameters
+        ----------
+        stream, sources
+            What the figures are of.
+        hints, notes
+            What is special about what is shown: before the figures, and after them.
+        age_s
+            How old the newest frame is that the window has painted, in seconds; None where it follows none.
+        """
+        parts = [*hints, *figures_of(stream, sources, age_s), *notes]
+        if "   ".join(parts) != self.text:
+            self._put(parts, _COLORS.get(state_of(stream), _OTHER))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scopecast_viewers.look.annotations import Annotation, Annotations
+from scopecast_viewers.receiving.recorded import describe_recorded
 from scopecast_viewers.stacks.plane import Sent, Tag
 from scopecast_viewers.stacks.stack import Stack
 
@@ -93,6 +94,8 @@ class LiveStream:
         Its points, shapes, tracks and regions of interest.
     received : int
         Images that were put into the stacks.
+    held : bool
+        Whether a viewer's user works with it: it is not removed to make room for newer ones.
     newest : tuple of (Stack or None, index, Tag) or None
         The image that came last. Labels and documents count only while there is no image: they usually tell of an
         earlier one, and a viewer that follows would jump back and forth.
@@ -112,6 +115,7 @@ class LiveStream:
         self.alive = True
         self.began = time.time()
         self.received = 0
+        self.held = False
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
         self._history = history
@@ -258,7 +262,15 @@ class LiveStream:
     def _tag(self, frame: Frame, source: str) -> Tag:
         metadata = bytes(frame.metadata)
         said = b"" if metadata == _NIL else metadata
-        return Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate), said, source or self.source)
+        return Tag(
+            frame.sequence,
+            frame.sent_ns,
+            frame.path,
+            tuple(frame.translate),
+            said,
+            source or self.source,
+            describe_recorded(frame.metadata),
+        )
 
     def annotate(self, frame: Frame, document: Document, *, source: str = "") -> bool:
         """Put a document where it belongs. Return False if the stream has no room for another name."""

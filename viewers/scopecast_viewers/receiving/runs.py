@@ -181,6 +181,11 @@ class Share:
         return None if self._run is None else self._run.stream
 
     @property
+    def held(self) -> bool:
+        """Whether the user wants its frames kept."""
+        return self._run is not None and self._run.stream.held
+
+    @property
     def axes(self) -> tuple[str, ...]:
         """The axes that the publisher has announced."""
         return tuple(self.about.axes)

@@ -116,6 +116,11 @@ class Source:
         """Whether it has a socket: it is attached, or tries to be."""
         return self.state in ("greeting", "attached", "refused")
 
+    @property
+    def held(self) -> bool:
+        """Whether the user works with one of its streams."""
+        return any(stream.held for stream in self.streams)
+
     def _connect(self) -> None:
         self.state, self._broken = "greeting", False
         self._next_try = time.monotonic() + RETRY_S
@@ -259,8 +264,9 @@ class Source:
         kept = [number for number, each in self._by_id.items() if each.key not in replaced]
         # Live mode goes on between any number of runs, in one stream.
         live = next((number for number in reversed(kept) if self._by_id[number].about.preview), None)
-        for old in [number for number in kept if number != live][: max(0, len(kept) - messages.KEPT_STREAMS)]:
-            self._by_id.pop(old).remove()
+        old = [number for number in kept if number != live and not self._by_id[number].held]
+        for number in old[: max(0, len(kept) - self._display.kept_streams)]:
+            self._by_id.pop(number).remove()
         self._list_streams()
 
     def _list_streams(self) -> None:

@@ -26,8 +26,16 @@ def state_of(stream: LiveStream) -> str:
     return stream.state if stream.state != "live" or stream.delivers else "idle"
 
 
-def figures_of(stream: LiveStream, sources: Sequence[Source]) -> list[str]:
-    """Return the figures of a stream and its sources as plain texts, the most important first."""
+def figures_of(stream: LiveStream, sources: Sequence[Source], age_s: float | None = None) -> list[str]:
+    """Return the figures of a stream and its sources as plain texts, the most important first.
+
+    Parameters
+    ----------
+    stream, sources
+        What they are of.
+    age_s
+        How old the newest frame is that a window shows, in seconds; by default the newest that has come.
+    """
     state, parts = state_of(stream), []
     if state == "lost":
         parts.append("source lost, its last frames stay")
@@ -36,7 +44,8 @@ def figures_of(stream: LiveStream, sources: Sequence[Source]) -> list[str]:
     elif stream.rate:
         parts.append(f"{stream.rate:.1f} frames/s")
     parts.append(f"{stream.received} frame{'' if stream.received == 1 else 's'}")
-    if (age := stream.age_s) is not None and state in ("live", "idle"):
+    age = stream.age_s if age_s is None else age_s
+    if age is not None and state in ("live", "idle"):
         parts.append(f"newest {format_age(age)} old")
     if len(stream.publishers) > 1:
         parts.append(f"from {len(stream.publishers)} programs")

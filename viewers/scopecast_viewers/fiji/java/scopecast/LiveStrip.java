@@ -2,23 +2,100 @@ package scopecast;
 
 import ij.gui.ImageCanvas;
 import java.awt.BorderLayout;
+import java.awt.Color;
+import java.awt.Component;
 import java.awt.Dimension;
+import java.awt.FontMetrics;
+import java.awt.Graphics;
+import java.awt.Graphics2D;
 import java.awt.Panel;
+import java.awt.RenderingHints;
+import java.util.ArrayList;
+import java.util.List;
 
-/** A line below an image, as wide as that. */
+/** Short texts below an image, as wide as that: in one line if it is wide, in two or three if it is not. */
 public class LiveStrip extends Panel {
 	private static final long serialVersionUID = 1L;
-	private static final int LEAST_WIDTH = 240;
-	private static final int HEIGHT = 24;
+	private static final int LEAST_WIDTH = 300;
+	private static final int[] WIDTH_FOR = {600, 360}; // for one line, for two
+	private static final int LINE = 16;
+	private static final int MARGIN = 4;
+	private static final String BETWEEN = "   ";
 	private final transient ImageCanvas canvas;
+	private final Texts texts = new Texts();
+	private String[] parts = {};
 
 	public LiveStrip(ImageCanvas canvas) {
 		super(new BorderLayout(6, 0));
 		this.canvas = canvas;
+		add(texts, BorderLayout.CENTER);
+	}
+
+	/** Shows texts, the most important first: what does not fit is left out at the end. */
+	public void write(String[] parts, Color color) {
+		this.parts = parts.clone();
+		texts.setForeground(color);
+		texts.repaint();
+	}
+
+	/** The lines that are painted. */
+	public String[] lines() {
+		return lines(texts.getFontMetrics(getFont()), texts.getWidth() - MARGIN).toArray(new String[0]);
 	}
 
 	@Override
 	public Dimension getPreferredSize() {
-		return new Dimension(Math.max(LEAST_WIDTH, canvas.getPreferredSize().width), HEIGHT);
+		int width = Math.max(LEAST_WIDTH, canvas.getPreferredSize().width);
+		return new Dimension(width, 2 * MARGIN + LINE * count(width));
+	}
+
+	private static int count(int width) {
+		return width >= WIDTH_FOR[0] ? 1 : width >= WIDTH_FOR[1] ? 2 : 3;
+	}
+
+	private List<String> lines(FontMetrics metrics, int width) {
+		List<String> lines = new ArrayList<>();
+		String line = "";
+		for (String part : parts) {
+			String longer = line.isEmpty() ? part : line + BETWEEN + part;
+			if (!line.isEmpty() && metrics.stringWidth(longer) > width) {
+				lines.add(line);
+				longer = part;
+			}
+			line = longer;
+		}
+		lines.add(line);
+		int most = count(getWidth());
+		boolean isCut = lines.size() > most;
+		while (lines.size() > most)
+			lines.remove(most);
+		for (int n = 0; n < lines.size(); n++)
+			lines.set(n, cut(lines.get(n), isCut && n == most - 1, metrics, width));
+		return lines;
+	}
+
+	/** Shortens a text to a width; one that goes on is marked so. */
+	private static String cut(String text, boolean goesOn, FontMetrics metrics, int width) {
+		String marked = goesOn ? text + " \u2026" : text;
+		for (int end = text.length(); end > 0 && metrics.stringWidth(marked) > width; end--)
+			marked = text.substring(0, end - 1).trim() + "\u2026";
+		return marked;
+	}
+
+	private final class Texts extends Component {
+		private static final long serialVersionUID = 1L;
+
+		@Override
+		public void paint(Graphics g) {
+			((Graphics2D) g).setRenderingHint(RenderingHints.KEY_TEXT_ANTIALIASING,
+				RenderingHints.VALUE_TEXT_ANTIALIAS_ON);
+			g.setFont(LiveStrip.this.getFont());
+			FontMetrics metrics = g.getFontMetrics();
+			int y = MARGIN + metrics.getAscent();
+			for (String line : lines(metrics, getWidth() - MARGIN)) {
+				g.drawString(line, MARGIN / 2, y);
+				y += LINE;
+			}
+		}
 	}
 }
