@@ -96,7 +96,8 @@ class Look:
         if contrast.known and (given is None or contrast.limits != given[0] or now != given[1]):
             _set_limits(imp, composite, channel, contrast.limits)
             changed = True
-        self._given[channel] = (contrast.limits, _limits(imp, composite, channel))
+        if contrast.known:  # until then the range is what ImageJ makes of an empty slice
+            self._given[channel] = (contrast.limits, _limits(imp, composite, channel))
         return changed
 
     def _mark(self, imp: Any, composite: bool, channel: int, contrast: Contrast) -> bool:
