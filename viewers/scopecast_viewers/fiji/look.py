@@ -42,6 +42,7 @@ class Look:
     def __init__(self, stream: LiveStream, stack: Stack, contrasts: Contrasts) -> None:
         self._stream, self._stack, self._contrasts = stream, stack, contrasts
         self._given: dict[int, tuple[Limits, Limits]] = {}  # what was set last, and what ImageJ has made of it
+        self._former: dict[int, Contrast] = {}
         self._looked: dict[int, object] = {}  # the tag of the frame that was looked at last
         self._colors: dict[int, Colormap] = {}
         self._unmarked: dict[int, Any] = {}  # the LUT without the mark of saturated pixels, while there is one
@@ -53,7 +54,12 @@ class Look:
 
     def contrast(self, channel: int) -> Contrast:
         """Return the contrast of a channel."""
-        return self._contrasts.of(self._stream.key, channel_of(self._stream, self._stack, channel), self._stack.dtype)
+        found = self._contrasts.of(self._stream.key, channel_of(self._stream, self._stack, channel), self._stack.dtype)
+        before = self._former.get(channel, found)
+        if before is not found and before.by_hand and not found.by_hand:
+            self._contrasts.choose(found, before.limits)  # the channel has got a name
+        self._former[channel] = found
+        return found
 
     def settle(self, imp: Any, channels: int) -> bool:
         """Bring the channels of an image up to date. Return whether something has changed.
@@ -90,7 +96,8 @@ class Look:
         if contrast.known and (given is None or contrast.limits != given[0] or now != given[1]):
             _set_limits(imp, composite, channel, contrast.limits)
             changed = True
-        self._given[channel] = (contrast.limits, _limits(imp, composite, channel))
+        if contrast.known:  # until then the range is what ImageJ makes of an empty slice
+            self._given[channel] = (contrast.limits, _limits(imp, composite, channel))
         return changed
 
     def _mark(self, imp: Any, composite: bool, channel: int, contrast: Contrast) -> bool:
