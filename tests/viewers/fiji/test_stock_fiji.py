@@ -50,12 +50,15 @@ def frame(t: int) -> np.ndarray:
 
 
 def is_on_screen(picture: np.ndarray, wanted: np.ndarray) -> bool:
-    """Whether a frame is somewhere in a picture of the screen, each pixel as it was sent."""
+    """Whether a frame is somewhere in a picture of the screen, each pixel as it was sent: one, or a square of them."""
+    zooms = range(1, 1 + min(picture.shape[0] // wanted.shape[0], picture.shape[1] // wanted.shape[1]))
+    return any(is_in(picture, wanted.repeat(zoom, axis=0).repeat(zoom, axis=1)) for zoom in zooms)
+
+
+def is_in(picture: np.ndarray, wanted: np.ndarray) -> bool:
     height, width = wanted.shape[:2]
-    if picture.shape[0] < height or picture.shape[1] < width:
-        return False  # of a window that is only opening
     starts = np.ones((picture.shape[0] - height + 1, picture.shape[1] - width + 1), bool)
-    for y, x in ((0, 0), (1, 7), (height - 1, 3)):
+    for y, x in ((0, 0), (0, width // 2), (height // 2, width // 3), (height - 1, width - 1)):
         starts &= (picture[y : y + starts.shape[0], x : x + starts.shape[1]] == wanted[y, x]).all(axis=-1)
     return any(np.array_equal(picture[y : y + height, x : x + width], wanted) for y, x in np.argwhere(starts))
 
