@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ _OTHER_WORDS: Final = {
 def _suggestion(name: str, known: Iterable[str]) -> str:
     known = list(known)
     words = next((words for start, words in _OTHER_WORDS.items() if name.lower().startswith(start)), ())
+    from difflib import get_close_matches
+
     meant = next((word for word in words if word in known), None)
     meant = meant or next(iter(get_close_matches(name.lower(), known, 1)), None)
     return f"did you mean {meant!r}?" if meant else f"it has {', '.join(known)}"

@@ -28,6 +28,8 @@ WALL_CLOCK = {"time.time", "time.time_ns", "time.localtime", "time.gmtime", "tim
 MEANT = {
     "scopecast/rundir/directory.py",  # logs that nobody needs any more
     "scopecast/cli/main.py",  # since when someone runs
+    "scopecast_viewers/receiving/live.py",  # when a run began
+    "scopecast_viewers/napari/runs.py",
 }
 
 

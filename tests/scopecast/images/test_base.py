@@ -105,7 +105,7 @@ def test_a_stack_however_it_is_stored(tmp_path: Path, dtype: str, options: dict[
 
 def test_names_for_the_axes_must_be_as_many_as_there_are(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", hyperstack(1, 1, 5)[0, 0])
-    with pytest.raises(FileError, match="axes t, c name 2 axes besides y and x, and the file has 1"):
+    with pytest.raises(FileError, match="dims t, c name 2 axes besides y and x, and the file has 1"):
         open_image(tmp_path / "a.tif", dims="tczyx"[:2])
 
 

@@ -811,7 +811,7 @@ def test_the_budget_is_kept_as_frames_grow(viewer: Viewer):
 def test_without_shared_memory_the_frames_are_skipped_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    def refuse(name: str, size: int, reserved: int) -> Segment:
+    def refuse(name: str, size: int, *_: int) -> Segment:
         raise SharedMemoryError(28, f"needs {size} bytes")
 
     monkeypatch.setattr(Segment, "create", refuse)

@@ -242,6 +242,7 @@ def test_what_is_not_known_to_overflow_is_undone(live, monkeypatch, data, more, 
             odd = another.new_stream("odd", **about)
             for t in range(3):
                 publisher.publish(DOT, axes={"t": t, "z": 3}, stream=there)
+                live.settled(publisher)  # which has its layer before the other comes
                 another.publish(data, stream=odd, **{**more, "axes": {"t": t, **more.get("axes", {})}})
         live.settled(publisher)
         live.settled(another)

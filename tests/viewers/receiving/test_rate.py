@@ -29,7 +29,15 @@ def rates_of(clock, gaps):
         for number, gap in enumerate(gaps):
             clock.at += gap
             frame = SimpleNamespace(
-                dtype="uint8", kind="image", name="", index=[], sequence=number, sent_ns=0, path="", translate=()
+                dtype="uint8",
+                kind="image",
+                name="",
+                index=[],
+                sequence=number,
+                sent_ns=0,
+                path="",
+                translate=(),
+                metadata=b"\xc0",
             )
             stream.put(frame, np.zeros((4, 4), "uint8"))
             yield stream
@@ -39,7 +47,7 @@ def test_a_few_frames_at_once_are_no_rate_but_the_stream_is_live(clock):
     *_, stream = rates_of(clock, [0.0002] * 4)
     assert stream.rate == 0
     assert state_of(stream) == "live"
-    assert not any("frames/s" in figure for figure in figures_of(stream, None))
+    assert not any("frames/s" in figure for figure in figures_of(stream, ()))
     clock.at += 2.5
     assert state_of(stream) == "idle"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from scopecast_viewers.napari.limits import MOST_STEPS
 from scopecast_viewers.stacks.memory import GiB
 from scopecast_viewers.stacks.moment import Moment
 from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
@@ -98,11 +99,19 @@ class LayerData(StackView):
         came = (low + size for low, size in zip(layout.origin, layout.shape, strict=True))
         ends = tuple(max(end, size) for end, size in zip(came, known, strict=True))
         if layout.planes:
-            wide = [self.reach.get(name, (low, low)) for name, low in zip(layout.axes, layout.origin, strict=True)]
-            origin = tuple(min(low, at[0]) for low, at in zip(origin, wide, strict=True))
-            ends = tuple(max(end, at[1] + 1) for end, at in zip(ends, wide, strict=True))
+            extents = list(zip(layout.axes, origin, ends, strict=True))
+            wide = [self._stretched(self.reach.get(name), low, end) for name, low, end in extents]
+            origin, ends = (tuple(each) for each in zip(*wide, strict=True)) if wide else (origin, ends)
         shape = tuple(end - low for end, low in zip(ends, origin, strict=True))
         return layout._replace(origin=origin, shape=shape)
+
+    @staticmethod
+    def _stretched(reach: tuple[int, int] | None, low: int, end: int) -> tuple[int, int]:
+        """Return an extent that reaches so far, too, unless no slider would."""
+        if reach is None:
+            return low, end
+        lowest, highest = min(low, reach[0]), max(end, reach[1] + 1)
+        return (lowest, highest) if highest - lowest <= MOST_STEPS else (low, end)
 
     def keep(self, place: tuple[int, ...]) -> None:
         """Show the plane that is at a place of the stack now, even if another comes there, until `let_go`."""
