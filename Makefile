@@ -2,8 +2,8 @@
 VIEWER ?= napari
 PYTHON ?=
 ARGS ?=
-# Processes that share the tests, a file at a time; WORKERS=0 runs them in one.
-WORKERS ?= 2
+# Processes that share the tests, a file at a time, and wait most of it for windows; WORKERS=0 runs them in one.
+WORKERS ?= 3
 
 BIN := .venv/bin
 READY := .venv/ready
