@@ -149,9 +149,13 @@ class Look:
         return True
 
 
-def channel_of(stream: LiveStream, stack: Stack, channel: int) -> tuple[str, str]:
-    """Return whose contrast a channel has: by its name, else that of its source."""
-    return (stream.label("c", channel), "") if "c" in stack.axes else ("", stream.title)
+def channel_of(stream: LiveStream, stack: Stack, channel: int) -> tuple[str, str, str]:
+    """Return whose contrast a channel has: by its name, else that of its source.
+
+    The dtype is that of the frames: ImageJ has signed integers as unsigned ones with an offset.
+    """
+    name, source = (stream.label("c", channel), "") if "c" in stack.axes else ("", stream.title)
+    return name, source, stack.sent.dtype
 
 
 def to_lut(table: npt.NDArray[np.uint8]) -> Any:
