@@ -202,7 +202,7 @@ def test_what_stands_below_an_image_is_not_cut_and_tells_of_losses_only_where_th
         image = live.image()
         live.until(lambda: "1 frame" in image.strip.text)
         assert "dropped" not in image.strip.text
-        monkeypatch.setattr(gallery, "source_of", lambda *_: SimpleNamespace(superseded=123456, dropped=7))
+        monkeypatch.setattr(gallery, "sources_of", lambda *_: [SimpleNamespace(superseded=123456, dropped=7)])
 
         def lines() -> list[str]:
             return [str(line) for line in image.strip.panel.lines()]
