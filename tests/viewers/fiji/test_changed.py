@@ -220,6 +220,8 @@ def test_nothing_of_an_image_is_painted_or_moved_while_a_command_is_deleting_its
         assert imp.lock()  # as commands do
         for _ in range(2 * FRAMES - 1):
             imp.getStack().deleteSlice(1)
+            for part in (image.window, imp.getCanvas()):  # as when another window has lain over them
+                live.on_awt(lambda: part.paint(part.getGraphics()))  # noqa: B023
             for _ in range(3):
                 live.on_awt(lambda: live.display.gallery.update(live.receiver.streams))
                 live.on_awt(lambda: live.display.gallery.write_status(live.receiver.sources))

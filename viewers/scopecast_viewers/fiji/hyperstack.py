@@ -72,7 +72,7 @@ class Hyperstack:
         The command that keeps it from growing, or ``""``.
     problem : str
         Why it can't be brought up to date, or ``""``.
-    window : ij.gui.StackWindow
+    window : scopecast.LiveWindow
         Its window, also when that is closed.
     """
 
@@ -167,7 +167,7 @@ class Hyperstack:
 
     def _open(self, former: Place | None) -> None:
         self._look.settle(self.imp, self._folding.dimensions[0])
-        self.window = java("ij.gui.StackWindow")(self.imp, self._canvas)
+        self.window = java("scopecast.LiveWindow")(self.imp, self._canvas)
         self.window.add(self.strip.panel)
         height, width = self.stack.plane_shape[:2]
         Place.take(former, self.window, self._canvas, (width, height))
