@@ -61,7 +61,7 @@ class Look:
         self._former[channel] = found
         return found
 
-    def settle(self, imp: Any, channels: int) -> bool:
+    def settle(self, imp: Any, channels: int, *, at_work: bool = False) -> bool:
         """Bring the channels of an image up to date. Return whether something has changed.
 
         Parameters
@@ -70,6 +70,8 @@ class Look:
             The ImagePlus; a CompositeImage if it has channels.
         channels
             How many it has.
+        at_work
+            Whether a command is at work on the image: the ranges that its channels have stay.
         """
         if not self._has_contrast:
             return False
@@ -77,7 +79,8 @@ class Look:
         composite = bool(imp.isComposite())
         for channel in range(channels):
             changed |= self._color(imp, composite, channel)
-            changed |= self._contrast(imp, composite, channel)
+            if not at_work or channel not in self._given:
+                changed |= self._contrast(imp, composite, channel)
         return changed
 
     def _contrast(self, imp: Any, composite: bool, channel: int) -> bool:
