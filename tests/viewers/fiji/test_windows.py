@@ -84,9 +84,10 @@ def test_streams_of_one_program_that_go_on_side_by_side_are_both_seen(live: Live
                     publisher.publish(square(t + number), axes={"t": t}, stream=stream)
                 live.settled(publisher)
             images = live.images[-2:]
+            # The second stood where the first does until it was clear that frames come in both.
+            live.until(lambda: bounds(images[0])[:2] != bounds(images[1])[:2])  # noqa: B023
             for number, image in enumerate(images):
                 live.until(lambda: number_in(on_screen(image.imp.getCanvas())) == 2 + number)  # noqa: B023
-            assert bounds(images[0])[:2] != bounds(images[1])[:2]
             for stream in streams:
                 publisher.end_stream(stream)
 
