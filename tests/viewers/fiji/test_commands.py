@@ -163,7 +163,7 @@ def test_the_contrast_stays_while_a_command_is_at_work_and_adapts_afterwards(liv
             assert live.on_awt(limits) == before
             live.on_awt(window.dispose)
             ended(live, imp)
-            live.until(lambda: limits()[1] > 25000, what="contrast for what has come")  # noqa: B023
+            live.until(lambda: limits()[1] > 25000, what="contrast for what has come")
             live.settled(publisher)
 
 
