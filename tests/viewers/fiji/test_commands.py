@@ -140,6 +140,33 @@ def test_a_command_that_asks_first_gets_the_image_that_it_asked_about(live: Live
 
 
 @pytest.mark.fault("V3")
+def test_the_contrast_stays_while_a_command_is_at_work_and_adapts_afterwards(live: LiveFiji):
+    """Duplicate… locks no image, and the image need not grow: what comes is shown at once."""
+    dim = np.arange(64 * 48, dtype="uint16").reshape(SHAPE)
+    with live.publisher() as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            publisher.publish(dim, axes={"t": 0})
+            live.settled(publisher)
+            imp = live.images[-1].imp
+            live.on_awt(lambda: java("ij.WindowManager").setCurrentWindow(imp.getWindow()))  # noqa: B023
+
+            def limits() -> tuple[float, float]:
+                return float(imp.getDisplayRangeMin()), float(imp.getDisplayRangeMax())  # noqa: B023
+
+            before = live.on_awt(limits)
+            java("ij.IJ").doCommand("Duplicate...")
+            window = dialog(live)
+            publisher.publish(dim * 10, axes={"t": 0})
+            live.settled(publisher)
+            assert pixels_of(imp.getProcessor()).max() == 10 * int(dim.max())
+            assert live.on_awt(limits) == before
+            live.on_awt(window.dispose)
+            ended(live, imp)
+            live.until(lambda: limits()[1] > 25000, what="contrast for what has come")
+            live.settled(publisher)
+
+
 def test_frames_go_on_below_a_modal_dialog_that_holds_the_window_thread(live: LiveFiji):
     with live.publisher() as publisher:
         for t in range(3):

@@ -69,7 +69,20 @@ def test_slices_tell_when_and_where_they_were_recorded(live):
             live.settled(publisher)
             imp = live.images[-1].imp
             labels = [str(imp.getStack().getSliceLabel(t + 1)) for t in range(4)]
-            assert labels == ["t 0, 1.50 s, 10 ms, x 5.0 y -2.5 z 0.2 µm", "t 1, 20 ms", "t 2, 0.25 s, 5 ms", "t 3"]
+            assert [label.split("\n")[0] for label in labels] == [
+                "t 0, 1.50 s, 10 ms, x 5.0 y -2.5 z 0.2 µm",
+                "t 1, 20 ms",
+                "t 2, 0.25 s, 5 ms",
+                "t 3",
+            ]
+            assert labels[0].split("\n")[1:] == [
+                "elapsed_s: 1.5",
+                "exposure_ms: 10.0",
+                "x_um: 5.0",
+                "y_um: -2.5",
+                "z_um: 0.25",
+                "",
+            ]
             live.move(imp, 1, 1, 1)
             live.until(lambda: "1.50 s, 10 ms, x 5.0" in str(imp.getWindow().createSubtitle()))  # noqa: B023
             assert "1.50 s, 10 ms, x 5.0" in str(java("ij.plugin.ImageInfo")().getImageInfo(imp))
@@ -272,7 +285,7 @@ def test_metadata_is_in_imagejs_info_and_not_in_the_line_above_the_image(live):
         imp = live.image().imp
         live.move(imp, 1, 1, 1)
         said = live.on_awt(lambda: str(java("ij.plugin.ImageInfo")().getImageInfo(imp)))
-        assert "t 0\ncamera.gain: 2\nexposure_ms: 10\n" in said
+        assert "t 0, 10 ms\ncamera.gain: 2\nexposure_ms: 10\n" in said
         assert "gain" not in live.on_awt(lambda: str(imp.getWindow().createSubtitle()))
         live.move(imp, 1, 1, 2)
         assert "gain" not in live.on_awt(lambda: str(java("ij.plugin.ImageInfo")().getImageInfo(imp)))

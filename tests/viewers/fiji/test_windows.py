@@ -84,9 +84,10 @@ def test_streams_of_one_program_that_go_on_side_by_side_are_both_seen(live: Live
                     publisher.publish(square(t + number), axes={"t": t}, stream=stream)
                 live.settled(publisher)
             images = live.images[-2:]
+            # The second stood where the first does until it was clear that frames come in both.
+            live.until(lambda: bounds(images[0])[:2] != bounds(images[1])[:2])  # noqa: B023
             for number, image in enumerate(images):
                 live.until(lambda: number_in(on_screen(image.imp.getCanvas())) == 2 + number)  # noqa: B023
-            assert bounds(images[0])[:2] != bounds(images[1])[:2]
             for stream in streams:
                 publisher.end_stream(stream)
 
@@ -202,7 +203,7 @@ def test_what_stands_below_an_image_is_not_cut_and_tells_of_losses_only_where_th
         image = live.image()
         live.until(lambda: "1 frame" in image.strip.text)
         assert "dropped" not in image.strip.text
-        monkeypatch.setattr(gallery, "source_of", lambda *_: SimpleNamespace(superseded=123456, dropped=7))
+        monkeypatch.setattr(gallery, "sources_of", lambda *_: [SimpleNamespace(superseded=123456, dropped=7)])
 
         def lines() -> list[str]:
             return [str(line) for line in image.strip.panel.lines()]

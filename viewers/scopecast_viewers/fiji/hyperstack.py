@@ -72,7 +72,7 @@ class Hyperstack:
         The command that keeps it from growing, or ``""``.
     problem : str
         Why it can't be brought up to date, or ``""``.
-    window : ij.gui.StackWindow
+    window : scopecast.LiveWindow
         Its window, also when that is closed.
     """
 
@@ -96,6 +96,7 @@ class Hyperstack:
         self._painted: dict[int, int] = {}  # by channel, from 0
         self._painted_ns = 0  # when the newest that is painted was published
         self._appearance: list[object] = []  # as we have set it last
+        self._to_settle = False  # whether the contrast has stayed as it was for a command
         self._updated_at = 0.0
         self._waiting_for_paint = False
         self._painting: dict[int, Tag] = {}
@@ -167,7 +168,7 @@ class Hyperstack:
 
     def _open(self, former: Place | None) -> None:
         self._look.settle(self.imp, self._folding.dimensions[0])
-        self.window = java("ij.gui.StackWindow")(self.imp, self._canvas)
+        self.window = java("scopecast.LiveWindow")(self.imp, self._canvas)
         self.window.add(self.strip.panel)
         height, width = self.stack.plane_shape[:2]
         Place.take(former, self.window, self._canvas, (width, height))
@@ -201,6 +202,8 @@ class Hyperstack:
             return False
         if self._documents != self.stream.annotations.received:
             return True
+        if self._to_settle and not self.is_at_work:
+            return True
         return self._version != self.stack.version or self._number != self._selected
 
     def update(self) -> None:
@@ -219,8 +222,10 @@ class Hyperstack:
             self._notice_user()
             if grew := folding != self._folding:
                 self._grow(folding)
-        imp = self.imp
-        changed = self._look.settle(imp, folding.dimensions[0])
+            imp = self.imp
+            # Commands convert pixels by the range in which they are shown.
+            self._to_settle = java("scopecast.Commands").on(imp) is not None
+            changed = self._look.settle(imp, folding.dimensions[0], at_work=self._to_settle)
         if changed or grew:
             self._appearance = self._look_at()
         self._documents = self.stream.annotations.received

@@ -33,8 +33,10 @@ class LabelLook:
         self._seen: object = None
         self._highest = 255
 
-    def settle(self, imp: Any, channels: int) -> bool:
+    def settle(self, imp: Any, channels: int, *, at_work: bool = False) -> bool:
         """Set what is still to be set. Return whether something has changed; parameters as in `Look.settle`."""
+        if at_work and self._range is not None:
+            return False
         newest = self._stack.newest
         plane = None if newest is None else self._stack.plane(newest)
         if plane is None or plane is self._seen:

@@ -61,7 +61,7 @@ class Look:
         self._former[channel] = found
         return found
 
-    def settle(self, imp: Any, channels: int) -> bool:
+    def settle(self, imp: Any, channels: int, *, at_work: bool = False) -> bool:
         """Bring the channels of an image up to date. Return whether something has changed.
 
         Parameters
@@ -70,6 +70,8 @@ class Look:
             The ImagePlus; a CompositeImage if it has channels.
         channels
             How many it has.
+        at_work
+            Whether a command is at work on the image: the ranges that its channels have stay.
         """
         if not self._has_contrast:
             return False
@@ -77,7 +79,8 @@ class Look:
         composite = bool(imp.isComposite())
         for channel in range(channels):
             changed |= self._color(imp, composite, channel)
-            changed |= self._contrast(imp, composite, channel)
+            if not at_work or channel not in self._given:
+                changed |= self._contrast(imp, composite, channel)
         return changed
 
     def _contrast(self, imp: Any, composite: bool, channel: int) -> bool:
@@ -149,9 +152,13 @@ class Look:
         return True
 
 
-def channel_of(stream: LiveStream, stack: Stack, channel: int) -> tuple[str, str]:
-    """Return whose contrast a channel has: by its name, else that of its source."""
-    return (stream.label("c", channel), "") if "c" in stack.axes else ("", stream.title)
+def channel_of(stream: LiveStream, stack: Stack, channel: int) -> tuple[str, str, str]:
+    """Return whose contrast a channel has: by its name, else that of its source.
+
+    The dtype is that of the frames: ImageJ has signed integers as unsigned ones with an offset.
+    """
+    name, source = (stream.label("c", channel), "") if "c" in stack.axes else ("", stream.title)
+    return name, source, stack.sent.dtype
 
 
 def to_lut(table: npt.NDArray[np.uint8]) -> Any:

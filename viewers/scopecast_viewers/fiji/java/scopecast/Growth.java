@@ -50,6 +50,16 @@ public final class Growth {
 		return stack.isBeingEdited(size, imp.isLocked() || Commands.on(imp) != null);
 	}
 
+	/** Whether a window or a canvas must not ask an image for anything now: the same, but for what the command waits for. */
+	static boolean isHalfway(ImagePlus imp) {
+		try {
+			Object stack = STACK.get(imp);
+			return stack instanceof LiveStack && !((LiveStack) stack).waitsForPaint() && isHalfway(imp, (LiveStack) stack);
+		} catch (ReflectiveOperationException error) {
+			throw new IllegalStateException(error); // not possible: the fields are accessible
+		}
+	}
+
 	/** Returns the slice that is selected, from 1. imp.getCurrentSlice() would select another in the midst of a command. */
 	public static int slice(ImagePlus imp) throws ReflectiveOperationException {
 		return Math.max(1, SLICE.getInt(imp));

@@ -6,6 +6,7 @@ import ij.ImagePlus;
 import ij.gui.ImageCanvas;
 import ij.process.ImageProcessor;
 import java.awt.Graphics;
+import java.awt.Image;
 import java.lang.reflect.Field;
 import java.util.Arrays;
 import java.util.function.Consumer;
@@ -80,6 +81,10 @@ public class LiveCanvas extends ImageCanvas {
 	public void paint(Graphics g) {
 		boolean[] seen = null;
 		try {
+			if (Growth.isHalfway(imp)) {
+				paintAsItWas(g);
+				return;
+			}
 			// CompositeImage.updateImage makes a picture, but takes it only if there is none yet.
 			if (isComposite() && IMAGE.get(imp) != COMPOSED.get(imp))
 				IMAGE.set(imp, null);
@@ -89,6 +94,15 @@ public class LiveCanvas extends ImageCanvas {
 			throw new IllegalStateException(error); // not possible: Growth.field makes them accessible
 		}
 		painted.accept(seen);
+	}
+
+	/** Paints the picture that ImageJ has of the image, without asking that for anything. */
+	private void paintAsItWas(Graphics g) throws IllegalAccessException {
+		Image picture = (Image) IMAGE.get(imp);
+		if (picture != null)
+			g.drawImage(picture, 0, 0, (int) (srcRect.width * magnification + 0.5),
+				(int) (srcRect.height * magnification + 0.5), srcRect.x, srcRect.y, srcRect.x + srcRect.width,
+				srcRect.y + srcRect.height, null);
 	}
 
 	/** Which of the arrays that the image was given are in the picture that it has now. */

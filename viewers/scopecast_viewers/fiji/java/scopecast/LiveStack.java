@@ -69,6 +69,7 @@ public class LiveStack extends VirtualStack {
 	private final transient Map<Thread, Given> given = new HashMap<>();
 	private transient List<Slice> own; // null while it is live
 	private boolean beginning; // whether a command is about to delete or add the first slice
+	private volatile boolean painted; // whether the window has painted what there was to paint before that
 	private long edited; // when it did so last, System.nanoTime()
 	private int size;
 	private volatile double[] range; // of display, as ImageJ has set it last
@@ -113,6 +114,11 @@ public class LiveStack extends VirtualStack {
 		return (beginning || own != null && own.size() != extent) && (atWork || lately);
 	}
 
+	/** Whether a command that is about to begin waits for what is yet to be painted. */
+	synchronized boolean waitsForPaint() {
+		return beginning && !painted;
+	}
+
 	/** Notes what was written into the pixels that anyone was given. Returns isChanged. */
 	public synchronized boolean lookForChanges() {
 		for (Given each : new ArrayList<>(given.values()))
@@ -147,10 +153,15 @@ public class LiveStack extends VirtualStack {
 			beginning = true;
 			edited = System.nanoTime();
 		}
-		if (EventQueue.isDispatchThread())
+		if (EventQueue.isDispatchThread()) {
+			painted = true;
 			return;
+		}
 		CountDownLatch idle = new CountDownLatch(1);
-		EventQueue.invokeLater(idle::countDown);
+		EventQueue.invokeLater(() -> {
+			painted = true;
+			idle.countDown();
+		});
 		try {
 			idle.await(1, TimeUnit.SECONDS); // not for ever: it may be waiting for this thread
 		} catch (InterruptedException error) {
