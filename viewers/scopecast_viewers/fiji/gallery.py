@@ -28,7 +28,7 @@ Key = tuple[str, int]
 
 #: Windows of runs that are over, beyond which the oldest are closed.
 MOST_KEPT: Final = 20
-_SETTLE_S: Final = 1.0
+_SETTLE_S: Final = 5.0
 
 
 class Gallery:
@@ -55,7 +55,8 @@ class Gallery:
         self._places: dict[object, Hyperstack | Place] = {}  # by what is shown, the last that has shown it
         self._left: dict[Stack, tuple[int, Any]] = {}  # its version when its image was changed (that) or closed (None)
         self._gone: set[int] = set()  # ids of images (ImagePlus.getID) that were closed
-        self._in_use: tuple[Any, float] = (None, 0.0)  # what a command has just changed, and how long it stays in front
+        # Changed by a command, the live image that goes on in its place, until when the former stays in front.
+        self._in_use: tuple[Any, Hyperstack | None, float] = (None, None, 0.0)
         self._lock = threading.Lock()
         self._listener = listener("ij.ImageListener", imageClosed=self._image_closed)
         java("ij.ImagePlus").addImageListener(self._listener)
@@ -110,7 +111,7 @@ class Gallery:
             logger.exception("%s can't be shown", title)
         if front:
             # The user goes on with the image that they have changed: their next command is for that.
-            self._in_use = (changed, time.monotonic() + _SETTLE_S)
+            self._in_use = (changed, self._images.get(stack), time.monotonic() + _SETTLE_S)
             self._bring_to_front()
 
     def _update(self, image: Hyperstack) -> None:
@@ -208,13 +209,13 @@ class Gallery:
 
         What the user has stopped, is working at, or has made of a live image, stays in front.
         """
-        current, (changed, until) = java("ij.WindowManager").getCurrentImage(), self._in_use
+        current, (changed, new, until) = java("ij.WindowManager").getCurrentImage(), self._in_use
         if changed is not None and time.monotonic() < until:  # the new window is activated some time after it is shown
-            if current != changed and changed.getWindow() is not None:
+            if new is not None and current == new.imp and changed.getWindow() is not None:
                 java("ij.WindowManager").setCurrentWindow(changed.getWindow())
                 changed.getWindow().toFront()
             return
-        self._in_use = (None, 0.0)
+        self._in_use = (None, None, 0.0)
         front = next((image for image in self if image.imp == current), None)
         if front is None or not front.following or front.delivers or front.is_at_work:
             return

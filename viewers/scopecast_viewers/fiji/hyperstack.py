@@ -220,6 +220,7 @@ class Hyperstack:
                 return
             self._version = version
             self._notice_user()
+            self._notice_touch()  # before we change the look ourselves
             if grew := folding != self._folding:
                 self._grow(folding)
             imp = self.imp
