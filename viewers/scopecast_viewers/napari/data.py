@@ -233,7 +233,13 @@ class LayerData(StackView):
             elif at in lacking and not -shape[at] <= chosen < shape[at]:
                 msg = f"index {chosen} is out of bounds for axis {at} with size {shape[at]}"
                 raise IndexError(msg)
+        if not self.always and any(self._is_elsewhere(at, key[at]) for at in lacking):
+            return np.zeros_like(part)
         return part
+
+    def _is_elsewhere(self, at: int, chosen: Any) -> bool:
+        """Whether an index along an axis that the stack lacks is another than 0, where all of the stack is."""
+        return not isinstance(chosen, slice) and chosen % self.shape[at] + self._lacked(self.axes[at])[0] != 0
 
     def __repr__(self) -> str:
         return f"LayerData(shape={self.shape}, dtype={self.dtype}, axes={self.axes}, fixed={self._fixed})"
