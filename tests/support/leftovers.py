@@ -57,9 +57,10 @@ class Leftovers:
         if segments:
             segments -= _mapped_by_others({os.getpid(), *(process.pid for process in processes)})
             segments -= {name for name in segments if self._is_another_tests(name)}
+        described = [(process.pid, _describe(process)) for process in processes]  # a helper may just be beginning
         return [
             *(f"the segment {_SHM / name}" for name in sorted(segments)),
-            *(f"the process {process.pid}: {_describe(process)}" for process in processes),
+            *(f"the process {pid}: {text}" for pid, text in described if not any(each in text for each in HELPERS)),
             *(f"the live socket {path}" for path in sorted(self.runtime_dir.rglob("*.sock")) if _is_live(path)),
         ]
 

@@ -75,6 +75,23 @@ def test_ten_runs_stand_one_behind_the_other_at_the_place_and_zoom_that_the_user
         assert number_in(painted_picture(first)) == 1
 
 
+def test_a_window_that_is_narrow_for_a_moment_shows_all_of_the_image_again(live: LiveFiji):
+    """As when the answer of the screen to a former size comes late."""
+    with live.publisher() as publisher:
+        image = run(live, publisher, "run", range(3))
+        canvas, (_, _, width, height) = image.imp.getCanvas(), bounds(image)
+        size = canvas.getSize()
+        for narrow in (330, 200):
+            live.on_awt(lambda: image.window.setSize(narrow, height))  # noqa: B023
+            live.on_awt(image.window.validate)
+            live.on_awt(lambda: image.window.setSize(width, height))
+            live.on_awt(image.window.validate)
+            live.until(lambda: bounds(image)[2:] == (width, height))
+            assert canvas.getSize() == size
+            assert image.place.part == (0, 0, SHAPE[1], SHAPE[0])
+            live.until(lambda: number_in(on_screen(canvas)) == 2)
+
+
 def test_streams_of_one_program_that_go_on_side_by_side_are_both_seen(live: LiveFiji):
     with live.publisher() as publisher:
         for pair in range(2):

@@ -1,6 +1,7 @@
 package scopecast;
 
 import ij.gui.ImageCanvas;
+import ij.gui.ImageWindow;
 import java.awt.BorderLayout;
 import java.awt.Color;
 import java.awt.Component;
@@ -8,6 +9,7 @@ import java.awt.Dimension;
 import java.awt.FontMetrics;
 import java.awt.Graphics;
 import java.awt.Graphics2D;
+import java.awt.Insets;
 import java.awt.Panel;
 import java.awt.RenderingHints;
 import java.util.ArrayList;
@@ -46,7 +48,20 @@ public class LiveStrip extends Panel {
 	@Override
 	public Dimension getPreferredSize() {
 		int width = Math.max(LEAST_WIDTH, canvas.getPreferredSize().width);
-		return new Dimension(width, 2 * MARGIN + LINE * count(width));
+		return new Dimension(width, 2 * MARGIN + LINE * count(Math.max(width, room())));
+	}
+
+	/**
+	 * How wide the window lets the image be. ImageJ's layout makes the canvas narrow where the window is, for a moment,
+	 * and then asks for the height of what is below it to give the canvas the rest: that must not be more lines.
+	 */
+	private int room() {
+		if (!(getParent() instanceof ImageWindow))
+			return 0;
+		ImageWindow window = (ImageWindow) getParent();
+		Insets insets = window.getInsets();
+		int inside = window.getWidth() - insets.left - insets.right - 2 * ImageWindow.HGAP;
+		return Math.min(inside, (int) (window.getImagePlus().getWidth() * canvas.getMagnification()));
 	}
 
 	private static int count(int width) {
