@@ -2,7 +2,7 @@
 VIEWER ?= napari
 PYTHON ?=
 ARGS ?=
-# Processes that share the tests, a file at a time, and wait most of it for windows; WORKERS=0 runs them in one.
+# Processes that share the tests, a file at a time, and keep two processors busy; WORKERS=0 runs them in one.
 WORKERS ?= 3
 
 BIN := .venv/bin
@@ -11,11 +11,11 @@ READY := .venv/ready
 USABLE := $(shell PYTHON='$(PYTHON)' .ci/setup --check 2>/dev/null && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench docs lint format clean FORCE
+.PHONY: help demo test soak bench windows windows-demo aarch64 docs lint format clean FORCE
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [ARGS="…"] [VIEWER=napari] [PYTHON=python3.12]'
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 demo: $(READY)  ## show a simulated acquisition, live, in VIEWER; ARGS go to `scopecast demo`
 	@$(BIN)/scopecast demo --viewer $(VIEWER) $(ARGS)
@@ -24,7 +24,7 @@ demo: $(READY)  ## show a simulated acquisition, live, in VIEWER; ARGS go to `sc
 test: $(READY)  ## run tests, doctests, examples and linters; ARGS go to pytest
 	@status=0; lint=$$(mktemp); \
 	$(MAKE) --no-print-directory lint >"$$lint" 2>&1 & \
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS) || status=1; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || status=1; \
 	wait $$! || status=1; \
 	cat "$$lint"; rm -f "$$lint"; \
 	exit $$status
@@ -34,6 +34,16 @@ soak: $(READY)  ## start, stop and kill producers and viewers at random for 10 m
 
 bench: $(READY)  ## measure, also windows, acquisitions and other libraries; ARGS="--json FILE --quick --write-docs"
 	@PYTHONPATH=tests:tests/support $(BIN)/python -m benchmarks $(ARGS)
+
+# Neither is part of `test`: Wine is no Windows, and qemu no ARM; they find what reading does not.
+windows: $(READY)  ## run the tests of what differs on Windows in its Python, under Wine; ARGS go to pytest
+	@.ci/windows test $(ARGS)
+
+windows-demo: $(READY)  ## show frames in napari for Windows, on a virtual screen; the picture is windows-demo.png
+	@.ci/windows demo $(ARGS)
+
+aarch64: $(READY)  ## run the tests of memory and ring in a Python for aarch64, on qemu
+	@.ci/aarch64 $(ARGS)
 
 docs: $(READY)  ## take the manual's pictures and build it into docs/_build/html; ARGS go to sphinx-build
 	@$(BIN)/python docs/pictures

@@ -1,13 +1,20 @@
 """How the manual is built: ``make docs``, which takes the pictures first; `docs/pages.py` makes some of its pages."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import pages  # noqa: E402
 import scopecast  # noqa: E402
+
+if TYPE_CHECKING:
+    from docutils.nodes import document
+    from sphinx.application import Sphinx
 
 project = "scopecast"
 author = copyright = "The scopecast developers"  # noqa: A001 - Sphinx's name
@@ -42,6 +49,18 @@ html_css_files = ["manual.css"]
 html_copy_source = False
 html_show_sphinx = False
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def _keep_out_of_navigation(app: Sphinx, _: document) -> None:
+    """Leave a decision out of the navigation, which stands on every page: there are a hundred, and they have a page."""
+    if app.env.docname.startswith("decisions/0"):
+        app.env.metadata[app.env.docname]["orphan"] = ""
+
+
+def setup(app: Sphinx) -> None:
+    """Have Sphinx call what is ours."""
+    app.connect("doctree-read", _keep_out_of_navigation)
+
 
 pages.write(HERE / "_generated")
 pages.require_pictures(HERE)

@@ -48,6 +48,7 @@ def write(folder: Path) -> None:
         "entry.md": entry,
         "segment.md": segment,
         "faults.md": faults,
+        "decisions.md": decisions,
     }
     for name, make in pages.items():
         text = make()
@@ -101,6 +102,20 @@ scopecast replay run.ome.tif                           # at the recorded times
 scopecast replay run/ --speed 10 --loop
 scopecast replay run/ --fps 25
 """,
+    "pipe": """
+scopecast pipe cells.py:segment                        # what it returns are labels
+scopecast pipe my_package.spots:find --kind points --channel DAPI
+scopecast pipe flat.py:corrected --kind image --title "camera 1" --every
+""",
+    "record": """
+scopecast record /data/today                           # each run becomes an OME-TIFF
+scopecast record /data/today --title "camera 1" --channel DAPI --zarr
+scopecast record /data/interesting --last 30s          # written when you press Enter
+""",
+    "recover": """
+scopecast recover /data/today
+scopecast recover /data/today --to /mnt/other_disk     # where the disk is full
+""",
     "viewers": """
 scopecast viewers
 scopecast viewers --json | jq '.[].title'
@@ -128,6 +143,9 @@ EXITS = {
     "show": "1 if any file could not be shown, or no viewer could be started",
     "watch": "130 after Ctrl-C, its usual end; 1 if the folder or the viewer goes",
     "replay": "1 if any file could not be replayed; 130 after Ctrl-C",
+    "pipe": "130 after Ctrl-C, its usual end; 0 if it ended by `--wait`",
+    "record": "130 after Ctrl-C, its usual end; 0 if it ended by `--wait`",
+    "recover": "0, also if there was nothing to recover; 1 if a file could not be written",
     "viewers": "0, also if nothing is running",
     "open": "1 if the viewer could not be started",
     "clean": "0, also if there was nothing to clean up",
@@ -395,3 +413,10 @@ def faults() -> str:
     """Return the table of the faults and of the tests that prove what happens then."""
     text: str = runpy.run_path(str(ROOT / "docs/fault_matrix.py"))["table"]()
     return text
+
+
+def decisions() -> str:
+    """Return the list of the decisions, each with the title of its page."""
+    pages = sorted((ROOT / "docs/decisions").glob("0*.md"))
+    titles = (page.read_text("utf-8").partition("\n")[0].removeprefix("# ") for page in pages)
+    return "".join(f"- [{title}]({page.name})\n" for page, title in zip(pages, titles, strict=True))

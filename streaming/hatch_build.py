@@ -1,8 +1,7 @@
-"""Compiles the module that copies large frames past the caches; without it, numpy copies them."""
+"""Compiles the module with the fence and the copies past the caches; without it, a lock and numpy do that."""
 
 from __future__ import annotations
 
-import platform
 import shutil
 import sysconfig
 import tempfile
@@ -44,8 +43,8 @@ class CopyingBuildHook(BuildHookInterface[Any]):
 
 
 def _is_possible() -> bool:
-    """Whether the module exists for this processor, and Python has the stable ABI (free-threaded Python has none)."""
-    return platform.machine().lower() in ("x86_64", "amd64") and not sysconfig.get_config_var("Py_GIL_DISABLED")
+    """Whether Python has the stable ABI: free-threaded Python has none."""
+    return not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def _put(module: Path | None, package: Path) -> None:

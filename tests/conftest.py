@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import shutil
@@ -16,10 +17,14 @@ import hypothesis
 import pytest
 
 from leftovers import Leftovers
-from scopecast.demo.screen import ensure_screen
+from scopecast.demo.virtual_screen import ensure_screen
 from scopecast.errors import ScreenError
+from systems import skip_without
 
 collect_ignore = ["guides"]  # test_guides.py runs these
+#: Where tests keep a processor busy; and where they take minutes, but wait for windows and programs most of the time.
+_BUSY = "viewers/napari/"
+_LONGEST_FIRST = ("viewers/fiji/", "benchmarks/", "viewers/", "hosts/", "docs/", "faults/")
 _THREAD_START = threading.Thread.start
 _PRIVATE = Path(tempfile.mkdtemp(prefix="sc-tests-"))
 _NO_SCREEN = pytest.StashKey[str]()
@@ -39,15 +44,46 @@ sys.dont_write_bytecode = False
 # A shell starts what runs in the background with Ctrl-C ignored, and every program of the tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Java's second compiler pays off where the same is done for minutes. In tests it takes a quarter of ImageJ's time.
+os.environ["SCOPECAST_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
 # Before anything imports Qt or napari: both read these once.
 os.environ["QT_API"] = "pyqt6"
 # pymmcore-plus would tell of frames by Qt's signals, through an event loop, once any test has made a QApplication.
 os.environ["PYMM_SIGNALS_BACKEND"] = "psygnal"
 os.environ["NAPARI_CONFIG"] = str(_PRIVATE / "napari.yaml")
 
-hypothesis.settings.register_profile("dev", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+# Other examples in each run; `ARGS=--hypothesis-profile=thorough` has many, for whoever changes what they are about.
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files whose tests keep a processor busy take turns with files whose tests wait, the longest first.
+
+    So processes that share the tests wait for windows and programs while others compute, and end together.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    ranks = {path: _rank(os.path.relpath(path, Path(__file__).parent).replace(os.sep, "/")) for path in files}
+    busy = sorted((path for path in files if ranks[path] < 0), key=lambda path: -len(files[path]))
+    waiting = sorted((path for path in files if ranks[path] >= 0), key=lambda path: ranks[path])
+    turns = (path for pair in itertools.zip_longest(busy, waiting) for path in pair if path is not None)
+    items[:] = [item for path in turns for item in files[path]]
+
+
+def _rank(path: str) -> int:
+    """Return where a file stands among those that wait; -1 if its tests keep a processor busy."""
+    if path.startswith(_BUSY):
+        return -1
+    return next((rank for rank, part in enumerate(_LONGEST_FIRST) if path.startswith(part)), len(_LONGEST_FIRST))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    skip_without(item)
 
 
 def pytest_collection_finish() -> None:
@@ -144,7 +180,7 @@ def nothing_left(runtime_dir: Path) -> Iterator[Leftovers]:
     leftovers.wait_until_none()
 
 
-@pytest.fixture(params=["ipc", "tcp"])
+@pytest.fixture(params=[pytest.param("ipc", marks=pytest.mark.needs("unix sockets")), "tcp"])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run the test by each transport; for `pytest.mark.usefixtures` where the connection itself is at stake."""
     monkeypatch.setenv("SCOPECAST_TRANSPORT", request.param)

@@ -39,16 +39,21 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@functools.cache
+def shared_libraries() -> list[Path]:
+    return list(SITE.rglob("*.so*"))
+
+
 def native_libraries() -> list[Path]:
     """The shared libraries of all wheels, without those that nobody loads."""
     unused = re.compile("|".join(NOT_LOADED))
-    files = (path for path in SITE.rglob("*.so*") if path.is_file() and not path.is_symlink())
+    files = (path for path in shared_libraries() if path.is_file() and not path.is_symlink())
     return [path for path in files if not unused.match(path.relative_to(SITE).as_posix())]
 
 
 @functools.cache
 def brought() -> frozenset[str]:
-    return frozenset(path.name for path in SITE.rglob("lib*.so*"))
+    return frozenset(path.name for path in shared_libraries() if path.name.startswith("lib"))
 
 
 def of_the_system(names: list[str]) -> list[str]:
@@ -80,7 +85,7 @@ def test_what_is_loaded_by_its_name_is_there(name: str):
 
 @pytest.mark.parametrize("pattern", NOT_LOADED)
 def test_what_is_left_out_exists(pattern: str):
-    assert any(re.match(pattern, path.relative_to(SITE).as_posix()) for path in SITE.rglob("*.so*"))
+    assert any(re.match(pattern, path.relative_to(SITE).as_posix()) for path in shared_libraries())
 
 
 def test_a_library_that_is_missing_is_found(tmp_path: Path):

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scopecast.demo.screen import ensure_screen
+from scopecast.demo.virtual_screen import ensure_screen
 from scopecast.rundir.directory import ENVIRONMENT
 
 HERE = Path(__file__).resolve().parent

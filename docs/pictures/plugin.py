@@ -82,7 +82,7 @@ def main() -> None:
     if options.here:
         picture(options.file.absolute(), options.theme)
         return
-    from scopecast.demo.screen import ensure_screen
+    from scopecast.demo.virtual_screen import ensure_screen
     from scopecast.rundir.directory import RunDirectory
 
     with tempfile.TemporaryDirectory(prefix="sc-") as directory, ensure_screen():

@@ -13,6 +13,7 @@ from scopecast.errors import (
     ClosedError,
     FileError,
     ForkedError,
+    FrameGoneError,
     IncompleteFileError,
     ProtocolError,
     RuntimeDirectoryError,
@@ -23,11 +24,15 @@ from scopecast.errors import (
     ViewerLagging,
     ViewerStartError,
 )
+from scopecast.frames.marks import Mark, Marks
 from scopecast.frames.streams import FrameStream
 from scopecast.hosts.pymmcore import live
 from scopecast.publishing.accounts import FrameCounts, Outcome, Reason, Receipt, ReceiverStats, Skipped, Stats
+from scopecast.publishing.listening import Listener
 from scopecast.publishing.publisher import Publisher, Reservation
 from scopecast.showing.show import show
+from scopecast.subscribing.frame import Frame
+from scopecast.subscribing.subscription import Subscription, SubscriptionStats, subscribe
 
 __version__ = "0.1.0"
 
@@ -39,9 +44,14 @@ __all__ = [
     "FileError",
     "FileManager",
     "ForkedError",
+    "Frame",
     "FrameCounts",
+    "FrameGoneError",
     "FrameStream",
     "IncompleteFileError",
+    "Listener",
+    "Mark",
+    "Marks",
     "MemoryBackend",
     "NapariStreamingBackend",
     "Outcome",
@@ -60,9 +70,12 @@ __all__ = [
     "Stats",
     "StorageBackend",
     "StreamingBackend",
+    "Subscription",
+    "SubscriptionStats",
     "UnsupportedDtypeError",
     "ViewerLagging",
     "ViewerStartError",
     "live",
     "show",
+    "subscribe",
 ]

@@ -5,6 +5,7 @@ __all__ = [
     "DemoError",
     "FileError",
     "ForkedError",
+    "FrameGoneError",
     "IncompleteFileError",
     "ProtocolError",
     "RuntimeDirectoryError",
@@ -34,6 +35,10 @@ class ClosedError(ScopecastError, RuntimeError):
 
 class ForkedError(ClosedError):
     """You used a publisher in a process that was forked from the one that opened it."""
+
+
+class FrameGoneError(ScopecastError, RuntimeError):
+    """You looked at a frame after the next one was asked for, or after it was taken away."""
 
 
 class FileError(ScopecastError, ValueError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Annotated, Final
 
 from msgspec import Meta
 
 __all__ = [
+    "ANY_KIND",
     "MAX_PATH",
     "MAX_TEXT",
     "MAX_TITLE",
@@ -18,6 +20,7 @@ __all__ = [
     "Path",
     "Title",
     "Token",
+    "clock_ns",
     "printable",
     "printable_lines",
 ]
@@ -26,6 +29,10 @@ __all__ = [
 #: The version of the protocol; a receiver and a publisher must have one in common.
 PROTOCOL: Final = 1
 
+#: The clock of frames' ages, in nanoseconds: the same for all processes of a machine, whatever their Python. On Windows
+#: ``time.monotonic_ns`` is not: it is another clock from Python 3.13 on, and before that has steps of 16 ms.
+clock_ns = time.perf_counter_ns
+
 #: Characters of a title, a text such as a reason, and a path.
 MAX_TITLE: Final = 200
 MAX_TEXT: Final = 2000
@@ -33,7 +40,9 @@ MAX_PATH: Final = 4096
 
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
 Token = Annotated[str, Meta(pattern=r"\A[a-z2-7]{8}\Z")]
-Kind = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,31}\Z")]
+Kind = Annotated[str, Meta(pattern=r"\A(?:[a-z][a-z0-9_]{0,31}|\*)\Z")]
+#: In the place of a kind of viewer: a subscriber, which is none, and takes the frames of publishers of every kind.
+ANY_KIND: Final = "*"
 Title = Annotated[str, Meta(max_length=MAX_TITLE)]
 Label = Annotated[str, Meta(max_length=64)]
 Path = Annotated[str, Meta(max_length=MAX_PATH)]

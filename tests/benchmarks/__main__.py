@@ -10,18 +10,38 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import acquisition, beside, documentation, first_frames, imagej, streaming, window
+from benchmarks import acquisition, beside, demo_run, documentation, first_frames, imagej, streaming, window
 from benchmarks.effort import FULL, QUICK
-from scopecast.benchmarks import memory, publish, startup
+from scopecast.benchmarks import footprint, publish, startup, subscriber
 from scopecast.cli import bench
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scopecast.benchmarks.figures import Row
 
-PARTS = (startup, publish, first_frames, streaming, memory, acquisition, window, beside, imagej)
+PARTS = (
+    startup,
+    publish,
+    first_frames,
+    streaming,
+    subscriber,
+    footprint,
+    acquisition,
+    window,
+    demo_run,
+    beside,
+    imagej,
+)
 
 
-def run(json_path: Path | None = None, *, quick: bool = False, write_docs: bool = False) -> list[Row]:
+def run(
+    json_path: Path | None = None,
+    *,
+    quick: bool = False,
+    write_docs: bool = False,
+    parts: Sequence[bench.Benchmark] = PARTS,
+) -> list[Row]:
     """Measure everything, show it as tables, and write it where it is to be written.
 
     Parameters
@@ -32,11 +52,13 @@ def run(json_path: Path | None = None, *, quick: bool = False, write_docs: bool 
         Measure next to nothing, to see that everything runs: the figures mean little.
     write_docs
         Also write the tables into ``docs/performance.md``.
+    parts
+        What is measured: everything, by default.
     """
     if write_docs and quick:
         msg = "the figures of a quick run mean little, and are not written into docs/performance.md"
         raise ValueError(msg)
-    rows = bench.run(json_path, QUICK if quick else FULL, PARTS, documentation.PACKAGES)
+    rows = bench.run(json_path, QUICK if quick else FULL, parts, documentation.PACKAGES)
     if write_docs:
         documentation.write_documentation(documentation.PAGE, rows, "make bench")
     return rows

@@ -24,7 +24,7 @@ from benchmarks.acquisition import microscope
 from benchmarks.programs import Program, end_with_parent, leave_in_peace, report
 from scopecast.benchmarks.figures import Row, name_of
 from scopecast.benchmarks.processes import Viewer, wait_for
-from scopecast.demo.screen import ensure_screen
+from scopecast.demo.virtual_screen import ensure_screen
 from scopecast.errors import ScreenError, ViewerStartError
 from scopecast.hosts.pymmcore import live
 

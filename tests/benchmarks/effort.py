@@ -32,6 +32,8 @@ class Effort(figures.Effort):
         Pairs of acquisitions, in scopecast's viewer and in ndv's; 0 leaves them out.
     times
         Time points of each of them.
+    demos
+        Runs of the demo.
     """
 
     slow: int
@@ -43,6 +45,7 @@ class Effort(figures.Effort):
     planes: int
     beside: int
     times: int
+    demos: int
 
 
 class Bench(figures.Bench):
@@ -68,6 +71,7 @@ FULL = Effort(
     planes=1000,
     beside=5,
     times=20,
+    demos=3,
 )
 #: Next to nothing, to see that everything runs.
 QUICK = Effort(
@@ -82,10 +86,11 @@ QUICK = Effort(
     slow=2,
     latency=10,
     pairs=2,
-    window_s=0.3,
-    series_s=0.2,
+    window_s=0.05,
+    series_s=0.05,
     first=1,
     planes=20,
     beside=0,
     times=2,
+    demos=0,
 )

@@ -11,7 +11,7 @@ from unittest import mock
 
 from scopecast.benchmarks.figures import LARGE, Row, name_of, source_frames, spread
 from scopecast.benchmarks.processes import Viewer, wait_for
-from scopecast.demo.screen import ensure_screen
+from scopecast.demo.virtual_screen import ensure_screen
 from scopecast.errors import ScreenError, ViewerStartError
 from scopecast.publishing.publisher import Publisher
 

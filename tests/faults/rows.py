@@ -27,6 +27,7 @@ PARTS = {
     "P": "The producer",
     "R": "The machine",
     "D": "The frames",
+    "S": "Programs that subscribe",
     "H": "Hostile or mistaken peers",
 }
 
@@ -126,6 +127,10 @@ ROWS = {
         "is one of eight workers that open at once without a viewer",
         "One viewer is started, and shows the streams of all.",
     ),
+    "P14": Row(
+        "ends while marks of a user wait for it",
+        "They are refused, and the user is told; so it is if the program dies. A loop that waits for marks ends.",
+    ),
     "R1": Row(
         "/dev/shm is full",
         "One warning that says what is needed and what is free; the acquisition goes on, its frames count as skipped. "
@@ -194,6 +199,32 @@ ROWS = {
         "shape or dtype change in the middle of a stream",
         "A new layer of the same stream; the old one stays.",
     ),
+    "S1": Row(
+        "is killed while it looks at a frame",
+        "Its slots are free at once, what it has replied stays shown, and its memory is removed; viewers miss nothing.",
+    ),
+    "S2": Row(
+        "is stopped, or does not answer for too long",
+        "It loses its frame: the array raises, and never shows another. When it wakes it is told, and served again.",
+    ),
+    "S3": Row(
+        "floods the stream with replies, or replies what can't be shown",
+        "Eight of them are on their way at a time; they take no slot from a frame, and count by themselves. What can't "
+        "be shown is refused, with the reason.",
+    ),
+    "S4": Row(
+        "takes longer for a frame than the camera",
+        "It gets the newest of each channel; those before it are superseded, and counted. It holds up neither the "
+        "acquisition nor other programs and viewers.",
+    ),
+    "S5": Row(
+        "is one of several beside several viewers",
+        "Each gets every frame, in every run of the source.",
+    ),
+    "S6": Row(
+        "has a source that is killed and started again",
+        "The frame that it looks at stays as it is; its loop goes on with the next run.",
+    ),
     "H1": Row("garbage, HTTP, or half a greeting at the socket", "Closed or ignored; frames flow to the viewers."),
     "H2": Row("a message that is too large", "Not taken in; the connection that sent it is closed."),
     "H3": Row(
@@ -222,5 +253,14 @@ ROWS = {
     "H11": Row(
         "the run directory is a link, another user's, or open to others",
         "Refused, with the fix: anyone who can write there could inject frames.",
+    ),
+    "H12": Row(
+        "marks for a program that does not ask for them, of another program's frame, or of a stale one",
+        "Refused with the reason. Nothing is moved or acquired but by the program that took them.",
+    ),
+    "H13": Row(
+        "marks that are too many, or no numbers",
+        "An error in the viewer that says how many may be sent, and nothing is sent or lost; a peer that sends them "
+        "all the same is ignored and counted.",
     ),
 }

@@ -50,7 +50,7 @@ def test_the_tests_that_are_marked_are_run(request: pytest.FixtureRequest):
 
 
 def test_the_table_has_every_row_with_its_tests():
-    text = matrix.table()
+    text = matrix.table(found=PROOFS)
     for row, (fault, promise) in rows.ROWS.items():
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {row} |")]
         assert fault in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import threading
 import time
@@ -118,25 +119,31 @@ def test_put_and_get_data(any_storage: LiveViewStorage):
     assert coordinates == {"time": 0, "channel": "DAPI"}, "the caller's dict is the caller's"
 
 
-def exengines_own_tests() -> dict[str, Any]:
-    """The tests that ExEngine has for its own storages, from the installed package."""
+def exengines_own_tests() -> Path:
+    """The file with the tests that ExEngine has for its own storages, in the installed package."""
     package = importlib.util.find_spec("exengine.storage_backends.ndtiff_and_ndram")
     assert package is not None
     assert package.origin is not None
-    file = Path(package.origin).parent / "test" / "test_ndtiff_and_ram.py"
+    return Path(package.origin).parent / "test" / "test_ndtiff_and_ram.py"
+
+
+def names_of_exengines_own_tests() -> list[str]:
+    """Found without importing them, and so dask: every process that collects tests would take seconds for that."""
+    file = exengines_own_tests()
     if importlib.util.find_spec("ndstorage") is None or not file.exists():
-        return {}
-    spec = importlib.util.spec_from_file_location("exengines_storage_tests", file)
+        return []
+    tree = ast.parse(file.read_text("utf-8"))
+    return [it.name for it in tree.body if isinstance(it, ast.FunctionDef) and it.name.startswith("test_")]
+
+
+@pytest.mark.parametrize("name", names_of_exengines_own_tests())
+def test_it_passes_exengines_own_tests_of_storages(storage: LiveViewStorage, name: str):
+    spec = importlib.util.spec_from_file_location("exengines_storage_tests", exengines_own_tests())
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return {name: test for name, test in vars(module).items() if name.startswith("test_")}
-
-
-@pytest.mark.parametrize("test", [pytest.param(test, id=name) for name, test in exengines_own_tests().items()])
-def test_it_passes_exengines_own_tests_of_storages(storage: LiveViewStorage, test: Any):
-    test(storage)
+    getattr(module, name)(storage)
 
 
 def test_what_is_not_there_is_a_key_error(storage: LiveViewStorage):
@@ -228,6 +235,20 @@ def test_without_an_inner_storage_the_oldest_are_forgotten_within_the_budget(vie
             storage.get_data({"time": 0})
         assert storage.publisher.flush(10)
         assert len(planes_of(viewer.streams[0])) == 5, "the viewer has a history of its own"
+
+
+def test_what_a_storage_is_made_with_is_checked_at_once():
+    with pytest.raises(TypeError, match=r"LiveViewStorage\(\) has no argument 'pixel_size_um': did you mean 'scale'"):
+        LiveViewStorage(viewer="headless", pixel_size_um=0.3)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        LiveViewStorage(viewer="headless", scale=0.0)
+
+
+def test_the_pixel_size_that_a_storage_is_given_goes_before_that_of_the_metadata(viewer: Viewer):
+    with LiveViewStorage(viewer="headless", launch=False, linger=10.0, scale=0.25) as storage:
+        storage.put({"time": 0}, stamped(0), {"PixelSizeUm": 0.5})
+        viewer.wait_for(lambda: viewer.streams)
+        assert (viewer.streams[0].about.scale, viewer.streams[0].about.units) == ([0.25, 0.25], "um")
 
 
 def test_a_camera_may_use_its_buffer_again(storage: LiveViewStorage):

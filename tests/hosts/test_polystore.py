@@ -196,6 +196,13 @@ def test_without_a_viewer_a_batch_is_skipped_and_says_so(sink: PolystoreNapari):
     assert sink.stats().balanced
 
 
+def test_what_a_sink_is_made_with_is_checked_at_once():
+    with pytest.raises(TypeError, match="has no argument 'pixel_size': did you mean 'scale'"):
+        PolystoreNapari(pixel_size=0.3)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        PolystoreFiji(scale=0.0)
+
+
 def test_only_lists_of_different_lengths_are_an_error(sink: PolystoreNapari):
     files = FileManager({"scopecast_napari": sink})
     with pytest.raises(StorageResolutionError) as raised:
@@ -221,6 +228,21 @@ def test_a_pickled_file_manager_keeps_what_its_backends_were_made_with(sink: Pol
     copied = pickle.loads(pickle.dumps(files)).registry["scopecast_napari"]
     assert type(copied) is PolystoreNapari
     assert copied.get_connection_params() == {"launch": False, "title": "screen", "timeout": 7.0}
+
+
+def test_workers_of_sinks_with_one_run_make_one_run(viewer: Viewer):
+    files = FileManager({"scopecast_napari": PolystoreNapari(launch=False, linger=10.0, run="plate 7")})
+    context: Any = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=save, args=(files, first, 3, "return")) for first in (0, 1000)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    viewer.wait_for(lambda: sum(len(planes_of(stream)) for stream in viewer.streams) == 6)
+    (stream,) = viewer.streams
+    assert stream.about.title == "plate 7"
+    assert sorted(times(viewer)) == [0, 1, 2, 1000, 1001, 1002]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

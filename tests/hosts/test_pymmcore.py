@@ -17,7 +17,7 @@ import pytest
 
 from receivers import Viewer, viewer_process
 from scopecast import StreamingBackend, live
-from scopecast.backends.events import describe_sequence
+from scopecast.backends.acquisition import describe_sequence
 from scopecast.testing import Observer
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
@@ -59,6 +59,7 @@ def core(microscope: CMMCorePlus) -> Iterator[CMMCorePlus]:
     microscope.setProperty("Camera", "PixelType", "16bit")
     microscope.setProperty("Camera", "OnCameraCCDXSize", SIDE)
     microscope.setProperty("Camera", "OnCameraCCDYSize", SIDE)
+    microscope.setConfig("Objective", "10X")
     microscope.setExposure(1)
     microscope.setXYPosition(0, 0)
     microscope.waitForSystem()
@@ -163,8 +164,9 @@ def test_fields_of_a_grid_lie_beside_each_other_as_on_the_stage(core: CMMCorePlu
     with by_live(core, observer, [MDASequence(stage_positions=[(100, 50, 0)], grid_plan=grid)]):
         seen = observer.wait_for(lambda: len(observer.seen) == 4 and observer.seen)
     corners = {each.axes["g"]: each.translate for each in seen}
-    # The first row has the largest y of the stage, and lies at the top: y of the canvas points down.
-    top, left = -50 - SIDE, 100 - SIDE
+    # The first row has the largest y of the stage, and lies at the top: y of the canvas points down. A frame lies where
+    # the middle of its first pixel does.
+    top, left = -50 - SIDE + 0.5, 100 - SIDE + 0.5
     assert corners == {
         0: pytest.approx((top, left)),
         1: pytest.approx((top, left + SIDE)),
@@ -182,7 +184,7 @@ def test_a_camera_that_is_turned_places_its_frames_by_its_affine(core: CMMCorePl
             seen = observer.wait_for(lambda: len(observer.seen) == 3 and observer.seen)
     finally:
         core.setPixelSizeAffine(config, before)
-    half = SIDE / 2
+    half = (SIDE - 1) / 2
     assert [each.translate for each in seen] == [
         pytest.approx((-half, -half)),
         pytest.approx((-half, 100 - half)),
@@ -403,6 +405,51 @@ def test_live_mode_has_the_pixel_size_of_each_of_its_frames(core: CMMCorePlus, o
         assert backend.errors == 0
 
 
+@pytest.mark.parametrize("way", ["snaps", "live mode"])
+def test_a_region_of_the_sensor_lies_where_it_is_on_the_whole_of_it(core: CMMCorePlus, observer: Observer, way: str):
+    with all_live(core, observer) as backend:
+
+        def seen_at(corner: tuple[float, ...], extent: tuple[float, float]) -> bool:
+            each = observer.seen[-1] if observer.seen else None
+            if each is None or each.translate != corner:
+                return False
+            (y, x), (height, width) = each.stream.scale, each.pixels.shape
+            return bool(each.stream.preview and (height * y, width * x) == extent)
+
+        def check(corner: tuple[float, ...], extent: tuple[float, float]) -> None:
+            if way == "snaps":
+                core.snap()
+            else:
+                core.startContinuousSequenceAcquisition(0)
+            try:
+                observer.wait_for(lambda: seen_at(corner, extent))
+            finally:
+                core.stopSequenceAcquisition()
+
+        check((), (SIDE, SIDE))
+        core.setROI(16, 8, 32, 24)
+        check((8.0, 16.0), (24.0, 32.0))
+        core.setProperty("Camera", "Binning", "2")  # the demo camera has its region count the binned pixels then
+        check((8.0, 16.0), (24.0, 32.0))
+        core.setProperty("Camera", "Binning", "1")
+        core.setConfig("Objective", "40X")
+        core.waitForSystem()
+        check((2.0, 4.0), (6.0, 8.0))
+        core.clearROI()
+        check((), (SIDE / 4, SIDE / 4))
+        assert backend.errors == 0
+
+
+def test_a_run_of_a_region_lies_where_live_mode_has_shown_it(core: CMMCorePlus, observer: Observer):
+    with all_live(core, observer) as backend:
+        core.setROI(16, 8, 32, 24)
+        core.snap()
+        core.mda.run(MDASequence(time_plan={"interval": 0, "loops": 2}))
+        seen = observer.wait_for(lambda: len(observer.seen) == 3 and observer.seen)
+        assert {each.translate for each in seen} == {(8.0, 16.0)}
+        assert backend.errors == 0
+
+
 def test_live_mode_that_runs_already_is_shown_and_left_running(core: CMMCorePlus, observer: Observer):
     core.startContinuousSequenceAcquisition(0)
     try:
@@ -581,6 +628,11 @@ def test_a_core_that_has_no_camera_yet_waits_for_the_viewer_like_any(observer: O
         observer.wait_for(lambda: len(observer.seen) == 1)
         assert backend.errors == 0
     core.unloadAllDevices()
+
+
+def test_what_live_does_not_take_is_an_error_at_once(core: CMMCorePlus):
+    with pytest.raises(TypeError, match="has no argument 'titel': did you mean 'title'"), live(core, titel="x"):  # type: ignore[call-arg]
+        pass
 
 
 def test_what_is_no_core_is_an_error():

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scopecast.demo.screen import ensure_screen
+from scopecast.demo.virtual_screen import ensure_screen
 from soak.conductor import conduct
 from soak.plan import make_plan
 from soak.producer import LIMIT_S

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from scopecast import Publisher
-from scopecast.demo.screen import VirtualScreen
+from scopecast.demo.virtual_screen import VirtualScreen
 from scopecast_viewers.fiji.awt import invoke_later, java
 from scopecast_viewers.fiji.display import FijiDisplay
 from scopecast_viewers.receiver import Receiver
@@ -64,6 +64,11 @@ class LiveFiji:
         if error is not None:
             raise error
         return value
+
+    def paint(self) -> None:
+        """Let the window thread paint what it is to paint: that and commands of ImageJ's disturb each other."""
+        for _ in range(2):
+            self.on_awt(lambda: None)
 
     # ---- publishing ----------------------------------------------------------------------------------------------
 
@@ -177,7 +182,7 @@ def start_imagej(home: str) -> Any:
             patch.setenv(name, os.environ.get(name, ""))
         _screen_for_good()
         patch.setenv("JAVA_HOME", "")
-        patch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={home}")
+        patch.setenv("SCOPECAST_JAVA_OPTIONS", f"{os.environ['SCOPECAST_JAVA_OPTIONS']} -Duser.home={home}")
         window = start(Choice("plain"), 64 << 20)
         java("java.awt.Toolkit").getDefaultToolkit()
         return window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from scopecast_viewers.napari.display import NapariDisplay
 from scopecast_viewers.receiver import Receiver
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import napari
 
     from scopecast_viewers.napari.live_view import LiveView
@@ -52,6 +55,20 @@ class Live:
         self.until(lambda: publisher.flush(0))
         # A frame is acknowledged before the window is told of it: look at what the layers show, not at who was told.
         self.until(lambda: not self.view._changed and not self.view.layers.incomplete and not self._behind())
+
+    @contextmanager
+    def slice_on_its_way(self) -> Iterator[None]:
+        """Update the window at the end of this block, and only then, while a slice of before is to be delivered yet.
+
+        For napari's asynchronous slicing: the slice is ready when the block's frames come onto the layers.
+        """
+        self.view._timer.stop()
+        yield
+        slicer = self.viewer._layer_slicer
+        slicer.submit(layers=self.viewer.layers, dims=self.viewer.dims)
+        slicer.wait_until_idle(60.0)
+        self.view.update()
+        self.view._timer.start()
 
     def _behind(self) -> bool:
         """Whether a stack has frames that no layer shows yet; layers that were deleted or failed show nothing more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,5 +38,8 @@ class TestFiji(DisplayContract):
     def preferences(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         """Keep ImageJ's preferences out of the home of whoever runs the tests."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={tmp_path_factory.mktemp('imagej')}")
+            patch.setenv(
+                "SCOPECAST_JAVA_OPTIONS",
+                f"{os.environ['SCOPECAST_JAVA_OPTIONS']} -Duser.home={tmp_path_factory.mktemp('imagej')}",
+            )
             yield

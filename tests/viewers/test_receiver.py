@@ -103,7 +103,7 @@ def test_a_display_that_fails_when_it_is_told_does_not_end_the_receiving(caplog:
 
 def test_the_window_hears_of_a_slow_burst_before_its_end(monkeypatch: pytest.MonkeyPatch):
     """Where memory is slow, one burst of frames may take a second: the window shows what has come so far."""
-    monkeypatch.setattr("scopecast_viewers.receiving.source.DRAIN_S", 0.0)
+    monkeypatch.setattr("scopecast.subscribing.line.DRAIN_S", 0.0)
     story: list[str] = []
     published = threading.Event()
 
@@ -246,8 +246,9 @@ def test_the_receiving_goes_on_after_any_mistake(monkeypatch: pytest.MonkeyPatch
         viewer.wait_for(lambda: viewer.receiver.problem == "")
 
 
-def test_a_real_viewer_without_descriptors_goes_on_when_there_are_some_again():
-    with Child("view_few_descriptors") as child:
+@pytest.mark.parametrize("left", [0, 3, 6, 9, 12])
+def test_a_real_viewer_without_descriptors_goes_on_when_there_are_some_again(left: int):
+    with Child("view_few_descriptors", str(left)) as child:
         assert child.line() == "limited"
         with Publisher("headless", policy="latest") as publisher:
             publisher.publish(stamped(3), axes={"t": 3})

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from scopecast_viewers.display import Display
 
 
+#: Files and sockets that a viewer of many publishers needs.
+_DESCRIPTORS = 4096
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a receiver process: ``python -m scopecast_viewers napari``."""
     _when_told_to_end(lambda: os._exit(0))  # there is nothing to put in order yet
@@ -28,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--token", default="", help="the token to use in the run directory")
     parser.add_argument("--title", default="", help="what the viewer calls itself")
     options = parser.parse_args(arguments)
+    _raise_descriptors()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
@@ -39,6 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
     with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
         display.run(receiver)
     return 0
+
+
+def _raise_descriptors() -> None:
+    """Take the descriptors that this user may have: macOS gives a process 256 unless it asks."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _when_told_to_end(do: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from scopecast.link import messages
 from scopecast.link.transport import KeyPair
 from scopecast.link.wakeup import WakeUp
 from scopecast.rundir.directory import RunDirectory, new_token
+from scopecast.subscribing.line import LinePoller
 from scopecast_viewers.receiving.runs import Runs
 from scopecast_viewers.receiving.source import Source
 from scopecast_viewers.stacks.history import History
@@ -32,6 +33,8 @@ __all__ = ["Receiver"]
 logger = logging.getLogger(__name__)
 
 SCAN_S = 0.2
+#: Only when the run directory was written to is it read so soon: a publisher's first frames wait for its viewers.
+LOOK_S = 0.05
 #: The GUI's Python would else keep the interpreter from the receiver's thread for 5 ms at a time.
 SWITCH_INTERVAL_S = 0.0005
 #: Seconds of rest after a turn that failed.
@@ -61,7 +64,10 @@ class Receiver:
     sources : tuple of Source
         The publishers that it is or was attached to.
     publishers : tuple of scopecast.rundir.directory.Entry
-        The publishers of its kind that are alive, whether it is attached to them or not; looked for every 0.2 s.
+        The publishers of its kind that are alive, whether it is attached to them or not; looked for every 0.2 s, and
+        when one has just come.
+    keepers : tuple of scopecast.rundir.directory.Entry
+        The recorders that keep the last seconds in memory.
     errors : int
         How often the display failed when it was told that something is new, or the receiver's own thread at what it
         did; it goes on in any case.
@@ -88,6 +94,7 @@ class Receiver:
         self._told: set[str] = set()  # of what a user was told once
         self._keys = KeyPair.if_possible()
         self.publishers: tuple[Entry, ...] = ()
+        self.keepers: tuple[Entry, ...] = ()
         self.token = token or new_token()
         self._title = title or display.kind
         self._attach_to_new = True
@@ -101,9 +108,9 @@ class Receiver:
         self._wake = WakeUp()
         self._thread: threading.Thread | None = None
         self._stopping = self._closed = False
-        self._poller = zmq.Poller()
-        self._watched: dict[zmq.Socket[bytes], Source] | None = None
-        self._next_scan = 0.0
+        self._poller = LinePoller(self._wake)
+        self._next_look = self._next_scan = 0.0
+        self._changed_ns = 0
         self._problems: dict[str, str] = {}
 
     def _join(self) -> Member:
@@ -158,6 +165,26 @@ class Receiver:
             Told to the publisher.
         """
         self._ask(lambda: self._detach(token, reason))
+
+    def listens(self, stream: LiveStream | None) -> bool:
+        """Whether a program that publishes a run takes marks."""
+        tokens = () if stream is None else stream.publishers
+        return any(source.listens for source in self.sources if source.entry.token in tokens)
+
+    def send_marks(self, stream: LiveStream, marks: messages.Marks, done: Callable[[bool, str], None]) -> None:
+        """Send what the user points at in a frame to the frame's publisher. Called from any thread.
+
+        Parameters
+        ----------
+        stream
+            The run of the frame.
+        marks
+            As `scopecast_viewers.receiving.marks.message_of` makes them.
+        done
+            Called from the receiver's thread: with whether the program has taken them, and a text for the user. Called
+            again if it then refuses them.
+        """
+        self._ask(lambda: self._send_marks(stream, marks, done))
 
     def forget(self, stream: LiveStream) -> None:
         """Discard the frames of a stream that is no longer wanted. Called from any thread."""
@@ -239,6 +266,20 @@ class Receiver:
                 source.leave(reason)
         self._tell_display()
 
+    def _send_marks(self, stream: LiveStream, marks: messages.Marks, done: Callable[[bool, str], None]) -> None:
+        source = next((each for each in reversed(self.sources) if each.entry.token == marks.token), None)
+        title = stream.title if source is None else source.entry.title
+        number = len(marks.types)
+        what = "the mark" if number == 1 else f"the {number} marks"
+
+        def tell(taken: bool, reason: str) -> None:
+            done(taken, f"{title} has taken {what}" if taken else f"{title} has not taken {what}: {reason}")
+
+        if source is None or not source.connected:
+            tell(False, "the program of this frame is not there any more")
+        else:
+            source.send_marks(stream, marks, tell)
+
     def _forget(self, stream: LiveStream) -> None:
         for source in self.sources:
             source.forget(stream)
@@ -261,25 +302,14 @@ class Receiver:
         """Wait for what publishers send, or until it is time to look for them. Return whether there may be more."""
         while self._asked:
             self._asked.popleft()()
-        sockets = {socket: source for source in self._open() for socket in (source.socket, source.monitor)}
-        if sockets != self._watched:
-            self._poller = zmq.Poller()
-            self._poller.register(self._wake, zmq.POLLIN)
-            for socket in sockets:
-                self._poller.register(socket, zmq.POLLIN)
-            self._watched = sockets
-        wait = 0.0 if more else max(0.0, self._next_scan - time.monotonic())
-        ready = dict(self._poller.poll(int(wait * 1000) + (not more)))
-        if self._wake in ready or self._wake.fileno() in ready:
-            self._wake.clear()
+        ready = self._poller.wait(self._open(), None if more else self._next_look)
         more = received = False
         for source in self._open():
             if source.socket in ready or source.monitor in ready:
                 more = self._attend(source, ready) or more
                 received = True
-        if time.monotonic() >= self._next_scan:
-            self._next_scan = time.monotonic() + SCAN_S  # first: what fails is not tried again at once
-            self._scan()
+        if time.monotonic() >= self._next_look:
+            self._look()
         if received:
             self._tell_display()
         return more
@@ -300,15 +330,11 @@ class Receiver:
 
     def _attend(self, source: Source, ready: Collection[object]) -> bool:
         """Read what a publisher sent. Return whether there may be more."""
-        more = False
         try:
-            if source.socket in ready:
-                more = source.drain()
-            if source.connected and source.monitor in ready:
-                source.check()
+            return source.attend(ready)
         except Exception as error:  # noqa: BLE001 - the other publishers' frames go on; counted
             source.failed("what it sent", error)
-        return more
+            return False
 
     def _tell_display(self) -> None:
         """Notify the display; if that fails, receiving and the accounts go on."""
@@ -321,6 +347,14 @@ class Receiver:
 
     def _open(self) -> list[Source]:
         return [source for source in self.sources if source.connected]
+
+    def _look(self) -> None:
+        """Look for publishers where one may have come, and every 0.2 s in any case: the time of a change is coarse."""
+        now, changed_ns = time.monotonic(), self.directory.changed_ns
+        self._next_look = now + LOOK_S
+        if now >= self._next_scan or changed_ns != self._changed_ns:
+            self._next_scan, self._changed_ns = now + SCAN_S, changed_ns  # first: what fails is not tried again at once
+            self._scan()
 
     def _scan(self) -> None:
         """Check the sources, and attach to new publishers."""
@@ -346,9 +380,11 @@ class Receiver:
         self._tell_display()
 
     def _living(self) -> list[Entry]:
-        """Return the publishers of our kind that can be reached."""
-        entries = [] if self._gone() else self.directory.entries("publisher", self.display.kind)
-        return [entry for entry in entries if entry.state == "ready" and self.directory.alive(entry.token)]
+        """Return the publishers of our kind that can be reached; note the recorders, too."""
+        entries = [] if self._gone() else self.directory.entries()
+        self.keepers = self.directory.keepers(entries)
+        ours = [entry for entry in entries if (entry.role, entry.kind) == ("publisher", self.display.kind)]
+        return [entry for entry in ours if entry.state == "ready" and self.directory.alive(entry.token)]
 
     def _greet(self, entries: list[Entry]) -> None:
         """Attach to publishers that we do not know yet."""

@@ -6,12 +6,14 @@ import logging
 import os
 import re
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, TypeGuard, TypeVar, Unpack
 
-from scopecast.backends.events import (
+from scopecast.backends.acquisition import (
     ChannelNames,
     announced_plane,
+    corner_on_sensor,
     corner_on_stage,
     describe_sequence,
     elapsed_ms,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from scopecast.frames.axes import AxisValue
+    from scopecast.frames.marks import Marks
+    from scopecast.publishing.listening import Listener
     from scopecast.publishing.publisher import Reservation
 
 __all__ = ["FijiStreamingBackend", "NapariStreamingBackend", "StreamingBackend"]
@@ -212,6 +216,7 @@ class StreamingBackend:
         self._first_index: dict[str, AxisValue] | None = None
         self._elapsed_ms = 0.0  # of its newest frame, since it began
         self._affine: tuple[float, ...] | None = None  # from pixels to the stage
+        self._region: tuple[int, int] | None = None  # where that of the sensor begins that the run reads
         self._preview: FrameStream | None = None  # frames that belong to no sequence
         self._preview_size: float | None = None  # of its pixels, in µm
         self._fallback_number = 0
@@ -503,20 +508,33 @@ class StreamingBackend:
             of the last.
         metadata
             The ``FrameMetaV1`` of pymmcore-plus: its pixel size (of a run, that of the first frame), the stage's
-            position (frames of positions and grids are placed there), the camera's name, the exposure and the elapsed
-            time are used.
+            position (frames of positions and grids are placed there), the region of the sensor (other frames are
+            placed there), the camera's name, the exposure and the elapsed time are used.
         """
         try:
             publisher = self._open_publisher()
             with self._lock:
                 axes = place_event(event, metadata, self._channels) if event is not None else {}
                 stream = self._stream_of(publisher, event, axes, metadata)
-            translate = corner_on_stage(axes, event, metadata, getattr(image, "shape", ()), self._affine)
+            translate = self._corner(stream, axes, event, metadata, getattr(image, "shape", ()))
             recorded = recorded_with(event, metadata)
             policy = self.policy or "latest"
             publisher.publish(image, axes=axes, stream=stream, translate=translate, metadata=recorded, policy=policy)
         except Exception as error:  # noqa: BLE001 - an acquisition must not end because of its live view; counted
             self._failed("a frame", error)
+
+    def _corner(
+        self, stream: FrameStream, axes: Mapping[str, AxisValue], event: Any, metadata: Any, shape: Sequence[int]
+    ) -> tuple[float, ...]:
+        """Return where a frame lies: on the stage where it is one of several positions, else on the sensor."""
+        if "p" in axes or "g" in axes:
+            return corner_on_stage(axes, event, metadata, shape, self._affine)
+        region = corner_on_sensor(metadata)
+        if region is None and stream is self._run:
+            region = self._region
+        if region is None or not any(region):
+            return ()
+        return (region[0] * stream.scale[0], region[1] * stream.scale[1])
 
     def _stream_of(self, publisher: Publisher, event: Any, axes: dict[str, AxisValue], metadata: Any) -> FrameStream:
         """Return the stream that a frame belongs to; a new one for a new sequence."""
@@ -525,7 +543,7 @@ class StreamingBackend:
             if self._preview is None or size != self._preview_size:
                 # Another objective or binning. What a stream says of its pixels holds for all of its frames; viewers
                 # put the new one in the place of the old.
-                said = {**describe_sequence(None, size), **self._about}
+                said = {**describe_sequence(None, size), "affine": pixel_affine(metadata), **self._about}
                 self._preview = publisher.new_stream("live", **said, run="")
                 self._preview_size = size
             return self._preview
@@ -533,7 +551,7 @@ class StreamingBackend:
         key = getattr(sequence, "uid", None) or self._run_key
         # Where nobody calls sequenceStarted, a run that begins again (the same sequence, or a generator of events, that
         # has none) shows by its first place coming again, and its clock too: a retake is later in the same run.
-        elapsed = elapsed_ms(metadata)
+        elapsed = elapsed_ms(metadata) or 0.0
         again = self._run is not None and axes == self._first_index and elapsed <= self._elapsed_ms
         self._elapsed_ms = elapsed
         if self._run is None or self._run.ended or key != self._run_key or again:
@@ -550,7 +568,7 @@ class StreamingBackend:
         title = self._arguments["title"] or self._arguments["run"] or "run"
         name = title if self._fallback_number == 1 else f"{title} {self._fallback_number}"
         self._channels = ChannelNames()
-        said = {**describe_sequence(sequence, pixel_size_um, self._channels), **self._about}
+        said = {**describe_sequence(sequence, pixel_size_um, self._channels), "affine": self._affine, **self._about}
         self._run = publisher.new_stream(name, **said)
         self._run_key = key
 
@@ -559,8 +577,9 @@ class StreamingBackend:
         try:
             publisher = self._open_publisher()
             with self._lock:
-                self._begin_run(publisher, sequence, getattr(sequence, "uid", None), pixel_size(metadata))
                 self._first_index, self._affine = None, pixel_affine(metadata)
+                self._begin_run(publisher, sequence, getattr(sequence, "uid", None), pixel_size(metadata))
+                self._region = corner_on_sensor(metadata)
             shape, dtype = announced_plane(metadata)
             if shape:
                 publisher.open(shape, dtype)
@@ -575,7 +594,8 @@ class StreamingBackend:
         """End a run; called by pymmcore-plus."""
         try:
             if self._run is not None and self._publisher is not None:
-                self._publisher.end_stream(self._run)
+                with suppress(ClosedError):  # closing has ended it
+                    self._publisher.end_stream(self._run)
         except Exception as error:  # noqa: BLE001 - see frame_ready
             self._failed("the end of a sequence", error)
 
@@ -633,6 +653,18 @@ class StreamingBackend:
             stream=stream,
             policy=policy or self.policy,
         )
+
+    def marks(self, *, timeout: float | None = None, max_age_s: float | None = None) -> Listener:
+        """Take what users point at in their viewers: ``for marks in live.marks(): …``; see `Publisher.marks`."""
+        return self._open_publisher().marks(timeout=timeout, max_age_s=max_age_s)
+
+    def on_marks(self, callback: Callable[[Marks], object], *, max_age_s: float | None = None) -> Listener:
+        """Call a function with what users point at in their viewers; see `Publisher.on_marks`."""
+        return self._open_publisher().on_marks(callback, max_age_s=max_age_s)
+
+    def keep(self) -> int:
+        """Let the flight recorders write what they have in memory; see `Publisher.keep`."""
+        return self._open_publisher().keep()
 
     @property
     def publisher(self) -> Publisher:

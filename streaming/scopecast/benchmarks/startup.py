@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 #: Milliseconds that it may add.
-_EXTRA_MS = 200.0
+_EXTRA_MS = 120.0
 _BASE, _OURS = "numpy, zmq", "numpy, zmq, scopecast"
 
 

@@ -6,7 +6,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from scopecast.benchmarks.copying import copying_elsewhere
+from scopecast.benchmarks.copier import copying_elsewhere
 from scopecast.benchmarks.figures import LARGE, Memcpy, Row, Timing, median, name_of, spread
 from scopecast.benchmarks.processes import Viewer
 from scopecast.publishing.publisher import Publisher

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from scopecast.benchmarks import memory, publish, report, startup, sustained
+from scopecast.benchmarks import footprint, publish, report, startup, subscriber, sustained
 from scopecast.benchmarks.figures import Bench, Effort, Row
 from scopecast.benchmarks.processes import private_run_directory
 from scopecast.cli.console import wide
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Part", "run"]
+__all__ = ["Benchmark", "run"]
 
 _FILE_WIDTH = 140
 #: About a minute.
 EFFORT = Effort(rounds=1, starts=5, loop=200, paced=100, large=300, small=2000, growth=10_000)
 
 
-class Part(Protocol):
+class Benchmark(Protocol):
     """A module that measures."""
 
     def measure(self, bench: Bench) -> Iterable[Row]:
         """Measure, and yield one figure after the other."""
 
 
-PARTS: tuple[Part, ...] = (startup, publish, sustained, memory)
+PARTS: tuple[Benchmark, ...] = (startup, publish, sustained, subscriber, footprint)
 
 
 def run(
     json_path: Path | None = None,
     effort: Effort = EFFORT,
-    parts: Sequence[Part] = PARTS,
+    parts: Sequence[Benchmark] = PARTS,
     packages: Sequence[str] = report.PACKAGES,
 ) -> list[Row]:
     """Measure, and show the figures as tables on the terminal.

@@ -24,6 +24,8 @@ from scopecast.cli.console import err, out
 from scopecast.cli.doctor import doctor
 from scopecast.cli.errors import STDOUT, Commands, check_writable, values, write_json
 from scopecast.cli.output import guard_streams
+from scopecast.cli.pipe import pipe
+from scopecast.cli.record import record, recover
 from scopecast.cli.replay import replay
 from scopecast.cli.show import show
 from scopecast.cli.terminal import FijiOption, count, help_of, variables_of, viewer_kinds
@@ -32,9 +34,9 @@ from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
 from scopecast.errors import ScopecastError
 from scopecast.memory.segment import own_bytes
-from scopecast.protocol import printable_lines
+from scopecast.protocol import ANY_KIND, printable_lines
 from scopecast.publishing.launch import WITHOUT_WINDOW
-from scopecast.rundir.directory import RunDirectory, display_names
+from scopecast.rundir.directory import ROLES, RunDirectory, display_names
 from scopecast.showing.show import check_viewer, opened_viewer
 
 if TYPE_CHECKING:
@@ -163,10 +165,10 @@ def demo(
         )
         wanted.check()
     say = err if json_file is not None and str(json_file) == STDOUT else out
-    watch = _TerminalWatch()
-    with watch, prepare(wanted, watch) as ready:
+    progress = _TerminalProgress()
+    with progress, prepare(wanted, progress) as ready:
         figures = ready.run()
-        watch.close()
+        progress.close()
         say.print(_figures_table(figures, wanted), soft_wrap=False)
         if json_file is not None:
             write_json(json_file, figures.as_json())
@@ -199,7 +201,7 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height or width)
 
 
-class _TerminalWatch:
+class _TerminalProgress:
     """Shows the demo's progress on the terminal: the current step, and a bar while frames are acquired."""
 
     def __init__(self) -> None:
@@ -231,7 +233,7 @@ class _TerminalWatch:
         if not self._bar.finished:
             self._rate = done / max(time.monotonic() - self._began, 0.1)
         about = f"{self._rate:.0f}/s"
-        if attached := [row for row in stats.receivers if row.attached]:
+        if attached := [row for row in stats.receivers if row.attached and row.kind != ANY_KIND]:
             about += f"  delivered {attached[0].frames.delivered}  painted {attached[0].painted}"
         self._bar.update(self._task, completed=done, about=about)
 
@@ -285,7 +287,7 @@ def _milliseconds(value: Percentiles) -> str:
 
 # ---- commands of their own modules ----------------------------------------------------------------------------------
 
-for _command in (show, watch, replay):
+for _command in (show, watch, replay, pipe, record, recover):
     app.command(help=help_of(_command))(_command)
 
 
@@ -294,14 +296,14 @@ for _command in (show, watch, replay):
 
 @app.command()
 def viewers(as_json: JsonFlag = False) -> None:
-    """List the viewers and the publishers that are running."""
+    """List the viewers, the publishers, the subscribers and the recorders that are running."""
     entries = RunDirectory().living()
     names = display_names(entries)
     if as_json:
         _print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
         return
     if not entries:
-        out.print("Nothing is running: no viewer and no publisher.")
+        out.print("Nothing is running: no viewer, no publisher, no subscriber, no recorder.")
         return
     table = Table()
     for name in ("role", "kind", "title", "state", "process", "since", "shared memory"):
@@ -310,8 +312,8 @@ def viewers(as_json: JsonFlag = False) -> None:
         started = time.localtime(entry.created)
         since = time.strftime("%X" if started[:3] == time.localtime()[:3] else "%x %X", started)
         memory = f"{_segment_bytes(entry) / 2**20:.0f} MiB" if entry.segments else ""
-        role = "viewer" if entry.role == "receiver" else entry.role
-        table.add_row(role, entry.kind, names[entry.token], entry.state, str(entry.pid), since, memory)
+        kind = "any" if entry.kind == ANY_KIND else entry.kind
+        table.add_row(ROLES[entry.role], kind, names[entry.token], entry.state, str(entry.pid), since, memory)
     out.print(table, soft_wrap=False)
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
 from scopecast.cli.terminal import (
+    AxesOption,
     DimsOption,
     FijiOption,
     PatternOption,
@@ -47,6 +48,7 @@ def replay(
         float | None, typer.Option(metavar="F", help="Frames per second, instead of the recorded times.")
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Start over at the end, until Ctrl-C.")] = False,
+    axes: AxesOption = None,
     dims: DimsOption = None,
     pattern: PatternOption = None,
     viewer: ViewerOption = "napari",
@@ -65,10 +67,10 @@ def replay(
         variables = variables_of(viewer, fiji)
         pace = parse_speed(speed)
         check_recording(path, fps)
-        showing_for(viewer, dims, pattern, title, scale, z_step)
+        showing_for(viewer, dims, pattern, title, scale, z_step, axes)
     recording = Recording(path, dims=dims, fps=fps)
     root, lone = recording.files[0].absolute().parent, len(recording.files) == 1
-    showing = showing_for(viewer, dims, pattern, title, scale, z_step, root=root, lone=lone, policy="latest")
+    showing = showing_for(viewer, dims, pattern, title, scale, z_step, axes, root=root, lone=lone, policy="latest")
     failed = [file for file, _ in recording.unreadable]
     for file, error in recording.unreadable:
         report(file, error, err)
@@ -112,8 +114,10 @@ def replay(
             counts = showing.counts()
             fates = f", {counts.delivered} delivered, {counts.superseded + counts.dropped} superseded" if counts else ""
             late = f"; at most {behind:.1f} s behind: the files can't be read faster" if behind > _BEHIND_S else ""
-            of = f"{frames} of " if frames < total else ""
-            out.print(f"Replayed in {viewer}: {of}{count(max(frames, total), 'frame')}{fates}{late}.")
+            files = len(recording.files) + len(recording.unreadable)
+            of_files = f" of {count(files - len(failed), 'file', of=files)}" if failed else ""
+            told = count(frames, "frame", of=total)
+            out.print(f"Replayed in {viewer}: {told}{of_files}{fates}{late}.")
     if failed:
         raise typer.Exit(1)
 

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
 from scopecast.cli.terminal import (
+    AxesOption,
     DimsOption,
     FijiOption,
     PatternOption,
@@ -28,7 +29,7 @@ from scopecast.errors import FileError
 from scopecast.frames.rois import ROI_EXTENSIONS
 from scopecast.images.base import common_folder
 from scopecast.images.open import EXTENSIONS, find_files, nothing_in, which_open
-from scopecast.showing.regions import has_regions, pair_up
+from scopecast.showing.pairing import has_regions, pair_up
 from scopecast.showing.show import opened_viewer
 
 __all__ = ["show"]
@@ -42,6 +43,7 @@ def show(
             help="Images (TIFF, PNG, JPEG, NPY), ImageJ's .roi and .roi.zip, folders of them, patterns ('*.tif').",
         ),
     ],
+    axes: AxesOption = None,
     dims: DimsOption = None,
     pattern: PatternOption = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")] = False,
@@ -63,12 +65,21 @@ def show(
     """
     with values():
         variables = variables_of(viewer, fiji)
-        showing_for(viewer, dims, pattern, title, scale, z_step)
+        showing_for(viewer, dims, pattern, title, scale, z_step, axes)
     found, others = find_files(files, extensions=(*EXTENSIONS, *ROI_EXTENSIONS), recursive=recursive)
     found = pair_up(found)
     images = [file for file in found if not has_regions(file)]
     showing = showing_for(
-        viewer, dims, pattern, title, scale, z_step, timeout=timeout, root=common_folder(images), lone=len(images) == 1
+        viewer,
+        dims,
+        pattern,
+        title,
+        scale,
+        z_step,
+        axes,
+        timeout=timeout,
+        root=common_folder(images),
+        lone=len(images) == 1,
     )
     if not found:
         raise FileError(nothing_in(files, "add --recursive"))
@@ -113,8 +124,7 @@ def show(
     left_out = f"; {count(others, 'other file')} left out: not images" if others else ""
     not_shown = f"; {count(failed, 'file')} not shown" if failed else ""
     regions = f", {count(showing.regions, 'region')} of interest" if showing.regions else ""
-    shown_of = f"{showing.planes} of " if showing.missing else ""
-    told = f"{shown_of}{count(showing.planes + showing.missing, 'plane')}"
-    out.print(f"Shown in {viewer}: {count(shown, 'file')}, {told}{regions}{not_shown}{left_out}.")
+    planes_told = count(showing.planes, "plane", of=showing.planes + showing.missing)
+    out.print(f"Shown in {viewer}: {count(shown, 'file', of=len(found))}, {planes_told}{regions}{not_shown}{left_out}.")
     if failed or showing.damaged:
         raise typer.Exit(1)

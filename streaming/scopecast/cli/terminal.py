@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.text import Text
 
+from scopecast.frames.axes import check_axes
 from scopecast.protocol import printable
 from scopecast.publishing.environment import imagej_variables
 from scopecast.showing.show import check_names, check_viewer
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
     from scopecast.showing.stacks import Showing
 
 __all__ = [
+    "AxesOption",
     "DimsOption",
     "FijiOption",
+    "OnlyChannelOption",
+    "OnlyStreamOption",
+    "OnlyTitleOption",
     "PatternOption",
     "ScaleOption",
     "TitleOption",
     "ViewerOption",
+    "WaitOption",
     "ZStepOption",
     "count",
     "help_of",
@@ -40,6 +46,13 @@ __all__ = [
 DimsOption = Annotated[
     str | None,
     typer.Option(metavar="NAMES", help="The dimensions of stacks that don't name their own, such as 'tzyx'."),
+]
+AxesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=PLACE,…",
+        help="Where all of it belongs, such as 't=3,c=DAPI': a number, or a name. What a file says comes on top.",
+    ),
 ]
 PatternOption = Annotated[
     str | None,
@@ -72,6 +85,15 @@ FijiOption = Annotated[
         metavar="PATH|ENDPOINT",
         help="With --viewer fiji: the folder of your Fiji, or an endpoint such as sc.fiji:fiji; default: plain ImageJ.",
     ),
+]
+OnlyTitleOption = Annotated[str, typer.Option(help="Only programs that publish under this title.")]
+OnlyStreamOption = Annotated[str, typer.Option(help="Only runs of this title.")]
+OnlyChannelOption = Annotated[
+    list[str] | None, typer.Option(help="Only this channel, by its name or number; may be given several times.")
+]
+WaitOption = Annotated[
+    float | None,
+    typer.Option(metavar="S", min=0, help="End after so many seconds without a program that publishes."),
 ]
 TitleOption = Annotated[str, typer.Option(help="The title in the viewer; by default the name of the file or folder.")]
 ScaleOption = Annotated[
@@ -106,13 +128,13 @@ def say_notes(notes: dict[str, list[str]], console: Console) -> None:
     notes.clear()
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun.
+def count(number: int, noun: str, of: int = 0) -> str:
+    """Return a number with its noun; of how many, where those are more.
 
-    >>> count(1, "plane"), count(3, "plane")
-    ('1 plane', '3 planes')
+    >>> count(1, "plane"), count(3, "plane"), count(5, "file", of=6)
+    ('1 plane', '3 planes', '5 of 6 files')
     """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{f'{number} of ' if number < of else ''}{max(number, of)} {noun}{'' if max(number, of) == 1 else 's'}"
 
 
 def shorten(name: str, most: int = 40) -> str:
@@ -132,6 +154,7 @@ def showing_for(
     title: str,
     scale: str | None,
     z_step: float | None,
+    axes: str | None,
     **more: Any,
 ) -> Showing:
     """Return a `Showing` for the options that the commands share; `more` are its other arguments.
@@ -146,7 +169,23 @@ def showing_for(
     check_viewer(viewer)
     check_names(dims, pattern)
     about = _calibration(scale, z_step)
-    return Showing(viewer, title=title, pattern=pattern, dims=dims, about=about, **more)
+    return Showing(viewer, title=title, pattern=pattern, dims=dims, where=_places(axes), about=about, **more)
+
+
+def _places(axes: str | None) -> dict[str, int | str]:
+    """Return where everything belongs.
+
+    >>> _places("t=3, c=DAPI")
+    {'t': 3, 'c': 'DAPI'}
+    """
+    given: dict[str, int | str] = {}
+    for each in axes.split(",") if axes is not None else ():
+        name, _, place = (part.strip() for part in each.partition("="))
+        if not name or not place or name in given:
+            msg = f"--axes are places along axes, each once, such as t=3 or t=3,c=DAPI; not {axes}"
+            raise ValueError(msg)
+        given[name] = int(place) if place.lstrip("-").isdecimal() else place
+    return check_axes(given)
 
 
 def _calibration(scale: str | None, z_step: float | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
 from scopecast.cli.terminal import (
+    AxesOption,
     DimsOption,
     FijiOption,
     PatternOption,
@@ -34,9 +36,18 @@ from scopecast.showing.watch import FolderWatch
 
 __all__ = ["watch"]
 
+_SHOWN = "shown"
+_OTHERS = _GIVEN_UP, _INCOMPLETE, _GONE, _NOT_SHOWN = (
+    "given up",
+    "not complete",
+    "removed before complete",
+    "not shown by the viewer",
+)
+
 
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that the images are written to.")],
+    axes: AxesOption = None,
     dims: DimsOption = None,
     pattern: PatternOption = None,
     glob: Annotated[
@@ -64,9 +75,9 @@ def watch(
     with values():
         variables = variables_of(viewer, fiji)
         watched = FolderWatch(folder, pattern=glob, recursive=recursive, existing=existing, poll=poll)
-        showing = showing_for(viewer, dims, pattern, title, scale, z_step, root=watched.folder)
+        showing = showing_for(viewer, dims, pattern, title, scale, z_step, axes, root=watched.folder)
     named = printable(str(folder))
-    shown = given_up = 0
+    became: dict[Path, str] = {}  # what became of each file at last, as the last line says it
     problem = ""
     with (
         Live(Text(f"opening {viewer} …"), console=err, refresh_per_second=4, transient=True) as live,
@@ -93,25 +104,30 @@ def watch(
                     out.print(f"Watching {named}; stop with Ctrl-C.")
                 if news is not None:
                     if news.verdict == "shown":
-                        shown += not problem
+                        became[news.path] = _SHOWN if not problem else _NOT_SHOWN
                         newest = shorten(news.path.name)
                         if not problem and not err.is_terminal:  # no line that changes tells of it
                             out.print(printable(f"shown: {news.path}"))
-                    else:
-                        verdict = (
-                            "not complete yet, will be tried again" if news.verdict == "incomplete" else "given up"
-                        )
-                        if news.verdict == "given up":  # who wrote it may have ended early: what is there is shown
-                            with contextlib.suppress(FileError):
-                                show(news.path, settled=True)
-                                verdict = "shown in part"
-                        shown += verdict == "shown in part" and not problem
-                        given_up += verdict == "given up"
+                    elif news.verdict == "incomplete":
+                        became[news.path] = _INCOMPLETE
+                        report(news.path, news.reason, live.console, "not complete yet, will be tried again")
+                    else:  # who wrote it may have ended early: what is there is shown
+                        became[news.path] = verdict = _GIVEN_UP
+                        with contextlib.suppress(FileError):
+                            show(news.path, settled=True)
+                            verdict = "shown in part"
+                            became[news.path] = _SHOWN if not problem else _NOT_SHOWN
                         report(news.path, news.reason, live.console, verdict)
                     say_notes(showing.notes, live.console)
+                shown = count([*became.values()].count(_SHOWN), "file")
                 waits = f", {watched.waiting} not complete yet" if watched.waiting else ""
-                live.update(Text(f"{named}: {count(shown, 'file')} shown{waits}{newest and '; newest: '}{newest}"))
+                live.update(Text(f"{named}: {shown} shown{waits}{newest and '; newest: '}{newest}"))
         finally:
             live.update(Text(""))
-            failed = f"; {count(given_up, 'file')} given up" if given_up else ""
-            out.print(f"Shown in {viewer}: {count(shown, 'file')} of {named}{failed}.")
+            became = {**dict.fromkeys(watched.incomplete, _INCOMPLETE), **became}
+            counts = Counter(
+                _GONE if verdict == _INCOMPLETE and path not in watched.incomplete else verdict
+                for path, verdict in became.items()
+            )
+            rest = "".join(f"; {count(counts[verdict], 'file')} {verdict}" for verdict in _OTHERS if counts[verdict])
+            out.print(f"Shown in {viewer}: {count(counts[_SHOWN], 'file', of=len(became))} of {named}{rest}.")

@@ -1,7 +1,7 @@
 """The demo: Micro-Manager's core runs a sequence with its simulated camera, and the frames appear in a viewer.
 
 `prepare` loads the microscope and opens the viewer, `Demo.run` acquires and returns the figures. Nothing is printed
-here; what happens is told to a `Watch`.
+here; what happens is told to a `Progress`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import numpy as np
 
 from scopecast.demo.microscope import demo_microscope, demo_sequence
-from scopecast.demo.screen import ensure_screen
+from scopecast.demo.virtual_screen import ensure_screen
 from scopecast.errors import DemoError
 from scopecast.publishing.launch import end_viewer, find_or_start_viewer
 from scopecast.rundir.directory import RunDirectory
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 from scopecast.demo.options import BACKENDS, Options
 from scopecast.showing.show import BREAK_OFF_S, START_S
 
-__all__ = ["Demo", "DemoError", "Figures", "Percentiles", "Watch", "measure_memcpy", "prepare"]
+__all__ = ["Demo", "DemoError", "Figures", "Percentiles", "Progress", "measure_memcpy", "prepare"]
 
 #: Seconds that a viewer may take to close before it is killed.
 END_S: Final = 15.0
@@ -100,7 +100,7 @@ class Figures:
         }
 
 
-class Watch(Protocol):
+class Progress(Protocol):
     """Is informed of the demo's progress."""
 
     def doing(self, what: str) -> None:
@@ -120,11 +120,16 @@ class Demo:
     """
 
     def __init__(
-        self, options: Options, core: Any, lives: Sequence[StreamingBackend], viewers: Sequence[_Viewer], watch: Watch
+        self,
+        options: Options,
+        core: Any,
+        lives: Sequence[StreamingBackend],
+        viewers: Sequence[_Viewer],
+        progress: Progress,
     ) -> None:
         self.options = options
         self.stays = any(viewer.keep for viewer in viewers)
-        self._core, self._lives, self._viewers, self._watch = core, list(lives), list(viewers), watch
+        self._core, self._lives, self._viewers, self._progress = core, list(lives), list(viewers), progress
         self._live, self._viewer = self._lives[0], self._viewers[0]
 
     def run(self) -> Figures:
@@ -144,7 +149,7 @@ class Demo:
             while thread.is_alive():
                 thread.join(0.1)
                 stats = self._live.stats()
-                self._watch.progress(stats.frames.published, total, stats)
+                self._progress.progress(stats.frames.published, total, stats)
         except BaseException:
             self._core.mda.cancel()
             thread.join(10.0)
@@ -153,14 +158,14 @@ class Demo:
         if failures:
             # An error in a signal's callback comes wrapped in a report of many lines.
             raise DemoError(f"the acquisition failed: {failures[0].__cause__ or failures[0]}") from failures[0]
-        self._watch.doing("waiting for the last frames")
+        self._progress.doing("waiting for the last frames")
         for live in self._lives:
             live.flush(10.0)
         for live, viewer in zip(self._lives[1:], self._viewers[1:], strict=True):
             self._settle(live, viewer)
         stats, row = self._settle(self._live, self._viewer)
-        self._watch.progress(stats.frames.published, total, stats)
-        self._watch.doing("measuring memcpy for comparison")
+        self._progress.progress(stats.frames.published, total, stats)
+        self._progress.doing("measuring memcpy for comparison")
         memcpy = measure_memcpy((self.options.height, self.options.width), stats.frames.published / seconds)
         return Figures(
             **stats.frames._asdict(),
@@ -227,7 +232,7 @@ class Demo:
 
 
 @contextlib.contextmanager
-def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
+def prepare(options: Options, progress: Progress) -> Iterator[Demo]:
     """Load the microscope and open a viewer, for the time of the context.
 
     A viewer that runs already is used, and stays. One that is started here ends with the context, unless it is to be
@@ -237,7 +242,7 @@ def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
     ----------
     options
         What is to be acquired and shown.
-    watch
+    progress
         Is told what goes on.
 
     Raises
@@ -249,14 +254,14 @@ def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
     """
     options.check()
     options.require()
-    watch.doing("loading Micro-Manager's core")
+    progress.doing("loading Micro-Manager's core")
     with contextlib.ExitStack() as stack:
         core = stack.enter_context(demo_microscope(options))
         viewers, lives = [], []
         # One screen for all viewers: the second must not find the virtual one of the first, and take it for the user's.
         virtual = _needs_window(options.viewers) and stack.enter_context(ensure_screen())
         for kind in options.viewers:
-            watch.doing(f"starting {kind}")
+            progress.doing(f"starting {kind}")
             viewers.append(stack.enter_context(_open_viewer(kind, options.keep, virtual=virtual)))
             live = stack.enter_context(_streaming(kind, options))
             live.publisher.open((options.height, options.width), _DTYPE, wait=START_S)
@@ -267,7 +272,7 @@ def prepare(options: Options, watch: Watch) -> Iterator[Demo]:
                     f"close it and try again"
                 )
             lives.append(live)
-        yield Demo(options, core, lives, viewers, watch)
+        yield Demo(options, core, lives, viewers, progress)
 
 
 def _needs_window(kinds: Sequence[str]) -> bool:

@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     with Publisher(options.viewer, title=options.title, host="scopecast simulation", budget=64 << 20) as publisher:
         publisher.open((options.size, options.size), "uint16")
         deadline = time.monotonic() + options.wait
-        while not any(row.attached for row in publisher.stats().receivers):
+        while not any(row.attached and row.kind == options.viewer for row in publisher.stats().receivers):
             if time.monotonic() > deadline or ended.wait(0.05):
                 return 0
         publish(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scopecast.doctor import graphics, java, memory, rundirectory, software, system
+from scopecast.doctor import graphics, java, rundirectory, shared_memory, software, system
 from scopecast.doctor.finding import Finding
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ CHECKS: tuple[Check, ...] = (
     system.machine,
     system.descriptors,
     system.copies,
-    memory.size,
-    memory.leftovers,
+    shared_memory.size,
+    shared_memory.leftovers,
     rundirectory.place,
     rundirectory.sockets,
     rundirectory.members,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scopecast.demo.screen import has_screen
+from scopecast.demo.virtual_screen import has_screen
 from scopecast.doctor.finding import Finding, run_bounded
 from scopecast.doctor.libraries import install_line, missing_libraries, named_in
 from scopecast.publishing.causes import cause_in

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scopecast.demo.screen import VirtualScreen, has_screen
+from scopecast.demo.virtual_screen import VirtualScreen, has_screen
 from scopecast.doctor.finding import Finding, run_bounded
 from scopecast.doctor.libraries import install_line, missing_libraries
 from scopecast.errors import ScreenError

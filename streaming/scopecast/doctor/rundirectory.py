@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from scopecast.doctor.finding import Finding
 from scopecast.protocol import PROTOCOL
-from scopecast.rundir.directory import ENVIRONMENT, MAX_SOCKET_PATH, RunDirectory, objection, runtime_path, short_path
+from scopecast.rundir.directory import (
+    ENVIRONMENT,
+    MAX_SOCKET_PATH,
+    ROLES,
+    RunDirectory,
+    objection,
+    runtime_path,
+    short_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,15 +144,14 @@ def members() -> Iterator[Finding]:
         message = f"{_name(entry)} speaks protocol {entry.protocol}, and this scopecast speaks {PROTOCOL}"
         older = "it" if entry.protocol < PROTOCOL else "this scopecast"
         yield Finding("versions", "warning", message, f"update {older} (pip install -U scopecast) and start it again")
-    count = {role: sum(entry.role == role for entry in living) for role in ("publisher", "receiver")}
+    count = {name: sum(entry.role == role for entry in living) for role, name in ROLES.items()}
     if living:
-        viewers = f"{count['receiver']} viewer{'s' * (count['receiver'] != 1)}"
-        publishers = f"{count['publisher']} publisher{'s' * (count['publisher'] != 1)}"
-        yield Finding("who runs", "ok", f"{viewers} and {publishers}; `scopecast viewers` lists them")
+        shown = ("viewer", "publisher", *(name for name in ("subscriber", "recorder") if count[name]))
+        *others, last = (f"{count[name]} {name}{'s' * (count[name] != 1)}" for name in shown)
+        yield Finding("who runs", "ok", f"{', '.join(others)} and {last}; `scopecast viewers` lists them")
     else:
         yield Finding("who runs", "ok", "none: no viewer and no publisher is running")
 
 
 def _name(entry: Entry) -> str:
-    role = "the viewer" if entry.role == "receiver" else "the publisher"
-    return f"{role} {entry.title or entry.kind!r} (process {entry.pid})"
+    return f"the {ROLES[entry.role]} {entry.title or entry.kind!r} (process {entry.pid})"

@@ -10,22 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zmq
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
 import scopecast
 from scopecast.doctor.finding import Finding
 from scopecast.publishing.launch import known_viewers
 
+# `packaging` is imported where it is used: all commands import this module, and few of them need that.
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from packaging.requirements import Requirement
 
 __all__ = ["duplicates", "messaging", "plugin", "versions", "viewers"]
 
 
 def versions() -> Iterator[Finding]:
     """Compare what is installed with what scopecast requires, by itself and with each of its extras."""
+    from packaging.specifiers import SpecifierSet
+
     try:
         metadata = importlib.metadata.metadata("scopecast")
     except importlib.metadata.PackageNotFoundError:
@@ -51,6 +53,9 @@ def versions() -> Iterator[Finding]:
 
 def _requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
     """Return what scopecast itself requires, and what its extras do; of those that hold here."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     distribution = importlib.metadata.distribution("scopecast")
     parsed = [Requirement(text) for text in distribution.requires or []]
     base = [it for it in parsed if it.marker is None or it.marker.evaluate({"extra": ""})]
@@ -122,6 +127,8 @@ def viewers() -> Iterator[Finding]:
 
 def plugin() -> Iterator[Finding]:
     """Look whether napari finds the plug-in of scopecast."""
+    from packaging.utils import canonicalize_name
+
     if importlib.util.find_spec("napari") is None:
         return
     manifests = [

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.documents import ShapeType
 
-__all__ = ["KINDS", "Prepared", "keywords_of", "prepare"]
+__all__ = ["KINDS", "Prepared", "checked_name", "keywords_of", "prepare"]
 
 #: The kinds of frames that can be published.
 KINDS: Final = ("image", "labels", *DOCUMENTS)
@@ -97,8 +97,8 @@ def prepare(
     known = _KEYWORDS[kind]
     if unknown := sorted(set(more) - set(known)):
         has = f"besides the common ones it has {', '.join(known)}" if known else "it has only the common ones"
-        raise TypeError(f"publish(kind={kind!r}) has no keyword {', '.join(unknown)}: {has}")
-    name = _checked_name(more.get("name", ""))
+        raise TypeError(f"kind={kind!r} has no keyword {', '.join(unknown)}: {has}")
+    name = checked_name(more.get("name", ""))
     where = check_axes(axes)
     if kind == "labels":
         return Prepared(_labels(data), axes, dims, (kind, name))
@@ -126,7 +126,14 @@ def prepare(
     return Prepared(np.frombuffer(encoded, np.uint8), places, None, (kind, name))
 
 
-def _checked_name(name: object) -> str:
+def checked_name(name: object) -> str:
+    """Return the name of a layer as it is shown.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
     if not isinstance(name, str) or len(name) > _MAX_NAME:
         raise ValueError(f"name must be a str of at most {_MAX_NAME} characters, such as 'cells'; got {name!r}")
     return printable(name)[:_MAX_NAME]

@@ -23,6 +23,7 @@ __all__ = [
     "as_array",
     "can_be_colour",
     "check_dtype",
+    "check_plane",
     "dims_of",
     "native",
     "split_planes",
@@ -108,6 +109,22 @@ def check_dtype(dtype: npt.DTypeLike) -> None:
         raise UnsupportedDtypeError(f"{dtype!r} is not a dtype ({error}): use one of {_listed()}") from error
     if made.str[1:] not in _SHOWABLE_CODES:
         raise UnsupportedDtypeError(f"dtype {_short(str(made))} cannot be shown: {_fix(made)}")
+
+
+def check_plane(shape: Sequence[int], dtype: npt.DTypeLike) -> None:
+    """Raise unless a shape and a dtype are those of one plane: (y, x), or (y, x, 3 or 4) for colour.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another.
+    UnsupportedDtypeError
+        As `check_dtype` does.
+    """
+    check_dtype(dtype)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in COLOUR_LENGTHS):
+        msg = f"an array {tuple(shape)} is no plane: (y, x), or (y, x, 3 or 4) for colour"
+        raise ValueError(msg)
 
 
 def _fix(dtype: np.dtype[Any]) -> str:

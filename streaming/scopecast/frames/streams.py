@@ -52,6 +52,9 @@ class FrameStream:
         Distance between positions along an axis in `units`, e.g. ``{"z": 0.5}``; of ``"t"`` in seconds.
     units
         Unit of `scale` and `steps`; by default ``"um"`` if a scale is given, else ``"pixel"``.
+    affine
+        From pixels (x, y) to µm of the stage, for what users mark: six numbers a, b, tx, d, e, ty, as
+        ``CMMCore.getPixelSizeAffine`` gives them. By default columns are the stage's x, and its y points up.
     run
         The run that it is part of, if other publishers have parts of it too; see `Publisher`.
 
@@ -73,6 +76,7 @@ class FrameStream:
         scale: float | Sequence[float] | None = None,
         steps: Mapping[str, float] = {},
         units: str | None = None,
+        affine: Sequence[float] | None = None,
         run: str = "",
     ) -> None:
         self.number, self.title, self.run = number, printable(title)[:200], printable(run)[:200]
@@ -89,6 +93,10 @@ class FrameStream:
             raise ValueError(msg)
         if min(self.scale) <= 0:
             msg = f"scale must be above 0, not {tuple(self.scale)}: leave it out where the size of a pixel is not known"
+            raise ValueError(msg)
+        self.affine = None if affine is None else _finite("affine", affine)
+        if self.affine is not None and len(self.affine) != 6:
+            msg = f"affine is six numbers a, b, tx, d, e, ty; not {affine!r}"
             raise ValueError(msg)
         named = check_axes(dict.fromkeys(steps, 0))
         self.steps = dict(zip(named, _finite("steps", steps.values()), strict=True))
@@ -181,6 +189,11 @@ class FrameStream:
             # Replaced, not changed: another thread may be writing the announcement.
             self._listed = {**self._listed, axis: [*listed, label]}
 
+    @property
+    def preview(self) -> bool:
+        """Whether it is live mode: a new frame takes the place of the one before."""
+        return not any(name not in ("c", "cam") for name in self.axes)
+
     def message(self) -> messages.Stream:
         """Return the message that announces the stream as it is now."""
         return messages.Stream(
@@ -192,7 +205,7 @@ class FrameStream:
             scale=self.scale,
             steps=[float(self.steps.get(name, 0.0)) for name in self.axes],
             units=self.units,
-            preview=not any(name not in ("c", "cam") for name in self.axes),
+            preview=self.preview,
             colors=self.colors or self._colors_by_name,
             run=self.run,
         )

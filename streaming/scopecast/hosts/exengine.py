@@ -18,15 +18,18 @@ from exengine.kernel.data_storage_base import DataStorage
 
 from scopecast.errors import ClosedError
 from scopecast.frames.axes import spell_axes
+from scopecast.frames.streams import FrameStream
+from scopecast.keywords import suggesting
 from scopecast.protocol import printable
 from scopecast.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from scopecast.publishing.accounts import Stats
+    from scopecast.publishing.publisher import Policy
 
 __all__ = ["LiveViewStorage"]
 
@@ -53,12 +56,16 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
         The kind of viewer: ``"napari"``, ``"fiji"``, …
     budget : int
         Bytes of frames that are kept without `inner`; older ones are forgotten, and counted.
-    pixel_size_um : float, optional
-        Size of a pixel in µm; by default what the first frame's metadata say (``"PixelSizeUm"``).
-    launch : bool
-        Whether to start a viewer if none of this kind is running.
-    **arguments
-        Those of `scopecast.Publisher`: `title`, `linger`, …
+    scale : float or sequence of float, optional
+        Size of a pixel in µm, one number or two (y, x); by default what the first frame's metadata say
+        (``"PixelSizeUm"``).
+    title, run, policy, launch, timeout, linger
+        As for `scopecast.Publisher`; a viewer is started if none of this kind is running.
+
+    Raises
+    ------
+    TypeError
+        If there is any other argument; the text suggests which one may have been meant.
 
     Attributes
     ----------
@@ -75,21 +82,36 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
     True
     """
 
+    @suggesting
     def __init__(
         self,
         inner: Any = None,
         viewer: str = "napari",
         *,
         budget: int = BUDGET,
-        pixel_size_um: float | None = None,
+        scale: float | Sequence[float] | None = None,
+        title: str = "",
+        run: str = "",
+        policy: Policy = "latest",
         launch: bool = True,
-        **arguments: Any,
+        timeout: float = 30.0,
+        linger: float = 30.0,
     ) -> None:
         super().__init__()
         self.inner, self.budget = inner, budget
         self.errors = self.forgotten = 0
-        self.publisher = Publisher(viewer, **{"host": "exengine", "policy": "latest", "launch": launch, **arguments})
-        self._pixel_size = pixel_size_um
+        FrameStream(0, "", scale=scale)  # what is wrong with it is said now
+        self.publisher = Publisher(
+            viewer,
+            title=title,
+            host="exengine",
+            run=run,
+            policy=policy,
+            launch=launch,
+            timeout=timeout,
+            linger=linger,
+        )
+        self._scale = scale
         self._stream: Any = None
         self._kept: OrderedDict[DataCoordinates, _Kept] = OrderedDict()
         self._nbytes = 0
@@ -147,8 +169,8 @@ class LiveViewStorage(DataStorage):  # type: ignore[misc]  # exengine has no typ
     def _show(self, coordinates: DataCoordinates, data: npt.NDArray[Any], metadata: Any) -> None:
         with self._lock:  # two threads that put first at the same time share one stream
             if self._stream is None:
-                size = self._pixel_size or _pixel_size(metadata)
-                self._stream = self.publisher.new_stream("data", scale=size or 1.0, units="um" if size else "pixel")
+                scale = _pixel_size(metadata) if self._scale is None else self._scale
+                self._stream = self.publisher.new_stream("data", scale=scale)
         self.publisher.publish(data, axes=spell_axes(coordinates), metadata=metadata, stream=self._stream)
 
     # ---- reading -------------------------------------------------------------------------------------------------

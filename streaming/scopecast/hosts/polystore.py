@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 from polystore import StreamingBackend as PolystoreBackend
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
+    from scopecast.backends.streaming import Arguments
     from scopecast.frames.axes import AxisValue
 
 __all__ = ["PolystoreFiji", "PolystoreNapari", "PolystoreSink"]
@@ -113,7 +114,12 @@ class PolystoreSink(PolystoreBackend, PicklableBackend):  # type: ignore[misc]  
     **arguments
         Those of `scopecast.StreamingBackend`: `title`, `launch`, `policy`, `timeout`, `linger`, `budget`, `pattern`,
         `run`, `scale`, `units`, `steps`, `channels`, `colors`. With a `run`, all workers of a pipeline make
-        one run in the viewer.
+        one run in the viewer; polystore itself does not tell which pipeline a worker belongs to.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such argument, or a value is not allowed; the text says what may have been meant.
 
     Attributes
     ----------
@@ -135,12 +141,12 @@ class PolystoreSink(PolystoreBackend, PicklableBackend):  # type: ignore[misc]  
 
     _live_type: ClassVar[type[StreamingBackend]]
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, **arguments: Unpack[Arguments]) -> None:
         super().__init__()
         self.last_receipt: Receipt | None = None
         self.on_receipt: Callable[[Receipt], None] | None = None
         self._arguments = Parameters(arguments)
-        self._live: StreamingBackend | None = None
+        self._live: StreamingBackend | None = self._live_type(**arguments)  # a mistake in them is told at once
 
     # ---- what polystore calls ------------------------------------------------------------------------------------
 
@@ -186,7 +192,7 @@ class PolystoreSink(PolystoreBackend, PicklableBackend):  # type: ignore[misc]  
 
     @property
     def live(self) -> StreamingBackend:
-        """The streaming backend underneath, made when it is first needed."""
+        """The streaming backend underneath; another one after `cleanup`."""
         if self._live is None:
             self._live = self._live_type(**self._arguments)
         return self._live

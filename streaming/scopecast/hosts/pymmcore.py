@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from scopecast.backends.streaming import StreamingBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from scopecast.backends.streaming import Arguments
 
 __all__ = ["live"]
 
@@ -18,7 +20,9 @@ PACE_S = 1 / 30
 
 
 @contextmanager
-def live(core: Any, viewer: str = "napari", *, wait: float = 0.0, **arguments: Any) -> Iterator[StreamingBackend]:
+def live(
+    core: Any, viewer: str = "napari", *, wait: float = 0.0, **arguments: Unpack[Arguments]
+) -> Iterator[StreamingBackend]:
     """Show everything that a pymmcore-plus core acquires within the block.
 
     Sequences (``core.run_mda``, ``core.mda.run``) get layers of their own. Live mode
@@ -46,7 +50,8 @@ def live(core: Any, viewer: str = "napari", *, wait: float = 0.0, **arguments: A
     Raises
     ------
     TypeError
-        If `core` has no ``mda`` and ``events``, and so is none of pymmcore-plus.
+        If `core` has no ``mda`` and ``events``, and so is none of pymmcore-plus. If there is any other argument; the
+        text suggests which one may have been meant.
 
     Examples
     --------
@@ -168,11 +173,29 @@ class _Preview:
         number = tags.get("ImageNumber", None)
         if number is None or number != shown.get(camera):
             shown[camera] = number
-            self._publish(image, camera)
+            self._publish(image, camera, tags)
 
-    def _publish(self, image: Any, camera: str) -> None:
-        metadata = {"pixel_size_um": self.core.getPixelSizeUm() or None, "camera_device": camera}
+    def _publish(self, image: Any, camera: str, tags: Any = ()) -> None:
+        # In the forms in which pymmcore-plus tells of the frames of a run, see `scopecast.backends.acquisition`.
+        metadata: dict[str, Any] = {"pixel_size_um": self.core.getPixelSizeUm() or None, "camera_device": camera}
+        metadata["pixel_size_affine"] = self.core.getPixelSizeAffine()
+        if self.backend.publisher.listens:
+            # Asked for only where it is needed: a stage may answer slowly.
+            metadata["position"] = self._stage_position()
+        if "ROI-X-start" in tags:
+            metadata["camera_metadata"] = tags
+        else:
+            metadata["image_infos"] = [{"roi": self.core.getROI(camera or self.core.getCameraDevice())}]
         self.backend.frame_ready(image, _OfCamera() if camera else None, metadata)
+
+    def _stage_position(self) -> dict[str, float]:
+        """Return where the stages are that there are."""
+        found: dict[str, float] = {}
+        if self.core.getXYStageDevice():
+            found["x"], found["y"] = self.core.getXYPosition()
+        if self.core.getFocusDevice():
+            found["z"] = self.core.getPosition()
+        return found
 
     def snapped(self, *_: object) -> None:
         """Show the image that was just snapped."""

@@ -14,12 +14,14 @@ from scopecast.frames.streams import MAX_COLORS, MAX_LABELS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["About", "as_length", "as_seconds", "unique_names"]
+__all__ = ["MOST_SECONDS", "About", "as_length", "as_seconds", "elapsed_s", "unique_names"]
 
 #: The sizes of pixels and the distances of planes that are believed, in µm: from a hundredth of an atom to a metre.
 _LENGTHS: Final = (1e-6, 1e6)
 #: The intervals that are believed, in seconds: up to thirty years.
 _SECONDS: Final = (1e-9, 1e9)
+#: The times that are believed, in seconds: those of clocks that count from 1970 are.
+MOST_SECONDS: Final = 1e11
 _COLOR: Final = re.compile(r"\A#[0-9a-fA-F]{6}\Z")
 
 
@@ -126,6 +128,16 @@ def as_length(value: object) -> float:
 def as_seconds(value: object) -> float:
     """Return an interval in seconds that can be used; 0 for one that is not valid."""
     return _within(_number(value), _SECONDS)
+
+
+def elapsed_s(frame: object) -> float | None:
+    """Return the seconds since its run began that Micro-Manager's tags of a frame name; None where they name none.
+
+    >>> elapsed_s({"ElapsedTime-ms": 1500}), elapsed_s({"ElapsedTime-ms": 10**400}), elapsed_s(None)
+    (1.5, None, None)
+    """
+    elapsed = _number(frame.get("ElapsedTime-ms", math.nan) if isinstance(frame, dict) else math.nan)
+    return elapsed / 1e3 if abs(elapsed) < MOST_SECONDS * 1e3 else None  # not NaN either
 
 
 def _believed(what: str, value: object, odd: list[str]) -> float:

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import numpy as np
 
 from scopecast.errors import FileError, IncompleteFileError, ScopecastError, UnreadableFileError
+from scopecast.files import open_shared
 from scopecast.frames.axes import axis_name
+from scopecast.images.about import MOST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from scopecast.images.about import About
 
 __all__ = [
+    "FilePlane",
     "ImageFile",
-    "Plane",
     "Sight",
     "check_memory",
     "check_regular",
@@ -47,15 +49,12 @@ __all__ = [
     "reading",
 ]
 
-_TIFF: Final = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".tf8", ".btf", ".lsm", ".stk")
-_PICTURE: Final = (".png", ".jpg", ".jpeg", ".bmp")
-
 # Where a file has axes that it does not name; the same guess as for arrays, see scopecast.frames.arrays.
 _GUESSES: Final = {1: ("z",), 2: ("t", "z"), 3: ("t", "c", "z"), 4: ("p", "t", "c", "z")}
 
 
-#: The times that are believed: those of clocks that count from 1970 are.
-_MOST_SECONDS: Final = 1e11
+#: Bytes of one read: macOS refuses 2 GiB and more.
+MOST_AT_ONCE = 1 << 30
 _SMALL: Final = 1 << 26  # bytes that any machine has
 _SPECIAL: Final = {
     stat.S_IFDIR: "a folder",
@@ -66,7 +65,7 @@ _SPECIAL: Final = {
 }
 
 
-class Plane(NamedTuple):
+class FilePlane(NamedTuple):
     """One read of a file: nearly always one plane.
 
     Attributes
@@ -77,11 +76,14 @@ class Plane(NamedTuple):
         Where it belongs among the file's planes.
     dims : tuple of str or None
         The names of the array's dimensions, where they are not the usual ones.
+    metadata : dict
+        What the file says of it: when, where and how it was recorded.
     """
 
     array: npt.NDArray[Any]
     axes: Mapping[str, int | str]
     dims: tuple[str, ...] | None = None
+    metadata: Mapping[str, Any] = {}
 
 
 class Sight(NamedTuple):
@@ -128,7 +130,7 @@ class ImageFile(ABC):
     def __len__(self) -> int:
         """Return the number of reads that it takes."""
 
-    def read(self, number: int) -> Plane | None:
+    def read(self, number: int) -> FilePlane | None:
         """Read a plane.
 
         Parameters
@@ -138,7 +140,7 @@ class ImageFile(ABC):
 
         Returns
         -------
-        Plane or None
+        FilePlane or None
             None where the file has a gap.
 
         Raises
@@ -150,26 +152,36 @@ class ImageFile(ABC):
         """
         with reading():
             plane = self._read(number)
-        if plane is not None and not plane.array.size:
+        if plane is None:
+            return None
+        if not plane.array.size:
             raise FileError("it has no pixels")
-        return plane
+        try:
+            with reading():
+                return plane._replace(metadata=self._metadata_of(number))
+        except FileError:  # what can't be read of it keeps no pixels from being shown
+            return plane
 
     def time_s(self, number: int) -> float | None:
         """Return when a plane was recorded, in seconds since the recording began; None if the file does not say."""
         with reading():
             time = self._time_s(number)
         # Also whole numbers of hundreds of digits, which JSON may have; and NaN is not within, either.
-        return time if time is not None and abs(time) <= _MOST_SECONDS else None
+        return time if time is not None and abs(time) <= MOST_SECONDS else None
 
     @abstractmethod
-    def _read(self, number: int) -> Plane | None:
+    def _read(self, number: int) -> FilePlane | None:
         """Read a plane as `read` does; whatever this raises, that makes a FileError of it."""
 
     def _time_s(self, number: int) -> float | None:
         """Return the time of a plane as the file has it."""
         return None
 
-    def planes(self) -> Iterator[Plane]:
+    def _metadata_of(self, number: int) -> Mapping[str, Any]:
+        """Return what the file says of a plane, by the names that scopecast or Micro-Manager have for it."""
+        return {}
+
+    def planes(self) -> Iterator[FilePlane]:
         """Read all planes, one after the other; gaps are left out.
 
         Raises
@@ -222,7 +234,7 @@ def _check_mode(mode: int) -> None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it; never waits for another program, as opening a pipe would.
+    """Open a file to read it, while others may write, rename and remove it; never waits for another program.
 
     Raises
     ------
@@ -231,15 +243,19 @@ def open_regular(path: Path) -> BinaryIO:
     OSError
         If it can't be opened.
     """
-    check_regular(path)
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags)
+    check_regular(path)  # before it is opened: to open a device may do something
+    # By its name, after which tifffile calls what is in it.
+    return open(path, "rb", opener=_open_regular)
+
+
+def _open_regular(path: str, _flags: int) -> int:
+    descriptor = open_shared(path)
     try:
         _check_mode(os.fstat(descriptor).st_mode)  # another one may have taken its place
-        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
 
 
 def check_memory(nbytes: int, what: str) -> None:
@@ -403,7 +419,7 @@ def read_exactly(descriptor: int, offset: int, shape: tuple[int, ...], dtype: np
     done = 0
     while done < len(target):
         if hasattr(os, "preadv"):
-            count = os.preadv(descriptor, [target[done:]], offset + done)
+            count = os.preadv(descriptor, [target[done : done + MOST_AT_ONCE]], offset + done)
         else:  # Windows
             os.lseek(descriptor, offset + done, os.SEEK_SET)
             chunk = os.read(descriptor, min(len(target) - done, 1 << 24))

@@ -7,18 +7,21 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from scopecast.errors import FileError
-from scopecast.images.about import About, as_length
+from scopecast.images.about import About, as_length, elapsed_s
 from scopecast.images.base import open_regular, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["METADATA", "Beside", "read_metadata"]
+__all__ = ["METADATA", "TOLD", "Beside", "read_metadata"]
 
 METADATA: Final = "metadata.txt"
+#: What viewers tell of a frame, of all that Micro-Manager says of it.
+TOLD: Final = frozenset(
+    ("ElapsedTime-ms", "Exposure-ms", "Exposure", "Time", "XPositionUm", "YPositionUm", "ZPositionUm", "PositionName")
+)
 _MOST_BYTES: Final = 1 << 28
-_MOST_MS: Final = 1e14  # clocks that count from 1970 are within
 
 
 class Beside(NamedTuple):
@@ -84,9 +87,9 @@ def read_metadata(folder: Path) -> Beside:
         if not isinstance(frame, dict) or not key.startswith(("Metadata-", "FrameKey-")):
             continue
         name = frame.get("FileName") or key.partition("-")[2]
-        elapsed = frame.get("ElapsedTime-ms")
-        if isinstance(name, str) and isinstance(elapsed, int | float) and abs(elapsed) < _MOST_MS:
-            times[name.replace("\\", "/").rpartition("/")[2]] = elapsed / 1e3
+        elapsed = elapsed_s(frame)
+        if isinstance(name, str) and elapsed is not None:
+            times[name.replace("\\", "/").rpartition("/")[2]] = elapsed
         if as_length(of_frame := frame.get("PixelSizeUm")):
             size = of_frame
     names = summary.get("ChNames")

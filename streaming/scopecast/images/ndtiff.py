@@ -19,8 +19,8 @@ import numpy as np
 
 from scopecast.errors import FileError, IncompleteFileError, UnreadableFileError
 from scopecast.frames.axes import sort_axes, spell_axis
-from scopecast.images.about import About, as_length, unique_names
-from scopecast.images.base import ImageFile, Plane, natural_key, open_regular, read_exactly
+from scopecast.images.about import About, as_length, elapsed_s, unique_names
+from scopecast.images.base import FilePlane, ImageFile, natural_key, open_regular, read_exactly
 from scopecast.protocol import printable
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class NdtiffDataset(ImageFile):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def _read(self, number: int) -> Plane:
+    def _read(self, number: int) -> FilePlane:
         entry = self._entries[number]
         dtype = _DTYPES.get(entry.kind)
         if dtype is None or entry.compression:
@@ -158,11 +158,13 @@ class NdtiffDataset(ImageFile):
         if not 0 < math.prod(shape) * np.dtype(dtype).itemsize <= _MOST_BYTES:
             raise FileError(f"image {number} is said to have {entry.width} x {entry.height} pixels")
         array = read_exactly(self._open(entry.file), entry.pixels, shape, np.dtype(dtype))
-        return Plane(array, dict(self._places[number]))
+        return FilePlane(array, dict(self._places[number]))
 
     def _time_s(self, number: int) -> float | None:
-        elapsed = self._metadata(number).get("ElapsedTime-ms")
-        return elapsed / 1e3 if isinstance(elapsed, int | float) else None
+        return elapsed_s(self._metadata(number))
+
+    def _metadata_of(self, number: int) -> Mapping[str, Any]:
+        return self._metadata(number)
 
     def close(self) -> None:
         """Close the files. Idempotent."""

@@ -1,21 +1,40 @@
 """Channels, colours, pixel sizes and times from OME-XML and ImageJ's metadata.
 
 Schema: OME 2016-06 (``Pixels``: PhysicalSizeX, TimeIncrement; ``Channel``: Name, Color as a signed RGBA integer;
-``Plane``: DeltaT). Tags are matched without their namespace, as the year in it differs from file to file.
+``Plane``: DeltaT, ExposureTime, PositionX; ``AcquisitionDate``). Tags are matched without their namespace, as the year
+in it differs from file to file.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import html
+import itertools
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
-__all__ = ["OmeImage", "OwnPart", "check_text", "imagej_colors", "micrometers", "own_part", "read_ome", "referred_file"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "OmeImage",
+    "OwnPart",
+    "check_text",
+    "image_texts",
+    "imagej_colors",
+    "micrometers",
+    "own_part",
+    "planes_told",
+    "read_ome",
+    "referred_file",
+]
 
 _MICROMETERS: Final = {
     **dict.fromkeys(
@@ -38,10 +57,17 @@ _IMAGE: Final = re.compile(r"<(?:\w+:)?Image\b")
 _BLOCK: Final = re.compile(
     r"<(?:\w+:)?TiffData\b[^<>]*+(?:(?<=/)>|>[^<]*+(?:<(?!/?(?:\w+:)?TiffData\b)[^<]*+)*+</(?:\w+:)?TiffData\s*>)"
 )
+_PLANE: Final = re.compile(
+    r"<(?:\w+:)?Plane\b([^<>]*+)(?:(?<=/)>|>[^<]*+(?:<(?!/?(?:\w+:)?Plane\b)[^<]*+)*+</(?:\w+:)?Plane\s*>)"
+)
+_OF_PLANE: Final = re.compile(r"\b((?:DeltaT|ExposureTime|Position[XYZ])(?:Unit)?|The[TCZ])\s*=\s*[\"']([^\"'<]*)")
+_DATE: Final = re.compile(r"<(?:\w+:)?AcquisitionDate\s*>([^<]*)<")
 _REFERRED: Final = re.compile(r"<(?:\w+:)?BinaryOnly\b[^<>]*?\bMetadataFile\s*=\s*[\"']([^\"'<]+)")
-#: A million planes have a text of this size; as a tree it takes some hundred MiB.
-_MOST_LETTERS: Final = 1 << 27
-_MOST_TAGS: Final = 1 << 22
+#: A quarter of a million planes have a text of this size. It is searched, in seconds; what becomes a tree, several
+#: times over, has no planes, and blocks for little more than the pages that are there.
+_MOST_LETTERS: Final = 1 << 26
+_MOST_TAGS: Final = 1 << 20
+_MOST_BLOCKS: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +84,6 @@ class OmeImage:
         Pixels (y, x) of a plane, and the number of planes along c, z and t together.
     listed
         How many of them the file is said to hold.
-    times
-        Seconds since the start of the acquisition, by (t, c, z).
     """
 
     name: str = ""
@@ -71,7 +95,6 @@ class OmeImage:
     shape: tuple[int, int] = (0, 0)
     planes: int = 0
     listed: int = 0
-    times: dict[tuple[int, int, int], float] = field(default_factory=dict)
 
 
 def micrometers(unit: object) -> float:
@@ -84,7 +107,7 @@ def micrometers(unit: object) -> float:
 
 
 def read_ome(xml: str) -> list[OmeImage]:
-    """Read the images of an OME-XML text; [] if it can't be parsed.
+    """Read the images of an OME-XML text, without their planes; [] if it can't be parsed.
 
     Parameters
     ----------
@@ -98,10 +121,69 @@ def read_ome(xml: str) -> list[OmeImage]:
     return [_read_image(image) for image in root if _tag(image) == "Image"]
 
 
+def image_texts(xml: str) -> list[str]:
+    """Return the part of an OME-XML text that is about each image; see `planes_told`."""
+    return _IMAGE.split(xml)[1:]
+
+
+@functools.lru_cache(maxsize=1)  # the files of a set, which are read one after the other, all have the same text
+def planes_told(image: str) -> dict[tuple[int, int, int], dict[str, float]]:
+    """Return when, where and how the planes of an image were recorded, by (t, c, z).
+
+    Returns
+    -------
+    dict
+        As far as it is said: ``elapsed_s`` since the start of the acquisition, ``clock_s`` since 1970, ``exposure_ms``,
+        and ``x_um``, ``y_um``, ``z_um`` of the stage. Not to be changed.
+
+    Examples
+    --------
+    >>> plane = '<Plane TheT="1" TheC="0" TheZ="2" DeltaT="500" DeltaTUnit="ms"/>'
+    >>> planes_told(*image_texts(f"<Image><Pixels>{plane}</Pixels></Image>"))
+    {(1, 0, 2): {'elapsed_s': 0.5}}
+    """
+    began = _since_1970(match[1].strip()) if (match := _DATE.search(image)) else None
+    planes: dict[tuple[int, int, int], dict[str, float]] = {}
+    for plane in _PLANE.finditer(image):
+        about = dict(_OF_PLANE.findall(plane[1]))
+        where = [about.get(name, "0") for name in ("TheT", "TheC", "TheZ")]
+        if all(number.isdecimal() and len(number) < 10 for number in where) and (said := _said_of(about)):
+            if began is not None and "elapsed_s" in said:
+                said["clock_s"] = began + said["elapsed_s"]
+            t, c, z = map(int, where)
+            planes[t, c, z] = said
+    return planes
+
+
+def _said_of(plane: Mapping[str, str]) -> dict[str, float]:
+    """Return time, exposure and stage position of a plane, by its attributes."""
+    factors = {
+        "DeltaT": ("elapsed_s", _SECONDS.get(_unit(plane, "DeltaT", "s"), 0.0)),
+        "ExposureTime": ("exposure_ms", 1e3 * _SECONDS.get(_unit(plane, "ExposureTime", "s"), 0.0)),
+    }
+    for axis in "XYZ":
+        # A stage position without a unit is in one that OME calls "reference frame", which nobody knows.
+        factors[f"Position{axis}"] = (f"{axis.lower()}_um", micrometers(_unit(plane, f"Position{axis}", "")))
+    numbers = {name: _number(plane[key]) * factor for key, (name, factor) in factors.items() if factor and key in plane}
+    return {name: number for name, number in numbers.items() if math.isfinite(number)}
+
+
+def _unit(plane: Mapping[str, str], name: str, default: str) -> str:
+    return html.unescape(plane.get(f"{name}Unit", default))
+
+
+def _since_1970(text: str) -> float | None:
+    """Return a date and time of ISO 8601 in seconds; one without a zone is of this machine's clock."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def check_text(xml: str) -> None:
-    """Raise ValueError for an OME-XML text that is not to be parsed: it takes too much memory, or has entities."""
-    if len(xml) > _MOST_LETTERS or xml.count("<") > _MOST_TAGS:
-        raise ValueError(f"its OME-XML has {len(xml) / 2**20:.0f} MiB and {xml.count('<')} tags, more than is read")
+    """Raise ValueError for an OME-XML text that is not to be read: it takes too much memory, or has entities."""
+    if len(xml) > _MOST_LETTERS:
+        raise ValueError(f"its OME-XML has {len(xml) / 2**20:.0f} MiB, more than is read")
     if "<!DOCTYPE" in xml or "<!ENTITY" in xml:  # no OME-XML has any, and a few of them can expand to gigabytes
         raise ValueError("its OME-XML has entities of its own")
 
@@ -118,7 +200,7 @@ class OwnPart(NamedTuple):
     Attributes
     ----------
     xml
-        The text, without the planes of other files.
+        The text, without the blocks of other files, and without its planes: see `planes_told`.
     recording
         Identifies the set of files that this one belongs to; ``""`` if it belongs to none.
     image, images
@@ -153,8 +235,9 @@ def own_part(xml: str, file_name: str, pages: int, *, referred: bool = False) ->
     Raises
     ------
     ValueError
-        If the text can't be parsed.
+        If the text can't be parsed, or is too large for that.
     """
+    xml = _PLANE.sub("", xml)
     named = set(_UUID.findall(xml))
     files = sorted({uuid for _, uuid in named})
     own = match[1] if not referred and (match := _OWN.search(xml)) else ""
@@ -166,11 +249,17 @@ def own_part(xml: str, file_name: str, pages: int, *, referred: bool = False) ->
     recording, image, images = "", 0, 1
     if len(files) > 1 and own:
         # Only the blocks of this file are parsed: otherwise the time would grow with the square of the number of files.
-        listed = [part for part in _IMAGE.split(xml)[1:] if _BLOCK.search(part)]
+        listed = [part for part in image_texts(xml) if _BLOCK.search(part)]
         images = len(listed)
         image = next((at for at, part in enumerate(listed) if f">{own}<" in part), 0)
         recording = hashlib.sha256("\n".join(files).encode(errors="replace")).hexdigest()
-        xml = _BLOCK.sub(lambda block: block[0] if f">{own}<" in block[0] else "", xml)
+        mine = f">{own}<"
+    else:
+        mine = ""
+    kept = itertools.count()
+    xml = _BLOCK.sub(lambda it: it[0] if mine in it[0] and next(kept) < _MOST_BLOCKS + 2 * pages else "", xml)
+    if (tags := xml.count("<")) > _MOST_TAGS + 8 * pages:
+        raise ValueError(f"its OME-XML has {tags} tags, more than is read")
     return OwnPart(_without_others(xml, own, file_name, pages), recording, image, images, own)
 
 
@@ -219,16 +308,7 @@ def _read_image(image: ElementTree.Element) -> OmeImage:
     # Writers that know no colours make every channel white.
     if any(color not in ("", _WHITE) for color in colors):
         made["colors"] = tuple(colors)
-    times: dict[tuple[int, int, int], float] = {}
-    for plane in pixels:
-        if _tag(plane) != "Plane" or plane.get("DeltaT") is None:
-            continue
-        unit = _SECONDS.get(plane.get("DeltaTUnit", "s"), 0.0)
-        where = (plane.get("TheT", "0"), plane.get("TheC", "0"), plane.get("TheZ", "0"))
-        if unit and all(number.isdecimal() and len(number) < 10 for number in where):
-            t, c, z = (int(number) for number in where)
-            times[t, c, z] = _number(plane.get("DeltaT")) * unit
-    return OmeImage(**made, steps=steps, times=times)
+    return OmeImage(**made, steps=steps)
 
 
 def _tag(element: ElementTree.Element) -> str:

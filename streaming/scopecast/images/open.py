@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from scopecast.errors import FileError, IncompleteFileError
 from scopecast.frames.rois import ROI_EXTENSIONS
-from scopecast.images.base import _PICTURE, _TIFF, ImageFile, check_regular, extension_of, natural_key, reading
+from scopecast.images.base import ImageFile, check_regular, extension_of, natural_key, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["EXTENSIONS", "find_files", "nothing_in", "open_image", "which_open"]
 
 
+_TIFF: Final = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".tf8", ".btf", ".lsm", ".stk")
+_PICTURE: Final = (".png", ".jpg", ".jpeg", ".bmp")
 EXTENSIONS: Final = (*_TIFF, *_PICTURE, ".npy")
 """The extensions that `open_image` opens, in lower case."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from scopecast.errors import FileError, IncompleteFileError, UnsupportedDtypeError
 from scopecast.frames.arrays import COLOUR_LENGTHS, can_be_colour, check_dtype
 from scopecast.images.about import About
-from scopecast.images.base import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
+from scopecast.images.base import FilePlane, ImageFile, check_memory, name_axes, need, open_regular, read_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,13 +68,15 @@ class NpyFile(ImageFile):
     def __len__(self) -> int:
         return int(np.prod(self._shape[: self._plane], dtype=np.int64))
 
-    def _read(self, number: int) -> Plane:
+    def _read(self, number: int) -> FilePlane:
         leading, plane = self._shape[: self._plane], self._shape[self._plane :]
         index = np.unravel_index(number, leading) if leading else ()
         axes = {name: int(at) for name, at in zip(self.about.sizes, index, strict=True)}
         if not self._fortran:
             nbytes = int(np.prod(plane, dtype=np.int64)) * self._dtype.itemsize
-            return Plane(read_exactly(self._file.fileno(), self._offset + number * nbytes, plane, self._dtype), axes)
+            return FilePlane(
+                read_exactly(self._file.fileno(), self._offset + number * nbytes, plane, self._dtype), axes
+            )
         # Of an array in Fortran's order a plane lies scattered over the whole file: read it row by row of the file.
         rest = self._stored[: len(plane)]  # (…, x, y): the plane's own extents, transposed
         row = self._stored[len(plane) :]
@@ -85,7 +87,7 @@ class NpyFile(ImageFile):
             block = read_exactly(self._file.fileno(), self._offset + start * nbytes, (rest[-1], *row), self._dtype)
             where: Any = (..., *(int(at) for at in index[::-1]))
             made[place] = block[where]
-        return Plane(made.transpose(), axes)
+        return FilePlane(made.transpose(), axes)
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -110,13 +112,13 @@ class Picture(ImageFile):
     def __len__(self) -> int:
         return 1
 
-    def _read(self, number: int) -> Plane:
+    def _read(self, number: int) -> FilePlane:
         array = self._decode()
         if array.ndim == 3 and array.shape[2] not in COLOUR_LENGTHS:
             array = array[..., 0]  # grey with transparency
         if array.ndim != 2 and array.ndim != 3:
             raise FileError(f"it holds an array of shape {array.shape}, which is no image")
-        return Plane(array, {})
+        return FilePlane(array, {})
 
     def _decode(self) -> npt.NDArray[Any]:
         content = self._content

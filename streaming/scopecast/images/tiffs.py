@@ -7,6 +7,7 @@ without decoding anything, whether a file is complete: tifffile reads a truncate
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -20,22 +21,26 @@ import numpy as np
 from scopecast.errors import FileError, IncompleteFileError
 from scopecast.frames.arrays import COLOUR_LENGTHS, check_dtype
 from scopecast.frames.axes import axis_name
-from scopecast.images.about import About, as_seconds
-from scopecast.images.base import ImageFile, Plane, check_memory, name_axes, need, open_regular, read_exactly
+from scopecast.images.about import About, as_seconds, elapsed_s
+from scopecast.images.base import FilePlane, ImageFile, check_memory, name_axes, need, open_regular, read_exactly
 from scopecast.images.ome import (
     OmeImage,
     OwnPart,
     check_text,
+    image_texts,
     imagej_colors,
     micrometers,
     own_part,
+    planes_told,
     read_ome,
     referred_file,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import tifffile
 
 __all__ = ["TiffImage", "check_structure"]
 
@@ -94,8 +99,9 @@ class TiffImage(ImageFile):
         import tifffile
 
         flags: dict[str, Any] = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS} if notes else {}
-        self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, **flags))
-        self._own = OwnPart("")
+        self._tiff = self._open_tiff(**flags)
+        self._own, self._listed = OwnPart(""), ""
+        self._told: dict[int, dict[tuple[int, int, int], dict[str, float]]] = {}  # of the planes of each image
         if self._tiff.is_ome:
             # Other files of a set are not opened: each brings its own planes, and its name may lead to any file. Only
             # what is written about this one may be in another.
@@ -103,12 +109,20 @@ class TiffImage(ImageFile):
             check_text(xml)
             if other := referred_file(xml):
                 check_text(xml := _ome_in(self.path.with_name(other)))
+            self._listed = xml
             self._own = own_part(xml, self.path.name, self._pages, referred=bool(other))
             if self._own.xml != self._tiff.ome_metadata:
-                self._tiff = self._stack.enter_context(tifffile.TiffFile(self.path, omexml=self._own.xml))
+                self._tiff = self._open_tiff(omexml=self._own.xml)
         elif self._tiff.is_imagej:
             _check_imagej(self._tiff)
         self._describe(dims, notes)
+
+    def _open_tiff(self, **options: Any) -> tifffile.TiffFile:
+        """Open the file by tifffile, which by itself would keep others on Windows from renaming it."""
+        import tifffile
+
+        file = self._stack.enter_context(open_regular(self.path))
+        return self._stack.enter_context(tifffile.TiffFile(file, **options))
 
     def _describe(self, dims: str | Sequence[str] | None, notes: tuple[str, ...]) -> None:
         tiff = self._tiff
@@ -193,7 +207,7 @@ class TiffImage(ImageFile):
         tiff = self._tiff
         self._interval = 0.0
         if self._ome:
-            image = self._ome_of(0)
+            image = self._ome[self._ome_of(0)]
             self._interval = as_seconds(image.steps.get("t"))
             return {
                 "channels": image.channels,
@@ -235,12 +249,24 @@ class TiffImage(ImageFile):
             "channels": names if isinstance(names, list) else (),
         }
 
-    def _ome_of(self, image: int) -> OmeImage:
-        """Return what the OME-XML says about one of the images shown."""
+    def _ome_of(self, image: int) -> int:
+        """Return which image of the OME-XML is about one of the images shown."""
         series = self._images[image]
         if len(self._ome) == len(self._tiff.series):
-            return self._ome[next(at for at, each in enumerate(self._tiff.series) if each is series)]
-        return next((each for each in self._ome if each.name == series.name), self._ome[0])
+            return next(at for at, each in enumerate(self._tiff.series) if each is series)
+        return next((at for at, each in enumerate(self._ome) if each.name == series.name), 0)
+
+    @functools.cached_property
+    def _texts(self) -> list[str]:
+        """What the OME-XML says of each image."""
+        return image_texts(self._listed)
+
+    def _said_of(self, number: int) -> Mapping[str, float]:
+        """Return what the OME-XML says of a plane, by its number in the file."""
+        image, where = self._place(number)
+        if (at := self._ome_of(image)) not in self._told:
+            self._told[at] = planes_told(self._texts[at]) if at < len(self._texts) else {}
+        return self._told[at].get((where.get("t", 0), where.get("c", 0), where.get("z", 0)), {})
 
     def __len__(self) -> int:
         return len(self._present)
@@ -252,7 +278,7 @@ class TiffImage(ImageFile):
         index = np.unravel_index(at, leading) if leading else ()
         return image, {name: int(place) for name, place in zip(self._names, index, strict=True)}
 
-    def _read(self, number: int) -> Plane | None:
+    def _read(self, number: int) -> FilePlane | None:
         number = self._present[number]
         image, where = self._place(number)
         series = self._images[image]
@@ -277,26 +303,36 @@ class TiffImage(ImageFile):
         array = array.reshape([shape[at] for at in keep])
         inside = [names[at] for at in keep]
         if inside == ["y", "x"]:
-            return Plane(array, axes)
+            return FilePlane(array, axes)
         colours = "s" in inside and array.shape[inside.index("s")] in COLOUR_LENGTHS
         if "s" in inside and not (colours and self._colour and array.dtype.str[1:] in ("u1", "u2", "f4", "f8")):
             inside[inside.index("s")] = "c" if "c" not in axes else "sample"
         free = (name for name in ("z", "t", "c", "p") if name not in axes and name not in inside)
-        return Plane(array, axes, tuple(name or next(free) for name in inside))
+        return FilePlane(array, axes, tuple(name or next(free) for name in inside))
 
     def _time_s(self, number: int) -> float | None:
         number = self._present[number]
-        image, where = self._place(number)
+        _, where = self._place(number)
         if self._ome:
-            about = self._ome_of(image)
-            time = about.times.get((where.get("t", 0), where.get("c", 0), where.get("z", 0)))
+            time = self._said_of(number).get("elapsed_s")
             if time is not None:
                 return time
         elif self._tiff.is_micromanager or self._tiff.is_ndtiff:
-            with _quiet():
-                page = self._images[image].pages[number % self._per_image]
-                return None if page is None else _micromanager_time(page, self._tiff)
+            return elapsed_s(self._by_micromanager(number))
         return where["t"] * self._interval if self._interval and "t" in where else None
+
+    def _metadata_of(self, number: int) -> Mapping[str, Any]:
+        number = self._present[number]
+        if self._ome:
+            image, _ = self._place(number)
+            said, name = self._said_of(number), self._ome[self._ome_of(image)].name
+            return {**said, "position": name} if name and "p" in self.about.sizes else said
+        return self._by_micromanager(number) if self._tiff.is_micromanager or self._tiff.is_ndtiff else {}
+
+    def _by_micromanager(self, number: int) -> Mapping[str, Any]:
+        with _quiet():
+            page = self._images[number // self._per_image].pages[number % self._per_image]
+            return {} if page is None else _micromanager_metadata(page)
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -360,8 +396,9 @@ def _ome_in(path: Path) -> str:
             if file.read(1) == b"<":
                 return "<" + file.read(_MOST_TEXT).decode("utf-8", "replace")
             check_structure(file.fileno())
-        with tifffile.TiffFile(path) as tiff:
-            return tiff.ome_metadata or ""
+            file.seek(0)
+            with tifffile.TiffFile(file) as tiff:
+                return tiff.ome_metadata or ""
     except (OSError, FileError) as error:
         raise ValueError(f"it is in {path.name}: {getattr(error, 'strerror', None) or error}") from error
 
@@ -397,8 +434,8 @@ def _rounded(size: float) -> float:
     return float(f"{size:.6g}")
 
 
-def _micromanager_time(page: Any, tiff: Any) -> float | None:
-    """Return a plane's time by Micro-Manager, whose tag 51123 holds the frame's metadata as JSON."""
+def _micromanager_metadata(page: Any) -> Mapping[str, Any]:
+    """Return what Micro-Manager says of a plane: its tag 51123 holds the frame's metadata as JSON."""
     tags = getattr(page, "tags", None)
     if tags is None:
         tags = page.aspage().tags
@@ -407,9 +444,8 @@ def _micromanager_time(page: Any, tiff: Any) -> float | None:
         try:
             about = json.loads(about)
         except (ValueError, RecursionError):
-            return None
-    elapsed = about.get("ElapsedTime-ms") if isinstance(about, dict) else None
-    return elapsed / 1e3 if isinstance(elapsed, int | float) else None
+            return {}
+    return about if isinstance(about, dict) else {}
 
 
 @contextlib.contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from scopecast.link import descriptors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
     from scopecast.rundir.directory import Member
 
 __all__ = ["Door"]
-
-#: With fewer descriptors left than this, no new receiver is let in: libzmq ends the whole process where accept() gets
-#: none (ipc_listener.cpp takes ENFILE, and not EMFILE).
-_SPARE_DESCRIPTORS: Final = 16
 
 
 class Door:
@@ -51,7 +46,7 @@ class Door:
     @property
     def is_right(self) -> bool:
         """Whether it is shut while few descriptors are left, and open otherwise."""
-        return not self._is_a_file or self.shut == _descriptors_are_scarce()
+        return not self._is_a_file or self.shut == descriptors.are_scarce()
 
     def turn(self) -> None:
         """Shut it if it is open, and open it if it is shut."""
@@ -67,18 +62,3 @@ class Door:
     def _places(self) -> tuple[Path, Path]:
         path = self._member.directory.socket_path(self._member.token)
         return path, path.with_suffix(".shut")
-
-
-def _descriptors_are_scarce() -> bool:
-    """Whether this process may open only a few more files: the lowest free descriptor is close to the limit."""
-    if sys.platform == "win32":
-        return False
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        return error.errno in (errno.EMFILE, errno.ENFILE)
-    os.close(lowest)
-    return limit != resource.RLIM_INFINITY and lowest >= limit - _SPARE_DESCRIPTORS

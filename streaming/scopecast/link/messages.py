@@ -13,10 +13,14 @@ REJECT     publisher              I can't serve you, and why
 STREAM     publisher              what is fixed about the frames of one run: axes, labels, scale, units
 FRAME      publisher              in this slot, at this generation, lies this frame
 ACK        receiver               I have copied it (or not); you may have the slot back
+REPLY      subscriber             this is what I have found in that frame: show it there
+REPLIED    publisher              what has become of your reply; you may have its slot back
 PING       publisher              are you there?
 PONG       receiver               yes, and this is what I have painted
 CAPTURE    publisher              save a picture of your window
 CAPTURED   receiver               done, or why not
+MARKS      receiver               this is what the user points at, for the acquisition
+MARKED     publisher              the program has taken it, or why not
 END        publisher              no more frames will come in this stream
 BYE        both                   I am leaving in good order
 =========  =====================  =================================================================================
@@ -46,9 +50,12 @@ from scopecast.protocol import (
 
 __all__ = [
     "KEPT_STREAMS",
+    "MAX_MARKS",
     "MAX_METADATA_BYTES",
+    "MAX_VERTICES",
     "PROTOCOL",
     "Ack",
+    "AckFate",
     "Bye",
     "Capture",
     "Captured",
@@ -57,9 +64,13 @@ __all__ = [
     "FromPublisher",
     "FromReceiver",
     "Hello",
+    "Marked",
+    "Marks",
     "Ping",
     "Pong",
     "Reject",
+    "Replied",
+    "Reply",
     "Stream",
     "Welcome",
     "decode_from_publisher",
@@ -74,14 +85,29 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 MAX_METADATA_BYTES: Final = 16 * 1024
 #: Streams of a publisher that a receiver keeps, and is told of where it joins late: the newest.
 KEPT_STREAMS: Final = 3
+#: Items of a MARKS, and their vertices all together: what a user points at by hand.
+MAX_MARKS: Final = 1024
+MAX_VERTICES: Final = 2048
+#: The vertices that an item of a type has at least, and at most.
+_VERTICES: Final = {
+    "point": (1, 1),
+    "line": (2, 2),
+    "rectangle": (4, 4),
+    "ellipse": (4, 4),
+    "path": (2, MAX_VERTICES),
+    "polygon": (3, MAX_VERTICES),
+}
 
 U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 AxisName = Annotated[str, Meta(min_length=1, max_length=32)]
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+#: Within reach of any image.
+PixelPlace = Annotated[float, Meta(ge=-1e7, le=1e7)]
 Index = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=9)]
 Shape = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=4)]
 Transform = Annotated[list[Finite], Meta(max_length=2)]
+MarkType = Literal["point", "line", "rectangle", "ellipse", "path", "polygon"]
 
 
 class _Message(Struct, array_like=True, gc=False):
@@ -91,8 +117,8 @@ class _Message(Struct, array_like=True, gc=False):
 class Hello(_Message, tag="HELLO"):
     """A receiver introduces itself, with the range of protocols that it speaks.
 
-    `token`, `kind` and `title` are those of its entry. The answer is WELCOME as soon as there is a segment, which may
-    take a while, or REJECT.
+    `token`, `kind` and `title` are those of its entry; the kind of a subscriber, which is no viewer, is ``*``. The
+    answer is WELCOME as soon as there is a segment, which may take a while, or REJECT.
     """
 
     protocol_min: U32
@@ -204,9 +230,13 @@ class Frame(_Message, tag="FRAME"):
             self.path, self.name = printable(self.path, MAX_PATH), printable(self.name)
 
 
-class Ack(_Message, tag="ACK"):
-    """What became of a frame: copied, or skipped (a kind or dtype that the receiver can't show, or overwritten).
+AckFate = Literal["delivered", "superseded", "skipped"]
 
+
+class Ack(_Message, tag="ACK"):
+    """What became of a frame: copied or looked at, or skipped (nothing that the receiver shows, or overwritten).
+
+    A subscriber that wants the newest says superseded of a frame that a newer one has replaced before it was looked at.
     Each FRAME is acknowledged once, with its own `epoch`, `slot` and `generation`; until then its slot is not used
     again.
     """
@@ -214,19 +244,60 @@ class Ack(_Message, tag="ACK"):
     epoch: U63
     slot: U32
     generation: U63
-    fate: Literal["delivered", "skipped"]
+    fate: AckFate
+
+
+class Reply(_Message, tag="REPLY"):
+    """What a subscriber has found in the frame with this `sequence`; viewers show it on that frame.
+
+    It lies in a slot of a segment of the subscriber's own, laid out as a publisher's: `segment` is its name, and its
+    header has the subscriber's token and this `epoch`. `kind`, `dtype`, `shape` and `name` are as in FRAME; a document
+    is fixed at the axes of the frame. The answer is REPLIED with the same `number`; until then the slot is not used
+    again.
+    """
+
+    number: U63
+    sequence: U63
+    segment: Annotated[str, Meta(max_length=30)]
+    epoch: U63
+    slot: U32
+    generation: U63
+    kind: Annotated[str, Meta(max_length=16)]
+    dtype: Annotated[str, Meta(max_length=16)]
+    shape: Shape
+    name: Label = ""
+
+    def __post_init__(self) -> None:
+        self.name = printable(self.name)
+
+
+class Replied(_Message, tag="REPLIED"):
+    """What has become of a REPLY, by its `number`.
+
+    It was taken into the stream; or no viewer has its frame any more, or a reply to a newer one is shown there
+    (superseded); or there was no room for it (dropped); or it can't be shown, as `reason` says (refused).
+    """
+
+    number: U63
+    fate: Literal["taken", "superseded", "dropped", "refused"]
+    reason: Text = ""
+
+    def __post_init__(self) -> None:
+        self.reason = printable(self.reason, MAX_TEXT)
 
 
 class Ping(_Message, tag="PING"):
     """A heartbeat. Any message counts as the answer; PONG is the one that has nothing else to say.
 
-    `published`, `superseded` and `dropped` are the receiver's row of the accounts, for its status line.
+    `published`, `superseded` and `dropped` are the receiver's row of the accounts, for its status line. `listens` says
+    that the publisher's program takes MARKS; while it does not, a receiver offers its user nothing of the kind.
     """
 
     number: U63
     superseded: U63 = 0
     dropped: U63 = 0
     published: U63 = 0
+    listens: bool = False
 
 
 class Pong(_Message, tag="PONG"):
@@ -265,6 +336,65 @@ class Captured(_Message, tag="CAPTURED"):
         self.error = printable(self.error, MAX_TEXT)
 
 
+class Marks(_Message, tag="MARKS"):
+    """What the user points at in one frame, for the acquisition; the answer, by its `number`, is MARKED.
+
+    `token` is that of the publisher whose frame it is, `stream` the frame's; `sent_ns` is the frame's, too. `axes` maps
+    the axes of the stream to the frame's index, and `labels` to its label where it has one. `shape` is that of the
+    frame (rows, columns), and `position` the stage's x, y and z in µm at which it was taken, empty where it is not
+    known; without z it has two elements. `types`, `lengths` and `names` have an element for each item (`names` may be
+    empty): ``rectangle`` and ``ellipse`` have the four corners of their box, ``point`` one vertex, ``line`` two.
+    `vertices` are those of all items in a row, y before x, in pixels of the frame from the middle of its first pixel.
+    `layer` is what the user calls them.
+    """
+
+    number: U63
+    token: Token
+    stream: U32
+    sent_ns: U63
+    axes: Annotated[dict[AxisName, Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=9)]
+    labels: Annotated[dict[AxisName, Label], Meta(max_length=9)]
+    shape: Annotated[list[Annotated[int, Meta(ge=1, lt=2**31)]], Meta(max_length=2)]
+    position: Annotated[list[Finite], Meta(max_length=3)]
+    types: Annotated[list[MarkType], Meta(max_length=MAX_MARKS)]
+    lengths: Annotated[list[U32], Meta(max_length=MAX_MARKS)]
+    vertices: Annotated[list[PixelPlace], Meta(max_length=2 * MAX_VERTICES)]
+    names: Annotated[list[Label], Meta(max_length=MAX_MARKS)] = []
+    layer: Label = ""
+
+    def __post_init__(self) -> None:
+        self.labels = {printable(axis): printable(label) for axis, label in self.labels.items()}
+        self.axes = {printable(axis): at for axis, at in self.axes.items()}
+        self.names, self.layer = [*map(printable, self.names)], printable(self.layer)
+        if not self.types or len(self.shape) != 2 or len(self.position) == 1:
+            raise ValueError("marks without an item, or not of a frame")
+        if len(self.types) != len(self.lengths) or len(self.names) not in (0, len(self.types)):
+            msg = f"{len(self.types)} types, {len(self.lengths)} lengths, {len(self.names)} names"
+            raise ValueError(msg)
+        if 2 * sum(self.lengths) != len(self.vertices):
+            msg = f"{len(self.vertices)} numbers for {sum(self.lengths)} vertices"
+            raise ValueError(msg)
+        for kind, length in zip(self.types, self.lengths, strict=True):
+            least, most = _VERTICES.get(kind, (1, 0))
+            if not least <= length <= most:
+                msg = f"a {kind} of {length} vertices"
+                raise ValueError(msg)
+
+
+class Marked(_Message, tag="MARKED"):
+    """What became of MARKS: the program has taken them, or `reason` says why they are refused.
+
+    A program may still refuse what it has taken, once it knows that it can't be done: the last answer counts.
+    """
+
+    number: U63
+    fate: Literal["taken", "refused"]
+    reason: Text = ""
+
+    def __post_init__(self) -> None:
+        self.reason = printable(self.reason, MAX_TEXT)
+
+
 class End(_Message, tag="END"):
     """A stream has ended; its frames stay."""
 
@@ -280,8 +410,8 @@ class Bye(_Message, tag="BYE"):
         self.reason = printable(self.reason, MAX_TEXT)
 
 
-FromReceiver = Hello | Ack | Pong | Captured | Bye
-FromPublisher = Welcome | Reject | Stream | Frame | Ping | Capture | End | Bye
+FromReceiver = Hello | Ack | Reply | Pong | Captured | Marks | Bye
+FromPublisher = Welcome | Reject | Stream | Frame | Replied | Ping | Capture | Marked | End | Bye
 
 _from_receiver = msgspec.msgpack.Decoder(FromReceiver)
 _from_publisher = msgspec.msgpack.Decoder(FromPublisher)

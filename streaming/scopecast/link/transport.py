@@ -165,7 +165,7 @@ def connect(socket: zmq.Socket[Any], entry: Entry, keys: KeyPair | None) -> None
 
 
 class Gate:
-    """Decides who may connect to a publisher by tcp: only living receivers whose keys are in the run directory.
+    """Decides who may connect to a publisher by tcp: only living peers whose keys are in the run directory.
 
     libzmq asks for each connection, once CURVE has proved that the other side has the secret key to the public one that
     it shows; until it has the answer nothing of the other side is read. Used by one thread at a time.
@@ -212,7 +212,8 @@ class Gate:
     def _knows(self, key: bytes) -> bool:
         named = z85.encode(key).decode()
         return any(
-            entry.key == named and self._directory.alive(entry.token) for entry in self._directory.entries("receiver")
+            entry.key == named and entry.role != "publisher" and self._directory.alive(entry.token)
+            for entry in self._directory.entries()
         )
 
     def close(self) -> None:

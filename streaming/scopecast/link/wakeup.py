@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["WakeUp", "Watch"]
+__all__ = ["Poller", "WakeUp"]
 
 
 class WakeUp:
@@ -48,7 +48,7 @@ class WakeUp:
         self._waking.close()
 
 
-class Watch:
+class Poller:
     """Waits for sockets to become readable: by poll(), and by select() where there is none (Windows).
 
     Not by `selectors`: the better ones hold a descriptor that a forked child would share, and all of them take three

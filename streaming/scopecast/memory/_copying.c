@@ -1,4 +1,4 @@
-/* Copies that leave the caches alone: what `memory/copying.py` uses for large frames, on x86-64.
+/* What `memory/copying.py` needs of the processor: a fence and, on x86-64, copies that leave the caches alone.
  *
  * memcpy() reads each line of the target before it writes it, and pushes everything else out of the caches. Streaming
  * (non-temporal) stores do neither: for frames of megabytes, half of whose traffic is that reading, they are the faster
@@ -11,9 +11,35 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define STREAMS 1
+#include <immintrin.h>
+#else
+#define STREAMS 0 /* elsewhere numpy's memcpy() is as good as anything that was measured */
+#endif
+
+#if defined(__GNUC__)
+#define full_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#elif defined(_M_X64)
+#define full_fence() _mm_mfence()
+#elif defined(_M_ARM64)
+#include <intrin.h>
+#define full_fence() __dmb(_ARM64_BARRIER_ISH)
+#else
+#error "no fence is known for this compiler"
+#endif
+
+static PyObject *
+copying_fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arguments))
+{
+    full_fence();
+    return Py_NewRef(Py_None);
+}
+
+#if STREAMS
 
 #define LINE 64 /* bytes of a cache line, which a streaming store should fill as a whole */
 /* What is read is fetched this many bytes ahead, and not kept in the caches either. Past the end that has no effect. */
@@ -56,6 +82,9 @@ stream_16(char *target, const char *source, size_t nbytes)
 static void
 stream(char *target, const char *source, size_t nbytes)
 {
+    /* Streaming stores are ordered with nothing: none may be seen before what was stored earlier, such as the odd
+     * generation by which a receiver knows that the slot is written, */
+    _mm_sfence();
     size_t head = (LINE - (uintptr_t)target % LINE) % LINE; /* bytes up to the target's first whole line */
     if (head > nbytes) {
         head = nbytes;
@@ -72,7 +101,7 @@ stream(char *target, const char *source, size_t nbytes)
         stream_16(target + head, source + head, body);
     }
     memcpy(target + head + body, source + head + body, nbytes - head - body);
-    /* Streaming stores are ordered with nothing: whoever is told next that the frame is whole must see all of it. */
+    /* and whoever is told next that the frame is whole must see all of it. */
     _mm_sfence();
 }
 
@@ -110,9 +139,15 @@ copying_stream(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize
     return result;
 }
 
+#endif /* STREAMS */
+
 static PyMethodDef methods[] = {
+    {"fence", copying_fence, METH_NOARGS,
+     "fence()\n--\n\nHave the processor do all loads and stores before this before all that come after it."},
+#if STREAMS
     {"stream", (PyCFunction)(void (*)(void))copying_stream, METH_FASTCALL,
      "stream(target, source, /)\n--\n\nCopy contiguous memory past the caches, without the interpreter's lock."},
+#endif
     {NULL, NULL, 0, NULL},
 };
 

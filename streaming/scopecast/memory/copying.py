@@ -1,7 +1,8 @@
-"""How frames are copied into shared memory, and out of it."""
+"""How frames are copied into shared memory, and out of it, and what is seen of that in which order."""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["STREAMED_BYTES", "copy_frame", "how", "is_for", "problem"]
+__all__ = ["STREAMED_BYTES", "copy_frame", "fence", "how", "is_for", "problem"]
 
 _stream: Callable[[npt.NDArray[Any], npt.NDArray[Any]], None] | None
 #: Why there is no way past the caches here, in the words of Python; ``""`` if there is one.
@@ -20,6 +21,20 @@ try:
     from scopecast.memory._copying import stream as _stream
 except ImportError as error:  # another kind of processor, or installed from source without a C compiler
     _stream, problem = None, str(error)
+
+try:
+    from scopecast.memory._copying import fence
+except ImportError:
+    _lock = threading.Lock()  # which nobody else takes
+
+    def fence() -> None:
+        """Have the processor do all loads and stores before this before all that come after it."""
+        # What comes before may sink into the first round, and what comes after may rise into the second; no further.
+        with _lock:
+            pass
+        with _lock:
+            pass
+
 
 #: Frames of this many bytes and more go past the caches, straight to memory.
 STREAMED_BYTES: Final = 2**18

@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from scopecast.errors import SharedMemoryError
+from scopecast.memory.copying import fence
 from scopecast.memory.segment import PAGE, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Layout", "Ring", "RingReader", "least_bytes", "plan_layout"]
+__all__ = ["Ring", "RingLayout", "RingReader", "least_bytes", "plan_layout"]
 
 MAGIC = b"scopcast"
 VERSION = 1
@@ -89,7 +90,7 @@ _HEADER = struct.Struct("=" + "".join(HEADER_FORMATS))
 _STATE = _HEADER.size - 8  # byte offset of `state`
 
 
-class Layout(NamedTuple):
+class RingLayout(NamedTuple):
     """How a ring is cut.
 
     Attributes
@@ -130,10 +131,10 @@ def _pages(nbytes: int) -> int:
 
 def least_bytes(frame_bytes: int) -> int:
     """Return the bytes of the smallest ring for frames of `frame_bytes`: three of them."""
-    return Layout(MIN_SLOTS, _pages(frame_bytes)).total
+    return RingLayout(MIN_SLOTS, _pages(frame_bytes)).total
 
 
-def plan_layout(frame_bytes: int, budget: int) -> Layout | None:
+def plan_layout(frame_bytes: int, budget: int) -> RingLayout | None:
     """Choose the layout for frames of `frame_bytes`: 32 of them, at least 64 MiB, at most `budget`.
 
     Parameters
@@ -145,28 +146,28 @@ def plan_layout(frame_bytes: int, budget: int) -> Layout | None:
 
     Returns
     -------
-    Layout or None
+    RingLayout or None
         None when not even three frames fit the budget.
 
     Examples
     --------
     >>> plan_layout(2048 * 2048 * 2, 512 * 2**20)
-    Layout(slots=32, slot_bytes=8388608)
+    RingLayout(slots=32, slot_bytes=8388608)
     >>> plan_layout(512 * 512 * 2, 512 * 2**20)
-    Layout(slots=128, slot_bytes=524288)
+    RingLayout(slots=128, slot_bytes=524288)
     >>> plan_layout(2**30, 512 * 2**20) is None
     True
     """
     frame = _pages(frame_bytes)
     wanted = min(max(NOMINAL_SLOTS * frame, MIN_BYTES), budget - 2 * PAGE)
     slots = min(wanted // frame, MAX_SLOTS)
-    while slots >= MIN_SLOTS and Layout(slots, frame).total > budget:
+    while slots >= MIN_SLOTS and RingLayout(slots, frame).total > budget:
         slots -= 1  # the table took a page
     if slots < MIN_SLOTS:
         return None
     # Many small frames: wider slots, so that a larger frame later on needs no new ring.
-    room = min(wanted, budget - Layout(slots, 0).total)  # what the header and the table leave of it
-    return Layout(slots, max(frame, room // slots // PAGE * PAGE if slots == MAX_SLOTS else 0))
+    room = min(wanted, budget - RingLayout(slots, 0).total)  # what the header and the table leave of it
+    return RingLayout(slots, max(frame, room // slots // PAGE * PAGE if slots == MAX_SLOTS else 0))
 
 
 class Ring:
@@ -183,8 +184,7 @@ class Ring:
     epoch
         Counts the rings of one publisher from 0.
     slots
-        How many of the slots to make now; all by default. See `grow` for the others. There is memory for three in any
-        case, without which a ring can't work for long.
+        How many of the slots to make now; all by default. See `grow` for the others.
 
     Attributes
     ----------
@@ -192,14 +192,10 @@ class Ring:
         How many slots can be used, the first ones.
     """
 
-    def __init__(self, name: str, layout: Layout, token: str, epoch: int, slots: int | None = None) -> None:
+    def __init__(self, name: str, layout: RingLayout, token: str, epoch: int, slots: int | None = None) -> None:
         self.name, self.layout, self.epoch = name, layout, epoch
         self.slots = layout.slots if slots is None else slots
-        made, reserved = (
-            layout.pixels + slots * layout.slot_bytes
-            for slots in (self.slots, max(self.slots, min(MIN_SLOTS, layout.slots)))
-        )
-        self._segment = Segment.create(name, layout.total, reserved, made)
+        self._segment = Segment.create(name, layout.total, layout.pixels + self.slots * layout.slot_bytes)
         header = Header(MAGIC, token.encode(), VERSION, epoch, *layout, layout.table, layout.pixels, layout.total, 0)
         _HEADER.pack_into(self._segment.memory, 0, *header)
         words = self._segment.memory[layout.table : layout.table + layout.slots * WORDS * 8]
@@ -226,6 +222,7 @@ class Ring:
         """Make the slot's generation odd: whoever still reads it will find its frame gone."""
         self._generations[slot] += 1
         self._table[slot * WORDS + GENERATION] = self._generations[slot]
+        fence()  # whoever sees a pixel of the next frame sees that too
 
     def array(self, slot: int, shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Return a writable C-contiguous array of `shape` and `dtype` over the slot's memory."""
@@ -258,6 +255,11 @@ class Ring:
     def whole(self) -> bool:
         """Whether the segment has its full size still; nothing may be written where another has truncated it."""
         return self._segment.whole
+
+    @property
+    def works(self) -> bool:
+        """Whether there are slots for longer: with fewer than three, the newest of one channel leaves no other room."""
+        return self.slots >= min(MIN_SLOTS, self.layout.slots)
 
     @property
     def can_grow(self) -> bool:
@@ -312,9 +314,9 @@ class RingReader:
         pixels = np.frombuffer(self._segment.memory, np.uint8, layout.slots * layout.slot_bytes, layout.pixels)
         self._slots = list(pixels.reshape(layout.slots, layout.slot_bytes))
 
-    def _validate(self, token: str, epoch: int) -> Layout:
+    def _validate(self, token: str, epoch: int) -> RingLayout:
         header = Header(*_HEADER.unpack_from(self._segment.memory, 0))
-        layout = Layout(header.slots, header.slot_bytes)
+        layout = RingLayout(header.slots, header.slot_bytes)
         problem = None
         if header.magic != MAGIC or header.version != VERSION:
             problem = f"is not a ring of version {VERSION} (magic {header.magic!r}, version {header.version})"
@@ -355,7 +357,11 @@ class RingReader:
         return self._slots[slot][:nbytes].view(dtype).reshape(shape)
 
     def generation(self, slot: int) -> int:
-        """Return the slot's generation as it is now: odd while it is written. To be asked after `view`."""
+        """Return the slot's generation, read after all that was read before: odd while it is written.
+
+        To be asked after `view`. If it still is that of the frame, what was copied out of the slot is that frame.
+        """
+        fence()
         return self._table[slot * WORDS + GENERATION]
 
     def close(self) -> None:

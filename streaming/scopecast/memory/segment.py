@@ -84,7 +84,7 @@ class Segment:
 
     def __init__(self, name: str, size: int, mapping: _Mapping, memory: memoryview, *, owner: bool) -> None:
         self.name = name
-        self.size = self.reserved = self._touched = size
+        self.size = self.reserved = size
         self._mapping = mapping
         self.memory = memory[:size] if owner else memory[:size].toreadonly()
         self._unlink = weakref.finalize(self, _unlink_in_process, name, os.getpid()) if owner else None
@@ -94,8 +94,8 @@ class Segment:
             self._unlink.atexit = False
 
     @classmethod
-    def create(cls, name: str, size: int, reserved: int | None = None, touched: int | None = None) -> Segment:
-        """Make a segment of `size` bytes, reserved and touched, readable by this user only.
+    def create(cls, name: str, size: int, reserved: int | None = None) -> Segment:
+        """Make a segment of `size` bytes, readable by this user only.
 
         Parameters
         ----------
@@ -104,9 +104,7 @@ class Segment:
         size
             Its bytes.
         reserved
-            How many of them to reserve now, in whole pages; all by default. See `reserve` for the others.
-        touched
-            How many of these to touch now, which takes as long again; all by default.
+            How many of them to reserve and touch now, in whole pages; all by default. See `reserve` for the others.
 
         Raises
         ------
@@ -118,8 +116,8 @@ class Segment:
             raise ValueError(msg)
         first = size if reserved is None else reserved
         segment = cls(name, size, *system.create(name, size, first), owner=True)
-        segment.reserved, segment._touched = first, 0
-        segment._touch(first if touched is None else touched)
+        segment.reserved = first
+        segment._touch(0, first)
         return segment
 
     def reserve(self, stop: int) -> None:
@@ -130,15 +128,13 @@ class Segment:
         SharedMemoryError
             If there is not enough shared memory; what was reserved before stays so.
         """
-        if stop > self.reserved:
-            system.reserve(self._mapping, self.reserved, stop)
-            self.reserved = stop
-        self._touch(stop)
+        system.reserve(self._mapping, self.reserved, stop)
+        self._touch(self.reserved, stop)
+        self.reserved = stop
 
-    def _touch(self, stop: int) -> None:
+    def _touch(self, start: int, stop: int) -> None:
         # The first write to each page would cost publish() a page fault: 7 to 10 ms for 8 MiB.
-        np.copyto(np.frombuffer(self.memory, np.uint8)[self._touched : stop : PAGE], 0)
-        self._touched = max(self._touched, stop)
+        np.copyto(np.frombuffer(self.memory, np.uint8)[start:stop:PAGE], 0)
 
     @classmethod
     def attach(cls, name: str) -> Segment:

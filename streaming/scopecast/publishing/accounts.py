@@ -97,9 +97,11 @@ class Account:
         Frames that wait for a slot in this process's memory; added to `published` once they get one, or never will.
     pace : Pace
         How the receiver keeps up.
+    viewer : bool
+        Whether it is a viewer; a subscriber is none, and is sent no replies.
     """
 
-    __slots__ = ("early", "fates", "leased", "pace", "pending", "published")
+    __slots__ = ("early", "fates", "leased", "pace", "pending", "published", "viewer")
 
     def __init__(self) -> None:
         self.published = 0
@@ -108,6 +110,7 @@ class Account:
         self.leased: dict[tuple[int, int], Any] = {}
         self.early: Collection[object] = ()
         self.pace = Pace()
+        self.viewer = True
 
     @property
     def in_flight(self) -> int:
@@ -140,6 +143,8 @@ class Accounts:
     ----------
     total : Account
         That of all receivers together: a frame that one of them has is delivered.
+    replies : Account
+        Likewise, of what subscribers have replied.
     receivers : dict of int to Account
         That of each receiver that is attached or about to attach, by its number.
     skipped : dict
@@ -147,21 +152,17 @@ class Accounts:
     """
 
     def __init__(self) -> None:
-        self.total = Account()
+        self.total, self.replies = Account(), Account()
         self.receivers: dict[int, Account] = {}
         self.skipped: dict[str, int] = {}
 
     def skip(self, reason: Reason) -> None:
         """Count a frame that is never sent."""
         self._count("skipped")
-        self._note(reason)
+        self.note(reason)
 
-    def count_skipped(self, reason: Reason, change: int = 1) -> None:
-        """Change how many frames count as skipped for a reason, over all receivers."""
-        self.total.fates["skipped"] += change
-        self._note(reason, change)
-
-    def _note(self, reason: Reason, change: int = 1) -> None:
+    def note(self, reason: Reason, change: int = 1) -> None:
+        """Change how many frames were skipped for a reason."""
         frames = self.skipped.get(reason.value, 0) + change
         self.skipped[reason.value] = frames
         if not frames:
@@ -179,7 +180,7 @@ class Accounts:
         """Count all frames in flight as dropped, and keep only these receivers' accounts."""
         self.receivers.clear()
         self.receivers.update(receivers)
-        for account in (self.total, *receivers.values()):
+        for account in (self.total, self.replies, *receivers.values()):
             account.void()
 
 
@@ -273,7 +274,7 @@ class ReceiverStats:
     token
         The receiver's token, as in the run directory.
     kind
-        ``"napari"``, ``"fiji"``, …
+        ``"napari"``, ``"fiji"``, …; ``"*"`` for a subscriber, which is no viewer.
     title
         The name that the receiver gives itself.
     pid
@@ -341,6 +342,10 @@ class Stats:
         Messages that were ignored, because they did not follow the protocol or exceeded its limits.
     keeper_errors
         How often looking after the viewers failed; it goes on after each failure, and logs the first.
+    replies
+        The fates of what subscribers have replied, over all viewers together. They are not among `frames`, but among
+        those of the viewers that they were sent to. Skipped are those that no viewer was there for or could show, and
+        those that were refused.
     problem
         Why frames are not shown, and when that is tried again, as one line; ``""`` if nothing is wrong.
 
@@ -363,6 +368,7 @@ class Stats:
     protocol_errors: int = 0
     keeper_errors: int = 0
     problem: str = ""
+    replies: FrameCounts = field(default_factory=FrameCounts)
 
     def __iter__(self) -> Iterator[ReceiverStats]:
         """Iterate over the receivers' rows."""
@@ -371,7 +377,7 @@ class Stats:
     @property
     def balanced(self) -> bool:
         """Whether every frame is accounted for, in every row."""
-        return self.frames.balanced and all(row.frames.balanced for row in self.receivers)
+        return self.frames.balanced and self.replies.balanced and all(row.frames.balanced for row in self.receivers)
 
     def __str__(self) -> str:
         """Return the statistics as a table."""
@@ -389,7 +395,7 @@ class Stats:
         return f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{cells}</table>{below}"
 
     def _table(self) -> list[list[str]]:
-        rows = [("all", self.frames)]
+        rows = [("all", self.frames), *([("replies", self.replies)] if self.replies.published else [])]
         for row in self.receivers:
             name = f"{row.title or row.kind} (process {row.pid})"
             rows.append((name if row.attached else f"{name}, has left", row.frames))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from scopecast.memory.ring import MAX_BYTES, Layout, least_bytes, plan_layout
+from scopecast.memory.ring import MAX_BYTES, RingLayout, least_bytes, plan_layout
 from scopecast.memory.segment import free_bytes
 
 __all__ = ["Budget"]
@@ -39,7 +39,7 @@ class Budget:
         fits = least <= free // 4 or least <= min(MAX_BYTES, free // 4 * 3)
         return max(usual, least) if fits else usual
 
-    def plan(self, frame_bytes: int, *, beside: int = 0) -> Layout | None:
+    def plan(self, frame_bytes: int, *, beside: int = 0) -> RingLayout | None:
         """Return the layout of a ring for frames of this size; None if not even three of them fit.
 
         Parameters

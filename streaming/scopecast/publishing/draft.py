@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.streams import FrameStream
+    from scopecast.publishing.accounts import Account
     from scopecast.publishing.slots import SlotFrame
 
 __all__ = ["IMAGE", "NOTHING", "Draft", "Extras", "Policy", "What"]
@@ -52,6 +53,10 @@ class Draft:
         The slot that it is written into; None as long as it has none, also while it is kept in this process's memory.
     array
         The memory of the slot, or of this process.
+    of
+        The sequence number of the frame that it is a reply to; -1 if it is none.
+    missed
+        The accounts of receivers that it is not for.
     """
 
     stream: FrameStream
@@ -65,6 +70,8 @@ class Draft:
     channel: Hashable = None
     frame: SlotFrame | None = None
     array: npt.NDArray[Any] | None = None
+    of: int = -1
+    missed: tuple[Account, ...] = ()
 
     @property
     def nbytes(self) -> int:

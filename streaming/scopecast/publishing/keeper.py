@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from scopecast.link import messages
-from scopecast.link.wakeup import Watch
+from scopecast.link.wakeup import Poller
+from scopecast.protocol import clock_ns
 from scopecast.publishing.receivers import HEARTBEAT_S
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from scopecast.publishing.guard import Guard
     from scopecast.publishing.receivers import AttachedReceiver, Receivers
+    from scopecast.publishing.replies import Replies
     from scopecast.rundir.directory import Member
 
 __all__ = ["Keeper"]
@@ -48,6 +49,8 @@ class Keeper:
         The publisher's entry in the run directory.
     guard
         The publisher's guard.
+    replies
+        Shows what subscribers reply.
     when_removed
         Called at each heartbeat, without the lock, while the names by which new receivers find the publisher are gone.
 
@@ -59,8 +62,16 @@ class Keeper:
         What went wrong in the last turn; ``""`` if nothing did.
     """
 
-    def __init__(self, receivers: Receivers, member: Member, guard: Guard, when_removed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        receivers: Receivers,
+        member: Member,
+        guard: Guard,
+        replies: Replies,
+        when_removed: Callable[[], None],
+    ) -> None:
         self.errors = 0
+        self._replies = replies
         self.problem = ""
         self._receivers, self._member, self._guard, self._when_removed = receivers, member, guard, when_removed
         self._pings = itertools.count(1)
@@ -71,7 +82,7 @@ class Keeper:
         """Look after the receivers on the calling thread until they are closed, even after errors."""
         router = self._receivers.router
         others = (router.monitor_fd, router.alarm_fd, *((router.gate.fileno(),) if router.gate else ()))
-        watch, watch_others = Watch((router.socket_fd, *others)), Watch(others)
+        watch, watch_others = Poller((router.socket_fd, *others)), Poller(others)
         more = False
         while not self._receivers.closing:
             try:
@@ -93,7 +104,7 @@ class Keeper:
     def _is_busy(self) -> bool:
         """Whether frames follow each other closely, and no thread waits for news of them."""
         receivers = self._receivers
-        recent = time.monotonic_ns() - receivers.last_publish_ns < _QUIET_S * 1e9
+        recent = clock_ns() - receivers.last_publish_ns < _QUIET_S * 1e9
         return recent and bool(receivers.attached) and not receivers.news.awaited
 
     def _turn(self, ready: set[int]) -> bool:
@@ -120,7 +131,9 @@ class Keeper:
                 suspects += self._beat()
             more = router.readable
         self._bury_dead(suspects)
-        return more
+        if beats:
+            self._replies.tidy()
+        return self._replies.show_next() or more
 
     def _mind_the_door(self) -> None:
         """Keep new receivers out while few descriptors are left."""
@@ -167,12 +180,12 @@ class Keeper:
     def _beat(self) -> tuple[AttachedReceiver, ...]:
         """Ping all receivers, and return those to check. Under the lock."""
         receivers, number = self._receivers, next(self._pings)
+        with self._guard:
+            receivers.settle_marks()
         for receiver in tuple(receivers.attached.values()):
             with self._guard:
                 receiver.unanswered += 1
-                account = receiver.account
-                ping = messages.Ping(number, account.fates["superseded"], account.fates["dropped"], account.published)
-                receivers.send(receiver, messages.encode(ping))
+                receivers.ping(receiver, number)
         # The monitor may miss a death (if a forked child keeps the socket open); the locks do not.
         return tuple(receiver for receiver in receivers.attached.values() if receiver.unanswered > 1)
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,8 +21,8 @@ import psutil
 from scopecast.errors import ViewerStartError, ViewerUnavailable
 from scopecast.protocol import printable_lines
 from scopecast.publishing.causes import cause_in
-from scopecast.publishing.events import Event
 from scopecast.publishing.screen import why_no_screen
+from scopecast.publishing.wait import Event
 from scopecast.rundir.directory import new_token
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ logger = logging.getLogger(__name__)
 #: as the one before.
 ATTEMPTS = 3
 PAUSE_S = 1.0
-#: napari takes 4 to 8 seconds until it is ready, on a busy machine or with a cold disk several times as long.
-START_TIMEOUT_S = 60.0
+#: napari takes 4 to 8 seconds until it is ready, and many times as long at its first start: on Windows 55 s were seen.
+#: One that ends is noticed at once; this is for one that hangs.
+START_TIMEOUT_S = 180.0
 #: How long Ctrl-C may be delayed to end a viewer that is being started.
 END_S = 5.0
 _POLL_S = 0.03
@@ -143,6 +145,29 @@ def _ready(directory: RunDirectory, kind: str) -> Entry | None:
     return next((entry for entry in directory.living("receiver", kind) if entry.state == "ready"), None)
 
 
+def python() -> str:
+    """Return the Python that runs viewers: this one, also where it is part of another program.
+
+    Raises
+    ------
+    ViewerUnavailable
+        If none is found: to start ``sys.executable`` would start that program once more.
+    """
+    from multiprocessing.spawn import get_executable  # what a program that embeds Python is to set
+
+    told = [os.fsdecode(path) for path in (get_executable(), sys.executable) if path]
+    name = "python.exe" if sys.platform == "win32" else "bin/python3"
+    beside = [os.path.join(folder, name) for folder in (sys.prefix, sys.base_prefix)]  # noqa: PTH118
+    for path in (*told, *beside):
+        if re.search("python|pypy", os.path.basename(path), re.IGNORECASE) and os.path.isfile(path):  # noqa: PTH113, PTH119
+            return path
+    msg = (
+        f"Python is part of {sys.executable or 'another program'} here, with none beside it to run a viewer; "
+        f"start the viewer by hand (scopecast open), or name a Python: multiprocessing.set_executable(…)"
+    )
+    raise ViewerUnavailable(msg)
+
+
 def _start(
     directory: RunDirectory,
     kind: str,
@@ -154,7 +179,7 @@ def _start(
     token = new_token()
     log = directory.file(token, "log")
     # -P: one of the user's files that is named like a module must not be imported in its place.
-    command = [sys.executable, "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
+    command = [python(), "-P", "-m", "scopecast_viewers", kind, "--token", token, *arguments]
     environment = {**os.environ, **variables, "SCOPECAST_RUNTIME_DIR": str(directory.path)}
     process: subprocess.Popen[bytes] | None = None
     try:

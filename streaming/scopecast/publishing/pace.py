@@ -24,6 +24,11 @@ class Pace:
     and delay), and to tell a queue that stays from a burst by how long frames have waited for too long (CoDel, RFC
     8289).
 
+    Parameters
+    ----------
+    fewest
+        How many frames may be on their way to it in any case.
+
     Attributes
     ----------
     behind : bool
@@ -32,9 +37,10 @@ class Pace:
         The sequence number up to which the pending frames are those that have been chosen from.
     """
 
-    __slots__ = ("_busy_since", "_late_since", "_taking_ns", "behind", "chosen")
+    __slots__ = ("_busy_since", "_fewest", "_late_since", "_taking_ns", "behind", "chosen")
 
-    def __init__(self) -> None:
+    def __init__(self, fewest: int = _FEWEST) -> None:
+        self._fewest = fewest
         self.behind = False
         self.chosen = -1
         self._taking_ns: float = _UNKNOWN_NS
@@ -44,7 +50,7 @@ class Pace:
     @property
     def credit(self) -> int:
         """How many frames the receiver takes in `ON_THE_WAY_NS`, at least two."""
-        return max(_FEWEST, int(ON_THE_WAY_NS / max(1.0, self._taking_ns)))
+        return max(self._fewest, int(ON_THE_WAY_NS / max(1.0, self._taking_ns)))
 
     def wake(self, now: int) -> None:
         """Note that a frame was sent to a receiver that had none."""

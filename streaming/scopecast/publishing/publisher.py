@@ -25,15 +25,18 @@ from scopecast.frames.streams import FrameStream, given
 from scopecast.keywords import suggesting
 from scopecast.link import messages
 from scopecast.memory.copying import copy_frame
+from scopecast.protocol import clock_ns
 from scopecast.publishing.accounts import Outcome, Reason, Stats
 from scopecast.publishing.draft import IMAGE, NOTHING, Draft, Extras, Policy, What
 from scopecast.publishing.reservation import Reservation
 from scopecast.publishing.session import Session, load, remember
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from scopecast.frames.axes import AxisValue
+    from scopecast.frames.marks import Marks
+    from scopecast.publishing.listening import Listener
 
 __all__ = ["Outcome", "Policy", "Publisher", "Reservation"]
 
@@ -121,7 +124,7 @@ class Publisher:
             environment=environment,
         )
         self._guard, self._accounts = self.session.guard, self.session.accounts
-        self._sequence, self._numbers = itertools.count(), itertools.count()
+        self._sequence, self._numbers = self.session.sequence, itertools.count()
         self._stream: FrameStream | None = None  # for frames published without one
         self._costs = number_array("d", bytes(8 * _COSTS))
         self._calls = 0
@@ -527,6 +530,7 @@ class Publisher:
         scale: float | Sequence[float] | None = None,
         steps: Mapping[str, float] = {},
         units: str | None = None,
+        affine: Sequence[float] | None = None,
         run: str | None = None,
     ) -> FrameStream:
         """Begin a stream: a run whose frames get layers of their own. Frames are part of it from now on.
@@ -535,7 +539,7 @@ class Publisher:
         ----------
         title
             Shown with its layers; by default the name of its run, or a number.
-        sizes, channels, positions, colors, scale, steps, units
+        sizes, channels, positions, colors, scale, steps, units, affine
             See `FrameStream`.
         run
             The run that it is part of, if other publishers are too; by default that of this publisher. ``""`` for none.
@@ -556,6 +560,7 @@ class Publisher:
             "scale": scale,
             "steps": steps,
             "units": units,
+            "affine": affine,
             "run": self.run if run is None else run,
         }
         with self._guard.lock:
@@ -604,6 +609,84 @@ class Publisher:
             if not stream.ended and stream.announced and self.session.receivers is not None:
                 self.session.receivers.end(stream.number)
             stream.ended = True
+
+    # ---- what users point at -------------------------------------------------------------------------------------
+
+    def marks(self, *, timeout: float | None = None, max_age_s: float | None = None) -> Listener:
+        """Take what users point at in their viewers: ``for marks in publisher.marks(): …``.
+
+        Viewers offer *Send to acquisition* from now on, until the listener is closed or this publisher is. The user is
+        told when the loop takes the marks, and why if `Marks.refuse` is called; what nobody takes is refused.
+
+        Parameters
+        ----------
+        timeout
+            Seconds without marks after which the loop ends; by default none.
+        max_age_s
+            Marks in frames that were published longer ago are refused; by default any frame of the last three runs
+            counts.
+
+        Returns
+        -------
+        Listener
+            An iterator of `Marks`, each what was sent at once. It is closed when nobody has it any more: at the end of
+            the loop that was written as above.
+
+        Raises
+        ------
+        RuntimeError
+            If there is a listener already.
+        ClosedError
+            If the publisher was closed.
+        """
+        self._guard.check_usable()
+        return self.session.listen(timeout, max_age_s)
+
+    def on_marks(self, callback: Callable[[Marks], object], *, max_age_s: float | None = None) -> Listener:
+        """Call a function with what users point at in their viewers, on a thread of its own; see `marks`.
+
+        Parameters
+        ----------
+        callback
+            Called with one `Marks` after the other. If it raises, the user is told, and the next one is called for.
+        max_age_s
+            As in `marks`.
+
+        Returns
+        -------
+        Listener
+            To be closed when no more marks are wanted.
+
+        Raises
+        ------
+        RuntimeError, ClosedError
+            As `marks` does.
+        """
+        self._guard.check_usable()
+        listener = self.session.listen(None, max_age_s)
+        listener.call(callback)
+        return listener
+
+    @property
+    def listens(self) -> bool:
+        """Whether somebody takes marks."""
+        return self.session.listening.active
+
+    # ---- flight recorders ----------------------------------------------------------------------------------------
+
+    def keep(self) -> int:
+        """Let the flight recorders write what they have in memory: ``scopecast record … --last 30s``.
+
+        It returns at once; all that was published before is written.
+
+        Returns
+        -------
+        int
+            How many recorders of this user there are on this machine; 0 if nothing is kept.
+        """
+        self._guard.check_usable()
+        member = self.session.member
+        return 0 if member is None else member.directory.ask_to_keep()
 
     # ---- opening, state, closing ---------------------------------------------------------------------------------
 
@@ -676,12 +759,13 @@ class Publisher:
                 receivers=receivers.rows() if receivers else (),
                 skipped=dict(self._accounts.skipped),
                 publish_ms=(float(p50), float(p99)),
-                newest_age_s=(time.monotonic_ns() - last_ns) / 1e9 if last_ns else None,
+                newest_age_s=(clock_ns() - last_ns) / 1e9 if last_ns else None,
                 segment_bytes=slots.ring.layout.total if slots and not slots.retired else 0,
                 metadata_cut=self._metadata_cut,
                 protocol_errors=receivers.protocol_errors if receivers else 0,
                 keeper_errors=self.session.keeper.errors if self.session.keeper else 0,
                 problem=self.problem,
+                replies=self._accounts.replies.counts,
             )
 
     @property
@@ -707,7 +791,7 @@ class Publisher:
         elif (receivers := self.session.receivers) is None:
             state = "not open yet"
         else:
-            state = f"{len(receivers.attached)} viewers attached"
+            state = f"{len(receivers.viewers)} viewers attached"
         return f"<Publisher of {self.kind} frames, {self.policy}: {state}{f'; {self.problem}' if self.problem else ''}>"
 
     def __enter__(self) -> Self:

@@ -12,22 +12,26 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scopecast.errors import ProtocolError
 from scopecast.link import messages
 from scopecast.link.router import GoneError, Router
+from scopecast.protocol import ANY_KIND, clock_ns
 from scopecast.publishing.accounts import Account, ReceiverStats
-from scopecast.publishing.events import Bell
-from scopecast.publishing.slots import acknowledge, drop_all
+from scopecast.publishing.listening import Listening
+from scopecast.publishing.pace import Pace
+from scopecast.publishing.slots import acknowledge, drop_all, keep_all
+from scopecast.publishing.wait import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from scopecast.frames.streams import FrameStream
     from scopecast.publishing.accounts import Accounts
     from scopecast.publishing.draft import Draft
     from scopecast.publishing.guard import Guard
-    from scopecast.publishing.slots import Slots
+    from scopecast.publishing.slots import SlotFrame, Slots
     from scopecast.rundir.directory import Member
 
 __all__ = ["AttachedReceiver", "Receivers"]
@@ -40,6 +44,23 @@ MAX_RECEIVERS: Final = 16
 GOODBYE_S: Final = 0.5
 #: The most messages read while holding the lock, so that a flood of them can't delay a frame.
 DRAIN_LIMIT: Final = 64
+#: Frames that subscribers can reply to: the newest.
+RECENT: Final = 256
+#: Replies that may wait to be shown.
+MAX_REPLIES: Final = 64
+#: Frames that a subscriber may have however slowly it looks at them: one that it looks at, one of each of some channels
+#: that waits, and one that is to take the place of such.
+_FEWEST_OF_SUBSCRIBERS: Final = 8
+
+
+class RecentFrame(NamedTuple):
+    """A frame that was published, and may be replied to: its place, and who has got it."""
+
+    stream: FrameStream
+    axes: list[str]
+    place: list[int]
+    translate: list[float]
+    frame: SlotFrame
 
 
 class AttachedReceiver:
@@ -89,6 +110,8 @@ class Receivers:
         The publisher's accounts.
     guard
         The publisher's guard.
+    listening
+        Where marks go; a new one by default.
 
     Attributes
     ----------
@@ -102,6 +125,8 @@ class Receivers:
         The receivers that left last.
     refused : deque of str
         Tokens of receivers that were refused, and need not be waited for.
+    listening : Listening
+        Where marks go.
     news : Bell
         Wakes waiting threads when a receiver attaches or leaves, or a frame's fate is settled.
     protocol_errors : int
@@ -110,9 +135,14 @@ class Receivers:
         When the last frame was announced (CLOCK_MONOTONIC); 0 before the first.
     closing : bool
         Whether nothing may be sent any more.
+    recent : dict of int to RecentFrame
+        The frames published last, by their sequence numbers.
+    replies : deque of (AttachedReceiver, Reply)
+        Replies of subscribers that are to be shown (`scopecast.publishing.replies`).
     """
 
-    def __init__(self, member: Member, accounts: Accounts, guard: Guard) -> None:
+    def __init__(self, member: Member, accounts: Accounts, guard: Guard, listening: Listening | None = None) -> None:
+        self.listening = listening or Listening()
         self.router = Router(member)
         self.slots: Slots | None = None
         self.attached: dict[bytes, AttachedReceiver] = {}
@@ -121,6 +151,8 @@ class Receivers:
         self.news = Bell(self.wake)
         self.protocol_errors = self.last_publish_ns = 0
         self.closing = False
+        self.recent: dict[int, RecentFrame] = {}
+        self.replies: deque[tuple[AttachedReceiver, messages.Reply]] = deque()
         self._member, self._accounts, self._guard = member, accounts, guard
         self._numbers = itertools.count(1)
         self._lamented: deque[str] = deque(maxlen=4 * MAX_RECEIVERS)  # tokens that there was a warning of
@@ -135,9 +167,18 @@ class Receivers:
         return tuple(receiver.stats() for receiver in (*self.departed, *self.attached.values()))
 
     @property
+    def viewers(self) -> list[AttachedReceiver]:
+        """The attached receivers that are viewers, and not subscribers."""
+        return [receiver for receiver in self.attached.values() if receiver.account.viewer]
+
+    @property
     def in_flight(self) -> int:
-        """How many frames are pending or leased, over all receivers."""
-        return sum(account.in_flight for account in self._accounts.receivers.values())
+        """How many frames are not where they are to go, over all receivers.
+
+        A subscriber has a frame as soon as that is sent: it reads it in its slot, for as long as it likes.
+        """
+        accounts = self._accounts.receivers.values()
+        return sum(account.in_flight if account.viewer else len(account.pending) for account in accounts)
 
     def laggards(self) -> str:
         """Name the receivers that hold the most frames."""
@@ -150,7 +191,7 @@ class Receivers:
         """Give a draft a slot, if one is free or may be reused; return whether there was one."""
         if self.slots is None:
             return False
-        supersede = draft.policy == "latest"
+        supersede = draft.policy == "latest" and draft.of < 0
         frame = self.slots.claim(draft.channel, supersede=supersede)
         if frame is None:  # acknowledgements may be unread: the keeper leaves them to publish()
             self.drain_if_any()
@@ -169,8 +210,15 @@ class Receivers:
             draft.place()
         if not (stream.announced and stream.number in self._known):
             self._announce(stream.message())
+            self.listening.know(stream, self._known)
             stream.announced = True
-        now = time.monotonic_ns()
+        now = clock_ns()
+        if draft.of < 0:
+            self.recent[sequence] = RecentFrame(stream, stream.axes, draft.index, draft.about[1], frame)
+            if len(self.recent) > RECENT:
+                del self.recent[next(iter(self.recent))]
+        else:
+            frame.of, frame.missed, frame.total = draft.of, draft.missed, self._accounts.replies
         message = draft.encode(sequence, now)
         frame.slots.commit(frame, sequence, array.nbytes, message, lossless=draft.policy == "every")
         self.last_publish_ns = now
@@ -223,7 +271,7 @@ class Receivers:
     def expect(self, tokens: Iterable[str]) -> None:
         """Let frames wait for viewers that are about to attach, as if they were attached.
 
-        A viewer needs a fifth of a second to find a publisher, and does not miss what is published meanwhile.
+        A viewer needs a moment to find a publisher, and does not miss what is published meanwhile.
         """
         assert self.slots is not None
         for token in tokens:
@@ -286,12 +334,19 @@ class Receivers:
             self.part(receiver, "it does not read its messages")
 
     def _broadcast(self, message: messages.FromPublisher) -> None:
+        self._tell_each(tuple(self.attached.values()), message)
+
+    def _tell_each(self, receivers: Iterable[AttachedReceiver], message: messages.FromPublisher) -> None:
         if self.closing:
             return
         data = messages.encode(message)
-        for receiver in tuple(self.attached.values()):
+        for receiver in receivers:
             self._tell(receiver, data)
         self._look_again()
+
+    def answer(self, receiver: AttachedReceiver, message: messages.FromPublisher) -> None:
+        """Answer a receiver, unless it has left."""
+        self._tell_each((receiver,), message)
 
     def drain_if_any(self) -> None:
         """Read the messages that have arrived; cheap if there are none."""
@@ -336,11 +391,23 @@ class Receivers:
         receiver.unanswered = 0
         if isinstance(message, messages.Ack):
             acknowledge(receiver.account, message.epoch, message.slot, message.generation, message.fate)
+        elif isinstance(message, messages.Reply):
+            if len(self.replies) < MAX_REPLIES:
+                self.replies.append((receiver, message))
+                self.wake()
+            else:
+                self._accounts.replies.count("dropped")
+                self._tell(receiver, messages.encode(messages.Replied(message.number, "dropped")))
         elif isinstance(message, messages.Pong):
             receiver.pong = message
         elif isinstance(message, messages.Captured):
             if message.number in self._pictures:
                 self._pictures[message.number] = message.error or "done"
+        elif isinstance(message, messages.Marks):
+            other = message.token != self._member.entry.token
+            reason = "the frame is of another program" if other else self.listening.take(receiver, message)
+            if reason:
+                self.answer(receiver, messages.Marked(message.number, "refused", reason))
         elif isinstance(message, messages.Bye):
             self.part(receiver, message.reason or "it was closed", level=logging.INFO)
 
@@ -355,13 +422,16 @@ class Receivers:
             if known.token == hello.token or known.address == address:
                 self.part(known, "it attached anew", level=logging.DEBUG)
         number = self._expected.pop(hello.token, None)
+        account = Account() if number is None else self._accounts.receivers[number]
+        if hello.kind == ANY_KIND:
+            account.viewer, account.pace = False, Pace(_FEWEST_OF_SUBSCRIBERS)
         if number is None:
             number = next(self._numbers)
             if self.slots is not None:
-                self.slots.attach(number)
+                self.slots.attach(number, account)
             else:  # a new ring is being made, and will be announced to it
-                self._accounts.receivers[number] = Account()
-        receiver = AttachedReceiver(number, address, hello, self._accounts.receivers[number])
+                self._accounts.receivers[number] = account
+        receiver = AttachedReceiver(number, address, hello, account)
         self.attached[address] = receiver
         logger.info("scopecast: %s is attached", receiver)
         # Last, once the account is open: if the receiver turns out to be gone, this closes its account.
@@ -375,7 +445,7 @@ class Receivers:
                 f"the acquisition speaks protocol {messages.PROTOCOL}, "
                 f"the viewer {hello.protocol_min} to {hello.protocol_max}: update {older}"
             )
-        if hello.kind != self._member.entry.kind:
+        if hello.kind not in (ANY_KIND, self._member.entry.kind):
             return f"this stream is for {self._member.entry.kind} viewers, not {hello.kind}"
         if len(self.attached) >= MAX_RECEIVERS and address not in self.attached:
             return f"{MAX_RECEIVERS} viewers are attached, and no more are accepted"
@@ -397,6 +467,11 @@ class Receivers:
     def _reply(self, address: bytes, message: messages.Reject) -> None:
         with suppress(GoneError):
             self.router.send(address, messages.encode(message))
+
+    def settle_marks(self) -> None:
+        """Refuse the marks that nobody will take any more."""
+        for receiver, marked in self.listening.settle():
+            self.answer(receiver, marked)
 
     def part(self, receiver: AttachedReceiver, why: str, level: int = logging.WARNING) -> None:
         """Detach a receiver: its leases end at once, and the frames that it did not acknowledge are dropped."""
@@ -426,12 +501,12 @@ class Receivers:
         deadline = time.monotonic() + timeout
         number = time.monotonic_ns()
         with self._guard.lock, self._guard:
-            self._pictures[number] = "" if self.attached else "no viewer is attached"
-            self._broadcast(messages.Capture(number, path))
+            self._pictures[number] = "" if self.viewers else "no viewer is attached"
+            self._tell_each(self.viewers, messages.Capture(number, path))
         while True:
             left = deadline - time.monotonic()
             with self._guard.lock, self._guard:
-                if self._pictures[number] or not self.attached or left <= 0:
+                if self._pictures[number] or not self.viewers or left <= 0:
                     answer = self._pictures.pop(number)
                     break
                 ticket = self.news.ticket()
@@ -440,9 +515,19 @@ class Receivers:
             msg = f"no picture of the window: {answer or f'the viewer did not answer within {timeout:g} s'}"
             raise RuntimeError(msg)
 
+    def ping(self, receiver: AttachedReceiver, number: int) -> None:
+        """Send a heartbeat, with the receiver's row of the accounts."""
+        account = receiver.account
+        fates, listens = account.fates, self.listening.active
+        ping = messages.Ping(number, fates["superseded"], fates["dropped"], account.published, listens)
+        self.send(receiver, messages.encode(ping))
+
     def say_goodbye(self) -> None:
         """Tell the receivers that the publisher ends, and wait for their answers; takes the lock itself."""
         with self._guard.lock, self._guard:
+            for receiver in tuple(self.attached.values()):
+                if not receiver.account.viewer:
+                    self.ping(receiver, 0)  # the last account: a recorder says how many frames it lacks
             self._broadcast(messages.Bye("the acquisition has ended"))
         deadline = time.monotonic() + GOODBYE_S
         # A BYE that is still queued when our socket closes is lost, as the socket does not linger: so receivers answer.
@@ -456,6 +541,8 @@ class Receivers:
     def stop(self) -> None:
         """Detach all receivers, and retire the slots: nothing is sent any more."""
         for receiver in tuple(self.attached.values()):
+            if not receiver.account.viewer:
+                keep_all(receiver.account)
             self.part(receiver, "the publisher was closed", level=logging.DEBUG)
         self.expect_nobody()
         if self.slots is not None:

@@ -27,18 +27,21 @@ from scopecast.errors import ScopecastError, SharedMemoryError, TransportError
 from scopecast.publishing.accounts import Accounts, Reason
 from scopecast.publishing.budget import Budget
 from scopecast.publishing.early import EarlyFrames
-from scopecast.publishing.events import Event
 from scopecast.publishing.guard import Guard
+from scopecast.publishing.listening import Inbox, Listener, Listening
 from scopecast.publishing.retry import Retry
 from scopecast.publishing.viewers import Viewers
+from scopecast.publishing.wait import Event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scopecast.memory.ring import Layout, Ring
+    from scopecast.link.messages import Marked
+    from scopecast.memory.ring import Ring, RingLayout
     from scopecast.publishing.draft import Draft
     from scopecast.publishing.keeper import Keeper
-    from scopecast.publishing.receivers import Receivers
+    from scopecast.publishing.receivers import AttachedReceiver, Receivers
+    from scopecast.publishing.replies import Replies
     from scopecast.publishing.slots import SlotFrame, Slots
     from scopecast.rundir.directory import Member
 
@@ -46,7 +49,6 @@ __all__ = ["Session", "load", "open_sessions", "remember"]
 
 logger = logging.getLogger(__name__)
 
-_DESCRIPTORS = 32  # enough for a socket, its monitor and their context
 _SUFFIX: Final = string.ascii_lowercase + string.digits
 _NAMES = 32  # segment names to try, if others have taken ours
 #: Open sessions; those that remain at exit are closed properly.
@@ -56,7 +58,7 @@ open_sessions: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
 def load() -> None:
     """Import what a session needs before the first frame: importing takes longer than the rest of opening it."""
     from scopecast.memory import ring  # noqa: F401
-    from scopecast.publishing import keeper, launch, receivers, slots  # noqa: F401
+    from scopecast.publishing import keeper, launch, receivers, replies, slots  # noqa: F401
     from scopecast.rundir import directory  # noqa: F401
 
 
@@ -74,6 +76,8 @@ class Session:
         The publisher's lock, its process, and whether it is closed.
     accounts : Accounts
         The fates of all frames.
+    listening : Listening
+        Where the marks of viewers go.
     receivers : Receivers or None
         The attached receivers, and the slots; None before there is a ring.
     keeper : Keeper or None
@@ -90,6 +94,10 @@ class Session:
         Frames that were published before there was a slot for them.
     forgotten : deque of SlotFrame
         Slots of reservations that were never committed or aborted: they are given back before the next frame.
+    sequence : iterator of int
+        Numbers the frames, and the replies.
+    replies : Replies or None
+        Shows what subscribers reply; None before there is a ring.
     """
 
     def __init__(
@@ -107,7 +115,7 @@ class Session:
         self.kind, self.prefix = kind, prefix
         self.title = title or Path(sys.argv[0] or "python").stem or "python"
         self.host, self.linger, self.budget = host, linger, Budget(budget)
-        self.guard, self.accounts = Guard(), Accounts()
+        self.guard, self.accounts, self.listening = Guard(), Accounts(), Listening()
         self.guard.void = self._void
         self.receivers: Receivers | None = None
         self.keeper: Keeper | None = None
@@ -116,6 +124,8 @@ class Session:
         self.slot_bytes = 0
         self.early = EarlyFrames(self.guard, self.accounts, self.budget.bytes)
         self.forgotten: deque[SlotFrame] = deque()
+        self.sequence = itertools.count()
+        self.replies: Replies | None = None
         self._cancelled = Event()
         self._warned: set[str] = set()
         self._threads: dict[str, threading.Thread] = {}
@@ -145,7 +155,8 @@ class Session:
             return failure[2] if self._final else f"{failure[2]} ({self._retry})"
         if problem := self.viewers.search_problem or (self.keeper.problem if self.keeper is not None else ""):
             return problem
-        return "" if self.accounts.receivers else self.viewers.start_problem
+        viewed = any(account.viewer for account in tuple(self.accounts.receivers.values()))
+        return "" if viewed else self.viewers.start_problem
 
     # ---- opening -------------------------------------------------------------------------------------------------
 
@@ -310,7 +321,7 @@ class Session:
             return
         self._renew(layout)
 
-    def _renew(self, layout: Layout) -> None:
+    def _renew(self, layout: RingLayout) -> None:
         """Replace the ring by one of this layout; the first time also make the socket.
 
         Only its first slots are made here: `_grow` makes the others while frames already flow.
@@ -322,7 +333,7 @@ class Session:
         try:
             expected: set[str] = set()
             if self.receivers is None:
-                expected = self.viewers.running(self.member.directory)
+                expected = self.viewers.expected(self.member.directory)
             receivers = self.receivers or self._connect()
             with self.guard.lock, self.guard:
                 old = receivers.slots
@@ -353,13 +364,18 @@ class Session:
 
     def _connect(self) -> Receivers:
         """Make the socket, and let the thread "keeper" look after the receivers."""
+        from scopecast.link import descriptors
         from scopecast.publishing.keeper import Keeper
         from scopecast.publishing.receivers import Receivers
+        from scopecast.publishing.replies import Replies
 
         assert self.member is not None
-        _check_descriptors()
-        self.receivers = Receivers(self.member, self.accounts, self.guard)
-        self.keeper = Keeper(self.receivers, self.member, self.guard, self._come_back_in_background)
+        descriptors.check()
+        self.receivers = Receivers(self.member, self.accounts, self.guard, self.listening)
+        self.replies = Replies(
+            self.receivers, self.guard, self.accounts, self.budget, self.sequence, lambda nbytes: self._want(nbytes)
+        )
+        self.keeper = Keeper(self.receivers, self.member, self.guard, self.replies, self._come_back_in_background)
         self._connected.set()
         return self.receivers
 
@@ -368,7 +384,7 @@ class Session:
         if self.keeper is not None:
             self.keeper.run()
 
-    def _make_ring(self, layout: Layout, epoch: int) -> Ring:
+    def _make_ring(self, layout: RingLayout, epoch: int) -> Ring:
         """Make a ring's first slots, under a name that is not taken."""
         import secrets  # which `load` has imported with the run directory
 
@@ -400,15 +416,26 @@ class Session:
         try:
             ring.grow()
         except SharedMemoryError as error:
+            if not ring.works:
+                self._give_up(ring, error)
+                return False
             self._grow_retry.failed()
             self._warn("growth", f"only {ring.slots} of {ring.layout.slots} slots could be made, as the rest {error}")
             self.early.move(receivers, ring.layout.slot_bytes, last=True)
             return False
         with self.guard.lock, self.guard:
             slots.take_in()
+            receivers.news.tell()
         self._grow_retry.succeeded()
         self.early.move(receivers, ring.layout.slot_bytes, last=ring.slots == ring.layout.slots)
         return True
+
+    def _give_up(self, ring: Ring, error: SharedMemoryError) -> None:
+        """Throw away a ring whose first slots are all that there is memory for, as if it could not be made at all."""
+        with self.guard.lock, self.guard:
+            self._void()
+        self._close_voided()
+        self._fail(ring.layout.slot_bytes, Reason.NO_SHARED_MEMORY, f"{self.kind} viewers disabled: {error}")
 
     def give_back(self, draft: Draft) -> None:
         """Give back the slot of a frame that was not published; do nothing if it was, or has no slot."""
@@ -429,6 +456,21 @@ class Session:
     def _close_voided(self) -> None:
         while self._voided:
             self._voided.pop().close()
+
+    def listen(self, timeout: float | None, max_age_s: float | None) -> Listener:
+        """Take marks from viewers; see `Publisher.marks`."""
+        inbox = Inbox(max_age_s)
+        with self.guard.lock:
+            self.guard.check_usable()
+            self.listening.begin(inbox)
+        return Listener(inbox, self._answer, timeout)
+
+    def _answer(self, receiver: AttachedReceiver, marked: Marked) -> None:
+        """Tell a viewer what has become of its marks."""
+        with self.guard.lock:
+            if self.receivers is not None:
+                with self.guard:
+                    self.receivers.answer(receiver, marked)
 
     # ---- names that another process removed ----------------------------------------------------------------------
 
@@ -503,6 +545,10 @@ class Session:
             self.guard.closed = True
         deadline = time.monotonic() + linger
         try:
+            self.listening.end("the acquisition has ended")
+            if self.receivers is not None:
+                with self.guard.lock, self.guard:
+                    self.receivers.settle_marks()
             if isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 self.viewers.interrupt()  # whoever presses Ctrl-C waits for no window any more
             if linger > 0 and self._threads:
@@ -535,6 +581,8 @@ class Session:
                     with self.guard.lock, self.guard:
                         receivers.stop()
                     self._join("keeper", timeout=5.0)
+                    if self.replies is not None:
+                        self.replies.close()
                     receivers.router.close()
                     if slots is not None:
                         slots.ring.close()
@@ -567,16 +615,6 @@ class Session:
         else:
             self.guard.lock.release()
             self.close(0.0)
-
-
-def _check_descriptors() -> None:
-    """Raise OSError unless enough descriptors are left for the socket: without them ZeroMQ aborts the process."""
-    taken: list[int] = []
-    try:
-        taken.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_DESCRIPTORS))
-    finally:
-        for descriptor in taken:
-            os.close(descriptor)
 
 
 def remember(session: Session) -> None:

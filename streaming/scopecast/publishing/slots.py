@@ -13,19 +13,19 @@ is behind, the newest of each channel are sent, and those before them are supers
 
 from __future__ import annotations
 
-import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from scopecast.protocol import clock_ns
 from scopecast.publishing.accounts import FATES, Account, Fate, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Collection, Hashable, Mapping
 
     from scopecast.memory.ring import Ring
     from scopecast.publishing.accounts import Accounts
 
-__all__ = ["SlotFrame", "Slots", "acknowledge", "drop_all"]
+__all__ = ["SlotFrame", "Slots", "acknowledge", "drop_all", "keep_all"]
 
 _RANK: Mapping[Fate, int] = {fate: rank for rank, fate in enumerate(FATES)}
 _PIN_SHARE = 4  # while a receiver is attached, at most a quarter of the slots (at least one) is pinned
@@ -56,6 +56,12 @@ class SlotFrame:
         Its best fate so far over all receivers.
     reason : Reason
         Why, if that is ``"skipped"``.
+    of : int
+        The sequence number of the frame that it is a reply to; -1 if it is none.
+    total : Account
+        Where it counts, over all receivers.
+    missed : tuple of Account
+        The receivers that have not got it, and will not.
     """
 
     __slots__ = (
@@ -64,15 +70,20 @@ class SlotFrame:
         "generation",
         "lossless",
         "message",
+        "missed",
         "number",
+        "of",
         "published_ns",
         "reason",
         "sequence",
         "slots",
+        "total",
     )
 
-    def __init__(self, slots: Slots, number: int, channel: Hashable, generation: int) -> None:
+    def __init__(self, slots: Slots, number: int, channel: Hashable, generation: int, total: Account) -> None:
         self.slots, self.number, self.channel, self.generation = slots, number, channel, generation
+        self.of, self.total = -1, total
+        self.missed: tuple[Account, ...] = ()
         self.sequence = -1
         self.published_ns = 0
         self.message = b""
@@ -104,7 +115,7 @@ class Slots:
         Whether another ring has replaced this one; frames that were sent can still be acknowledged.
     """
 
-    def __init__(self, ring: Ring, accounts: Accounts, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, ring: Ring, accounts: Accounts, clock: Callable[[], int] = clock_ns) -> None:
         self.ring, self.clock, self.retired = ring, clock, False
         self._accounts = accounts
         self._frames: list[SlotFrame | None] = []
@@ -178,7 +189,8 @@ class Slots:
                 return None
             number = old.number
         self.ring.begin(number)
-        frame = self._frames[number] = SlotFrame(self, number, channel, self.ring.generation(number) + 1)
+        generation = self.ring.generation(number) + 1
+        frame = self._frames[number] = SlotFrame(self, number, channel, generation, self._accounts.total)
         if old is not None:  # only now, so that settling it does not free its slot
             for account in self._accounts.receivers.values():
                 if old in account.pending:
@@ -228,16 +240,18 @@ class Slots:
         self.ring.commit(frame.number, sequence, nbytes)
         frame.sequence, frame.message, frame.lossless = sequence, message, lossless
         frame.published_ns = self.clock()
-        total, receivers = self._accounts.total, self._accounts.receivers
-        total.published += 1
-        for account in receivers.values():
+        receivers: Collection[Account] = self._accounts.receivers.values()
+        if frame.missed:
+            receivers = [account for account in receivers if account not in frame.missed]
+        frame.total.published += 1
+        for account in receivers:
             account.published += 1
             account.pending[frame] = None
         if receivers:
-            total.leased[frame.key] = frame
+            frame.total.leased[frame.key] = frame
         else:
             frame.fate, frame.reason = "skipped", Reason.NO_VIEWER
-            self._accounts.count_skipped(frame.reason)
+            self._count_total(frame, "skipped")
         previous = self._newest.pop(frame.channel, None)
         self._newest[frame.channel] = frame
         if previous is not None:
@@ -310,24 +324,31 @@ class Slots:
 
     # ---- the receivers' side -------------------------------------------------------------------------------------
 
-    def attach(self, number: int) -> None:
+    def attach(self, number: int, account: Account | None = None) -> None:
         """Open the account of a receiver; the newest frame of every channel becomes pending for it."""
-        account = self._accounts.receivers.setdefault(number, Account())
+        account = self._accounts.receivers.setdefault(number, account or Account())
         for frame in sorted(self._newest.values(), key=lambda newest: newest.sequence):
-            account.published += 1
-            account.pending[frame] = None
+            if account.viewer or frame.of < 0:
+                account.published += 1
+                account.pending[frame] = None
+
+    def newest(self, channel: Hashable) -> SlotFrame | None:
+        """Return the newest frame of a channel."""
+        return self._newest.get(channel)
 
     def settle(self, frame: SlotFrame, account: Account, fate: Fate) -> None:
         """Settle the fate of a frame that is pending for a receiver, or leased to it."""
         if account.leased.pop(frame.key, None) is None:
             del account.pending[frame]
         account.fates[fate] += 1
+        if fate != "delivered":
+            frame.missed = (*frame.missed, account)
         self._settle_total(frame, fate)
         self._reclaim(frame)
 
     def _settle_total(self, frame: SlotFrame, fate: Fate) -> None:
         """Keep the frame's best fate over all receivers; it is settled once one has it, or none can get it any more."""
-        total, previous = self._accounts.total, frame.fate
+        total, previous = frame.total, frame.fate
         better = previous is None or _RANK[fate] < _RANK[previous]
         if better:
             frame.fate = fate
@@ -341,10 +362,9 @@ class Slots:
             self._count_total(frame, frame.fate)
 
     def _count_total(self, frame: SlotFrame, fate: Fate, change: int = 1) -> None:
-        if fate == "skipped":
-            self._accounts.count_skipped(frame.reason, change)
-        else:
-            self._accounts.total.fates[fate] += change
+        frame.total.fates[fate] += change
+        if fate == "skipped" and frame.total is self._accounts.total:
+            self._accounts.note(frame.reason, change)
 
     # ---- who needs a frame ---------------------------------------------------------------------------------------
 
@@ -390,6 +410,12 @@ def acknowledge(account: Account, epoch: int, number: int, generation: int, fate
     account.pace.take(frame.slots.clock())
     frame.slots.settle(frame, account, fate)
     return True
+
+
+def keep_all(account: Account) -> None:
+    """Settle what a receiver has been sent as delivered: it reads frames where they lie, also after the end."""
+    for frame in tuple(account.leased.values()):
+        frame.slots.settle(frame, account, "delivered")
 
 
 def drop_all(account: Account) -> None:

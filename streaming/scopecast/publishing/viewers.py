@@ -7,8 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from scopecast.publishing.events import Event
 from scopecast.publishing.retry import Retry
+from scopecast.publishing.wait import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,6 +81,11 @@ class Viewers:
         """Return the tokens of the viewers that are ready, and so attached or about to attach."""
         return {entry.token for entry in directory.living("receiver", self._kind) if entry.state == "ready"}
 
+    def expected(self, directory: RunDirectory) -> set[str]:
+        """Return the tokens of all that are about to attach: the viewers, and recorders, which are to miss nothing."""
+        recorders = {entry.token for entry in directory.living("recorder") if entry.state == "ready"}
+        return self.running(directory) | recorders
+
     def find(self, receivers: Receivers, directory: RunDirectory) -> None:
         """Request the search for viewers, unless it is over; called when a new ring is in use."""
         if not self.met:
@@ -118,13 +123,12 @@ class Viewers:
         assert directory is not None
         assert receivers is not None
         try:
-            if self._launch_wanted and self._launch is None and not receivers.attached:
+            if self._launch_wanted and self._launch is None and not receivers.viewers:
                 self._launch = Launch(directory, self._kind, self._environment, self._tell_of_the_start)
                 self._launch.run()
-            running = self.running(directory)
-            if not running and self._launch is None:
+            if self._launch is None and not self.running(directory):
                 self._unknown = why_unknown(self._kind)
-            self._await(directory, receivers, running)
+            self._await(directory, receivers, self.expected(directory))
         finally:
             with self._guard.lock, self._guard:
                 receivers.expect_nobody()
@@ -172,8 +176,11 @@ class Viewers:
         """Wait for a viewer that is being started, and start no other; called before closing."""
         if self._launch is not None:
             self._launch.conclude()
-        if self._receivers is not None and not self.met:
-            self._found.wait(max(0.0, deadline - time.monotonic()))
+        if self._receivers is None or self.met or self._found.wait(max(0.0, deadline - time.monotonic())):
+            return
+        if self._launch is not None:
+            text = f"{self._kind} was not up in time to show the frames; a larger linger waits longer for it"
+            self._warn("late", text)
 
     def cancel(self) -> None:
         """Give up searching and starting; `run` ends."""

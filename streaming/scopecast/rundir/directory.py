@@ -20,7 +20,7 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Self
 
 import filelock
 import msgspec
@@ -29,32 +29,38 @@ import psutil
 from msgspec import Meta
 
 from scopecast.errors import RuntimeDirectoryError
+from scopecast.files import insist, is_locked, open_shared, remove
 from scopecast.memory.segment import NAME_PATTERN, own_bytes, unlink_segment
 from scopecast.protocol import MAX_PATH, MAX_TITLE, PROTOCOL, U32, Kind, Label, Title, Token, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["Cleaned", "Entry", "Member", "RunDirectory", "display_names", "new_token"]
+__all__ = ["ROLES", "Cleaned", "Entry", "Member", "RunDirectory", "display_names", "new_token"]
 
 ENVIRONMENT = "SCOPECAST_RUNTIME_DIR"
 #: sockaddr_un holds 108 bytes on Linux, 104 on macOS, the final zero included.
 MAX_SOCKET_PATH = 103
 LOG_LIFETIME_S = 86_400.0
 #: A viewer's log is there, and empty, before the viewer itself is: it has this long to start.
-START_S = 120.0
+STARTS_S = 240.0
 #: After the directory was removed under its members (logind, at logout), they have this long to enter again.
 RETURN_S = 5.0
-#: How long a file may be held open by another process that reads it (Windows).
-_BUSY_S = 0.5 if sys.platform == "win32" else 0.0
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-T = TypeVar("T")
 MAX_ENTRY_BYTES = 64 * 1024
 #: Until the year 3000, which is as far as Windows can tell the time.
 _Moment = Annotated[float, Meta(ge=0, le=32_503_680_000)]
 #: Of this machine only.
 _Endpoint = Annotated[str, Meta(pattern=r"\A(?:(?s:ipc://.+)|tcp://127\.0\.0\.1:[0-9]{1,5})?\Z", max_length=MAX_PATH)]
 _SegmentName = Annotated[str, Meta(max_length=30)]
+Role = Literal["publisher", "receiver", "subscriber", "recorder"]
+#: What each is called where people read it.
+ROLES: Final[dict[Role, str]] = {
+    "receiver": "viewer",
+    "publisher": "publisher",
+    "subscriber": "subscriber",
+    "recorder": "recorder",
+}
 _TOKEN = re.compile(r"\A[a-z2-7]{8}\Z")
 
 
@@ -71,13 +77,15 @@ class Entry(msgspec.Struct, kw_only=True):
     token
         Its token; the file is named by the same.
     role
-        Whether it publishes or receives.
+        Whether it publishes, is a viewer (receiver), a program that looks at the frames (subscriber), or one that
+        writes them to files (recorder).
     kind
-        The kind of viewer: ``"napari"``, ``"fiji"``, … A publisher serves receivers of one kind.
+        The kind of viewer: ``"napari"``, ``"fiji"``, … A publisher serves viewers of one kind, and subscribers and
+        recorders, whose own is ``"*"``.
     title
         What it calls itself.
     host
-        The software that it runs in.
+        The software that it runs in; of a recorder, the time that it keeps in memory (``"30s"``), or ``""``.
     pid
         Its process; for information only.
     created
@@ -96,7 +104,7 @@ class Entry(msgspec.Struct, kw_only=True):
     """
 
     token: Token
-    role: Literal["publisher", "receiver"]
+    role: Role
     kind: Kind
     title: Title = ""
     host: Title = ""
@@ -119,7 +127,7 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 def _read_entry(path: Path) -> Entry | None:
     """Return a member's entry; None if it has just gone, or can't be understood."""
     try:
-        entry = _decode_entry(_insist(lambda: _read_regular(path)))
+        entry = _decode_entry(insist(lambda: _read_regular(path)))
     # Deep nesting raises RecursionError, text that is not UTF-8 UnicodeDecodeError; neither is a DecodeError.
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
@@ -134,8 +142,7 @@ def _read_regular(path: Path) -> bytes:
     OSError
         If it is not a regular file, or too large to be an entry.
     """
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags)
+    descriptor = open_shared(path)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_ENTRY_BYTES:
@@ -143,21 +150,6 @@ def _read_regular(path: Path) -> bytes:
         return os.read(descriptor, MAX_ENTRY_BYTES)
     finally:
         os.close(descriptor)
-
-
-def _insist(act: Callable[[], T]) -> T:
-    """Retry what Windows refuses while another process has the file open or replaces it, for a moment.
-
-    Elsewhere a PermissionError means what it says.
-    """
-    deadline = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            return act()
-        except PermissionError:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(0.001)
 
 
 class Cleaned(NamedTuple):
@@ -207,6 +199,8 @@ def objection(path: Path) -> str | None:
     if not stat.S_ISDIR(status.st_mode):
         return "is not a directory (or a link to one)"
     if sys.platform == "win32":
+        if status.st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT:
+            return "is a junction, which leads elsewhere"
         return None  # it lies in the user's profile, whose access list keeps others out; a mode says nothing there
     if status.st_uid != os.getuid():
         return f"belongs to the user {status.st_uid}"
@@ -256,6 +250,14 @@ class RunDirectory:
             return (0, 0)
         return (status.st_dev, status.st_ino)
 
+    @property
+    def changed_ns(self) -> int:
+        """When a file of it was made, replaced or removed, in nanoseconds since 1970; 0 while there is no directory."""
+        try:
+            return self.path.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def file(self, token: str, suffix: str) -> Path:
         """Return the path of a member's file, such as ``file(token, "log")``."""
         return self.path / f"{token}.{suffix}"
@@ -269,7 +271,7 @@ class RunDirectory:
 
     def join(
         self,
-        role: Literal["publisher", "receiver"],
+        role: Role,
         kind: str,
         *,
         token: str = "",
@@ -282,7 +284,7 @@ class RunDirectory:
         Parameters
         ----------
         role
-            ``"publisher"`` or ``"receiver"``.
+            ``"publisher"``, ``"receiver"``, ``"subscriber"`` or ``"recorder"``.
         kind
             The kind of viewer.
         token
@@ -332,7 +334,7 @@ class RunDirectory:
         taken to be alive for the seconds that they need to notice, and to enter again (see `Member.write`).
         """
         path = self.file(token, "lock")
-        if not path.exists():
+        if not os.path.lexists(path):
             return self._was_removed()
         if (held := _is_held(path)) is not None:
             return held
@@ -360,6 +362,28 @@ class RunDirectory:
         """Return the entries of the members that are alive."""
         return [entry for entry in self.entries(role, kind) if self.alive(entry.token)]
 
+    def keepers(self, entries: Iterable[Entry] | None = None) -> tuple[Entry, ...]:
+        """Return those of all entries that are of recorders which keep the last seconds in memory."""
+        found = self.entries() if entries is None else entries
+        return tuple(each for each in found if each.role == "recorder" and each.host and self.alive(each.token))
+
+    def ask_to_keep(self) -> int:
+        """Ask the recorders that keep the last seconds to write them. Return how many there are."""
+        asked = 0
+        for recorder in self.keepers():
+            with suppress(OSError):  # it ends just now
+                self.file(recorder.token, "keep").touch(0o600)
+                asked += 1
+        return asked
+
+    def asked_to_keep(self, token: str) -> bool:
+        """Return whether a recorder has been asked to, since this was called last."""
+        path = self.file(token, "keep")
+        if not path.exists():
+            return False
+        insist(lambda: remove(path))
+        return True
+
     def launch_lock(self, kind: str) -> filelock.BaseFileLock:
         """Return the lock under which viewers of a kind are started, so that eight backends start one."""
         return filelock.FileLock(self.path / f"launch-{kind}.lock", thread_local=False)
@@ -376,10 +400,7 @@ class RunDirectory:
             try:
                 freed += self._bury(token, cleaned)
             finally:
-                # Unlinked while it is held: whoever opened it meanwhile finds that its inode has gone, and retries.
-                with suppress(OSError):
-                    self.file(token, "lock").unlink(missing_ok=True)
-                lock.release()
+                _give_up(lock)
         return cleaned._replace(bytes=freed)
 
     def _take(self, token: str) -> filelock.BaseFileLock | None:
@@ -388,7 +409,7 @@ class RunDirectory:
         lock = filelock.FileLock(path, thread_local=False)
         try:
             if not _is_regular(path):
-                path.unlink(missing_ok=True)
+                remove(path)
             lock.acquire(timeout=0)
         except (filelock.Timeout, OSError):
             if self.alive(token):
@@ -409,18 +430,18 @@ class RunDirectory:
                     if size is not None and unlink_segment(name):
                         cleaned.segments.append(name)
                         freed += size
-        for suffix in ("sock", "json", "new"):
+        for suffix in ("sock", "json", "new", "keep"):
             with suppress(OSError):  # a directory, which nobody of ours has made
-                self.file(token, suffix).unlink(missing_ok=True)
+                remove(self.file(token, suffix))
         with suppress(OSError, RuntimeDirectoryError):
-            self.socket_path(token).unlink(missing_ok=True)
-            self.socket_path(token).with_suffix(".shut").unlink(missing_ok=True)
+            remove(self.socket_path(token))
+            remove(self.socket_path(token).with_suffix(".shut"))
         log = self.file(token, "log")
         with suppress(OSError):
             # The log of a viewer that crashed is kept for a day: it is all that tells why.
             status = log.stat()
-            if time.time() - status.st_mtime > (LOG_LIFETIME_S if status.st_size else START_S):
-                log.unlink()
+            if time.time() - status.st_mtime > (LOG_LIFETIME_S if status.st_size else STARTS_S):
+                remove(log)
         if entry is not None:
             cleaned.members.append(token)
         return freed
@@ -435,30 +456,34 @@ def _is_regular(path: Path) -> bool:
 
 
 def _is_held(path: Path) -> bool | None:
-    """Whether a lock is held; None where only taking it can tell (Windows, file systems without flock).
-
-    Asked by a shared lock: two who ask at the same time do not take each other for the holder.
-    """
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
+    """Whether a lock is held; None where only taking it can tell (file systems without shared locks)."""
     if not _is_regular(path):
         return False
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = insist(lambda: open_shared(path))
     except FileNotFoundError:
         return False
     except OSError:  # no descriptor to be had: nothing speaks for its death
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # now: a child that is forked meanwhile has the descriptor too
-    except OSError as error:
-        return True if error.errno in (errno.EAGAIN, errno.EACCES) else None
+        return is_locked(descriptor)
     finally:
         os.close(descriptor)
-    return False
+
+
+def _give_up(lock: filelock.BaseFileLock) -> None:
+    """Free a lock, and remove its file."""
+    path = Path(lock.lock_file)
+    if sys.platform == "win32":
+        # What is open can't be removed there; nor can it once another holds the lock.
+        lock.release()
+        with suppress(OSError):
+            remove(path)
+        return
+    # Unlinked while it is held: whoever opened it meanwhile finds that its inode has gone, and retries.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+    lock.release()
 
 
 def display_names(entries: Iterable[Entry], given: Mapping[str, str] = {}) -> dict[str, str]:
@@ -531,7 +556,7 @@ class Member:
     @property
     def removed(self) -> bool:
         """Whether another has removed its files; `write` makes them again."""
-        return any(not self.directory.file(self.token, suffix).exists() for suffix in ("lock", "json"))
+        return any(not os.path.lexists(self.directory.file(self.token, suffix)) for suffix in ("lock", "json"))
 
     def write(self) -> None:
         """Write the entry, in one step; after `close` nothing.
@@ -550,9 +575,9 @@ class Member:
     def _write(self) -> None:
         target = self.directory.file(self.token, "json")
         draft = self.directory.file(self.token, "new")
-        draft.touch(0o600)
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry)))
-        _insist(lambda: draft.replace(target))
+        insist(lambda: draft.touch(0o600))
+        insist(lambda: draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry))))
+        insist(lambda: draft.replace(target))
 
     def close(self) -> None:
         """Remove the member's files and free its lock. Idempotent; does nothing in a forked child."""
@@ -562,16 +587,14 @@ class Member:
             lock, self._lock = self._lock, None
         if lock is None:
             return
-        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new")):
+        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new", "keep")):
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                remove(path)
         if self.entry.role == "publisher":
             with suppress(OSError, RuntimeDirectoryError):
-                self.directory.socket_path(self.token).unlink(missing_ok=True)
-                self.directory.socket_path(self.token).with_suffix(".shut").unlink(missing_ok=True)
-        with suppress(OSError):
-            self.directory.file(self.token, "lock").unlink(missing_ok=True)
-        lock.release()
+                remove(self.directory.socket_path(self.token))
+                remove(self.directory.socket_path(self.token).with_suffix(".shut"))
+        _give_up(lock)
 
     def __enter__(self) -> Self:
         return self

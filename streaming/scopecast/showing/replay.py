@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from scopecast.images.base import ImageFile
     from scopecast.showing.stacks import Showing
 
-__all__ = ["Moment", "Played", "Recording", "check_recording", "parse_speed", "play"]
+__all__ = ["Played", "RecordedPlane", "Recording", "check_recording", "parse_speed", "play"]
 
 #: Frames per second where nothing tells when a frame was recorded.
 DEFAULT_FPS: Final = 10.0
 _OPEN_FILES: Final = 8
 
 
-class Moment(NamedTuple):
+class RecordedPlane(NamedTuple):
     """When something was recorded.
 
     Attributes
@@ -63,7 +63,7 @@ class Recording:
 
     Attributes
     ----------
-    moments : list of Moment
+    moments : list of RecordedPlane
     source : str
         Where the times come from, as a user would say it.
     files : list of Path
@@ -90,9 +90,9 @@ class Recording:
         """How long it is."""
         return self.moments[-1].time_s - self.moments[0].time_s
 
-    def _times(self, path: Path, fps: float | None) -> tuple[list[Moment], str]:
+    def _times(self, path: Path, fps: float | None) -> tuple[list[RecordedPlane], str]:
         listed = read_metadata(path).times if path.is_dir() else {}
-        known = [Moment(listed[file.name], file, None) for file in self.files if file.name in listed]
+        known = [RecordedPlane(listed[file.name], file, None) for file in self.files if file.name in listed]
         if fps is None and len(known) == len(self.files):
             return _in_order(known), f"recorded times, from {METADATA}"
         moments: list[tuple[float | None, Path, int | None]] = []
@@ -122,15 +122,17 @@ class Recording:
         if fps is None:
             spread = {at for at, _, _ in moments if at is not None}
             if all(at is not None for at, _, _ in moments) and len(spread) > 1:
-                return _in_order([Moment(at or 0.0, file, number) for at, file, number in moments]), "recorded times"
-            dated = [Moment(Sight.of(file).changed_ns / 1e9, file, number) for _, file, number in moments]
+                return _in_order(
+                    [RecordedPlane(at or 0.0, file, number) for at, file, number in moments]
+                ), "recorded times"
+            dated = [RecordedPlane(Sight.of(file).changed_ns / 1e9, file, number) for _, file, number in moments]
             if len({moment.time_s for moment in dated}) > 1 and all(number is None for _, _, number in moments):
                 return _in_order(dated), "the files' dates, as they hold no times: a copy may have others"
         rate = fps or DEFAULT_FPS
         source = (
             f"{rate:g} frames/s, as requested" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"
         )
-        return [Moment(at / rate, file, number) for at, (_, file, number) in enumerate(moments)], source
+        return [RecordedPlane(at / rate, file, number) for at, (_, file, number) in enumerate(moments)], source
 
 
 def check_recording(path: Path, fps: float | None = None) -> None:
@@ -141,7 +143,7 @@ def check_recording(path: Path, fps: float | None = None) -> None:
         raise FileError(f"--fps is a number of frames per second, such as 20; not {fps:g}")
 
 
-def _in_order(moments: list[Moment]) -> list[Moment]:
+def _in_order(moments: list[RecordedPlane]) -> list[RecordedPlane]:
     """Return moments in order of time, from 0 s; those of one time in the order that they have."""
     first = min(moment.time_s for moment in moments)
     return sorted((moment._replace(time_s=moment.time_s - first) for moment in moments), key=lambda it: it.time_s)
@@ -186,7 +188,7 @@ class Played(NamedTuple):
     """
 
     frames: int
-    moment: Moment | None
+    moment: RecordedPlane | None
     wait_s: float
     behind_s: float
 
@@ -226,7 +228,7 @@ def play(
         Before each wait, at least every half second, and after each moment.
     """
     wait = wait or threading.Event().wait
-    given_up: set[Moment] = set()
+    given_up: set[RecordedPlane] = set()
     told: set[Path] = set()
     frames = 0
     with _OpenFiles(showing.dims) as files:

@@ -109,7 +109,7 @@ def show(
     from scopecast.frames.rois import ROI_EXTENSIONS
     from scopecast.images.base import common_folder
     from scopecast.images.open import EXTENSIONS, find_files, which_open
-    from scopecast.showing.regions import has_regions, pair_up
+    from scopecast.showing.pairing import has_regions, pair_up
     from scopecast.showing.stacks import Showing
 
     about = given(scale=scale, units=units, steps=steps, channels=channels, colors=colors)

@@ -7,7 +7,7 @@ A `Showing` decides for each file which stream it joins:
 - Files whose names say nothing lie side by side along an axis ``file``, as long as they have the same axes, channels
   and pixel size.
 - A file whose own axes are also in its name has a stream of its own: nobody can tell which of the two is meant.
-- Regions of interest lie on the image of the same name, else on the last one; see `scopecast.showing.regions`.
+- Regions of interest lie on the image of the same name, else on the last one; see `scopecast.showing.pairing`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from scopecast.frames.axes import MAX_LABEL, axes_from_path
 from scopecast.frames.places import Places
 from scopecast.frames.rois import read_rois
 from scopecast.images.base import Sight, check_regular, reading
-from scopecast.images.micromanager import METADATA, Beside, read_metadata
+from scopecast.images.micromanager import METADATA, TOLD, Beside, read_metadata
 from scopecast.images.open import open_image
-from scopecast.link.messages import KEPT_STREAMS
+from scopecast.link.messages import KEPT_STREAMS, encode_metadata
 from scopecast.protocol import printable
 from scopecast.publishing.accounts import Reason
 from scopecast.publishing.publisher import Publisher
-from scopecast.showing.regions import ShownImages, has_regions
+from scopecast.showing.pairing import ShownImages, has_regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.streams import FrameStream
-    from scopecast.images.base import ImageFile, Plane
+    from scopecast.images.base import FilePlane, ImageFile
     from scopecast.publishing.accounts import FrameCounts
     from scopecast.publishing.publisher import Policy
 
@@ -229,7 +229,7 @@ class Showing:
             except FileError as error:  # no fault of the image
                 self.notes.setdefault(f"not shown: {error}", []).append(path.name)
 
-    def plane(self, image: ImageFile, plane: Plane) -> int:
+    def plane(self, image: ImageFile, plane: FilePlane) -> int:
         """Show what was read of a file that is open; return how many frames it had. Raises as `file` does."""
         if self._placed is None or self._placed[0] is not image:
             for note in image.about.notes:
@@ -237,7 +237,11 @@ class Showing:
             self._placed = (image, *self._place(image.path, image))
             self._images.note(image.path, *self._placed[1:])
         _, axes, stream = self._placed
-        return self._offer(plane.array, {**axes, **plane.axes}, stream, plane.dims, str(image.path))
+        metadata = plane.metadata
+        if encode_metadata(metadata) is None:  # as of a microscope with hundreds of properties
+            metadata = {name: value for name, value in metadata.items() if name in TOLD}
+        where = {**axes, **plane.axes}
+        return self._offer(plane.array, where, stream, plane.dims, str(image.path), metadata=metadata or None)
 
     def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:
         """Show an array as a stream of its own, plane by plane; return how many those were, or why it is not shown."""

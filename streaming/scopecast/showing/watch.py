@@ -138,6 +138,11 @@ class FolderWatch:
         """How many files are not complete yet."""
         return len(self._candidates)
 
+    @property
+    def incomplete(self) -> tuple[Path, ...]:
+        """The files that are not complete yet."""
+        return tuple(self._candidates)
+
     def run(self, show: Callable[[Path], object], stop: threading.Event | None = None) -> Iterator[News | None]:
         """Watch until `stop` is set.
 

@@ -8,9 +8,9 @@ For authors of backends and viewers. Needs pytest, which ``import scopecast`` do
         backend_type = MyBackend
 """
 
-from scopecast.testing.display import DisplayContract, OpenViewer
+from scopecast.testing.display_contract import DisplayContract, OpenViewer
 from scopecast.testing.observer import Observer, Seen
-from scopecast.testing.storage import StorageBackendContract
-from scopecast.testing.streaming import StreamingBackendContract
+from scopecast.testing.storage_contract import StorageBackendContract
+from scopecast.testing.streaming_contract import StreamingBackendContract
 
 __all__ = ["DisplayContract", "Observer", "OpenViewer", "Seen", "StorageBackendContract", "StreamingBackendContract"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
-from contextlib import suppress
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
@@ -13,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import zmq
 
-from scopecast.errors import SharedMemoryError
 from scopecast.link import messages
-from scopecast.link.transport import KeyPair, connect
-from scopecast.memory.ring import RingReader
+from scopecast.link.transport import KeyPair
 from scopecast.rundir.directory import RunDirectory
+from scopecast.subscribing.line import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from scopecast.rundir.directory import Entry
 
@@ -45,6 +45,10 @@ class Seen(NamedTuple):
         As they were published.
     kind
         ``"image"``, …
+    source
+        The token of its publisher.
+    sent_ns
+        When it was published, CLOCK_MONOTONIC in nanoseconds.
     """
 
     pixels: npt.NDArray[Any]
@@ -54,36 +58,60 @@ class Seen(NamedTuple):
     translate: tuple[float, ...]
     metadata: Any
     kind: str
+    source: str = ""
+    sent_ns: int = 0
 
 
-class _Line:
+class _Line(Line):
     """The connection to one publisher."""
 
     def __init__(
-        self, entry: Entry, context: zmq.Context[zmq.Socket[bytes]], hello: messages.Hello, keys: KeyPair | None
+        self,
+        observer: Observer,
+        entry: Entry,
+        directory: RunDirectory,
+        hello: messages.Hello,
+        context: zmq.Context[zmq.Socket[bytes]],
+        keys: KeyPair | None,
     ) -> None:
-        self.entry, self.hello = entry, hello
-        self.greeting = True
-        self.reader: RingReader | None = None
-        self.streams: dict[int, messages.Stream] = {}
-        self.axes: dict[int, dict[int, list[str]]] = {}  # those that a stream had when it had so many
-        self.ended = False
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES)
-        connect(self.socket, entry, keys)
-        self.send(hello)
+        self._observer = observer
+        super().__init__(entry, directory, hello, context, keys)
 
-    def send(self, message: messages.FromReceiver) -> None:
-        with suppress(zmq.ZMQError):
-            self.socket.send(messages.encode(message), zmq.NOBLOCK)
+    def _handle(self, message: messages.FromPublisher) -> None:
+        super()._handle(message)
+        if isinstance(message, messages.Marked):
+            self._observer.fates[message.number].append(f"{message.fate}{message.reason and ': '}{message.reason}")
+        if self.state == "refused":
+            raise AssertionError(f"{self.entry.title} refused the observer: {self.problem}")
 
-    def close(self) -> None:
-        self.ended = True
-        self.socket.close(200)
-        if self.reader is not None:
-            self.reader.close()
-            self.reader = None
+    def _announce(self, about: messages.Stream) -> None:
+        super()._announce(about)
+        self._observer.streams[self.entry.token, about.id] = about
+
+    def _end_stream(self, number: int) -> None:
+        self._observer.ended.add((self.entry.token, number))
+
+    def _take(self, frame: messages.Frame) -> None:
+        seen = self._seen(frame)
+        if seen is not None:
+            self._observer.seen.append(seen)
+        self.acknowledge(frame, "skipped" if seen is None else "delivered")
+
+    def _seen(self, frame: messages.Frame) -> Seen | None:
+        reader, placed = self.reader, self.place(frame)
+        if placed is None and (self.entry.token, frame.stream) in self._observer.streams:
+            raise AssertionError(
+                f"a frame of {self.entry.title} has {len(frame.index)} axes, its stream never had so many"
+            )
+        if reader is None or placed is None or reader.epoch != frame.epoch:
+            return None
+        pixels = reader.view(frame.slot, frame.shape, np.dtype(frame.dtype)).copy()
+        if not self.intact(frame):
+            return None
+        stream, axes = placed
+        metadata = msgspec.msgpack.decode(frame.metadata)
+        about = (frame.path, tuple(frame.translate), metadata, frame.kind, self.entry.token, frame.sent_ns)
+        return Seen(pixels, axes, stream, *about)
 
 
 class Observer:
@@ -122,6 +150,9 @@ class Observer:
         self.error: Exception | None = None
         self._directory = RunDirectory()
         self._lines: list[_Line] = []
+        self._marks: deque[messages.Marks] = deque()  # to be sent
+        self.fates: dict[int, list[str]] = {}  # of those that were, by their number
+        self._numbers = itertools.count(1)
         self._news = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scopecast-observer", daemon=True)
@@ -129,7 +160,7 @@ class Observer:
     @property
     def attached(self) -> int:
         """To how many publishers it is attached now."""
-        return sum(line.reader is not None for line in self._lines)
+        return sum(line.state == "attached" for line in self._lines)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float = 20.0) -> Any:
         """Wait until `predicate` returns something true, and return that.
@@ -150,6 +181,55 @@ class Observer:
                 self._news.wait(min(left, 0.1))
         return found
 
+    def mark(self, points: Sequence[Sequence[float]], seen: Seen | None = None) -> list[str]:
+        """Point at a frame, and send that to its program, as a user does from a viewer.
+
+        Waits until the program takes marks.
+
+        Parameters
+        ----------
+        points
+            (N, 2) y, x in pixels of the frame.
+        seen
+            The frame; by default the newest.
+
+        Returns
+        -------
+        list of str
+            It fills with what becomes of them: ``"taken"``, ``"refused: …"``; see `wait_for`.
+
+        Raises
+        ------
+        AssertionError
+            If the program takes none within 20 s.
+        """
+        frame = self.wait_for(lambda: self.seen)[-1] if seen is None else seen
+        self.wait_for(lambda: any(line.listens for line in self._lines if line.entry.token == frame.source))
+        said = frame.metadata if isinstance(frame.metadata, dict) else {}
+        stage = [said[key] for key in ("x_um", "y_um", "z_um") if key in said]
+        axes = frame.stream.axes
+        labels = {name: at for name, at in frame.axes.items() if isinstance(at, str)}
+        index = {name: frame.stream.labels[name].index(at) for name, at in labels.items()}
+        number = next(self._numbers)
+        self.fates[number] = []
+        self._marks.append(
+            messages.Marks(
+                number=number,
+                token=frame.source,
+                stream=frame.stream.id,
+                sent_ns=frame.sent_ns,
+                axes={name: int(index.get(name, frame.axes.get(name, 0))) for name in axes},
+                labels=labels,
+                shape=list(frame.pixels.shape[:2]),
+                position=stage if len(stage) > 1 else [],
+                types=["point"] * len(points),
+                lengths=[1] * len(points),
+                vertices=[float(at) for point in points for at in point],
+                layer="points",
+            )
+        )
+        return self.fates[number]
+
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         keys = KeyPair.if_possible()
@@ -162,24 +242,26 @@ class Observer:
         try:
             while not self._stopping.is_set():
                 if time.monotonic() >= next_scan:
-                    self._scan(context, hello, keys, poller)
+                    poller = self._scan(context, hello, keys)
                     next_scan = time.monotonic() + _SCAN_S
                 ready = dict(poller.poll(_POLL_MS))
                 for line in self._lines:
-                    if line.socket in ready:
-                        self._drain(line)
-                        if line.ended:
-                            poller.unregister(line.socket)
-                            line.close()
+                    if line.connected and (socket := line.socket) in ready:
+                        line.drain()
+                        if not line.connected:
+                            poller.unregister(socket)
+                        if line.errors:
+                            raise AssertionError(f"{line.entry.title} sent something that is no message")
+                while self._marks:
+                    marks = self._marks.popleft()
+                    next(line for line in self._lines if line.entry.token == marks.token).send(marks)
                 with self._news:
                     self._news.notify_all()
         except Exception as error:  # noqa: BLE001 - told by wait_for
             self.error = error
         finally:
             for line in self._lines:
-                if not line.ended:
-                    line.send(messages.Bye("the observer was closed"))
-                line.close()
+                line.leave("the observer was closed")
             context.term()
             member.close()
 
@@ -188,62 +270,18 @@ class Observer:
         context: zmq.Context[zmq.Socket[bytes]],
         hello: messages.Hello,
         keys: KeyPair | None,
-        poller: zmq.Poller,
-    ) -> None:
+    ) -> zmq.Poller:
         known = {line.entry.token for line in self._lines}
         for entry in self._directory.entries("publisher", self.kind):
             if entry.token not in known and entry.state == "ready" and self._directory.alive(entry.token):
-                line = _Line(entry, context, hello, keys)
-                self._lines.append(line)
+                self._lines.append(_Line(self, entry, self._directory, hello, context, keys))
+        for line in self._lines:
+            line.check()
+        poller = zmq.Poller()
+        for line in self._lines:
+            if line.connected:
                 poller.register(line.socket, zmq.POLLIN)
-
-    def _drain(self, line: _Line) -> None:
-        with suppress(zmq.Again):
-            while not line.ended:
-                self._handle(line, messages.decode_from_publisher(line.socket.recv(zmq.NOBLOCK)))
-
-    def _handle(self, line: _Line, message: messages.FromPublisher) -> None:
-        token = line.entry.token
-        if isinstance(message, messages.Frame):
-            line.send(messages.Ack(message.epoch, message.slot, message.generation, self._take(line, message)))
-        elif isinstance(message, messages.Ping):
-            line.send(messages.Pong(message.number))
-        elif isinstance(message, messages.Stream):
-            line.streams[message.id] = self.streams[token, message.id] = message
-            line.axes.setdefault(message.id, {})[len(message.axes)] = message.axes
-        elif isinstance(message, messages.Welcome):
-            line.greeting = False
-            if line.reader is not None:
-                line.reader.close()
-                line.reader = None
-            with suppress(SharedMemoryError):  # the next epoch's Welcome is on its way
-                line.reader = RingReader(message.segment, message.token, message.epoch)
-        elif isinstance(message, messages.End):
-            self.ended.add((token, message.stream))
-        elif isinstance(message, messages.Bye):
-            line.send(messages.Bye())
-            line.ended = True
-        elif isinstance(message, messages.Reject) and message.again:
-            if not line.greeting:  # it was given up for dead, on a machine that gave it no time: it is here again
-                line.greeting = True
-                line.send(line.hello)
-        elif isinstance(message, messages.Reject):
-            raise AssertionError(f"{line.entry.title} refused the observer: {message.reason}")
-
-    def _take(self, line: _Line, frame: messages.Frame) -> Any:
-        reader, stream = line.reader, line.streams.get(frame.stream)
-        if reader is None or stream is None or reader.epoch != frame.epoch:
-            return "skipped"
-        pixels = reader.view(frame.slot, frame.shape, np.dtype(frame.dtype)).copy()
-        if reader.generation(frame.slot) != frame.generation:
-            return "skipped"
-        axes: dict[str, int | str] = {}
-        for name, index in zip(line.axes[frame.stream][len(frame.index)], frame.index, strict=True):
-            labels = stream.labels.get(name, [])
-            axes[name] = labels[index] if index < len(labels) else index
-        metadata = msgspec.msgpack.decode(frame.metadata)
-        self.seen.append(Seen(pixels, axes, stream, frame.path, tuple(frame.translate), metadata, frame.kind))
-        return "delivered"
+        return poller
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -1,6 +1,6 @@
-"""Read damaged copies of one format's file, and tell of each what became of it; memory and time are limited.
+"""Read damaged copies of a file of each format, and tell of each what became of it; memory and time are limited.
 
-Arguments: the folder to work in, the format, how many copies, the seed.
+Arguments: the folder to work in, how many copies, the seed, the formats.
 """
 
 import json
@@ -37,12 +37,20 @@ def read(path: Path) -> tuple[int, list[bytes], list[str]]:
         return len(image), planes, list(about.notes)
 
 
-def main(folder: Path, name: str, count: int, seed: int) -> None:
-    path = write_good(folder, name)
-    _, whole, noted = read(path)
+def main(folder: Path, count: int, seed: int, names: list[str]) -> None:
+    files = {name: write_good(folder / str(number), name) for number, name in enumerate(names)}
+    for path in files.values():
+        read(path)  # loads what it needs
     room = psutil.Process().memory_info().vms + _SPARE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a hang ends the process: the test says at which copy
+    for name, path in files.items():
+        print(json.dumps({"format": name}), flush=True)
+        read_copies(path, count, seed)
+
+
+def read_copies(path: Path, count: int, seed: int) -> None:
+    _, whole, noted = read(path)
     descriptors = psutil.Process().num_fds()
     for damaged in damage(path, count, seed):
         good = damaged.part.read_bytes()
@@ -63,4 +71,4 @@ def main(folder: Path, name: str, count: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 
 from receivers import stamped
-from scopecast.memory.ring import Layout, Ring
+from scopecast.memory.ring import Ring, RingLayout
 
 name, token = sys.argv[1:]
-ring = Ring(name, Layout(8, 512 * 512 * 2), token, 0)
+ring = Ring(name, RingLayout(8, 512 * 512 * 2), token, 0)
 frames = [stamped(t, shape=(512, 512)) for t in range(16)]
 print(json.dumps("writing"), flush=True)
 for number in itertools.count():

@@ -1,4 +1,4 @@
-"""A viewer that may open no more files for a while, and then as many as it likes."""
+"""A viewer that may open only so many more files for a while (argument), and then as many as it likes."""
 
 import json
 import os
@@ -19,6 +19,7 @@ with Viewer() as viewer:
             taken.append(os.open(os.devnull, os.O_RDONLY))
     except OSError:
         pass
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + int(sys.argv[1]), hard))
     print(json.dumps("limited"), flush=True)
     wait_until(lambda: viewer.receiver.problem)
     print(json.dumps(viewer.receiver.problem), flush=True)

@@ -588,6 +588,13 @@ def test_a_bad_frame_is_counted_with_one_warning_and_never_raised(
     assert lossless.errors == 3
 
 
+def test_a_live_view_that_is_closed_during_a_run_has_nothing_to_say_at_its_end(backend: Headless):
+    backend.sequenceStarted(sequence(), {})
+    backend.close()
+    backend.sequenceFinished(None)
+    assert backend.errors == 0
+
+
 def test_after_close_the_acquisition_goes_on(backend: Headless, caplog: pytest.LogCaptureFixture):
     backend.close()
     with caplog.at_level(logging.WARNING):

@@ -1,6 +1,7 @@
 """The doctor, with each fault put in for real: a wrong mode, a dead screen, a missing library, a small /dev/shm."""
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -15,10 +16,12 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 import scopecast
 from receivers import Viewer
-from scopecast.doctor import CHECKS, Finding, diagnose, graphics, java, memory, rundirectory, software, system
+from scopecast.cli.main import app
+from scopecast.doctor import CHECKS, Finding, diagnose, graphics, java, rundirectory, shared_memory, software, system
 from scopecast.doctor.libraries import PACKAGES, install_line, missing_libraries
 from scopecast.link import messages as wire
 from scopecast.memory import copying
@@ -72,11 +75,12 @@ def test_json_is_a_list_of_findings(report: subprocess.CompletedProcess[str]):
     assert report.returncode == any(it["state"] == "broken" for it in findings)
 
 
-def test_what_is_broken_is_the_exit_code_and_a_line(runtime_dir: Path):
+def test_what_is_broken_is_the_exit_code_and_a_line(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch):
     runtime_dir.chmod(0o755)
-    done = subprocess.run([sys.executable, "-P", "-m", "scopecast", "doctor"], capture_output=True, timeout=60)
-    printed = done.stdout.decode()
-    assert done.returncode == 1, printed
+    monkeypatch.setattr("scopecast.cli.doctor.diagnose", functools.partial(diagnose, (rundirectory.place,)))
+    done = CliRunner().invoke(app, ["doctor"])
+    printed = done.stdout
+    assert done.exit_code == 1, printed
     (line,) = [line for line in printed.splitlines() if str(runtime_dir) in line and "✗" in line]
     assert "is open to others (mode 755" in line
     assert f"→ chmod 700 {runtime_dir}" in printed
@@ -121,7 +125,7 @@ def test_a_small_dev_shm(mounted: str, state: str, message: str):
     prefix = ("unshare", "-m", "sh", "-c", mount, "sh")
     if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True).returncode:
         pytest.skip("needs the right to mount")
-    found = only(iter(told_by("memory.size", *prefix)))
+    found = only(iter(told_by("shared_memory.size", *prefix)))
     assert found.state == state
     assert message in found.message
     assert found.fix == "" if state == "ok" else re.search(r"--shm-size=2g|remount,size=2G", found.fix)
@@ -129,7 +133,7 @@ def test_a_small_dev_shm(mounted: str, state: str, message: str):
 
 @on_linux
 def test_no_dev_shm_at_all(tmp_path: Path):
-    found = only(memory.size(tmp_path / "shm"))
+    found = only(shared_memory.size(tmp_path / "shm"))
     assert (found.state, found.message) == ("broken", f"there is no {tmp_path / 'shm'}")
 
 
@@ -140,19 +144,19 @@ def test_segments_of_the_dead_are_told_from_those_in_use():
         living.open((64, 64), wait=5)
         # Other programs of this machine may leave segments behind meanwhile: only those of this test are looked for.
         (entry,) = directory.living("publisher")
-        assert not [it for it in memory.leftovers() if entry.segments[0] in it.fix + it.message]
+        assert not [it for it in shared_memory.leftovers() if entry.segments[0] in it.fix + it.message]
         token = new_token()
         leak = f"from scopecast.memory.segment import Segment; s = Segment.create('headless_{token}_0', 3 << 20)"
         python(f"{leak}; import os; os._exit(0)")
         try:
-            (orphan,) = [it for it in memory.leftovers() if f"headless_{token}_0" in it.fix]
+            (orphan,) = [it for it in shared_memory.leftovers() if f"headless_{token}_0" in it.fix]
             assert orphan.state == "warning"
             assert "MiB are held by unused segments" in orphan.message
             assert orphan.fix.startswith("rm /dev/shm/")
 
             dead = Entry(token=token, role="publisher", kind="headless", segments=[f"headless_{token}_0"])
             directory.file(token, "json").write_bytes(msgspec.json.encode(dead))
-            (known,) = [it for it in memory.leftovers() if it.fix == "scopecast clean"]
+            (known,) = [it for it in shared_memory.leftovers() if it.fix == "scopecast clean"]
             assert known.message == "3 MiB are held by 1 segments of crashed programs"
         finally:
             assert directory.clean().segments == [f"headless_{token}_0"]
@@ -163,7 +167,7 @@ def test_a_segment_that_another_run_directory_knows_is_left_alone():
     """It is mapped, though nobody here has heard of it: another of the user's programs uses it."""
     segment = Segment.create(f"headless_{new_token()}_0", 2**20)
     try:
-        assert not [it for it in memory.leftovers() if segment.name in it.fix]
+        assert not [it for it in shared_memory.leftovers() if segment.name in it.fix]
     finally:
         segment.close()
 
@@ -185,7 +189,7 @@ def test_a_run_directory_that_is_a_link(runtime_dir: Path, tmp_path: Path, monke
     assert "is not a directory (or a link to one)" in found.message
     assert found.fix == "set SCOPECAST_RUNTIME_DIR to a directory of yours"
     assert list(rundirectory.members()) == []
-    assert not [it for it in memory.leftovers() if "failed" in it.message]
+    assert not [it for it in shared_memory.leftovers() if "failed" in it.message]
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="needs root, to give a directory away")
@@ -488,7 +492,7 @@ class TestJava:
         assert found.fix.startswith("name the one that has a folder 'jars'")
 
     def test_plain_imagej_is_opened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={tmp_path}")
+        monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"{os.environ['SCOPECAST_JAVA_OPTIONS']} -Duser.home={tmp_path}")
         imagej_jar()
         assert only(java.imagej()) == Finding("ImageJ", "ok", f"ImageJ {IMAGEJ_VERSION} opens ({IMAGEJ_VERSION})")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

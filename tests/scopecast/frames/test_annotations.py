@@ -12,7 +12,7 @@ import roifile
 from receivers import Viewer, WatchedDisplay, check_stamp, stamped
 from scopecast import FijiStreamingBackend, NapariStreamingBackend, Publisher, StreamingBackend
 from scopecast.rundir.directory import new_token
-from scopecast_viewers.look.annotations import Annotation, Annotations, AnnotationSet
+from scopecast_viewers.look.annotation_sets import Annotation, Annotations, AnnotationSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -64,7 +64,7 @@ def test_other_dtypes_are_refused_with_what_to_convert_to(dtype, words):
 
 
 @pytest.mark.fault("D3")
-@pytest.mark.skipif(np.dtype("longdouble").itemsize == 8, reason="longdouble is float64 on this machine")
+@pytest.mark.needs("long doubles")
 @pytest.mark.parametrize(("dtype", "fix"), [("longdouble", "'float64'"), ("clongdouble", "'complex128'")])
 def test_wide_floats_are_refused(dtype, fix):
     with pytest.raises(UnsupportedDtypeError, match=rf"\.astype\({fix}\)"):

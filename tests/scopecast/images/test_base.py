@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from PIL import Image
 from imagefiles import hyperstack, write_imagej, write_ome
 from receivers import check_stamp, stamped
 from scopecast import FileError, IncompleteFileError
+from scopecast.images import base
+from scopecast.images.base import open_regular, read_exactly
 from scopecast.images.open import find_files, open_image
 
 if TYPE_CHECKING:
@@ -303,3 +306,17 @@ def test_folders_below_are_looked_into_where_that_is_asked_for(tmp_path: Path):
         "run/deep/c.tif",
     ]
     assert others == 1
+
+
+@pytest.mark.needs("positioned writes")
+def test_no_more_is_read_at_once_than_every_system_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """macOS refuses reads of 2 GiB and more."""
+    path, sizes, preadv = tmp_path / "plane", [], os.preadv
+    path.write_bytes(bytes(range(100)))
+    monkeypatch.setattr(base, "MOST_AT_ONCE", 7)
+    monkeypatch.setattr(
+        os, "preadv", lambda file, buffers, at: (sizes.append(len(buffers[0])), preadv(file, buffers, at))[1]
+    )
+    with open_regular(path) as file:
+        assert read_exactly(file.fileno(), 10, (9, 10), np.dtype("uint8")).tobytes() == bytes(range(10, 100))
+    assert max(sizes) == 7

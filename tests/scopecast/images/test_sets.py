@@ -23,6 +23,7 @@ from imagefiles import hyperstack
 from receivers import check_stamp
 from scopecast import StreamingBackend
 from scopecast.errors import IncompleteFileError
+from scopecast.images.ome import planes_told
 from scopecast.images.open import open_image
 from scopecast.showing.replay import Recording, play
 from scopecast.showing.stacks import Showing
@@ -52,9 +53,10 @@ def write_set(folder: Path, files: int, *, positions: int = 1) -> list[Path]:
             for t, (at, page) in enumerate(places)
         )
 
+    told = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{2 * t}"/>' for t in range(times))
     images = "".join(
         f'<Image ID="Image:{p}" Name="Pos{p}"><Pixels ID="Pixels:{p}" DimensionOrder="XYCZT" Type="uint16" SizeX="32" '
-        f'SizeY="24" SizeC="1" SizeZ="1" SizeT="{times}">{blocks(p)}</Pixels></Image>'
+        f'SizeY="24" SizeC="1" SizeZ="1" SizeT="{times}">{blocks(p)}{told}</Pixels></Image>'
         for p in range(positions)
     )
     for at, name in enumerate(names):
@@ -102,6 +104,19 @@ def test_a_replay_plays_each_plane_once(tmp_path: Path):
     files = write_set(tmp_path / "run", 12)
     recording = Recording(tmp_path / "run")
     assert [moment.path for moment in recording.moments] == files
+
+
+@pytest.mark.parametrize("positions", [1, 12])
+def test_what_is_told_of_the_planes_is_read_once_for_the_set(tmp_path: Path, positions: int):
+    files = write_set(tmp_path / "run", 12, positions=positions)
+    planes_told.cache_clear()
+    for at, path in enumerate(files):
+        with open_image(path) as image:
+            for number in range(len(image)):
+                plane = image.read(number)
+                assert plane is not None
+                assert plane.metadata["elapsed_s"] == 2 * (at if positions == 1 else number)
+    assert planes_told.cache_info().misses == positions, "each image of the set once, and not all of them for each file"
 
 
 def test_the_work_grows_with_the_planes_and_not_with_their_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -40,7 +40,13 @@ def without(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
 # ---- choosing ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("value", "chosen"), [("tcp", "tcp"), ("ipc", "ipc"), (" TCP ", "tcp"), ("", None)])
+@pytest.mark.parametrize(
+    ("value", "chosen"),
+    [
+        *[("tcp", "tcp"), (" TCP ", "tcp"), ("", None)],
+        pytest.param("ipc", "ipc", marks=pytest.mark.needs("unix sockets")),
+    ],
+)
 def test_the_environment_chooses(monkeypatch, value, chosen):
     monkeypatch.setenv(ENVIRONMENT, value)
     assert chosen_transport() == (chosen or ("tcp" if sys.platform == "win32" else "ipc"))
@@ -137,6 +143,7 @@ def test_a_batch_reaches_a_viewer_in_a_process_of_its_own():
         assert backend.stats().balanced
 
 
+@pytest.mark.needs("unix sockets")
 def test_a_viewer_shows_publishers_of_either_transport_at_once(monkeypatch):
     with Viewer() as viewer:
         for name in ("ipc", "tcp"):

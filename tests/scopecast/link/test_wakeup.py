@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from scopecast.link.wakeup import WakeUp, Watch
+from scopecast.link.wakeup import Poller, WakeUp
 
 
 @pytest.fixture(params=["poll", "select"], autouse=True)
@@ -30,12 +30,12 @@ def alarm():
 
 
 def test_the_way_to_wait_is_the_systems(kind, alarm):
-    assert (Watch((alarm.fileno(),))._poll is None) == (kind == "select")
+    assert (Poller((alarm.fileno(),))._poll is None) == (kind == "select")
 
 
 def test_a_thread_that_waits_is_woken(alarm):
     ready: list[set[int]] = []
-    waiting = threading.Thread(target=lambda: ready.append(Watch((alarm.fileno(),)).ready(60)))
+    waiting = threading.Thread(target=lambda: ready.append(Poller((alarm.fileno(),)).ready(60)))
     waiting.start()
     alarm.wake()
     waiting.join(20)
@@ -43,7 +43,7 @@ def test_a_thread_that_waits_is_woken(alarm):
 
 
 def test_a_wake_up_before_the_wait_is_not_lost_and_counts_once(alarm):
-    watch = Watch((alarm.fileno(),))
+    watch = Poller((alarm.fileno(),))
     assert watch.ready(0) == set()
     for _ in range(3):
         alarm.wake()
@@ -57,7 +57,7 @@ def test_a_wake_up_before_the_wait_is_not_lost_and_counts_once(alarm):
 def test_waking_someone_who_never_looks_does_not_wait(alarm):
     for _ in range(100_000):  # more than a socket holds
         alarm.wake()
-    watch = Watch((alarm.fileno(),))
+    watch = Poller((alarm.fileno(),))
     while watch.ready(0):
         alarm.clear()
 
@@ -65,7 +65,7 @@ def test_waking_someone_who_never_looks_does_not_wait(alarm):
 def test_only_those_that_are_readable(alarm):
     one, other = socket.socketpair()
     with one, other:
-        watch = Watch((alarm.fileno(), one.fileno()))
+        watch = Poller((alarm.fileno(), one.fileno()))
         other.send(b"x")
         assert watch.ready(60) == {one.fileno()}
         alarm.wake()
@@ -73,7 +73,7 @@ def test_only_those_that_are_readable(alarm):
 
 
 def test_a_wait_is_never_cut_short_by_rounding(alarm):
-    watch = Watch((alarm.fileno(),))
+    watch = Poller((alarm.fileno(),))
     begin = time.monotonic()
     assert watch.ready(0.0015) == set()
     assert time.monotonic() - begin >= 0.0015

@@ -1,5 +1,6 @@
 """Copies past the caches: exact at every size and alignment, within their bounds, and not in anyone's way."""
 
+import importlib.util
 import platform
 import shutil
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scopecast.memory import copying
@@ -48,7 +49,6 @@ def test_it_is_compiled_wherever_that_is_possible():
     target_at=st.integers(0, 130),
     source_at=st.integers(0, 130),
 )
-@settings(max_examples=300, deadline=None)
 def test_every_byte_is_copied_and_no_other_is_touched(nbytes: int, target_at: int, source_at: int):
     source = noise(nbytes + 130)[source_at : source_at + nbytes]
     memory = np.full(nbytes + 260, FENCE, np.uint8)
@@ -127,6 +127,12 @@ def test_what_is_not_contiguous_or_has_another_length_is_refused():
         copying._stream(np.empty(999, np.uint8), np.empty(1000, np.uint8))
     with pytest.raises(TypeError, match="not 1 arguments"):
         copying._stream(np.empty(999, np.uint8))
+
+
+def test_the_fence_is_the_processors_where_there_is_a_compiled_module():
+    copying.fence()
+    compiled = importlib.util.find_spec("scopecast.memory._copying") is not None
+    assert copying.fence.__module__ == ("scopecast.memory._copying" if compiled else "scopecast.memory.copying")
 
 
 def is_seen_at_work(copy: Callable[[], None]) -> bool:

@@ -20,11 +20,11 @@ from scopecast.rundir.directory import RunDirectory, new_token
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm")
+pytestmark = pytest.mark.needs("/dev/shm")
 
 SHM = Path("/dev/shm")
 NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+as_root = pytest.mark.needs("a user to switch to")
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ def end_with(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(launch.subprocess, "Popen", lambda _, **options: popen(["sh", "-c", script], **options))
 
 
+@pytest.mark.needs("a shell")
 def test_the_cause_is_told_first_wherever_it_stands(
     monkeypatch: pytest.MonkeyPatch, runtime_dir: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -143,6 +144,7 @@ def test_the_cause_is_told_first_wherever_it_stands(
         ),
     ],
 )
+@pytest.mark.needs("a shell")
 def test_how_it_ended(monkeypatch: pytest.MonkeyPatch, script: str, told: str):
     end_with(monkeypatch, script)
     with pytest.raises(ViewerStartError) as caught:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import threading
 from importlib.metadata import EntryPoint
+from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from receivers import Viewer, viewer_process
-from scopecast.errors import ViewerStartError
+from scopecast.errors import ViewerStartError, ViewerUnavailable
 from scopecast.publishing import launch
 from scopecast.publishing.launch import Launch, find_or_start_viewer, known_viewers
 from scopecast.rundir.directory import RunDirectory
@@ -54,10 +56,39 @@ def run_instead(monkeypatch: pytest.MonkeyPatch, *command: str) -> list[list[str
     return asked
 
 
+@pytest.fixture
+def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A vendor's program that Python is part of, and its folder."""
+    program = tmp_path / "Vendor" / "Imaging.exe"
+    program.parent.mkdir()
+    program.touch()
+    before = spawn.get_executable()
+    monkeypatch.setattr("sys.executable", str(program))
+    multiprocessing.set_executable(str(program))
+    monkeypatch.setattr("sys.prefix", str(program.parent))
+    monkeypatch.setattr("sys.base_prefix", str(program.parent))
+    yield program
+    multiprocessing.set_executable(before)
+
+
+def test_a_program_that_embeds_python_is_not_started_in_its_place(embedded: Path, directory: RunDirectory):
+    with pytest.raises(ViewerUnavailable, match=r"Python is part of .*Imaging\.exe here"):
+        find_or_start_viewer(directory, "headless", timeout=60)
+    python = embedded.parent / ("python.exe" if os.name == "nt" else "bin/python3")
+    python.parent.mkdir(exist_ok=True)
+    python.touch()
+    assert launch.python() == str(python)
+    chosen = embedded.with_name("python3.12")
+    chosen.touch()
+    multiprocessing.set_executable(str(chosen))
+    assert launch.python() == str(chosen)
+
+
 def test_the_viewers_that_are_installed_are_known():
     assert {"headless", "napari"} <= known_viewers()
 
 
+@pytest.mark.needs("sessions")
 def test_one_is_started_and_then_found(directory: RunDirectory):
     entry = find_or_start_viewer(directory, "headless", timeout=30, environment={"SCOPECAST_FIJI": "one of ours"})
     assert (entry.kind, entry.role, entry.state) == ("headless", "receiver", "ready")
@@ -69,6 +100,7 @@ def test_one_is_started_and_then_found(directory: RunDirectory):
     assert psutil.Process(entry.pid).terminal() is None or os.getsid(entry.pid) != os.getsid(0), "it is detached"
 
 
+@pytest.mark.needs("sessions")
 def test_it_outlives_a_ctrl_c_in_our_terminal(directory: RunDirectory):
     entry = find_or_start_viewer(directory, "headless", timeout=30)
     assert os.getpgid(entry.pid) != os.getpgid(0)
@@ -129,6 +161,7 @@ def test_without_a_screen_nothing_is_tried(directory: RunDirectory, monkeypatch:
 
 
 @pytest.mark.parametrize("variable", ["DISPLAY", "WAYLAND_DISPLAY"])
+@pytest.mark.needs("unix sockets")
 def test_with_a_screen_that_answers_it_is_tried(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, variable: str, tmp_path: Path
 ):
@@ -159,6 +192,7 @@ def test_napari_that_is_not_installed(directory: RunDirectory, monkeypatch: pyte
     assert asked == []
 
 
+@pytest.mark.needs("a shell")
 def test_one_that_crashes_is_told_with_the_last_lines_of_its_log(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ):
@@ -170,6 +204,7 @@ def test_one_that_crashes_is_told_with_the_last_lines_of_its_log(
     assert [line.strip() for line in log] == [*map(str, range(30, 41)), "ImportError: no Qt"]
 
 
+@pytest.mark.needs("a shell")
 def test_one_that_never_becomes_ready_is_ended(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
     run_instead(monkeypatch, "sh", "-c", "echo starting; exec sleep 600")
     with pytest.raises(ViewerStartError, match=r"the headless viewer was not ready after \d s: starting"):
@@ -177,6 +212,7 @@ def test_one_that_never_becomes_ready_is_ended(directory: RunDirectory, monkeypa
     # What is left running fails the test, see `nothing_left`.
 
 
+@pytest.mark.needs("a shell")
 def test_the_waiting_ends_when_it_is_cancelled(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
     asked = run_instead(monkeypatch, "sleep", "600")
     before = set(psutil.Process().children())
@@ -189,6 +225,7 @@ def test_the_waiting_ends_when_it_is_cancelled(directory: RunDirectory, monkeypa
 
 
 @pytest.mark.fault("V6")
+@pytest.mark.needs("a shell")
 def test_an_interrupted_wait_ends_what_was_started(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
     asked = run_instead(monkeypatch, "sleep", "600")
 
@@ -231,3 +268,17 @@ def test_what_another_process_starts_is_found(directory: RunDirectory):
         with Viewer() as viewer:
             thread.join(30)
             assert [entry.token for entry in found] == [viewer.token]
+
+
+@pytest.mark.needs("/dev/shm")  # only Linux tells of another process's limits
+def test_a_viewer_takes_the_descriptors_that_it_may_have(directory: RunDirectory):
+    """macOS gives a process 256, unless it asks for more."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        entry = find_or_start_viewer(directory, "headless", timeout=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert psutil.Process(entry.pid).rlimit(psutil.RLIMIT_NOFILE)[0] >= min(soft, 4096)

@@ -20,15 +20,14 @@ from children import wait_until
 from launched import ending_viewers
 from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped
 from scopecast import Publisher
-from scopecast.memory.ring import Ring
+from scopecast.memory.ring import PAGE, Ring, RingLayout
 from scopecast.publishing.retry import Retry
 from scopecast.publishing.session import Session
 from scopecast.publishing.viewers import Viewers
+from scopecast_viewers import receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm")
 
 SHAPE = (64, 48)
 LARGE = (2048, 2048)
@@ -83,6 +82,32 @@ def test_the_newest_frame_of_each_channel_is_kept_and_shown_first(held: threadin
         assert publisher.stats().frames == (21, 3, 18, 0, 0, 0)
         assert publisher.stats().skipped == {}
         assert sorted(planes_of(viewer.streams[0])) == [(9, 0), (9, 1), (10, 0)]
+
+
+def test_of_a_camera_that_runs_nothing_is_skipped_and_only_the_first_slot_is_waited_for(
+    held: threading.Event, monkeypatch: pytest.MonkeyPatch
+):
+    """How long that takes is measured by `make bench`: "first frames"."""
+    grown = threading.Event()
+    grow = Ring.grow
+    monkeypatch.setattr(Ring, "grow", lambda ring: grow(ring) if grown.wait(60) else 0)
+    display = Ordered()
+    with Viewer(display=display) as viewer, Publisher("headless") as publisher:
+        for t in range(5):
+            for c in range(2):
+                outcome = publisher.offer(stamped(t, c, shape=LARGE), axes={"t": t, "c": c})
+                assert outcome.reason is None
+        held.set()
+        viewer.wait_for(lambda: display.taken)
+        ring = publisher.session.slots.ring
+        assert (display.taken, ring.slots, ring.layout.slots) == ([(4, 0)], 1, 32)
+        made = Path("/dev/shm", ring.name).stat().st_blocks * 512
+        assert made == ring.layout.pixels + ring.layout.slot_bytes, "memory of one slot, and not of those to come"
+        grown.set()
+        assert publisher.flush(60)
+        assert display.taken == [(4, 0), (4, 1)], "the newest of each channel, and nothing before it"
+        assert publisher.stats().frames == (10, 2, 8, 0, 0, 0)
+        assert publisher.stats().skipped == {}
 
 
 def test_a_reserved_slot_is_kept_like_a_frame(held: threading.Event):
@@ -180,6 +205,18 @@ def test_what_comes_before_a_running_viewer_has_found_us_waits_for_it(monkeypatc
             assert row.frames == (20, 20, 0, 0, 0, 0)
 
 
+def test_a_viewer_attaches_as_soon_as_the_run_directory_has_changed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(receiver, "SCAN_S", 1e6)
+    with Viewer() as viewer:
+        scanned = threading.Event()
+        viewer.receiver._ask(scanned.set)
+        assert scanned.wait(60), "its first look around is over"
+        with Publisher("headless", policy="every") as publisher:
+            publisher.publish(stamped(0), axes={"t": 0})
+            assert publisher.flush(60)
+            assert publisher.stats().frames == (1, 1, 0, 0, 0, 0)
+
+
 def test_a_viewer_that_dies_before_it_attaches_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
     viewer = Viewer()
     with Publisher("headless") as publisher:
@@ -210,10 +247,10 @@ def test_a_large_ring_is_used_before_it_is_whole(monkeypatch: pytest.MonkeyPatch
             publisher.publish(stamped(t, shape=LARGE), axes={"t": t})
         grown.set()
         wait_until(lambda: ring.slots == 32)
-        for t in range(6, 40):
+        for t in range(6, 12):
             publisher.publish(stamped(t, shape=LARGE), axes={"t": t})
         assert publisher.flush(60)
-        assert publisher.stats().frames == (40, 40, 0, 0, 0, 0)
+        assert publisher.stats().frames == (12, 12, 0, 0, 0, 0)
         assert publisher.session.slots.ring is ring, "the same segment"
         for (t,), plane in planes_of(viewer.streams[0]).items():
             assert check_stamp(plane)[0] == t
@@ -255,11 +292,12 @@ def test_a_ring_that_can_not_grow_goes_on_with_what_it_has_and_grows_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     real = os.posix_fallocate
+    first = RingLayout(32, stamped(0, shape=LARGE).nbytes)._replace(slots=3).total
     full = threading.Event()
     full.set()
 
     def allocate(descriptor: int, start: int, length: int) -> None:
-        if start and full.is_set():
+        if start + length > first and full.is_set():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor, start, length)
 
@@ -324,6 +362,36 @@ def test_shared_memory_that_was_full_for_a_moment_is_tried_again(monkeypatch, ca
         assert publisher.stats().balanced
     failed, again = warnings_of(caplog)
     assert "disabled" in failed
+    assert "frames are shown again" in again
+
+
+@pytest.mark.fault("R1")
+@pytest.mark.parametrize("policy", ["latest", "every"])
+def test_a_ring_of_fewer_than_three_slots_is_none_and_is_tried_again(monkeypatch, caplog, policy):
+    """With the newest of one channel in it, another channel would find no room."""
+    real = os.posix_fallocate
+    failed = threading.Event()
+
+    def full_after_one_slot(descriptor: int, start: int, length: int) -> None:
+        if start > stamped(0, shape=LARGE).nbytes + PAGE and not failed.is_set():
+            failed.set()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor, start, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", full_after_one_slot)
+    with Viewer() as viewer, Publisher("headless", policy=policy) as publisher:
+        publisher.publish(stamped(0, shape=LARGE), axes={"t": 0, "c": 0})
+        wait_until(lambda: publisher.problem)
+        assert "No space left" in publisher.problem
+        assert "tried again" in publisher.problem
+        assert publisher.stats().segment_bytes == 0
+        wait_until(lambda: publisher.publish(stamped(1, 1, shape=LARGE), axes={"t": 1, "c": 1}) >= 0)
+        assert publisher.flush(60)
+        assert check_stamp(planes_of(viewer.streams[0])[1, 1])[:2] == (1, 1)
+        assert publisher.problem == ""
+        assert publisher.stats().balanced
+    told, again = warnings_of(caplog)
+    assert "disabled" in told
     assert "frames are shown again" in again
 
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from scopecast.memory.ring import Layout, Ring
+from scopecast.memory.ring import Ring, RingLayout
 from scopecast.memory.segment import PAGE
 from scopecast.publishing.accounts import Account, Accounts
 from scopecast.publishing.slots import SlotFrame, Slots, acknowledge, drop_all
@@ -45,7 +45,7 @@ class Table:
     def renew(self, slots: int) -> Slots:
         """Make a ring that takes the place of the last one, which is told by the caller."""
         epoch = len(self.rings)
-        self.rings.append(Ring(f"headless_{self.token}_{epoch}", Layout(slots, PAGE), self.token, epoch))
+        self.rings.append(Ring(f"headless_{self.token}_{epoch}", RingLayout(slots, PAGE), self.token, epoch))
         self.slots = Slots(self.rings[-1], self.accounts, clock=lambda: round(self.now * 1e6))
         return self.slots
 
@@ -537,7 +537,7 @@ class SlotsMachine(RuleBasedStateMachine):
             assert total.counts.in_flight == 0
 
 
-SlotsMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+SlotsMachine.TestCase.settings = settings(stateful_step_count=60)
 
 
 @pytest.mark.fault("V9", "V4", "R5")

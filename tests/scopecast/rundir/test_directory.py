@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import pytest
 
+from scopecast import files as opened
 from scopecast.errors import RuntimeDirectoryError, SharedMemoryError
 from scopecast.memory.segment import Segment
 from scopecast.rundir import directory as runs
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
 
 SHM = Path("/dev/shm")
 NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm")
+EXISTS = ".+" if sys.platform == "win32" else "File exists"  # in the system's words
+as_root = pytest.mark.needs("a user to switch to")
+on_linux = pytest.mark.needs("/dev/shm")
 
 
 @pytest.fixture
@@ -86,6 +89,7 @@ MEMBER = (
 # ---- the directory itself ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("file modes")
 def test_it_is_made_for_this_user_alone(tmp_path: Path):
     before = os.umask(0)
     try:
@@ -100,6 +104,7 @@ def test_the_environment_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert RunDirectory().path == tmp_path / "named"
 
 
+@pytest.mark.needs("file modes")
 def test_without_any_environment_it_is_the_platforms_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("SCOPECAST_RUNTIME_DIR")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
@@ -112,6 +117,7 @@ def test_without_any_environment_it_is_the_platforms_without_a_warning(tmp_path:
 
 
 @pytest.mark.fault("H11")
+@pytest.mark.needs("links")
 def test_a_link_is_refused(tmp_path: Path):
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -121,6 +127,7 @@ def test_a_link_is_refused(tmp_path: Path):
 
 @pytest.mark.fault("H11")
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o701, 0o750], ids=oct)
+@pytest.mark.needs("file modes")
 def test_a_directory_that_is_open_to_others_is_refused(tmp_path: Path, mode: int):
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(mode)
@@ -140,7 +147,7 @@ def test_another_users_directory_is_refused(tmp_path: Path):
 @pytest.mark.fault("H11")
 def test_a_file_in_its_place_is_refused(tmp_path: Path):
     (tmp_path / "run").touch()
-    with pytest.raises(RuntimeDirectoryError, match=r"can't be created: File exists; set SCOPECAST_RUNTIME_DIR"):
+    with pytest.raises(RuntimeDirectoryError, match=rf"can't be created: {EXISTS}; set SCOPECAST_RUNTIME_DIR"):
         RunDirectory(tmp_path / "run")
 
 
@@ -151,6 +158,7 @@ def test_a_socket_lies_beside_the_other_files(directory: RunDirectory):
     assert directory.socket_path("abcdefgh") == directory.path / "abcdefgh.sock"
 
 
+@pytest.mark.needs("unix sockets")
 def test_a_path_too_long_for_a_socket_leads_to_a_shorter_private_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     short = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(short))
@@ -169,6 +177,7 @@ def test_a_path_too_long_for_a_socket_leads_to_a_shorter_private_one(tmp_path: P
 
 
 @pytest.mark.parametrize("excess", [0, 1], ids=["just fits", "one too long"])
+@pytest.mark.needs("unix sockets")
 def test_the_limit_is_that_of_the_operating_system(tmp_path_factory: pytest.TempPathFactory, excess: int):
     base = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
     length = 103 - len(os.fsencode(base)) - len("//abcdefgh.sock") + excess
@@ -250,6 +259,7 @@ def test_a_token_that_is_taken_is_not_given_twice(directory: RunDirectory, monke
 
 
 @pytest.mark.fault("V2", "P1")
+@pytest.mark.needs("stopped processes")
 def test_who_is_killed_is_dead_and_who_is_stopped_is_alive(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
     with process(MEMBER + "print(flush=True); input()", token) as child:
@@ -265,6 +275,7 @@ def test_who_is_killed_is_dead_and_who_is_stopped_is_alive(directory: RunDirecto
     assert directory.clean().segments == [segment_name]
 
 
+@pytest.mark.needs("fork")
 def test_the_dead_are_dead_although_a_grandchild_holds_their_descriptors(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
     code = (
@@ -287,6 +298,7 @@ def test_the_dead_are_dead_although_a_grandchild_holds_their_descriptors(directo
 
 
 @pytest.mark.fault("P4")
+@pytest.mark.needs("fork")
 def test_a_forked_child_that_closes_leaves_its_parents_entry_alone(directory: RunDirectory, segment_name: str):
     token = token_of(segment_name)
     code = MEMBER + (
@@ -396,8 +408,8 @@ def test_files_that_are_no_members_are_left_alone(directory: RunDirectory):
 
 LOGS = {
     "of a viewer that is starting": (b"", 0.0, True),
-    "empty, and old": (b"", runs.START_S + 60, False),
-    "of a viewer that crashed": (b"Traceback", runs.START_S + 60, True),
+    "empty, and old": (b"", runs.STARTS_S + 60, False),
+    "of a viewer that crashed": (b"Traceback", runs.STARTS_S + 60, True),
     "of last week": (b"Traceback", runs.LOG_LIFETIME_S + 60, False),
 }
 
@@ -532,6 +544,7 @@ def test_those_who_ask_at_once_whether_a_dead_one_lives_all_hear_that_it_does_no
 
 
 @pytest.mark.fault("P7")
+@pytest.mark.needs("removal of open files")
 def test_a_cleaner_is_not_kept_away_by_those_who_ask(directory: RunDirectory):
     token = new_token()
     directory.file(token, "lock").touch(0o600)
@@ -562,6 +575,7 @@ def test_a_cleaner_is_not_kept_away_by_those_who_ask(directory: RunDirectory):
 
 
 @pytest.mark.fault("P12")
+@pytest.mark.needs("removal of open files")
 def test_after_the_directory_was_removed_a_member_enters_anew(directory: RunDirectory):
     watcher = RunDirectory()
     with directory.join("publisher", "headless") as member:
@@ -577,6 +591,7 @@ def test_after_the_directory_was_removed_a_member_enters_anew(directory: RunDire
 
 
 @pytest.mark.fault("P12")
+@pytest.mark.needs("removal of open files")
 def test_who_does_not_enter_anew_is_dead_after_a_while(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
     with directory.join("publisher", "headless") as member:
         shutil.rmtree(directory.path)
@@ -588,6 +603,7 @@ def test_who_does_not_enter_anew_is_dead_after_a_while(directory: RunDirectory, 
         assert not directory.alive(member.token)
 
 
+@pytest.mark.needs("removal of open files")
 def test_one_lock_that_is_missing_is_a_death(directory: RunDirectory):
     with directory.join("publisher", "headless") as member:
         directory.file(member.token, "lock").unlink()
@@ -599,37 +615,53 @@ def test_one_lock_that_is_missing_is_a_death(directory: RunDirectory):
 # ---- as on Windows -----------------------------------------------------------------------------------------------
 
 
-class Busy:
-    """A file that another process has open for the first so many times."""
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    def __call__(self) -> bytes:
-        self.times -= 1
-        if self.times >= 0:
-            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
-        return b"{}"
+def test_the_entry_of_a_dead_member_that_a_program_looks_into_is_cleaned(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    write_entry(directory, "abcdefgh")
+    monkeypatch.setattr(opened, "_BUSY_S", 60.0)
+    with directory.file("abcdefgh", "json").open("rb") as scanner:
+        monkeypatch.setattr("scopecast.files.time.sleep", lambda pause: scanner.close())
+        assert directory.clean().members == ["abcdefgh"]
+    assert files(directory) == set()
 
 
-def test_a_file_that_another_process_has_open_is_tried_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runs, "_BUSY_S", 20.0)
-    assert runs._insist(Busy(3)) == b"{}"
-    monkeypatch.setattr(runs, "_BUSY_S", 0.01)
-    with pytest.raises(PermissionError):
-        runs._insist(Busy(10**9))
+def test_a_member_writes_its_entry_while_programs_look_into_the_last_one_and_the_draft(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(opened, "_BUSY_S", 60.0)
+    with directory.join("publisher", "headless") as member:
+        directory.file(member.token, "new").touch()
+        with directory.file(member.token, "json").open("rb") as one, directory.file(member.token, "new").open() as two:
+            monkeypatch.setattr("scopecast.files.time.sleep", lambda pause: (one.close(), two.close()))
+            member.entry.state = "ready"
+            member.write()
+        assert [entry.state for entry in directory.living()] == ["ready"]
+    assert files(directory) == set()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there it may pass")
-def test_a_file_that_may_not_be_opened_is_an_error_at_once():
-    busy = Busy(1)
-    with pytest.raises(PermissionError):
-        runs._insist(busy)
-    assert busy.times == 0
+@pytest.mark.needs("junctions")
+def test_a_junction_is_no_run_directory(tmp_path: Path):
+    """Who made it can have it lead elsewhere at any time, like a link."""
+    _winapi = pytest.importorskip("_winapi")
+    (tmp_path / "elsewhere").mkdir()
+    try:
+        _winapi.CreateJunction(str(tmp_path / "elsewhere"), str(tmp_path / "junction"))
+    except OSError as error:
+        pytest.skip(f"no junction can be made here: {error}")
+    with pytest.raises(RuntimeDirectoryError, match="is a junction"):
+        RunDirectory(tmp_path / "junction")
+
+
+def test_many_who_ask_at_once_do_not_take_each_other_for_the_holder(directory: RunDirectory):
+    directory.file("abcdefgh", "lock").touch()
+    with directory.join("publisher", "headless") as member, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda n: (directory.alive("abcdefgh"), directory.alive(member.token)), range(400)))
+    assert set(answers) == {(False, True)}
 
 
 @pytest.mark.fault("H11")
-@pytest.mark.skipif(sys.platform != "linux", reason="where segments are files, too")
+@pytest.mark.needs("/dev/shm", "named pipes")
 @pytest.mark.parametrize("lies_at", ["abcdefgh.json", "abcdefgh.lock", "segment"])
 def test_a_pipe_in_the_run_directory_is_never_waited_for(lies_at: str, runtime_dir: Path):
     """Whoever opens one to read waits for a writer, which never comes."""
@@ -672,7 +704,7 @@ with Observer("headless") as observer, Publisher("headless", policy="every") as 
 MESSES = {
     "a directory": lambda path: path.mkdir(),
     "a full directory": lambda path: (path.mkdir(), (path / "x").touch()),
-    "a pipe": os.mkfifo if sys.platform != "win32" else None,
+    "a pipe": lambda path: os.mkfifo(path),
     "a link to a device": lambda path: path.symlink_to("/dev/zero"),
     "a link to nowhere": lambda path: path.symlink_to(path.with_name("nowhere")),
     "a link to itself": lambda path: path.symlink_to(path),
@@ -689,7 +721,7 @@ def _bind(path: Path) -> None:
 
 
 @pytest.mark.fault("H11")
-@pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and sockets are files there or not at all")
+@pytest.mark.needs("links", "named pipes", "unix sockets")
 @pytest.mark.parametrize("suffix", ["json", "lock", "sock", "new", "log", "shut"])
 def test_nothing_that_lies_there_is_taken_for_a_member_or_keeps_the_others_from_being_cleaned(
     suffix: str, directory: RunDirectory

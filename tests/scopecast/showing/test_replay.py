@@ -26,7 +26,7 @@ from scopecast.showing.replay import Recording, parse_speed, play
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scopecast.images.base import ImageFile, Plane
+    from scopecast.images.base import FilePlane, ImageFile
 
 
 def times(recording: Recording) -> list[float]:
@@ -120,7 +120,7 @@ class Stage:
         self.now, self.reading_s = 100.0, reading_s
         self.shown: list[tuple[float, int]] = []
 
-    def plane(self, image: ImageFile, plane: Plane) -> int:
+    def plane(self, image: ImageFile, plane: FilePlane) -> int:
         self.now += self.reading_s
         self.shown.append((self.now - 100.0, check_stamp(plane.array)[0]))
         return 1
@@ -193,6 +193,17 @@ def test_the_command_plays_a_recording_into_the_viewer(tmp_path: Path):
             index: index for index in np.ndindex(2, 2, 3)
         }
     assert RunDirectory().living() == []
+
+
+def test_the_command_tells_how_many_of_the_files_it_has_played(tmp_path: Path):
+    for number in range(3):
+        write_imagej(tmp_path / f"{number}.tif", t=3, c=1, z=1)
+    (tmp_path / "1.tif").write_bytes(b"II*\0")
+    command = [sys.executable, "-P", "-m", "scopecast", "replay", str(tmp_path), "--speed", "max"]
+    with Viewer():
+        done = subprocess.run([*command, "--viewer", "headless"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith("Replayed in headless: 6 frames of 2 of 3 files, ")
 
 
 @pytest.mark.parametrize("when", ["while the viewer starts", "while frames come", "between two frames"])

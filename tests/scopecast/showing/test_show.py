@@ -247,12 +247,28 @@ def test_the_command_shows_files_and_says_which_it_could_not(viewer: Viewer, tmp
         timeout=60,
     )
     assert done.returncode == 1
-    assert done.stdout == "Shown in headless: 1 file, 12 planes; 1 file not shown.\n"
+    assert done.stdout == "Shown in headless: 1 of 2 files, 12 planes; 1 file not shown.\n"
     (line,) = [line for line in done.stderr.splitlines() if "not shown" in line]
     assert line == f"not shown: {tmp_path / 'b.tif'}: not a TIFF file, or not complete yet"
     assert "Traceback" not in done.stderr
     assert len(stamps(viewer.streams[0])) == 12
     assert RunDirectory().living("publisher") == []
+
+
+@pytest.mark.parametrize("command", ["show", "replay"])
+def test_the_command_puts_all_of_it_where_its_axes_say(viewer: Viewer, tmp_path: Path, command: str):
+    tifffile.imwrite(tmp_path / "cells.tif", np.stack([stamped(0, z=z) for z in range(2)]), photometric="minisblack")
+    done = subprocess.run(
+        [*COMMAND, command, str(tmp_path / "cells.tif"), "--dims", "z", "--axes", "t=3,c=DAPI", "--viewer", "headless"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    (stream,) = viewer.streams
+    assert stream.about.axes == ["t", "c", "z"]
+    assert stream.about.labels["c"] == ["DAPI"]
+    assert max(index[0] for index in planes_of(stream)) == 3
 
 
 @pytest.mark.parametrize("when", ["while the viewer starts", "while planes are shown"])
@@ -294,6 +310,11 @@ def test_an_interrupted_show_leaves_nothing_behind(when: str, tmp_path: Path, ru
         (["a.tif", "--pattern", "(?P<y>.)"], "has a group that is not an axis"),
         (["a.tif", "--viewer", "fijj"], "there is no viewer 'fijj' here"),
         (["a.tif", "--scale", "0"], "--scale is the size of a pixel in µm"),
+        (["a.tif", "--axes", "t"], "--axes are places along axes, each once, such as t=3 or t=3,c=DAPI; not t"),
+        (["a.tif", "--axes", "t=1,t=2"], "each once"),
+        (["a.tif", "--axes", ""], "--axes are places along axes"),
+        (["a.tif", "--axes", "t=-1"], "axis 't' is -1: an index is from 0"),
+        (["a.tif", "--axes", "y=3"], "axis 'y'"),
     ],
 )
 def test_a_mistake_of_the_users_is_a_line(arguments: list[str], text: str):

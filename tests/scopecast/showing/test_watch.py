@@ -370,6 +370,43 @@ def test_the_command_shows_reports_and_ends_with_ctrl_c(tmp_path: Path):
             process.kill()
         assert process.returncode == 130, errors
         shown = tmp_path / "img_t0.tif"
-        assert printed == f"shown: {shown}\nShown in headless: 1 file of {tmp_path}.\n"
+        assert printed == f"shown: {shown}\nShown in headless: 1 of 2 files of {tmp_path}; 1 file not complete.\n"
         assert "Traceback" not in errors
         assert [entry.token for entry in RunDirectory().living()] == [other.token]
+
+
+def test_the_last_line_of_the_command_adds_up(tmp_path: Path):
+    """Each file counts once, as what became of it last: one that was shown is overwritten by one that is cut short."""
+    content, command = tmp_path / "content", [sys.executable, "-P", "-m", "scopecast", "watch", str(tmp_path)]
+    tifffile.imwrite(content, stamped(1))
+    whole = content.read_bytes()
+
+    def put(name: str, data: bytes) -> None:
+        content.write_bytes(data)
+        content.replace(tmp_path / name)
+
+    with (
+        viewer_process(),
+        subprocess.Popen(
+            [*command, "--viewer", "headless"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline().startswith("Watching ")
+            for name in ("a.tif", "b.tif"):
+                put(name, whole)
+                assert process.stdout.readline() == f"shown: {tmp_path / name}\n"
+            for name in ("b.tif", "c.tif", "d.tif"):
+                put(name, whole[:-100])
+                assert name in process.stderr.readline()
+            (tmp_path / "d.tif").unlink()
+            process.send_signal(signal.SIGINT)
+            printed, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert printed in {
+        f"Shown in headless: 1 of 4 files of {tmp_path}; 3 files not complete.\n",
+        f"Shown in headless: 1 of 4 files of {tmp_path}; 2 files not complete; 1 file removed before complete.\n",
+    }, errors

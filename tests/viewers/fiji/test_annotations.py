@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import jpype
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 import roifile
 import tifffile
 
-from fiji_live import pixels_of
+from fiji_live import on_screen, pixels_of
 from receivers import stamped
+from scopecast import subscribe
 from scopecast.showing.stacks import Showing
 from scopecast_viewers.fiji.awt import java
-from scopecast_viewers.fiji.labels import categorical_colors
+from scopecast_viewers.fiji.label_look import categorical_colors
 
 SHAPE = (64, 48)
 
@@ -199,6 +201,72 @@ def test_what_is_far_away_is_told_and_neither_the_images_nor_other_marks_stand_s
         boxes = [roi.getBounds() for _, _, roi in overlay_of(live)]
         assert all(abs(value) < 100 for box in boxes for value in (box.x, box.y, box.width, box.height))
         live.until(lambda: "1 marks not drawn: too many, or too far away" in live.image().strip.text)
+
+
+# ---- what programs reply ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_program_replies_is_on_the_screen_on_its_frame(live):
+    hollow = {"size": 12, "color": "#00000000", "edge_color": "#ff0000"}  # as examples/analyse/spot_counter.py has it
+    with live.publisher() as publisher, subscribe(policy="every") as frames:
+        live.until(lambda: frames.sources)
+        for run in range(2):
+            publisher.new_stream(f"run {run}", sizes={"t": 3})
+            for t in range(3):
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+                frame = next(frames)
+                labels = np.zeros(SHAPE, int)
+                labels[10:20, 4 + 14 * t : 14 + 14 * t] = t + 1
+                frame.reply(labels, name="cells")
+                frame.reply([[40, 9 + 14 * t]], kind="points", name="spots", style=hollow)
+            live.until(lambda number=6 * (run + 1): frames.stats().taken == number, what="replies that are taken")
+            live.settled(publisher)
+            images, cells = live.images[-2:]
+            assert [str(each.imp.getTitle()) for each in (images, cells)] == [f"run {run}", f"run {run} cells"]
+            for t in (2, 0, 1):  # the newest, then a look back
+                for image in (images, cells):
+                    live.move(image.imp, 1, 1, t + 1)
+                circle = partial(where_columns, images, slice(32, 49), (255, 0, 0))
+                live.until(lambda at=9 + 14 * t, seen_at=circle: near(seen_at(), at, 8), what=f"the circle of t {t}")
+                label = partial(where_columns, cells, slice(10, 20), categorical_colors()[t])
+                live.until(lambda at=9 + 14 * t, seen_at=label: near(seen_at(), at, 5), what=f"the labels of t {t}")
+
+
+def test_marks_of_a_frame_that_has_not_come_are_on_the_screen_with_it_and_not_before(live):
+    style = {"size": 12, "color": "#ff0000"}
+    with live.publisher() as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", sizes={"t": 3})
+            for t in (0, 1):
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+            publisher.publish([[40, 9]], kind="points", name="fixed", axes={"t": 2}, style=style)
+            publisher.publish([[2, 40, 37.0]], kind="points", name="own", dims="tyx", style=style)
+            live.settled(publisher)
+            image = live.images[-1]
+            live.until(lambda image=image: int(image.imp.getOverlay().size()) == 2, what="marks")
+            for t in (0, 1):
+                live.move(image.imp, 1, 1, t + 1)
+                live.paint()
+                assert not len(live.on_awt(lambda image=image: where_columns(image, slice(32, 49), (255, 0, 0))))
+            publisher.publish(stamped(2, 0, 0, SHAPE), axes={"t": 2})
+            live.settled(publisher)
+            live.move(image.imp, 1, 1, 3)
+            red = partial(where_columns, image, slice(32, 49), (255, 0, 0))
+            live.until(lambda seen_at=red: {9, 37} <= set(seen_at()), what="both marks on their frame")
+
+
+def where_columns(image, rows, color):
+    """Return the columns of an image in some rows of which the screen has a colour."""
+    canvas = image.imp.getCanvas()
+    image.imp.getWindow().toFront()
+    zoom = int(canvas.getMagnification())
+    picture = on_screen(canvas)[rows.start * zoom : rows.stop * zoom]
+    return np.flatnonzero((picture == color).all(axis=-1).any(axis=0)) // zoom
+
+
+def near(columns, middle, half):
+    """Whether there are columns, and all within half of the middle, on both sides of it."""
+    return len(columns) and middle - half <= columns[0] < middle <= columns[-1] <= middle + half
 
 
 # ---- regions of interest ---------------------------------------------------------------------------------------------

@@ -143,7 +143,8 @@ def results(live: LiveFiji, imp: Any, command: str, options: str, ended: Callabl
         assert time.monotonic() < deadline, f"{command} has not ended"
         for window in [each for each in java("java.awt.Window").getWindows() if is_dialog(each)]:
             dialogs.append(str(window.getTitle()))
-            live.on_awt(window.dispose)
+            # On the window thread, where the command, too, has it disposed of: it may be gone by now.
+            live.on_awt(lambda window=window: window.isDisplayable() and window.dispose())
         worker.join(0.02)
     imp.deleteRoi()
     live.until(ended, what="an image that is left to the user")
@@ -178,6 +179,7 @@ def test_a_command_makes_of_a_live_image_what_it_makes_of_any_other_and_the_stre
             plain.setDimensions(*list(imp.getDimensions())[2:])
         live.move(plain, *live.position(imp))
         plain.setDisplayRange(imp.getDisplayRangeMin(), imp.getDisplayRangeMax())
+        live.paint()
         wanted = results(live, plain, command, options, lambda: True)
         got = results(live, imp, command, options, lambda: stays or image not in live.images)
         assert len(got) == len(wanted) > 0

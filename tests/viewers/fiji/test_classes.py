@@ -8,7 +8,7 @@ from fiji_folder import compile_java
 from scopecast.errors import ViewerStartError
 from scopecast_viewers.fiji.folding import Folding
 from scopecast_viewers.fiji.jvm import CLASSES, Choice, choose
-from scopecast_viewers.stacks.history import Layout
+from scopecast_viewers.stacks.history import StackLayout
 
 
 def test_the_classes_are_what_their_sources_compile_to(tmp_path):
@@ -47,7 +47,7 @@ def test_what_is_no_imagej_is_refused_with_what_to_do(wanted):
     ],
 )
 def test_every_slice_has_one_place_and_back(axes, origin, shape, announced):
-    folding = Folding.of(Layout(axes, origin, shape, {}), announced)
+    folding = Folding.of(StackLayout(axes, origin, shape, {}), announced)
     channels, slices, frames = folding.dimensions
     places = [folding.place(number) for number in range(1, channels * slices * frames + 1)]
     assert len(set(places)) == len(places)
@@ -59,7 +59,7 @@ def test_every_slice_has_one_place_and_back(axes, origin, shape, announced):
 
 def test_more_time_points_only_add_slices_at_the_end():
     def folding(times, positions):
-        return Folding.of(Layout(("p", "t", "c"), (0, 0, 0), (positions, times, 2), {}), {})
+        return Folding.of(StackLayout(("p", "t", "c"), (0, 0, 0), (positions, times, 2), {}), {})
 
     assert folding(3, 2).only_longer(folding(2, 2))
     assert not folding(3, 3).only_longer(folding(3, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import jpype
 import numpy as np
@@ -11,7 +12,7 @@ import useq
 
 from fiji_live import painted_picture, pixels_of, seen
 from receivers import check_stamp, stamped
-from scopecast.backends.events import recorded_with
+from scopecast.backends.acquisition import recorded_with
 from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.stacks.history import History
 from scopecast_viewers.stacks.scratch import Scratch
@@ -69,13 +70,23 @@ def test_slices_tell_when_and_where_they_were_recorded(live):
             live.settled(publisher)
             imp = live.images[-1].imp
             labels = [str(imp.getStack().getSliceLabel(t + 1)) for t in range(4)]
-            assert [label.split("\n")[0] for label in labels] == [
-                "t 0, 1.50 s, 10 ms, x 5.0 y -2.5 z 0.2 µm",
-                "t 1, 20 ms",
-                "t 2, 0.25 s, 5 ms",
-                "t 3",
-            ]
-            assert labels[0].split("\n")[1:] == [
+            told = [label.split("\n")[0] for label in labels]
+            clock = r"\d\d:\d\d:\d\d"
+            since = r"\d+\.\d\d s"  # the frame was published, as it says nothing itself
+            for text, pattern in zip(
+                told,
+                (
+                    rf"t 0, 1\.50 s, {clock}, 10 ms, x 5\.0 y -2\.5 z 0\.2 µm",
+                    rf"t 1, left, {since}, {clock}, 20 ms",
+                    rf"t 2, 0\.25 s, {clock}, 5 ms",
+                    rf"t 3, {since}, {clock}",
+                ),
+                strict=True,
+            ):
+                assert re.fullmatch(pattern, text), told
+            assert labels[0].split("\n")[1] == "elapsed: 1.50 s"
+            assert re.fullmatch(r"time: \d{4}-\d\d-\d\d " + clock + r"\.\d{3}[+-]\d\d:\d\d", labels[0].split("\n")[2])
+            assert labels[0].split("\n")[-6:] == [
                 "elapsed_s: 1.5",
                 "exposure_ms: 10.0",
                 "x_um: 5.0",
@@ -84,8 +95,8 @@ def test_slices_tell_when_and_where_they_were_recorded(live):
                 "",
             ]
             live.move(imp, 1, 1, 1)
-            live.until(lambda: "1.50 s, 10 ms, x 5.0" in str(imp.getWindow().createSubtitle()))  # noqa: B023
-            assert "1.50 s, 10 ms, x 5.0" in str(java("ij.plugin.ImageInfo")().getImageInfo(imp))
+            live.until(lambda: "1.50 s, " in str(imp.getWindow().createSubtitle()))  # noqa: B023
+            assert "10 ms, x 5.0" in str(java("ij.plugin.ImageInfo")().getImageInfo(imp))
 
 
 def test_the_window_grows_in_place_and_its_sliders_follow(live):
@@ -285,7 +296,8 @@ def test_metadata_is_in_imagejs_info_and_not_in_the_line_above_the_image(live):
         imp = live.image().imp
         live.move(imp, 1, 1, 1)
         said = live.on_awt(lambda: str(java("ij.plugin.ImageInfo")().getImageInfo(imp)))
-        assert "t 0, 10 ms\ncamera.gain: 2\nexposure_ms: 10\n" in said
+        assert re.search(r"t 0, 0\.00 s, \d\d:\d\d:\d\d, 10 ms\nelapsed: 0\.00 s\ntime: .*\nexposure: 10 ms\n", said)
+        assert "\ncamera.gain: 2\nexposure_ms: 10\n" in said
         assert "gain" not in live.on_awt(lambda: str(imp.getWindow().createSubtitle()))
         live.move(imp, 1, 1, 2)
         assert "gain" not in live.on_awt(lambda: str(java("ij.plugin.ImageInfo")().getImageInfo(imp)))
@@ -569,6 +581,36 @@ def test_a_channel_shows_its_newest_frame_until_its_next_and_scrubbing_shows_the
             live.on_awt(live.display.gallery.follow)
             shows((0, 3), (1, 2), (2, 3))
             assert live.pixels(image.imp, 2, 1, 3)[8, 20] == 120, "no frame is written into"
+
+
+@pytest.mark.parametrize("mode", ["GRAYSCALE", "COLOR"])
+@pytest.mark.parametrize("look", [painted_picture, seen], ids=["getImage", "screen"])
+def test_a_channel_that_is_chosen_to_be_seen_alone_stays_chosen_and_follows(live, look, mode):
+    """Without a frame of its own at the newest place, it goes on showing its newest."""
+    with live.publisher((72, 90)) as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}", channels=["often", "seldom"], sizes={"c": 2})
+            for c in range(2):
+                publisher.publish(bar(c, 0), axes={"t": 0, "c": ["often", "seldom"][c]})
+            live.settled(publisher)
+            (image,) = [each for each in live.images if each.stream.about.title == f"run {run}"]
+            imp = image.imp
+            live.on_awt(lambda imp=imp: imp.setMode(getattr(java("ij.IJ"), mode)))
+            for chosen, times in ((1, range(1, 4)), (0, range(4, 7))):
+                live.on_awt(lambda imp=imp, chosen=chosen: imp.setC(chosen + 1))
+                for t in times:
+                    publisher.publish(bar(0, t), axes={"t": t, "c": "often"})
+                    live.settled(publisher)
+                    if t % 2 == 0:
+                        publisher.publish(bar(1, t), axes={"t": t, "c": "seldom"})
+                        live.settled(publisher)
+                    wanted = {(1, t - t % 2)} if chosen else {(0, t)}
+                    live.until(
+                        lambda image=image, wanted=wanted: places(look(image)) == wanted,
+                        what=f"{wanted} in the picture, not {places(look(image))}",
+                    )
+                    assert live.position(imp) == (chosen + 1, 1, t + 1)
+            assert image.following
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "rgb"])

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from children import wait_until
+from launched import ending_viewers
 from receivers import stamped, viewer_process
 from scopecast import FijiStreamingBackend, Publisher
 
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(autouse=True)
 def preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep ImageJ's preferences out of the home of whoever runs the tests."""
-    monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={tmp_path}")
+    monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"{os.environ['SCOPECAST_JAVA_OPTIONS']} -Duser.home={tmp_path}")
 
 
 @pytest.mark.fault("V1", "V2")
@@ -84,6 +86,27 @@ def test_what_is_missing_is_said_once_and_the_producer_goes_on(environment, said
     assert len(warnings) == 2
     assert said in warnings[1]
     assert "Traceback" not in warnings[1]
+
+
+def test_the_newest_frame_before_the_window_was_up_is_the_first_on_its_screen(tmp_path: Path):
+    with ending_viewers(), Publisher("fiji", launch=True) as publisher:
+        for t in range(20):
+            frame = np.zeros((128, 128), "uint16")
+            bright = frame[:, :64] if t == 19 else frame[:64]
+            bright[:] = 40_000
+            publisher.publish(frame, axes={"t": t})
+        wait_until(lambda: any(row.attached and row.painted for row in publisher.stats()), "it is painted", 120)
+        (row,) = publisher.stats()
+        assert (row.frames.published, row.frames.delivered) == (1, 1)
+
+        def is_shown() -> bool:
+            """Whether the left half is bright; of the other frames it is the upper one."""
+            publisher.capture(tmp_path / "window.png", timeout=60)
+            white = np.asarray(Image.open(tmp_path / "window.png").convert("L")) == 255
+            width, height = ((white.sum(axis=axis) > 100).sum() for axis in (0, 1))  # icons have some white, too
+            return bool(abs(height - 2 * width) < 0.02 * height)
+
+        wait_until(is_shown, "its picture is on the screen", 30)  # the window may still be laid out
 
 
 def test_quitting_imagej_says_goodbye(tmp_path: Path):

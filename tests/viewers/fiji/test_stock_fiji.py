@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(280)
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep ImageJ's preferences out of the home of whoever runs the tests, and their Maven and network out of these."""
-    monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"-Duser.home={tmp_path}")
+    monkeypatch.setenv("SCOPECAST_JAVA_OPTIONS", f"{os.environ['SCOPECAST_JAVA_OPTIONS']} -Duser.home={tmp_path}")
     monkeypatch.setenv("M2_REPO", str(tmp_path / "none"))
     monkeypatch.setenv("SCOPECAST_SCIJAVA_MAVEN", "http://127.0.0.1:9")
     for name in ("FIJI_HOME", "SCOPECAST_FIJI", "JAVA_HOME"):
@@ -100,15 +100,13 @@ def stream(title: str, times: range, **arguments: Any) -> FijiStreamingBackend:
     return live
 
 
-@pytest.mark.parametrize("route", ["the backend's argument", "FIJI_HOME", "the launcher"])
+@pytest.mark.parametrize("route", ["FIJI_HOME", "the launcher, as the backend's argument"])
 def test_two_runs_in_a_row(route, stock_fiji, tmp_path, monkeypatch):
     argument: dict[str, Any] = {}
     if route == "FIJI_HOME":
         monkeypatch.setenv("FIJI_HOME", str(stock_fiji))
     else:
         monkeypatch.setenv("SCOPECAST_FIJI", "/nowhere/Fiji.app")  # what the backend is told comes first
-        argument = {"fiji": stock_fiji}
-    if route == "the launcher":
         shutil.copytree(stock_fiji, tmp_path / "Fiji")
         argument = {"fiji": tmp_path / "Fiji" / "fiji-linux-x64"}
         argument["fiji"].touch()
@@ -297,20 +295,13 @@ def test_a_network_that_swallows_everything_costs_seconds(stock_fiji):
 # ---- the doctor ------------------------------------------------------------------------------------------------------
 
 
-def test_the_doctor_opens_what_it_ticks(stock_fiji, monkeypatch):
+def test_the_doctor_opens_what_it_ticks_and_needs_no_screen(stock_fiji, monkeypatch):
     monkeypatch.setenv("FIJI_HOME", str(stock_fiji))
+    if shutil.which("Xvfb"):
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
     (found,) = java.imagej()
     assert (found.state, found.message) == ("ok", f"the Fiji in {stock_fiji} opens (1.54p)")
-
-
-def test_the_doctor_needs_no_screen(stock_fiji, monkeypatch):
-    if not shutil.which("Xvfb"):
-        pytest.skip("needs Xvfb")
-    monkeypatch.setenv("FIJI_HOME", str(stock_fiji))
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    (found,) = java.imagej()
-    assert found.state == "ok"
 
 
 @pytest.mark.parametrize(

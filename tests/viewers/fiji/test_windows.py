@@ -10,8 +10,9 @@ import pytest
 
 from fiji_live import on_screen, painted_picture
 from receivers import stamped
-from scopecast_viewers.fiji import gallery
-from scopecast_viewers.fiji.awt import java
+from scopecast_viewers.fiji import display, gallery
+from scopecast_viewers.fiji.awt import java, listener
+from scopecast_viewers.fiji.window_places import WindowPlace
 from scopecast_viewers.stacks.history import History
 
 if TYPE_CHECKING:
@@ -75,6 +76,29 @@ def test_ten_runs_stand_one_behind_the_other_at_the_place_and_zoom_that_the_user
         assert number_in(painted_picture(first)) == 1
 
 
+def test_the_screen_knows_of_a_window_when_that_has_its_place_and_size(live: LiveFiji):
+    """What the window system tells of earlier ones may come last, and would stay: the window was cut at a corner."""
+    with live.publisher() as publisher:
+        image = run(live, publisher, "run", range(1))
+
+        def make() -> Any:
+            imp = java("ij.ImagePlus")("another", image.imp.getStack())
+            canvas = java("scopecast.LiveCanvas")(imp, listener("java.util.function.Consumer"))
+            window = java("scopecast.LiveWindow")(imp, canvas)
+            assert not window.isVisible()
+            assert not window.isDisplayable()  # no window of the window system's belongs to it
+            WindowPlace.take(image.place, window, canvas, (SHAPE[1], SHAPE[0]))
+            assert not window.isVisible()
+            window.setVisible(True)
+            return window
+
+        window = live.on_awt(make)
+        live.until(lambda: window.isActive())
+        place = image.place
+        assert bounds(SimpleNamespace(window=window))[:2] == place[:2]
+        assert WindowPlace.of(window, window.getCanvas(), place.image) == place
+
+
 def test_a_window_that_is_narrow_for_a_moment_shows_all_of_the_image_again(live: LiveFiji):
     """As when the answer of the screen to a former size comes late."""
     with live.publisher() as publisher:
@@ -123,9 +147,9 @@ def test_of_very_many_runs_the_oldest_are_closed_with_a_reason_but_none_that_the
         touched = []
         for number, touch in enumerate(touches):
             image = run(live, publisher, f"touched {number}", range(3))
-            # Whatever is set before our own choice of the range has come is not told from that: the user does it again.
-            live.until(lambda: (touch(image.imp), image.stream.held)[1])  # noqa: B023
+            live.on_awt(lambda: touch(image.imp))  # noqa: B023
             touched.append(image)
+        live.until(lambda: all(image.stream.held for image in touched))
         others = [run(live, publisher, f"run {number}", range(3)) for number in range(4)]
         live.until(lambda: len(live.images) == 5)
         live.until(lambda: "run 1 was closed: 2 newer runs are open" in str(status.getText()))
@@ -133,6 +157,22 @@ def test_of_very_many_runs_the_oldest_are_closed_with_a_reason_but_none_that_the
         assert [number_in(painted_picture(image)) for image in live.images] == [2] * 5
         live.on_awt(lambda: live.display.gallery.reopen(others[0].stream.key))
         live.until(lambda: any(image.stream is others[0].stream for image in live.images))
+
+
+def test_what_the_user_has_just_touched_is_not_closed_to_make_room(live: LiveFiji, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gallery, "MOST_KEPT", 0)
+    monkeypatch.setattr(display, "STATUS_S", 1e9)  # room is made when the test says so
+    with live.publisher() as publisher:
+        for number in range(2):
+            image = run(live, publisher, f"run {number}", range(3))
+            live.on_awt(lambda: image.imp.setRoi(3, 4, 5, 6))  # noqa: B023
+            live.on_awt(live.display.gallery.make_room)
+            assert live.images[-1] is image
+            assert image.stream.held
+        other = run(live, publisher, "other", range(3))
+        live.on_awt(live.display.gallery.make_room)
+        assert other not in live.images
+        assert len(live.images) == 2
 
 
 def test_a_run_of_which_nothing_is_left_in_memory_is_closed_with_the_reason(live_with: Any):
@@ -288,3 +328,17 @@ def test_labels_and_their_image_agree_whether_they_have_a_pixel_size_or_not(live
             flattened = np.array(memoryview(flat.flatten().getProcessor().getPixels())).view(np.uint8)
             assert ((flattened.reshape(*SHAPE, 4)[..., :3].max(axis=-1) > 128) == (square(2) > 500)).all()
             publisher.end_stream(stream)
+
+
+def test_the_menu_stays_where_imagej_makes_its_menus_anew(live):
+    def entries():
+        bar = java("ij.Menus").getMenuBar()
+        (plugins,) = [menu for menu in map(bar.getMenu, range(bar.getMenuCount())) if str(menu.getLabel()) == "Plugins"]
+        return [str(plugins.getItem(number).getLabel()) for number in range(plugins.getItemCount())]
+
+    live.until(lambda: entries().count("scopecast") == 1)
+    for _ in range(2):
+        before = java("ij.Menus").getMenuBar()
+        java("ij.IJ").run("Refresh Menus")
+        live.until(lambda before=before: java("ij.Menus").getMenuBar() != before)
+        live.until(lambda: entries().count("scopecast") == 1, what="the entries in the new menu")

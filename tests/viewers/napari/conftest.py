@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def window(qapp: Any) -> Iterator[napari.Viewer]:
+def window(qapp: Any, request: pytest.FixtureRequest) -> Iterator[napari.Viewer]:
+    """The window, small, as pixels cost time; a module whose tests need a larger one names its size as WINDOW."""
     viewer = napari.Viewer(show=True)
-    viewer.window.resize(900, 700)
+    viewer.window.resize(*getattr(request.module, "WINDOW", (760, 600)))
     # As the display does: napari collects garbage whenever a layer goes, through all that the tests have imported.
     gc.collect()
     gc.freeze()
@@ -33,6 +34,7 @@ def window(qapp: Any) -> Iterator[napari.Viewer]:
 
 @pytest.fixture
 def live(window: napari.Viewer, qtbot: Any) -> Iterator[Live]:
+    gc.freeze()  # what former tests have left
     made = Live(window, qtbot)
     yield made
     made.close()

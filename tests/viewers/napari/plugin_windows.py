@@ -1,7 +1,7 @@
-"""What `test_plugin_windows` runs, each in a pytest of its own: napari windows with the plugin's panel.
+"""What `test_plugin_windows` runs in a pytest of its own: a napari window with the plugin's panel.
 
 Two windows of one process share OpenGL's current context, and what one deletes may be the other's (see
-docs/decisions/0006): so each has a process for itself.
+docs/decisions/0006): so it has a process for itself.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import itertools
 import sys
 import threading
 
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QLabel
 
 from napari_panel import Opened, rows_of
 from receivers import check_stamp, stamped
 from scopecast.rundir.directory import RunDirectory
-from scopecast_viewers.napari import session as session_module
+from scopecast_viewers.napari import embedded
 
 SHAPE = (64, 48)
 
@@ -27,6 +27,16 @@ def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(m
     with opened.publisher() as publisher, caplog.at_level("INFO", "scopecast"):
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
         opened.shown(publisher)
+        plugins = viewer.window.plugins_menu.actions()
+        assert "Live streams (scopecast)" in [action.text() for action in plugins], "as the manual says"
+        panel = opened.panel.contentsRect()
+        for widget in opened.panel.findChildren((QAbstractButton, QAbstractSpinBox)):
+            if widget.isVisibleTo(opened.panel):
+                corner = widget.mapTo(opened.panel, widget.rect().bottomRight())
+                assert panel.contains(corner), f"{widget} is cut off"
+                assert not widget.text() or widget.width() >= widget.minimumSizeHint().width(), (
+                    f"{widget} has no room for its text"
+                )
         for turn, close in enumerate(
             (
                 lambda: opened.click(opened.dock.title.hide_button),  # the eye
@@ -39,7 +49,7 @@ def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(m
             opened.until(lambda: not rows_of(publisher))
             left = [record for record in caplog.records if "has left" in record.message]
             assert [record.levelname for record in left] == ["INFO"]
-            assert session_module.CLOSED in left[0].message
+            assert embedded.CLOSED in left[0].message
             assert RunDirectory().entries("receiver") == []
             assert check_stamp(opened.pixels("live")) == (turn, 0, 0)
             viewer.layers["live"].refresh()  # from the stack, not only from the canvas
@@ -64,9 +74,9 @@ def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(m
         # What the user does with it must not keep the window alive: `make_napari_viewer` looks for it at the end.
         viewer.theme = "light"
         for _ in range(2):
-            opened.click(opened.panel.pause)
-        opened.panel.take_snapshot()
-        opened.until(lambda: "live (snapshot)" in viewer.layers and opened.panel._copying is None)
+            opened.click(opened.panel.freeze)
+        opened.view.tools.copy_run.trigger()
+        opened.until(lambda: "live (snapshot)" in viewer.layers and not opened.view.tools.snapshots.busy)
         # And napari itself is closed while frames come.
         ended = threading.Event()
 
@@ -97,20 +107,3 @@ def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(m
         assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
         assert not receiver.running
         assert publisher.stats().balanced
-
-
-def test_the_sample_opens_the_panel_and_streams_until_napari_ends(make_napari_viewer, qtbot):
-    viewer = make_napari_viewer(show=True)
-    viewer.open_sample("scopecast", "simulated")
-    panel = viewer.window.dock_widgets["Live streams (scopecast)"]
-    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=60_000)
-    (entry,) = RunDirectory().living("publisher")
-    assert (entry.title, entry.host) == ("Simulated cells", "scopecast simulation")
-    names = [layer.name for layer in viewer.layers]
-    assert names == ["simulated field of view", "DAPI · cells", "FITC · cells"]
-    qtbot.waitUntil(lambda: viewer.dims.point[0] >= 3, timeout=20_000)
-    assert panel.session.view.follower.following
-    assert not panel.session.view.problems
-    assert [str(unit) for unit in viewer.layers[1].units] == ["pixel", "micrometer", "micrometer"]
-    viewer.close()
-    qtbot.waitUntil(lambda: not RunDirectory().living("publisher"), timeout=20_000)

@@ -10,7 +10,7 @@ from imagefiles import write_imagej
 from napari_live import Live
 from receivers import check_stamp, stamped
 from scopecast import NapariStreamingBackend, Publisher
-from scopecast.showing.regions import pair_up
+from scopecast.showing.pairing import pair_up
 from scopecast.showing.stacks import Showing
 
 SHAPE = (64, 48)

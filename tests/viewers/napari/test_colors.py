@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-import pytest
 
 from colors_given import COLORS, ramp
 
@@ -14,20 +13,19 @@ def canvas(live):
     return live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
 
 
-@pytest.mark.parametrize(("given", "expected"), COLORS)
-def test_a_colour_that_is_given_is_on_the_canvas(live, given, expected):
+def test_the_colours_that_are_given_for_runs_are_on_the_canvas(live):
     with live.publisher(shape=(60, 100), dtype="uint8") as publisher:
-        for run in range(2):
-            publisher.new_stream(f"run {run}", channels=["DAPI"], colors={"DAPI": given})
+        for given, expected in (case.values for case in COLORS):
+            publisher.new_stream(given, channels=["DAPI"], colors={"DAPI": given})
             publisher.publish(ramp(), axes={"c": "DAPI", "t": 0})
             live.settled(publisher)
             live.qtbot.wait(20)
             picture = canvas(live)
             for color in expected:
-                assert (np.abs(picture - color).max(axis=-1) < 8).sum() > 500, f"{color} is not on the canvas"
-        live.view._write_status()  # noqa: SLF001 - at its pace otherwise
-        told = "the colour 'mangenta' is not known: did you mean 'magenta'?" in live.view.status.text
-        assert told == (given == "mangenta")
+                assert (np.abs(picture - color).max(axis=-1) < 8).sum() > 500, f"{given}: {color} is not on the canvas"
+            live.view._write_status()  # noqa: SLF001 - at its pace otherwise
+            told = "the colour 'mangenta' is not known: did you mean 'magenta'?" in live.view.status.text
+            assert told == (given == "mangenta"), given
 
 
 def test_marks_of_an_unknown_colour_have_the_usual_one(live, caplog):

@@ -35,10 +35,11 @@ def problems(live):
     return " ".join(live.view.problems)
 
 
-def check_all_goes_well(live, publisher, *, title="good"):
-    """A stream that comes now is shown, frame by frame, on the canvas."""
-    stream = publisher.new_stream(title)
-    for t in (5, 50):
+def check_all_goes_well(live, publisher, *, stream=None, times=(5, 50)):
+    """A stream that comes now, or one that goes on, is shown, frame by frame, on the canvas."""
+    title = "good" if stream is None else stream.title
+    stream = publisher.new_stream(title) if stream is None else stream
+    for t in times:
         publisher.publish(ramp(t), axes={"t": t}, stream=stream)
         live.settled(publisher)
         (mine,) = [each for each in live.view.layers if each.stream.about.title == title]
@@ -65,43 +66,47 @@ FAR = {
     "steps of 1e300": ({"steps": {"z": -1e300}}, {"z": 3}),
     "t of 2e9, beside t of 0": ({}, {"t": 2_000_000_000}),
 }
-#: One of a kind, for what comes when another stream is shown already.
-FAR_LATER = ("translate 1e15", "labels at 1e15", "pixels of 1e-12", "steps of 1e12", "t of 2e9, beside t of 0")
+#: One of a kind, for what comes before any other stream.
+FAR_FIRST = ("translate 1e15", "labels at 1e15", "pixels of 1e-12", "steps of 1e12", "t of 2e9, beside t of 0")
 
 
-@pytest.mark.parametrize(
-    ("about", "where", "first"),
-    [
-        pytest.param(*FAR[name], first, id=f"{name}-{'first' if first else 'second'}")
-        for name in FAR
-        for first in ((True, False) if name in FAR_LATER else (True,))
-    ],
-)
-def test_a_stream_that_lies_beyond_all_limits_keeps_no_other_from_being_seen(live, about, where, first):
+def publish_far(live, far, name):
+    about, where = FAR[name]
+    stream = far.new_stream(name, **about)
+    axes = {"t": where.get("t", 0)}
+    for z in range(where.get("z", 1)):
+        axes |= {"z": z} if "z" in where else {}
+        far.publish(
+            DOT, axes=axes, stream=stream, kind=where.get("kind", "image"), translate=where.get("translate", ())
+        )
+    live.settled(far)
+
+
+def check_is_shown_or_told(live, name):
+    shown = {each.stream.about.title for each in live.view.layers}
+    scene = live.view.scene
+    out_of_scene = {stream.about.title for stream in scene.runs if stream not in scene}  # as of an idle program
+    assert name in shown | out_of_scene or any(f"{name} can't be shown: " in each for each in live.view.problems)
+    assert sum(f"{name} can't be shown" in problem for problem in live.view.problems) <= 1
+
+
+@pytest.mark.parametrize("name", FAR_FIRST)
+def test_a_stream_that_lies_beyond_all_limits_keeps_no_later_one_from_being_seen(live, name):
     with live.publisher(title="far") as far, live.publisher(title="near") as near:
+        publish_far(live, far, name)
+        check_all_goes_well(live, near)
+        check_is_shown_or_told(live, name)
+        assert sum("can't be shown" in problem for problem in live.view.problems) <= 1 + ("t of" in name)
 
-        def publish_far():
-            stream = far.new_stream("far", **about)
-            axes = {"t": where.get("t", 0), **({"z": where["z"]} if "z" in where else {})}
-            for z in range(axes.get("z", 1)):
-                axes |= {"z": z} if "z" in axes else {}
-                far.publish(
-                    DOT, axes=axes, stream=stream, kind=where.get("kind", "image"), translate=where.get("translate", ())
-                )
-            live.settled(far)
 
-        if first:
-            publish_far()
-        check_all_goes_well(live, near, title="before")
-        if not first:
-            publish_far()
-            check_all_goes_well(live, near, title="after")
-        shown = {each.stream.about.title for each in live.view.layers}
-        scene = live.view.scene
-        out_of_scene = {stream.about.title for stream in scene.runs if stream not in scene}  # as of an idle program
-        assert "far" in shown | out_of_scene or any("far can't be shown: " in each for each in live.view.problems)
-        assert "after" in shown or first
-        assert sum("can't be shown" in problem for problem in live.view.problems) <= 1 + ("t" in where)
+def test_streams_that_lie_beyond_all_limits_keep_no_other_from_being_seen(live):
+    with live.publisher(title="far") as far, live.publisher(title="near") as near:
+        stream = near.new_stream("good")
+        check_all_goes_well(live, near, stream=stream)
+        for number, name in enumerate(FAR):
+            publish_far(live, far, name)
+            check_all_goes_well(live, near, stream=stream, times=(number + 6,))
+            check_is_shown_or_told(live, name)
 
 
 def test_a_stream_in_metres_lies_as_large_as_one_in_micrometres(live):
@@ -121,12 +126,13 @@ def test_a_stream_in_metres_lies_as_large_as_one_in_micrometres(live):
         assert seen == pytest.approx(255, abs=8)
 
 
-@pytest.mark.parametrize("unit", ["furlongz", "1/0", "°", "s", "degC"])
-def test_a_unit_that_napari_does_not_know_is_no_obstacle(live, unit):
+def test_a_unit_that_napari_does_not_know_is_no_obstacle(live):
     with live.publisher() as publisher:
-        publisher.publish(DOT, stream=publisher.new_stream("odd", scale=(2, 2), units=unit))
-        live.settled(publisher)
-        assert middle(look_at(live, live.layer("odd"))) == pytest.approx(255, abs=8)
+        for unit in ("furlongz", "1/0", "°", "s", "degC"):
+            publisher.publish(DOT, stream=publisher.new_stream(f"in {unit}", scale=(2, 2), units=unit))
+            live.settled(publisher)
+            assert middle(look_at(live, live.layer(f"in {unit}"))) == pytest.approx(255, abs=8)
+            assert live.view.problems == ()
         check_all_goes_well(live, publisher)
         assert live.view.problems == ()
 
@@ -161,44 +167,42 @@ def track(far):
     return np.array([[1, 0, 20, 20.0], [1, 1, 30, 30], [2, 0, far, 5], [2, 1, 4, 5]])
 
 
-BAD = {f"{kind} {far:g}": (kind, far) for kind in ("points", "shapes", "tracks") for far in (2e7, -3e9, 1e15, 1e300)}
-
-
-@pytest.mark.parametrize(("kind", "far"), BAD.values(), ids=BAD.keys())
-def test_a_coordinate_that_is_far_away_hides_no_other(live, kind, far):
+@pytest.mark.parametrize("kind", ["points", "shapes", "tracks"])
+def test_a_coordinate_that_is_far_away_hides_no_other(live, kind):
     with live.publisher() as publisher:
         black = np.zeros(SHAPE, "uint16")
         black[0, 0] = 1
         for t in range(2):
             publisher.publish(black, axes={"t": t})
-        if kind == "points":
-            publisher.publish([[20, 20], [far, 5.0]], kind="points", style={"size": 30, "color": "#ff0000"})
-        elif kind == "shapes":
-            publisher.publish(triangle(far), kind="shapes", style={"color": "#ff0000", "edge_color": "#ff0000"})
-        else:
-            publisher.publish(track(far), kind="tracks", style={"edge_width": 40})
         publisher.publish([[40, 24]], kind="points", name="fine", style={"size": 12, "color": "#00ff00"})
-        live.settled(publisher)
-        live.until(lambda: live.view.problems)
-        assert f"{kind} · live: 1 of " in problems(live)
-        assert "can't be shown: they lie more than 16,777,216 pixels from the images" in problems(live)
-        live.until(lambda: live.point()[0] == 1)
-        # As "home" does, with all that is there: nothing far away may stretch the view.
-        live.viewer.reset_view()
-        live.qtbot.wait(20)
-        picture = live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
-        green = (picture[..., 1] > 200) & (picture[..., 0] < 90)
-        assert green.sum() > 100, "the other layer is not on the canvas"
-        if kind != "tracks":
-            red = (picture[..., 0] > 200) & (picture[..., 1] < 90)
-            assert red.sum() > 100, "what is near is not on the canvas"
-        else:
-            assert (picture.max(axis=-1) > 60).sum() > green.sum() + 100
-        # And what has passed is told no more.
-        good = {"points": [[20, 20]], "shapes": triangle(9)[1:], "tracks": track(9)[:2]}[kind]
-        publisher.publish(good, kind=kind)
-        live.settled(publisher)
-        live.until(lambda: not live.view.problems)
+        for far in (2e7, -1e300):  # hardly too far, and as far as can be
+            if kind == "points":
+                publisher.publish([[20, 20], [far, 5.0]], kind="points", style={"size": 30, "color": "#ff0000"})
+            elif kind == "shapes":
+                publisher.publish(triangle(far), kind="shapes", style={"color": "#ff0000", "edge_color": "#ff0000"})
+            else:
+                publisher.publish(track(far), kind="tracks", style={"edge_width": 40})
+            live.settled(publisher)
+            live.until(lambda: live.view.problems)
+            assert f"{kind} · live: 1 of " in problems(live)
+            assert "can't be shown: they lie more than 16,777,216 pixels from the images" in problems(live)
+            live.until(lambda: live.point()[0] == 1)
+            # As "home" does, with all that is there: nothing far away may stretch the view.
+            live.viewer.reset_view()
+            live.qtbot.wait(20)
+            picture = live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+            green = (picture[..., 1] > 200) & (picture[..., 0] < 90)
+            assert green.sum() > 100, f"{far:g}: the other layer is not on the canvas"
+            if kind != "tracks":
+                red = (picture[..., 0] > 200) & (picture[..., 1] < 90)
+                assert red.sum() > 100, f"{far:g}: what is near is not on the canvas"
+            else:
+                assert (picture.max(axis=-1) > 60).sum() > green.sum() + 100, f"{far:g}"
+            # And what has passed is told no more.
+            good = {"points": [[20, 20]], "shapes": triangle(9)[1:], "tracks": track(9)[:2]}[kind]
+            publisher.publish(good, kind=kind)
+            live.settled(publisher)
+            live.until(lambda: not live.view.problems)
         check_all_goes_well(live, publisher)
 
 
@@ -215,40 +219,57 @@ def test_what_is_published_for_a_place_far_away_is_told_and_the_sliders_stay(liv
 
 # ---- whatever napari raises --------------------------------------------------------------------------------------
 
-UNKNOWN = {
-    "translate": (DOT, {"translate": (1e15, 0)}, {}),
-    "labels": (DOT, {"translate": (1e12, 0), "kind": "labels"}, {}),
-    "pixels": (DOT, {}, {"scale": (1e-13, 1e-13)}),
-    "steps": (DOT, {"axes": {"z": 7}}, {"steps": {"z": 1e-12}}),
-    "points": ([[1e10, 5]], {"kind": "points"}, {}),
-    "shapes": (triangle(1e9), {"kind": "shapes"}, {}),
-    "triangles": (triangle(1e30), {"kind": "shapes"}, {}),
-    "tracks": (track(1e9), {"kind": "tracks"}, {}),
-    "tracks that are singular": (track(1e300), {"kind": "tracks"}, {}),
-}
 
-
-@pytest.mark.parametrize(("data", "more", "about"), UNKNOWN.values(), ids=UNKNOWN.keys())
-def test_what_is_not_known_to_overflow_is_undone(live, monkeypatch, data, more, about):
+@pytest.fixture
+def no_known_limits(monkeypatch):
     monkeypatch.setattr("scopecast_viewers.napari.limits.Box.check", lambda *_: None)
     monkeypatch.setattr("scopecast_viewers.napari.limits.Box.objection", lambda *_: "")
     monkeypatch.setattr("scopecast_viewers.napari.contents.FAR", np.inf)
+
+
+def check_is_told_and_undone(live, publisher, there, name, *, times):
+    live.settled(publisher)
+    live.until(lambda: [each for each in live.view.problems if name in each and "can't be shown: " in each])
+    check_all_goes_well(live, publisher, stream=there, times=times)
+    assert len(live.viewer.layers) == len(live.view.layers) + len(list(live.view.annotations)), name
+
+
+@pytest.mark.usefixtures("no_known_limits")
+def test_an_image_that_is_not_known_to_overflow_is_undone(live):
+    cases = {
+        "translate": ({"translate": (1e15, 0)}, {}),
+        "labels": ({"translate": (1e12, 0), "kind": "labels"}, {}),
+        "pixels": ({}, {"scale": (1e-13, 1e-13)}),
+        "steps": ({"axes": {"z": 7}}, {"steps": {"z": 1e-12}}),
+    }
     with live.publisher() as publisher, live.publisher() as another:
         there = publisher.new_stream("there")
-        if more.get("kind") in ("points", "shapes", "tracks"):
-            publisher.publish(DOT, stream=there)
-            publisher.publish(data, stream=there, **more)
-        else:  # an image of another program, while this one delivers too: both are to be on the canvas
-            odd = another.new_stream("odd", **about)
-            for t in range(3):
+        for number, (name, (more, about)) in enumerate(cases.items()):
+            odd = another.new_stream(name, **about)
+            # An image of another program, while this one delivers too: both are to be on the canvas.
+            for t in range(4 * number, 4 * number + 3):
                 publisher.publish(DOT, axes={"t": t, "z": 3}, stream=there)
                 live.settled(publisher)  # which has its layer before the other comes
-                another.publish(data, stream=odd, **{**more, "axes": {"t": t, **more.get("axes", {})}})
-        live.settled(publisher)
-        live.settled(another)
-        live.until(lambda: "can't be shown: " in problems(live))
-        check_all_goes_well(live, publisher)
-        assert len(live.viewer.layers) == len(live.view.layers) + len(list(live.view.annotations))
+                another.publish(DOT, stream=odd, **{**more, "axes": {"t": t, **more.get("axes", {})}})
+            live.settled(another)
+            check_is_told_and_undone(live, publisher, there, name, times=(4 * number + 3,))
+
+
+@pytest.mark.usefixtures("no_known_limits")
+def test_marks_that_are_not_known_to_overflow_are_undone(live):
+    cases = {
+        "points": ([[1e10, 5]], "points"),
+        "shapes": (triangle(1e9), "shapes"),
+        "triangles": (triangle(1e30), "shapes"),
+        "tracks": (track(1e9), "tracks"),
+        "singular": (track(1e300), "tracks"),
+    }
+    with live.publisher() as publisher:
+        there = publisher.new_stream("there")
+        publisher.publish(DOT, stream=there)
+        for number, (name, (data, kind)) in enumerate(cases.items()):
+            publisher.publish(data, stream=there, kind=kind, name=name)
+            check_is_told_and_undone(live, publisher, there, name, times=(number + 5,))
 
 
 class MistakeError(Exception):
@@ -260,33 +281,41 @@ def fail(*_):
 
 
 @pytest.mark.parametrize("kind", ["image", "points"])
-@pytest.mark.parametrize("event", ["inserting", "inserted", "range", "ndim", "active"])
-def test_what_a_part_of_napari_raises_at_a_layer_is_told_once_and_the_next_is_shown(live, event, kind):
+def test_what_a_part_of_napari_raises_at_a_layer_is_told_once_and_the_next_is_shown(live, kind):
     viewer = live.viewer
-    emitter = {
+    emitters = {
         "inserting": viewer.layers.events.inserting,
         "inserted": viewer.layers.events.inserted,
         "range": viewer.dims.events.range,
         "ndim": viewer.dims.events.ndim,
         "active": viewer.layers.selection.events.active,
-    }[event]
+    }
     with live.publisher() as publisher:
-        publisher.publish(DOT, axes={}, stream=publisher.new_stream("there"))
-        live.settled(publisher)
-        emitter.connect(fail)
-        try:
-            axes = {"t": 3, "z": 5} if event in ("range", "ndim") else {}
-            if kind == "image" and event not in ("range", "ndim"):
-                publisher.new_stream("next")  # whose layer is a new one
-            publisher.publish(DOT if kind == "image" else [[3, 4]], kind=kind, axes=axes)
-            publisher.publish(DOT, axes=axes)
+        for event, emitter in emitters.items():
+            publisher.publish(DOT, axes={}, stream=publisher.new_stream(f"there at {event}"))
             live.settled(publisher)
-            live.until(lambda: "MistakeError: on purpose" in problems(live))
-        finally:
-            emitter.disconnect(fail)
-        check_all_goes_well(live, publisher)
-        canvas = {id(layer) for layer in viewer.window._qt_viewer.canvas.layer_to_visual}
-        assert canvas == {id(layer) for layer in viewer.layers}, "a layer is on the canvas that is not in the list"
+            emitter.connect(fail)
+            try:
+                axes = {"t": 3, "z": 5} if event in ("range", "ndim") else {}
+                if kind == "image" and event not in ("range", "ndim"):
+                    publisher.new_stream(f"next at {event}")  # whose layer is a new one
+                publisher.publish(DOT if kind == "image" else [[3, 4]], kind=kind, axes=axes)
+                publisher.publish(DOT, axes=axes)
+                live.settled(publisher)
+                live.until(
+                    lambda event=event: [
+                        each
+                        for each in live.view.problems
+                        if "MistakeError: on purpose" in each and (event in each or "an update of" in each)
+                    ]
+                )
+            finally:
+                emitter.disconnect(fail)
+            check_all_goes_well(live, publisher, times=(50,))
+            canvas = {id(layer) for layer in viewer.window._qt_viewer.canvas.layer_to_visual}
+            assert canvas == {id(layer) for layer in viewer.layers}, (
+                f"{event}: a layer is on the canvas that is not in the list"
+            )
 
 
 def test_what_the_status_line_or_an_update_raises_is_told_until_it_has_passed(live, monkeypatch):
@@ -306,28 +335,26 @@ def test_what_the_status_line_or_an_update_raises_is_told_until_it_has_passed(li
 # ---- following ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("axis", "start", "spacing"),
-    [  # only t's step is always 1
-        *(("t", start, 1.0) for start in (100_000, 1_000_000, 1_700_000_000)),
-        *(("z", start, spacing) for start in (100_000, 1_700_000_000) for spacing in (1.0, 0.7, 0.03)),
-    ],
-)
-def test_the_sliders_follow_each_step_however_far_away(live, axis, start, spacing):
+def test_the_sliders_follow_each_step_however_far_away(live):
+    cases = [  # only t's step is always 1
+        *(("t", start, 1.0) for start in (1_000_000, 1_700_000_000)),
+        *(("z", start, spacing) for start, spacing in ((100_000, 0.7), (1_700_000_000, 1.0), (1_700_000_000, 0.03))),
+    ]
     with live.publisher() as publisher:
-        publisher.new_stream("run", steps={axis: spacing}, units="um")
-        for at in range(5):
-            publisher.publish(ramp(at * 5), axes={axis: start + at})
-            live.settled(publisher)
-            (mine,) = live.view.layers
-            mine.layer.contrast_limits = (0, 1000)
-            live.until(lambda mine=mine, at=at: live.view.where(mine.stream) == {axis: start + at})
-            live.until(lambda mine=mine: mine.shown is not None)
-            seen = middle(look_at(live, mine.layer))
-            assert seen == pytest.approx(at * 5 * 20 * 255 / 1000, abs=4), f"{axis} = {start} + {at}"
-        assert live.view.follower.following
-        step = live.viewer.dims.current_step[0]
-        live.viewer.dims.set_current_step(0, step - 1)  # the user's hand
-        assert not live.view.follower.following
-        assert live.view.where(mine.stream) == {axis: start + 3}
-        assert middle(look_at(live, mine.layer)) == pytest.approx(3 * 5 * 20 * 255 / 1000, abs=4)
+        for axis, start, spacing in cases:
+            publisher.new_stream(f"{axis} from {start} by {spacing}", steps={axis: spacing}, units="um")
+            for at in range(4):
+                publisher.publish(ramp(at * 5), axes={axis: start + at})
+                live.settled(publisher)
+                (mine,) = live.view.layers
+                mine.layer.contrast_limits = (0, 1000)
+                live.until(lambda: live.view.where(mine.stream) == {axis: start + at})  # noqa: B023
+                live.until(lambda: mine.shown is not None)  # noqa: B023
+                seen = middle(look_at(live, mine.layer))
+                assert seen == pytest.approx(at * 5 * 20 * 255 / 1000, abs=4), f"{axis} = {start} + {at}"
+            assert live.view.follower.following
+            step = live.viewer.dims.current_step[0]
+            live.viewer.dims.set_current_step(0, step - 1)  # the user's hand
+            assert not live.view.follower.following
+            assert live.view.where(mine.stream) == {axis: start + 2}
+            assert middle(look_at(live, mine.layer)) == pytest.approx(2 * 5 * 20 * 255 / 1000, abs=4)

@@ -12,10 +12,12 @@ import threading
 
 import numpy as np
 import pytest
+from napari.utils.theme import get_theme
 from npe2 import PluginManifest
 from qtpy.QtGui import QTextDocument
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QMessageBox, QPushButton
 
+from napari_buttons import odd_buttons
 from napari_panel import Opened, rows_of, words
 from receivers import check_stamp, stamped
 from scopecast.link import messages
@@ -26,6 +28,8 @@ from scopecast_viewers.napari.rows import StreamRow
 
 SHAPE = (64, 48)
 pytestmark = pytest.mark.timeout(180)
+
+WINDOW = (900, 700)
 
 
 @pytest.fixture
@@ -127,18 +131,19 @@ def test_paused_the_picture_stays_and_frames_go_on_into_the_stack(opened):
     # The sliders follow the stream that came last.
     with opened.publisher("preview") as preview, opened.publisher("series") as series:
         preview.new_stream("preview")
-        preview.publish(stamped(50, 0, 0, SHAPE))
-        opened.shown(preview)
         series.new_stream("series")
+        # At once: a preview that has been idle for two seconds makes room for a series.
+        preview.publish(stamped(50, 0, 0, SHAPE))
         for t in range(3):
             series.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
+        opened.shown(preview)
         opened.shown(series)
         opened.until(lambda: opened.viewer.dims.point[0] == 2)
-        opened.click(opened.panel.pause)
-        assert opened.panel.pause.text() == "Resume"
+        opened.click(opened.panel.freeze)
+        assert opened.panel.freeze.isChecked()
         for t in range(3, 6):
-            series.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
             preview.publish(stamped(50 + t, 0, 0, SHAPE))
+            series.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
         assert series.flush(10)
         assert preview.flush(10)
         # Whatever makes napari slice anew: the user refreshes a layer, or moves a slider back and forth.
@@ -150,7 +155,7 @@ def test_paused_the_picture_stays_and_frames_go_on_into_the_stack(opened):
         assert check_stamp(opened.pixels("series")) == (2, 0, 0)
         assert opened.viewer.layers["series"].data.shape[0] == 3
         assert {stream.received for stream in opened.receiver.streams} == {6, 4}
-        opened.click(opened.panel.pause)
+        opened.click(opened.panel.freeze)
         opened.until(lambda: opened.viewer.dims.point[0] == 5)
         opened.shown(series)
         assert check_stamp(opened.pixels("series")) == (5, 0, 0)
@@ -158,6 +163,22 @@ def test_paused_the_picture_stays_and_frames_go_on_into_the_stack(opened):
         opened.viewer.dims.set_point(0, 0)
         assert not opened.panel.follow.isChecked()
         assert check_stamp(opened.pixels("preview")) == (55, 0, 0)
+
+
+def test_marks_are_sent_from_the_panel_while_the_program_takes_them(opened):
+    with opened.publisher("cells") as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        opened.shown(publisher)
+        (button,) = [each for each in opened.panel.findChildren(QPushButton) if each.text() == "send to acquisition"]
+        assert not button.isVisible()
+        with publisher.marks(timeout=60) as listener:
+            opened.until(button.isVisible)
+            points = opened.viewer.add_points([[5.0, 7.0]], name="mine")
+            opened.click(button)
+            (mark,) = next(listener)
+            assert mark.vertices.tolist() == [[5.0, 7.0]]
+            opened.viewer.layers.remove(points)
+        opened.until(lambda: not button.isVisible())
 
 
 def test_a_snapshot_is_an_exact_copy_that_no_frame_touches(opened, monkeypatch):
@@ -173,7 +194,7 @@ def test_a_snapshot_is_an_exact_copy_that_no_frame_touches(opened, monkeypatch):
         expected = np.asarray(live.data).copy()
         assert expected.shape == (3, 2, *SHAPE)
         opened.panel.refresh()
-        opened.click(opened.panel.snapshot)
+        opened.view.tools.copy_run.trigger()
         opened.until(lambda: "ch0 · run (snapshot)" in opened.viewer.layers)
         copy = opened.viewer.layers["ch0 · run (snapshot)"]
         assert opened.viewer.layers.selection.active is live
@@ -200,8 +221,8 @@ def test_a_snapshot_is_an_exact_copy_that_no_frame_touches(opened, monkeypatch):
             return QMessageBox.StandardButton.No
 
         monkeypatch.setattr(QMessageBox, "question", answer)
-        opened.until(lambda: opened.panel._copying is None)
-        opened.panel.take_snapshot()
+        opened.until(lambda: not opened.view.tools.snapshots.busy)
+        opened.view.tools.copy_run.trigger()
         assert len(asked) == 1
         assert "The copy takes 0.0 MiB of memory" in asked[0]
         assert len(opened.viewer.layers) == 3
@@ -215,7 +236,7 @@ def test_a_snapshot_of_a_run_that_has_just_begun_has_what_is_there(opened):
         opened.shown(publisher)
         live = opened.viewer.layers["run"]
         assert live.data.shape == (5000, 40, *SHAPE), "the sliders reach to the end that is announced"
-        opened.panel.take_snapshot()
+        opened.view.tools.copy_run.trigger()
         opened.until(lambda: "run (snapshot)" in opened.viewer.layers)
         copy = opened.viewer.layers["run (snapshot)"]
         assert copy.data.shape == (3, 2, *SHAPE)
@@ -242,7 +263,7 @@ def test_a_snapshot_while_frames_come_is_of_one_moment(opened):
         feeder.start()
         try:
             opened.until(lambda: opened.viewer.layers[0].data.shape[0] == 40)
-            opened.panel.take_snapshot()
+            opened.view.tools.copy_run.trigger()
             opened.until(lambda: len(opened.viewer.layers) == 2)
         finally:
             ended.set()
@@ -312,3 +333,21 @@ def test_a_name_is_no_markup(qtbot):
         picture = label.grab().toImage()
         wide = max(x for x in range(picture.width()) if picture.pixelColor(x, picture.height() // 2).lightness() > 100)
         assert wide > label.fontMetrics().horizontalAdvance("<i></i> & <img"), "all of it is drawn"
+
+
+def test_all_buttons_are_legible_and_have_the_look_of_the_theme(opened):
+    """At the least width of the panel; whether they are down, have a menu, or both."""
+    before = opened.viewer.theme
+    opened.panel.resize(opened.panel.minimumSizeHint())
+    with opened.publisher() as publisher:
+        publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+        opened.shown(publisher)
+        opened.until(lambda: opened.panel.snapshot.isEnabled())
+        try:
+            for theme in ("dark", "light"):
+                opened.viewer.theme = theme
+                colors = get_theme(theme)
+                backgrounds = {color.as_hex(format="long") for color in (colors.primary, colors.current)}
+                assert odd_buttons(opened.panel, backgrounds) == [], theme
+        finally:
+            opened.viewer.theme = before

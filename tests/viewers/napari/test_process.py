@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -15,16 +16,16 @@ import pytest
 from PIL import Image
 
 from launched import ending_viewers
-from receivers import stamped, viewer_process
+from receivers import stamped
 from scopecast import Publisher
-from scopecast.rundir.directory import RunDirectory
+from scopecast.rundir.directory import RunDirectory, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 SHAPE = (64, 48)
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 def until(condition: Callable[[], object], timeout: float = 60.0) -> None:
@@ -34,51 +35,52 @@ def until(condition: Callable[[], object], timeout: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-def test_open_opens_a_window_once_and_it_stays():
+@pytest.mark.fault("V1", "V2")
+def test_open_opens_one_window_and_neither_stopped_nor_killed_it_costs_the_producer_anything():
+    """That it stands still, or is gone, is noticed, and its leases freed; when it comes back it is served again."""
     command = [sys.executable, "-P", "-m", "scopecast", "open"]
-    with ending_viewers():
+    with ending_viewers(), Publisher("napari", policy="latest") as publisher:
         for said in ("napari is open.", "napari is open already."):
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
             assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
-        (entry,) = RunDirectory().living("receiver", "napari")
-        with Publisher("napari", policy="every") as publisher:
-            publisher.open(SHAPE, "uint16", wait=30)
-            publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
-            assert publisher.flush(30)
-            assert [row.token for row in publisher.stats()] == [entry.token]
+        (window,) = RunDirectory().living("receiver", "napari")
+        times = itertools.count()
 
+        def publish(number):
+            for t in itertools.islice(times, number):
+                publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
 
-@pytest.mark.fault("V1", "V2")
-def test_a_killed_and_a_stopped_window_cost_the_producer_nothing():
-    """With a real window: noticed, their leases freed; one that comes back is served again."""
-    with (
-        viewer_process("napari", timeout=120) as killed,
-        viewer_process("napari", timeout=120) as stopped,
-        Publisher("napari", policy="latest") as publisher,
-    ):
-        publisher.open(SHAPE, "uint16")
-        until(lambda: sum(row.attached for row in publisher.stats()) == 2)
-        assert {row.token for row in publisher.stats()} == {killed.token, stopped.token}
-        os.kill(stopped.pid, signal.SIGSTOP)
-        os.kill(killed.pid, signal.SIGKILL)
-        for t in range(200):
-            publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
-        until(lambda: not any(row.attached for row in publisher.stats()))
-        assert publisher.flush(0)
-        assert publisher.stats().balanced
-        os.kill(stopped.pid, signal.SIGCONT)
-        until(lambda: any(row.attached and row.token == stopped.token for row in publisher.stats()))
-        publisher.publish(stamped(200, 0, 0, SHAPE), axes={"t": 200})
+        def served():
+            return [row for row in publisher.stats() if row.attached]
+
+        def strike(number):
+            os.kill(window.pid, number)
+            publish(200)
+            until(lambda: not served())
+            assert publisher.flush(0)
+            assert publisher.stats().balanced
+
+        publisher.open(SHAPE, "uint16", wait=30)
+        assert [row.token for row in publisher.stats()] == [window.token]
+        strike(signal.SIGSTOP)
+        os.kill(window.pid, signal.SIGCONT)
+        until(served)
+        publish(1)
         assert publisher.flush(30)
-        (back,) = [row for row in publisher.stats() if row.attached]
+        (back,) = served()
+        assert back.token == window.token
         assert back.frames.delivered >= 1
+        strike(signal.SIGKILL)
         assert publisher.stats().balanced
 
 
-#: Read by each Python that has its folder on the path: it closes the window as a user does, and as a console does; and
-#: without what is known of napari's limits, napari raises.
-CUSTOM = """
-import os, signal
+#: A program that opens one window after the other, as ``python -m scopecast_viewers napari`` opens one. Each is closed
+#: by a signal, as a user does, or as a console does. Without what is known of napari's limits, napari raises.
+WINDOWS = """
+import signal, sys
+import scopecast_viewers.look.annotation_sets as annotations
+import scopecast_viewers.napari.limits as limits
+from scopecast_viewers.__main__ import main
 
 def soon(work):  # the window's own loop calls it, as it does for a click
     from qtpy.QtCore import QTimer
@@ -96,67 +98,74 @@ def close_viewer():
 
 signal.signal(signal.SIGUSR1, lambda *_: soon(close_windows))
 signal.signal(signal.SIGUSR2, lambda *_: soon(close_viewer))
-if os.environ.get("WITHOUT_LIMITS"):
-    import scopecast_viewers.look.annotations as annotations
-    import scopecast_viewers.napari.limits as limits
-    annotations.FAR = float("inf")
-    limits.Box.check = lambda *_: None
-    limits.Box.objection = lambda *_: ""
+annotations.FAR = float("inf")
+limits.Box.check = lambda *_: None
+limits.Box.objection = lambda *_: ""
+for token in sys.argv[1:]:
+    code = main(["napari", "--token", token])
+    print("window", token, "ended with", code, flush=True)
 """
 
 
-@pytest.mark.parametrize(
-    ("number", "limits"),
-    [
-        pytest.param(signal.SIGTERM, True, id="terminated"),
-        pytest.param(signal.SIGTERM, False, id="terminated after napari raised"),
-        pytest.param(signal.SIGUSR1, False, id="by its button after napari raised"),
-        pytest.param(signal.SIGUSR2, False, id="by its console after napari raised"),
-    ],
-)
-def test_a_window_that_was_sent_what_it_cannot_show_shows_the_rest_and_closes(tmp_path, number, limits):
-    (tmp_path / "sitecustomize.py").write_text(CUSTOM)
-    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    environment["WITHOUT_LIMITS"] = "" if limits else "1"
-    with (
-        viewer_process("napari", timeout=120, environment=environment) as viewer,
-        Publisher("napari", policy="every", timeout=10) as publisher,
-    ):
-        publisher.open(SHAPE, "uint16")
-        until(lambda: any(row.attached for row in publisher.stats()))
-        frame = np.zeros(SHAPE, "uint16")
-        taken = tmp_path / "window.png"
+def test_a_window_in_which_napari_raised_shows_the_rest_and_closes(tmp_path):
+    """Terminated, by its button, and by its console."""
+    ends = [(new_token(), number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-P", "-c", WINDOWS, *(token for token, _ in ends)]
+        program = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        for token, number in ends:
+            with Publisher("napari", policy="every", timeout=10) as publisher:
+                publisher.open(SHAPE, "uint16")
+                until(lambda: program.poll() is not None or any(row.attached for row in publisher.stats()), 120)
+                assert [row.token for row in publisher.stats()] == [token], log.read_text()
+                send_what_cannot_be_shown(publisher, tmp_path / "window.png")
+                os.kill(program.pid, number)
+                ended = f"window {token} ended with 0"
+                until(lambda ended=ended: program.poll() is not None or ended in log.read_text())
+        assert program.wait(60) == 0, log.read_text()
+        assert "an update of the window failed" not in log.read_text()
+    finally:
+        program.kill()
+        program.wait(10)
 
-        def publish(title, *each, **about):
-            stream = publisher.new_stream(title, **about)
-            for data, more in each:
-                publisher.publish(data, stream=stream, **more)
-            assert publisher.flush(60)
-            publisher.capture(taken, 60)  # all of it is on the window, or can't be
 
-        publish("first", (frame, {"axes": {"t": 0}}))
-        publish("far", (frame, {"axes": {"t": 0}, "translate": (1e15, 0)}))
-        publish("farther", (frame, {"axes": {"t": 0}, "translate": (0, 1e300), "kind": "labels"}))
-        publish("tiny", (frame, {"axes": {"t": 0, "z": 1}}), scale=(1e-12, 1e-12), steps={"z": 1e-12})
-        publish(
-            "points", (frame, {}), ([[1e9, 5.0]], {"kind": "points"}), ([[1e30, 5.0]], {"kind": "points", "name": "b"})
-        )
-        publish("tracks", (frame, {"axes": {"t": 1}}), ([[1, 0, 3e9, 5], [1, 1, 4, 5]], {"kind": "tracks"}))
-        publish("shapes", (frame, {}), ([np.array([[0, 0], [0, 1e12], [1e12, 9]])], {"kind": "shapes"}))
-        picture = np.zeros(SHAPE, "uint16")
-        picture[16:48, 12:36] = 1000
-        publish("last", (picture, {"axes": {"t": 3}}))
+def send_what_cannot_be_shown(publisher, taken):
+    """Publish that, and then a picture; return when that is on the window."""
+    frame = np.zeros(SHAPE, "uint16")
 
-        def is_shown():
-            publisher.capture(taken, 60)
-            seen = imageio.imread(taken)[..., :3]
-            return (seen[100:-100, 300:-50] > 250).all(axis=-1).sum() > 10_000
+    def publish(title, *each, **about):
+        stream = publisher.new_stream(title, **about)
+        for data, more in each:
+            publisher.publish(data, stream=stream, **more)
+        assert publisher.flush(60)
+        publisher.capture(taken, 60)  # all of it is on the window, or can't be
 
-        until(is_shown, 120)
-        os.kill(viewer.pid, number)
-        assert viewer.process.wait(60) == 0, viewer.log
-        assert "far can't be shown" in viewer.log or not limits
-        assert "an update of the window failed" not in viewer.log
+    publish("first", (frame, {"axes": {"t": 0}}))
+    publish(
+        "far",
+        (frame, {"axes": {"t": 0}, "translate": (1e15, 0)}),
+        (frame, {"axes": {"t": 0}, "translate": (0, 1e300), "kind": "labels", "name": "farther"}),
+    )
+    publish("tiny", (frame, {"axes": {"t": 0, "z": 1}}), scale=(1e-12, 1e-12), steps={"z": 1e-12})
+    publish(
+        "marks",
+        (frame, {"axes": {"t": 1}}),
+        ([[1e9, 5.0]], {"kind": "points"}),
+        ([[1e30, 5.0]], {"kind": "points", "name": "b"}),
+        ([[1, 0, 3e9, 5], [1, 1, 4, 5]], {"kind": "tracks"}),
+        ([np.array([[0, 0], [0, 1e12], [1e12, 9]])], {"kind": "shapes"}),
+    )
+    picture = np.zeros(SHAPE, "uint16")
+    picture[16:48, 12:36] = 1000
+    publish("last", (picture, {"axes": {"t": 3}}))
+
+    def is_shown():
+        seen = imageio.imread(taken)[..., :3]
+        return (seen[100:-100, 300:-50] > 250).all(axis=-1).sum() > 10_000
+
+    until(lambda: is_shown() or publisher.capture(taken, 60), 120)
 
 
 def halves(upright: bool) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -9,42 +12,46 @@ from napari.utils.notifications import notification_manager
 from run_workers import WELLS, workers
 from run_workers import frame as frame_of
 from scopecast import NapariStreamingBackend
+from two_channels import frame
 
 UM = {"scale": (0.1, 0.1), "units": "um"}
 
-
-def frame(value, shape=(64, 64)):
-    """Return a frame whose pixels say what it is, and that has some contrast."""
-    plane = np.full(shape, value, "uint8")
-    plane[0, 0], plane[0, 1] = 0, 255
-    return plane
+WINDOW = (900, 700)
 
 
 def picture(live):
     """Return the canvas as it is on the screen, one number a pixel, with values shown as they are."""
     for each in live.view.layers:
-        if not each.rank and not each.layer.rgb and each.channel_name == "":
+        plain = not each.rank and not each.layer.rgb and each.channel_name == ""
+        if plain and tuple(each.layer.contrast_limits) != (0, 255):
             each.layer.contrast_limits = (0, 255)
+    return screen(live)
+
+
+def screen(live):
     return live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].max(axis=-1).astype(int)
 
 
 def middle(live):
-    picture(live)
-    return brightness(live)
+    return look(live)[1]
 
 
-def brightness(live):
-    """Return how bright the middle of the canvas is on the screen."""
-    seen = live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].max(axis=-1).astype(int)
+def brightness(seen):
+    """Return how bright the middle of a picture of the canvas is."""
     height, width = seen.shape
     return float(np.median(seen[height // 2 - 3 : height // 2 + 3, width // 2 - 3 : width // 2 + 3]))
 
 
 def filled(live):
-    """Return how much of the canvas the picture in its middle takes, along the side that it takes more of."""
-    seen = picture(live) > 20
+    return look(live)[0]
+
+
+def look(live):
+    """Return how much of the canvas the picture takes, along the side that it takes more of; and how bright it is."""
+    seen = picture(live)
+    lit = seen > 20
     height, width = seen.shape
-    return max(seen[:, width // 2].sum() / height, seen[height // 2].sum() / width)
+    return max(lit[:, width // 2].sum() / height, lit[height // 2].sum() / width), brightness(seen)
 
 
 def run(live, publisher, values, *, title="", shape=(64, 64), **about):
@@ -65,9 +72,9 @@ def test_each_run_is_fitted_by_itself_whatever_size_and_place_the_former_ones_ha
         run(live, publisher, [100], title="large", shape=(256, 256), **UM)
         assert filled(live) == pytest.approx(0.95, abs=0.04)
         run(live, publisher, [150], title="region", shape=(32, 32), **UM)
-        assert (filled(live), middle(live)) == (pytest.approx(0.95, abs=0.04), pytest.approx(150, abs=2))
+        assert look(live) == (pytest.approx(0.95, abs=0.04), pytest.approx(150, abs=2))
         run(live, publisher, [200], title="elsewhere", shape=(32, 32), translate=(5000.0, 9000.0), **UM)
-        assert (filled(live), middle(live)) == (pytest.approx(0.95, abs=0.04), pytest.approx(200, abs=2))
+        assert look(live) == (pytest.approx(0.95, abs=0.04), pytest.approx(200, abs=2))
 
 
 def test_a_run_is_fitted_although_the_user_has_looked_closer_at_the_former_one_and_the_window_changes(live):
@@ -87,6 +94,29 @@ def test_a_run_is_fitted_although_the_user_has_looked_closer_at_the_former_one_a
             viewer.window.resize(900, 700)
 
 
+def test_the_layers_of_a_run_stay_until_the_next_run_s_are_there(live):
+    """Without a layer napari takes its sliders away, and lays the canvas out anew: the picture would jump."""
+    viewer, left, axes = live.viewer, [], []
+    with live.publisher(dtype="uint8") as publisher:
+        run(live, publisher, [100, 110], title="run 0")
+
+        def note(_event):
+            left.append(len(viewer.layers))
+
+        viewer.layers.events.removed.connect(note)
+        viewer.dims.events.ndim.connect(axes.append)
+        try:
+            for number in (1, 2):
+                run(live, publisher, [120 + number, 130 + number], title=f"run {number}")
+                assert look(live) == (pytest.approx(0.95, abs=0.04), pytest.approx(130 + number, abs=2))
+                assert names(live) == [f"run {number}"]
+        finally:
+            viewer.layers.events.removed.disconnect(note)
+            viewer.dims.events.ndim.disconnect(axes.append)
+    assert left == [1, 1]
+    assert axes == []
+
+
 def test_marks_of_a_former_run_are_gone_before_images_of_other_axes_and_units_come(live):
     """napari tells of layers whose units differ, and fails to fit those that have fewer axes than the canvas."""
     told = len(notification_manager.records)
@@ -100,7 +130,7 @@ def test_marks_of_a_former_run_are_gone_before_images_of_other_axes_and_units_co
             live.viewer.window.resize(880 + number, 700)  # as sliders that come and go do
             run(live, publisher, [150, 160, 170], title=f"series {number}", **UM)
             assert names(live) == [f"series {number}"]
-            assert (filled(live), middle(live)) == (pytest.approx(0.95, abs=0.04), pytest.approx(170, abs=2))
+            assert look(live) == (pytest.approx(0.95, abs=0.04), pytest.approx(170, abs=2))
         assert live.view.problems == ()
     live.viewer.window.resize(900, 700)
     assert [record.message for record in list(notification_manager.records)[told:]] == []
@@ -289,8 +319,7 @@ def test_another_pixel_size_in_live_mode_takes_the_place_of_the_former_one(live)
             live.until(lambda size=size: [each.scale[-1] for each in live.viewer.layers] == [size])
             layer = layer or live.viewer.layers[0]
             assert list(live.viewer.layers) == [layer]
-            assert filled(live) == pytest.approx(0.95, abs=0.04)
-            assert middle(live) == pytest.approx(100 + value, abs=2)
+            assert look(live) == (pytest.approx(0.95, abs=0.04), pytest.approx(100 + value, abs=2))
             across = live.viewer.scene.camera.zoom * size * pixels  # what the scale bar goes by
             assert across == pytest.approx(0.95 * min(live.viewer.canvas.size), rel=0.02)
         assert len(live.view.scene.runs) == 1
@@ -298,7 +327,7 @@ def test_another_pixel_size_in_live_mode_takes_the_place_of_the_former_one(live)
 
 def test_live_mode_after_a_run_is_seen_again_and_does_not_push_out_the_runs(live):
     with NapariStreamingBackend(launch=False, policy="every") as backend:
-        for number in range(4):
+        for number in range(2):
             backend.frame_ready(frame(50 + number))
             live.attach(backend.publisher)
             live.settled(backend.publisher)
@@ -312,6 +341,7 @@ def test_live_mode_after_a_run_is_seen_again_and_does_not_push_out_the_runs(live
             live.settled(backend.publisher)
             live.until(lambda: live.viewer.dims.ndim == 3)
             assert middle(live) == pytest.approx(101 + 10 * number, abs=2)
+            assert sum(not each.about.preview for each in live.view.scene.runs) == number + 1
 
 
 def test_a_former_run_is_brought_back_with_what_the_user_has_set_and_removed_for_good(live):
@@ -373,24 +403,25 @@ def test_the_user_s_own_layer_stays_where_it_is_selected_and_above_the_images(li
         assert middle(live) > 200, "it lies on the image"
 
 
-def test_six_workers_of_a_pipeline_are_one_run_on_the_canvas_twice_in_a_row(live):
+def test_six_workers_of_a_pipeline_are_one_run_on_the_canvas_and_so_are_three_after_them(live):
     """Each is a process of its own, with a well of its own."""
-    for number in (1, 2):
-        with workers("napari") as six:
-            for each in six:
+    for number, wells in ((1, WELLS), (2, WELLS[:3])):
+        frames = 2 * len(wells)
+        with workers("napari", wells) as made:
+            for each in made:
                 each.done()
-            live.until(lambda: len(live.view.scene.runs) == number and live.view.followed.received == 12)  # noqa: B023
+            live.until(lambda: len(live.view.scene.runs) == number and live.view.followed.received == frames)  # noqa: B023
         live.until(lambda: all(source.state == "ended" for source in live.receiver.sources))
         assert names(live) == ["plate 7"], "one layer, one run"
         stream = live.view.followed
         axes = stream.axes
-        for well in WELLS:
+        live.layer("plate 7").contrast_limits = (0, 65535)
+        for well in wells:
             for t in range(2):
                 at = {"well": stream.about.labels["well"].index(well), "t": t}
                 live.viewer.dims.current_step = [at[axis] for axis in axes] + [32, 32]
-                live.layer("plate 7").contrast_limits = (0, 65535)
                 wanted = float(frame_of(well, t)[-1, -1]) / 65535 * 255
-                live.until(lambda: brightness(live) == pytest.approx(wanted, abs=3))  # noqa: B023
+                live.until(lambda: brightness(screen(live)) == pytest.approx(wanted, abs=3))  # noqa: B023
 
 
 def test_the_status_tells_the_metadata_of_the_frames_that_are_shown(live):
@@ -405,3 +436,20 @@ def test_the_status_tells_the_metadata_of_the_frames_that_are_shown(live):
             live.until(
                 lambda: all(line in live.view.status.toolTip() for line in lines)  # noqa: B023
             )
+
+
+def test_the_layers_of_runs_that_have_left_the_list_are_freed(live):
+    """However many runs a day has, those in the list are what is kept of them."""
+    with live.publisher(dtype="uint8") as publisher:
+        layers = []
+        for number in range(4):
+            run(live, publisher, [100], title=f"run {number}")
+            layers.append(weakref.ref(live.viewer.layers[0]))
+        kept = len(live.view.scene.runs)
+        assert kept == 3
+
+        def there():
+            gc.collect()
+            return [number for number, layer in enumerate(layers) if layer() is not None]
+
+        live.until(lambda: there() == [1, 2, 3])

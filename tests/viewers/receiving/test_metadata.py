@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
+
 import numpy as np
 import pytest
+import tifffile
+from ndstorage import NDTiffDataset
 
-from receivers import Viewer
+import scopecast
+from imagefiles import hyperstack
+from receivers import Viewer, stamped
 from scopecast import Publisher, StreamingBackend
-from scopecast_viewers.receiving.metadata import metadata_lines
+from scopecast_viewers.receiving.metadata import metadata_lines, metadata_rows, recorded_of
 from scopecast_viewers.stacks.plane import Tag
 
 
@@ -44,6 +51,82 @@ def test_metadata_of_a_batch_is_kept():
         assert live.flush(20)
         (stream,) = viewer.streams
         assert metadata_lines(stream.newest[2]) == ["gain: 2"]
+
+
+def rows_of(stream):
+    """Return what is told of each frame, by (t, c, z) as far as the run has these."""
+    (stack,) = stream.stacks
+    tags = {index: stack.tag(index) for index in stack.layout.planes}
+    return {index: dict(metadata_rows(recorded_of(stream, index, tag), tag)) for index, tag in tags.items()}
+
+
+def test_what_an_ome_tiff_says_of_its_planes_is_told(tmp_path):
+    count = range(2 * 2 * 3)
+    plane = {
+        "DeltaT": [100.0 * at for at in count],
+        "ExposureTime": [10.0 + at for at in count],
+        "ExposureTimeUnit": ["ms" for _ in count],
+        **{f"Position{axis}": [1000.0 * at for at in count] for axis in "XY"},
+        **{f"Position{axis}Unit": ["nm" for _ in count] for axis in "XY"},
+        "PositionZ": [1.5 for _ in count],  # without a unit: nobody knows how far that is
+    }
+    said = {"axes": "TCZYX", "AcquisitionDate": "2024-02-03T10:00:00", "Plane": plane}
+    tifffile.imwrite(tmp_path / "a.ome.tif", hyperstack(2, 2, 3), metadata=said)
+    with Viewer() as viewer:
+        for run in range(2):
+            scopecast.show(tmp_path / "a.ome.tif", viewer="headless")
+            seen = rows_of(viewer.streams[run])
+            assert len(seen) == 12
+            for (t, c, z), told in seen.items():
+                at = 6 * t + 3 * c + z
+                elapsed = f"{100 * at}.00 s" if not at else f"0:{100 * at // 60:02}:{100 * at % 60:02}.00"
+                assert told["elapsed"] == elapsed
+                assert told["exposure"] == f"{10 + at} ms"
+                assert (told["stage x"], told["stage y"], told.get("stage z")) == (f"{at}.000 µm", f"{at}.000 µm", None)
+                assert datetime.fromisoformat(told["time"]).minute == 100 * at // 60
+                assert told["file"].endswith("a.ome.tif")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file .*NDTiff:ResourceWarning")
+@pytest.mark.parametrize("many", [False, True], ids=["few properties", "hundreds of properties"])
+def test_what_micro_manager_says_of_its_planes_is_told(tmp_path, many):
+    dataset = NDTiffDataset(str(tmp_path), name="run", writable=True)
+    dataset.initialize({"PixelSize_um": 0.5})
+    for t in range(2):
+        said = {"ElapsedTime-ms": 250 * t, "Exposure": 20, "XPositionUm": 7, "YPositionUm": 8, "ZPositionUm": 9 + t}
+        said |= {"Time": f"2024-02-03 10:00:0{t}.250 +0000", "PositionName": "B03", "Camera-Gain": "4"}
+        said |= {f"Device {number}-Property": "x" * 100 for number in range(300 * many)}
+        dataset.put_image({"time": t}, stamped(t), said)
+    dataset.finish()
+    dataset.close()
+    with Viewer() as viewer:
+        for run in range(2):
+            scopecast.show(tmp_path / "run_1", viewer="headless")
+            for (t,), told in rows_of(viewer.streams[run]).items():
+                assert told["elapsed"] == f"{0.25 * t:.2f} s"
+                assert (told["exposure"], told["position"], told.get("Camera-Gain")) == (
+                    "20 ms",
+                    "B03",
+                    None if many else "4",
+                )
+                assert [told[f"stage {axis}"] for axis in "xyz"] == ["7.000 µm", "8.000 µm", f"{9 + t}.000 µm"]
+                assert datetime.fromisoformat(told["time"]).timestamp() == 1706954400.25 + t
+
+
+def test_of_a_frame_that_says_nothing_the_time_of_publishing_is_told():
+    before = datetime.now().astimezone()
+    with Viewer() as viewer, Publisher("headless", policy="every") as publisher:
+        publisher.open((4, 5), "uint16", wait=20)
+        publisher.new_stream("run", positions=("A1", "B2"))
+        for p in range(2):
+            publisher.publish(np.zeros((4, 5), "uint16"), axes={"t": 0, "p": p})
+        assert publisher.flush(20)
+        seen = rows_of(viewer.streams[0])
+        assert [told["position"] for told in seen.values()] == ["A1", "B2"]
+        for told in seen.values():
+            assert re.fullmatch(r"\d+\.\d\d s", told["elapsed"])
+            assert abs((datetime.fromisoformat(told["time"]) - before).total_seconds()) < 60
+            assert told.keys() == {"position", "elapsed", "time"}
 
 
 @pytest.mark.parametrize(

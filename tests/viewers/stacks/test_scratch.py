@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -38,7 +38,6 @@ def read(scratch, extent, pages=1):
         npst.scalar_dtypes().filter(lambda dtype: dtype.kind in "biufcUS"), npst.array_shapes(max_side=40, max_dims=3)
     )
 )
-@settings(max_examples=50, deadline=None)
 def test_any_plane_comes_back_as_it_was(array):
     with Scratch() as scratch:
         extent = scratch.write(array)
@@ -107,7 +106,6 @@ ACTIONS = st.lists(st.tuples(st.booleans(), st.integers(1, 5 * PAGE), st.integer
 
 
 @given(ACTIONS)
-@settings(max_examples=60, deadline=None)
 def test_planes_of_any_size_never_overlap(actions):
     with Scratch(16 * PAGE) as scratch:
         held = []

@@ -55,7 +55,6 @@ def histories_of_puts(draw):
 
 
 @given(histories_of_puts(), st.data())
-@settings(max_examples=100, deadline=None)
 def test_a_view_answers_to_any_basic_index_as_an_array(drawn, data):
     offset, puts, shape, dtype, budget = drawn
     rng = np.random.default_rng(len(puts))

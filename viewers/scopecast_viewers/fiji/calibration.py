@@ -18,7 +18,7 @@ __all__ = ["calibration_of", "info_of", "title_of"]
 def title_of(stream: LiveStream, stack: Stack) -> str:
     """Return what an image is called: the run, and what sets this stack apart from its others."""
     title = stream.about.title or stream.title
-    if stack.is_labels:
+    if stack.is_labels or stack.sent.name:
         title += f" {stack.sent.name or 'labels'}"
     alike = [each for each in stream.stacks if (each.sent.kind, each.sent.name) == (stack.sent.kind, stack.sent.name)]
     if len(alike) > 1 and alike[0] is not stack:

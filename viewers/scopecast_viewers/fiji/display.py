@@ -14,7 +14,7 @@ from scopecast.errors import ViewerStartError
 from scopecast.frames.documents import DOCUMENTS
 from scopecast_viewers.display import Display
 from scopecast_viewers.fiji.pixels import narrow_labels
-from scopecast_viewers.look.pace import STATUS_S, TICK_MS
+from scopecast_viewers.look.ticks import STATUS_S, TICK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,11 @@ class FijiDisplay(Display):
 
     def run(self, receiver: Receiver) -> None:
         """Open ImageJ, attach, and show until ImageJ is quit."""
+        from scopecast_viewers.fiji.cocoa import beside_event_loop
+
+        beside_event_loop(lambda: self._run(receiver))
+
+    def _run(self, receiver: Receiver) -> None:
         from scopecast_viewers.fiji.jvm import choose, start
 
         try:

@@ -2,7 +2,7 @@
 
 ImageJ's hyperstacks have c, z and t. Every other axis (positions, a grid, the files of a batch) is folded into the
 frames: the frame slider runs through all of their combinations, time point after time point, and the slice labels say
-which one it is. Everything is arithmetic on one `Layout`, so a stack of a million planes costs what one of ten does.
+which one it is. Everything is arithmetic on one `StackLayout`: a stack of a million planes costs what one of ten does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scopecast_viewers.stacks.history import Layout
+    from scopecast_viewers.stacks.history import StackLayout
 
 __all__ = ["Folding"]
 
@@ -38,7 +38,7 @@ class Folding(NamedTuple):
     extents: tuple[_Extent, ...]
 
     @classmethod
-    def of(cls, layout: Layout, announced: Mapping[str, int]) -> Folding:
+    def of(cls, layout: StackLayout, announced: Mapping[str, int]) -> Folding:
         """Return the folding for a layout.
 
         Parameters
@@ -52,8 +52,8 @@ class Folding(NamedTuple):
 
         Examples
         --------
-        >>> from scopecast_viewers.stacks.history import Layout
-        >>> folding = Folding.of(Layout(("t", "c", "z"), (2, 0, 0), (3, 1, 2), {}), {"c": 2, "z": 5, "t": 100})
+        >>> from scopecast_viewers.stacks.history import StackLayout
+        >>> folding = Folding.of(StackLayout(("t", "c", "z"), (2, 0, 0), (3, 1, 2), {}), {"c": 2, "z": 5, "t": 100})
         >>> folding.dimensions
         (2, 5, 3)
         >>> folding.number((4, 1, 2)), folding.place(26)
@@ -77,6 +77,14 @@ class Folding(NamedTuple):
         sizes = {name: extent.size for name, extent in zip(self.axes, self.extents, strict=True)}
         channels, slices = sizes.pop("c", 1), sizes.pop("z", 1)
         return channels, slices, math.prod(sizes.values())
+
+    def holds(self, where: Mapping[str, int]) -> bool:
+        """Whether a place has slices, along those of its axes that the stack has."""
+        return all(
+            low <= where[name] < low + size
+            for name, (low, size) in zip(self.axes, self.extents, strict=True)
+            if name in where
+        )
 
     def position(self, place: tuple[int, ...]) -> tuple[int, int, int]:
         """Return channel, slice and frame, from 1, of an index of the stack; clipped to what there is."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.hyperstack import Hyperstack
-from scopecast_viewers.fiji.places import Place
+from scopecast_viewers.fiji.imagej2 import ImageJ2
+from scopecast_viewers.fiji.window_places import WindowPlace
 from scopecast_viewers.look.contrast import Contrasts
 from scopecast_viewers.receiving.status import sources_of
 
@@ -24,7 +25,7 @@ __all__ = ["Gallery"]
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, int]
+StreamKey = tuple[str, int]
 
 #: Windows of runs that are over, beyond which the oldest are closed.
 MOST_KEPT: Final = 20
@@ -44,19 +45,23 @@ class Gallery:
         Why a stack can't be shown.
     contrasts : Contrasts
         In which range of values each channel is shown.
+    frozen : bool
+        The images stay as they are, while frames go on into the stacks; see `freeze`.
     """
 
     def __init__(self) -> None:
-        self.closed: set[Key] = set()
+        self.frozen = False
+        self.closed: set[StreamKey] = set()
         self.problems: dict[Stack, str] = {}
         self.incomplete = False
         self._images: dict[Stack, Hyperstack] = {}
         self.contrasts = Contrasts()
-        self._places: dict[object, Hyperstack | Place] = {}  # by what is shown, the last that has shown it
+        self._places: dict[object, Hyperstack | WindowPlace] = {}  # by what is shown, the last that has shown it
         self._left: dict[Stack, tuple[int, Any]] = {}  # its version when its image was changed (that) or closed (None)
         self._gone: set[int] = set()  # ids of images (ImagePlus.getID) that were closed
         # Changed by a command, the live image that goes on in its place, until when the former stays in front.
         self._in_use: tuple[Any, Hyperstack | None, float] = (None, None, 0.0)
+        self._imagej2 = ImageJ2()
         self._lock = threading.Lock()
         self._listener = listener("ij.ImageListener", imageClosed=self._image_closed)
         java("ij.ImagePlus").addImageListener(self._listener)
@@ -78,6 +83,8 @@ class Gallery:
         """
         streams = tuple(streams)
         self._collect_closed()
+        if self.frozen:
+            return
         self._close_gone(streams)
         self.incomplete = False
         opened = False
@@ -119,11 +126,12 @@ class Gallery:
             return  # closed a moment ago
         try:
             if image.is_halfway:
-                pass
-            elif image.is_changed():
+                return
+            if image.is_changed():
                 self._leave(image)
             elif image.due:
                 image.update()
+                self._imagej2.forget(image.imp)
                 image.problem = ""
                 self.problems.pop(image.stack, None)
         except Exception as error:
@@ -182,6 +190,9 @@ class Gallery:
 
     def make_room(self) -> None:
         """Close the images of runs that are over if nothing is left of them, or there are very many; not the user's."""
+        noticed = [image.notice_touch() for image in self]
+        if any(noticed):
+            self._look_again()
         over = [image for image in self if not image.stream.held and self._is_former(image)]
         for number, image in enumerate(over):
             if image.is_forgotten:
@@ -241,14 +252,14 @@ class Gallery:
                 del self._images[key]
                 self.closed.add(image.stream.key)
 
-    def reopen(self, key: Key) -> None:
+    def reopen(self, key: StreamKey) -> None:
         """Show a stream again that the user has closed."""
         self.closed.discard(key)
         self.problems.clear()  # what went wrong before is tried once more
         self._left.clear()
         self.incomplete = True
 
-    def hide(self, key: Key) -> None:
+    def hide(self, key: StreamKey) -> None:
         """Close the images of a stream, as the user does."""
         self.closed.add(key)
         for image in self:
@@ -260,6 +271,14 @@ class Gallery:
         for image in self:
             image.follow(True)
         self.incomplete = True
+
+    def freeze(self, on: bool) -> None:
+        """Let all images stay as they are, or go on with the newest frames."""
+        self.frozen = on
+        for image in self:
+            image.freeze(on)
+        if not on:
+            self.follow()
 
     def automatic_contrast(self) -> None:
         """Choose the contrast of all channels from the frames again."""
@@ -287,10 +306,11 @@ class Gallery:
     def write_status(self, sources: Iterable[Source]) -> None:
         """Write the figures below each image, close those that have to make room, and see to which is in front."""
         sources = tuple(sources)
-        self.make_room()
+        if not self.frozen:
+            self.make_room()
         for image in self:  # streams of one program that go on side by side are no runs in a row
             if any(image.gives_way_to(later) for later in self if later.stream is not image.stream):
-                Place.stand_beside(image.window)
+                WindowPlace.stand_beside(image.window)
         self._bring_to_front()
         for image in self:
             if image.imp.getWindow() is not None and not image.is_halfway:

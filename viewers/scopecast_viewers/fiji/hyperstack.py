@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import jpype
 import numpy as np
 
+from scopecast.protocol import clock_ns
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.calibration import calibration_of, info_of, title_of
 from scopecast_viewers.fiji.folding import Folding
-from scopecast_viewers.fiji.labels import LabelLook
+from scopecast_viewers.fiji.label_look import LabelLook
 from scopecast_viewers.fiji.look import Look, channel_of
 from scopecast_viewers.fiji.overlay import LiveOverlay
 from scopecast_viewers.fiji.pixels import form_of, form_of_labels
-from scopecast_viewers.fiji.places import Place
 from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
+from scopecast_viewers.fiji.window_places import WindowPlace
 from scopecast_viewers.look.colors import color_problem
-from scopecast_viewers.look.pace import MAX_WAIT_S
+from scopecast_viewers.look.ticks import MAX_WAIT_S
+from scopecast_viewers.receiving.marks import MarkedFrame
 from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class Hyperstack:
         The image.
     following : bool
         Whether its sliders follow the newest frame.
+    frozen : bool
+        It stays as it is; see `freeze`.
     waits_for : str
         The command that keeps it from growing, or ``""``.
     problem : str
@@ -76,9 +80,11 @@ class Hyperstack:
         Its window, also when that is closed.
     """
 
-    def __init__(self, stream: LiveStream, stack: Stack, contrasts: Contrasts, former: Place | None = None) -> None:
+    def __init__(
+        self, stream: LiveStream, stack: Stack, contrasts: Contrasts, former: WindowPlace | None = None
+    ) -> None:
         self.stream, self.stack = stream, stack
-        self.following = True
+        self.following, self.frozen = True, False
         self.is_labels = stack.is_labels
         sent = np.dtype(stack.sent.dtype)
         self.form = (
@@ -96,6 +102,7 @@ class Hyperstack:
         self._painted: dict[int, int] = {}  # by channel, from 0
         self._painted_ns = 0  # when the newest that is painted was published
         self._appearance: list[object] = []  # as we have set it last
+        self._channel_chosen = False  # whether the user has moved the slider of the channels
         self._to_settle = False  # whether the contrast has stayed as it was for a command
         self._updated_at = 0.0
         self._waiting_for_paint = False
@@ -151,8 +158,7 @@ class Hyperstack:
 
     def _make(self) -> Any:
         channels, slices, frames = self._folding.dimensions
-        self._title = _unused(self.title)
-        imp = java("ij.ImagePlus")(self._title, self._slices.live)
+        imp = java("ij.ImagePlus")(_unused(self.title), self._slices.live)
         imp.setDimensions(channels, slices, frames)
         imp.setCalibration(calibration_of(self.stream, self.form))
         imp.setProperty("Info", info_of(self.stream, self.stack, self.form))
@@ -166,15 +172,16 @@ class Hyperstack:
         """Whether its channels have a colour each."""
         return "c" in self.stack.axes and self.form.bits != 24 and not self.is_labels
 
-    def _open(self, former: Place | None) -> None:
+    def _open(self, former: WindowPlace | None) -> None:
         self._look.settle(self.imp, self._folding.dimensions[0])
         self.window = java("scopecast.LiveWindow")(self.imp, self._canvas)
         self.window.add(self.strip.panel)
         height, width = self.stack.plane_shape[:2]
-        Place.take(former, self.window, self._canvas, (width, height))
+        WindowPlace.take(former, self.window, self._canvas, (width, height))
+        self.window.setVisible(True)
         self.update()
         self._appearance = self._look_at()
-        self._opened_ns = time.monotonic_ns()
+        self._opened_ns = clock_ns()
 
     def gives_way_to(self, later: Hyperstack) -> bool:
         """Whether it is covered by another image of its program, and images come in both of them."""
@@ -187,10 +194,10 @@ class Hyperstack:
         )
 
     @property
-    def place(self) -> Place:
+    def place(self) -> WindowPlace:
         """Where its window stands, or stood."""
         height, width = self.stack.plane_shape[:2]
-        return Place.of(self.window, self._canvas, (width, height))
+        return WindowPlace.of(self.window, self._canvas, (width, height))
 
     # ---- keeping up ----------------------------------------------------------------------------------------------
 
@@ -220,7 +227,7 @@ class Hyperstack:
                 return
             self._version = version
             self._notice_user()
-            self._notice_touch()  # before we change the look ourselves
+            self.notice_touch()  # before we change the look ourselves
             if grew := folding != self._folding:
                 self._grow(folding)
             imp = self.imp
@@ -249,14 +256,14 @@ class Hyperstack:
         return True
 
     def _notice_user(self) -> None:
-        """End following if the user has moved a slider; the channel's does not count where all channels are shown."""
+        """End following if the user has moved a slider; one of the channels only chooses the channel that is seen."""
         number = self._selected
         if number == self._number:
             return
         channels = self._folding.dimensions[0]
-        elsewhere = (number - 1) // channels != (self._number - 1) // channels
-        if elsewhere or not self._composite:
+        if (number - 1) // channels != (self._number - 1) // channels:
             self.follow(False)
+        self._channel_chosen = True
         self._number = number
 
     def _grow(self, folding: Folding) -> None:
@@ -282,8 +289,7 @@ class Hyperstack:
             self._become_composite(window)
         if changed and window is not None:
             window.add(self.strip.panel)  # below the new sliders
-            window.pack()
-            Place.keep_on_screen(window)
+            WindowPlace.pack(window)
         if not longer:
             place = tuple(where.get(name, 0) for name in folding.axes)
             self.imp.setPosition(*folding.position(place))
@@ -336,9 +342,15 @@ class Hyperstack:
             return self._number
         channels = self._folding.dimensions[0]
         number = self._folding.number(newest)
-        if self._composite:  # all channels are shown: which one is selected is the user's choice
-            return number - (number - 1) % channels + (self._number - 1) % channels
-        return number
+        if self._channel_follows:
+            return number
+        return number - (number - 1) % channels + (self._number - 1) % channels
+
+    @property
+    def _channel_follows(self) -> bool:
+        """Whether the newest frame's channel is seen: where ImageJ can't show all, unless the user has chosen one."""
+        can_show_all = self.imp.isComposite() and self._folding.dimensions[0] <= java("ij.CompositeImage").MAX_CHANNELS
+        return not (can_show_all or self._channel_chosen)
 
     @property
     def _composite(self) -> bool:
@@ -354,9 +366,8 @@ class Hyperstack:
         """
         channels = self._folding.dimensions[0]
         first = number - (number - 1) % channels
-        if not self._composite:
-            return {number - first: number}
-        sources = {channel: first + channel for channel in range(channels)}
+        shown = range(channels) if self._composite else (number - first,)
+        sources = {channel: first + channel for channel in shown}
         for channel in sources if self.following else ():
             newest = self.stack.latest(channel)
             if newest is None or len(newest) != len(self._folding.axes) or self._slices.tag(first + channel):
@@ -408,6 +419,7 @@ class Hyperstack:
     def follow(self, following: bool) -> None:
         """Let the sliders follow the newest frame, or stay."""
         self.following = following
+        self._channel_chosen &= not following
         self.strip.set_following(following)
         self._version = -1  # what is shown of channels that have no frame here changes, too
 
@@ -428,10 +440,30 @@ class Hyperstack:
         luts, hash_of = self.imp.getLuts() if self.form.bits != 24 else (), java("java.util.Arrays").hashCode
         return [self.imp.getTitle(), *((lut.min, lut.max, hash_of(lut.getBytes())) for lut in luts)]
 
-    def _notice_touch(self) -> None:
-        """Have the stream held once the user has done something to its image: chosen a region, contrast, a name."""
+    def notice_touch(self) -> bool:
+        """Have the stream held once the user has done something to its image: chosen a region, contrast, a name.
+
+        Returns
+        -------
+        bool
+            Whether they have chosen the contrast of a channel, which is that of all its images from now on.
+        """
+        if self.is_halfway:
+            return False
         if not self.stream.held and self._appearance:
             self.stream.held = self.imp.getRoi() is not None or self._look_at() != self._appearance
+        if not isinstance(self._look, Look) or self.is_at_work or not self._is_live:
+            return False
+        return self._look.notice(self.imp)
+
+    def frame_shown(self) -> MarkedFrame | None:
+        """Return the frame under the sliders, of the selected channel; None where there is none."""
+        number = min(self._selected, self._size)
+        known = self._pixels.get(number)
+        source = number if known is None else known.slice
+        tag = self._slices.tag(source) if known is None else known.tag
+        rows, columns = self.stack.plane_shape[:2]
+        return None if tag is None else MarkedFrame(self.stream, self._slices.place(source), tag, (rows, columns))
 
     # ---- commands that change it ---------------------------------------------------------------------------------
 
@@ -484,12 +516,12 @@ class Hyperstack:
 
     def write_status(self, sources: Sequence[Source]) -> None:
         """Write the figures of the stream below its image."""
-        self._notice_touch()
         number = min(self._selected, self._size)
         others = [known.slice for at, known in self._pixels.items() if known.slice != at]
         at_selected = self._pixels.get(number)
         state = self.stack.state(self._slices.place(number if at_selected is None else at_selected.slice))
         hints = [
+            "frozen" if self.frozen else "",
             self.problem,
             HINTS[state],
             self._saturation(number),
@@ -497,8 +529,8 @@ class Hyperstack:
             self.overlay.problem,
             color_problem(self.stream.about),
         ]
-        age = (time.monotonic_ns() - self._painted_ns) / 1e9 if self.following and self._painted_ns else None
-        notes = [f"shows {self._slices.label(each)}" for each in others]
+        age = (clock_ns() - self._painted_ns) / 1e9 if self.following and self._painted_ns else None
+        notes = [f"shows {self._slices.title(each)}" for each in others]
         self.strip.write(self.stream, sources, [hint for hint in hints if hint], notes, age)
 
     def _saturation(self, number: int) -> str:
@@ -518,6 +550,15 @@ class Hyperstack:
         if not isinstance(self._look, Look) or self.form.bits == 24:
             return None
         return channel_of(self.stream, self.stack, (self._selected - 1) % self._folding.dimensions[0])
+
+    def freeze(self, on: bool) -> None:
+        """Stay as it is, also where ImageJ asks for the pixels anew; or go on with the newest frame."""
+        self.frozen = on
+        if self.stream.about.preview and on:
+            self._slices.keep()  # the next frame takes the place of this one
+        elif not on:
+            self._slices.let_go()
+            self.look_again()
 
     def look_again(self) -> None:
         """Bring colours and contrast up to date, whether or not a frame comes."""

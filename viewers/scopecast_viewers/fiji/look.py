@@ -85,9 +85,8 @@ class Look:
 
     def _contrast(self, imp: Any, composite: bool, channel: int) -> bool:
         contrast = self.contrast(channel)
-        now, given = _limits(imp, composite, channel), self._given.get(channel)
-        if given is not None and now != given[1]:
-            self._contrasts.choose(contrast, now)
+        changed = self._notice(imp, composite, channel, contrast)
+        given = self._given.get(channel)
         index = self._stack.latest(channel)
         tag = None if index is None else self._stack.tag(index)
         if not contrast.by_hand and tag is not None and (tag is not self._looked.get(channel) or not contrast.known):
@@ -95,13 +94,27 @@ class Look:
             if plane is not None:
                 self._looked[channel] = tag
                 contrast.look(np.asarray(plane))
-        changed = self._mark(imp, composite, channel, contrast)
-        if contrast.known and (given is None or contrast.limits != given[0] or now != given[1]):
+        changed |= self._mark(imp, composite, channel, contrast)
+        if contrast.known and (given is None or contrast.limits != given[0]):
             _set_limits(imp, composite, channel, contrast.limits)
             changed = True
         if contrast.known:  # until then the range is what ImageJ makes of an empty slice
             self._given[channel] = (contrast.limits, _limits(imp, composite, channel))
         return changed
+
+    def notice(self, imp: Any) -> bool:
+        """Take over what the user has set since `settle`. Return whether that is anything."""
+        composite = bool(imp.isComposite())
+        noticed = [self._notice(imp, composite, channel, self.contrast(channel)) for channel in self._given]
+        return any(noticed)
+
+    def _notice(self, imp: Any, composite: bool, channel: int, contrast: Contrast) -> bool:
+        now, given = _limits(imp, composite, channel), self._given.get(channel)
+        if given is None or now == given[1]:
+            return False
+        self._contrasts.choose(contrast, now)
+        self._given[channel] = (contrast.limits, now)
+        return True
 
     def _mark(self, imp: Any, composite: bool, channel: int, contrast: Contrast) -> bool:
         """Show saturated pixels in red, all others gray; or let that be."""
@@ -152,13 +165,13 @@ class Look:
         return True
 
 
-def channel_of(stream: LiveStream, stack: Stack, channel: int) -> tuple[str, str, str]:
-    """Return whose contrast a channel has: by its name, else that of its source.
+def channel_of(stream: LiveStream, stack: Stack, channel: int) -> tuple[str, str, str, str]:
+    """Return whose contrast a channel has: by its name, else that of its source; a reply has its own.
 
     The dtype is that of the frames: ImageJ has signed integers as unsigned ones with an offset.
     """
     name, source = (stream.label("c", channel), "") if "c" in stack.axes else ("", stream.title)
-    return name, source, stack.sent.dtype
+    return name, source, stack.sent.dtype, stack.sent.name
 
 
 def to_lut(table: npt.NDArray[np.uint8]) -> Any:

@@ -14,8 +14,8 @@ import numpy as np
 
 from scopecast.frames.documents import Points, Shapes, Tracks
 from scopecast_viewers.fiji.awt import java
-from scopecast_viewers.fiji.labels import categorical_colors
-from scopecast_viewers.look.annotations import FAR
+from scopecast_viewers.fiji.label_look import categorical_colors
+from scopecast_viewers.look.annotation_sets import FAR
 from scopecast_viewers.look.colors import GRAY, YELLOW, known_style
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from scopecast.frames.documents import Document, Style
-    from scopecast_viewers.look.annotations import Annotation
+    from scopecast_viewers.look.annotation_sets import Annotation
 
 __all__ = ["MOST_POINTS", "MOST_SHAPES", "Mark", "draw", "draw_tracks"]
 
@@ -61,7 +61,7 @@ def _points(document: Points) -> tuple[list[Mark], int]:
         roi.setPointType(_CIRCLE)
         wanted = style.size or 7.0
         roi.setSize(int(np.argmin(np.abs(np.array(_SIZES) - wanted))))
-        roi.setStrokeColor(_color(style.color or style.edge_color or YELLOW))
+        roi.setStrokeColor(_outline(style.color, style.edge_color))
         roi.setName("points")
         marks.append(Mark(roi, where))
     return marks, len(document) - len(coordinates)
@@ -82,7 +82,7 @@ def _shapes(document: Shapes) -> tuple[list[Mark], int]:
 
 
 def _paint(roi: Any, style: Style) -> None:
-    roi.setStrokeColor(_color(style.edge_color or style.color or YELLOW))
+    roi.setStrokeColor(_outline(style.edge_color, style.color))
     if style.color and style.edge_color:
         fill = _color(style.color)
         roi.setFillColor(
@@ -190,6 +190,12 @@ def _xy(rows: npt.NDArray[np.float64]) -> tuple[Any, Any]:
 
 def _floats(*columns: npt.NDArray[np.float64]) -> tuple[Any, ...]:
     return tuple(jpype.JArray(jpype.JFloat)(np.ascontiguousarray(column, np.float32)) for column in columns)
+
+
+def _outline(*wanted: str) -> Any:
+    """Return the first of some colours that can be seen, as ImageJ draws points and outlines in a single one."""
+    given = [color for color in wanted if color] or [YELLOW]
+    return _color(next((color for color in given if color[7:] != "00"), given[0]))
 
 
 def _color(text: str) -> Any:

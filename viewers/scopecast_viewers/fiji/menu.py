@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scopecast_viewers.fiji.awt import java, listener
+from scopecast_viewers.fiji.sending import Sending
 from scopecast_viewers.receiving.status import figures_of, sources_of, state_of
 
 if TYPE_CHECKING:
-    from scopecast_viewers.fiji.gallery import Gallery, Key
+    from scopecast_viewers.fiji.gallery import Gallery, StreamKey
     from scopecast_viewers.receiver import Receiver
     from scopecast_viewers.receiving.live import LiveStream
 
@@ -27,26 +28,26 @@ class StreamMenu:
 
     Attributes
     ----------
-    menu : java.awt.Menu or None
-        The entries; None if this ImageJ has no menu Plugins.
+    menu : java.awt.Menu
+        The entries.
+    sending : Sending
+        Sends regions to the acquisition.
     """
 
     def __init__(self, gallery: Gallery, receiver: Receiver) -> None:
         self._gallery, self._receiver = gallery, receiver
-        self._rows: dict[Key, Any] = {}  # the checkbox of each stream
+        self._rows: dict[StreamKey, Any] = {}  # the checkbox of each stream
         self.window: Any = None
         self._note: Any = None
         self._told = ""
-        self.menu: Any = None
-        plugins = _menu_named("Plugins")
-        if plugins is None:
-            return
+        self.sending = Sending(gallery, receiver)
         self.menu = java("java.awt.Menu")("scopecast")
         entries = {
             "Live streams": self.open,
             "Follow the newest frames": gallery.follow,
             "Auto contrast": gallery.automatic_contrast,
             "Auto contrast of this channel": gallery.automatic_contrast_here,
+            "Send to acquisition": self.sending.send,
         }
         for text, work in entries.items():
             item = java("java.awt.MenuItem")(text)
@@ -54,15 +55,25 @@ class StreamMenu:
                 listener("java.awt.event.ActionListener", actionPerformed=lambda _, work=work: work())
             )
             self.menu.add(item)
-        mark = java("java.awt.CheckboxMenuItem")("Mark saturated pixels red")
-        mark.addItemListener(
-            listener(
-                "java.awt.event.ItemListener",
-                itemStateChanged=lambda event: gallery.mark_saturation(event.getStateChange() == event.SELECTED),
+        self._send = item  # the last
+        self._send.setEnabled(False)
+        switches = {"Freeze": gallery.freeze, "Mark saturated pixels red": gallery.mark_saturation}
+        for text, switch in switches.items():
+            box = java("java.awt.CheckboxMenuItem")(text)
+            box.addItemListener(
+                listener(
+                    "java.awt.event.ItemListener",
+                    itemStateChanged=lambda event, switch=switch: switch(event.getStateChange() == event.SELECTED),
+                )
             )
-        )
-        self.menu.add(mark)
-        plugins.add(self.menu)
+            self.menu.add(box)
+        self._hang()
+
+    def _hang(self) -> None:
+        """See to it that the entries are in the menu Plugins: ImageJ makes its menus anew (Help > Refresh Menus)."""
+        plugins = _menu_named("Plugins")
+        if plugins is not None and self.menu.getParent() != plugins:
+            plugins.add(self.menu)
 
     def open(self) -> None:
         """Open the list, or bring it to the front."""
@@ -82,6 +93,8 @@ class StreamMenu:
 
     def update(self) -> None:
         """Bring the list up to date, if it is open, and say in ImageJ's status bar why frames can't be shown."""
+        self._hang()
+        self._send.setEnabled(self.sending.offered)
         found = [f"{each.entry.title}: {each.problem}" for each in self._receiver.sources if each.problem]
         problems = "; ".join((*found, *((self._receiver.problem,) if self._receiver.problem else ())))
         if problems != self._told:
@@ -127,7 +140,7 @@ class StreamMenu:
         problems = [self._gallery.problems[stack] for stack in stream.stacks if stack in self._gallery.problems]
         return f"{title}  ({state_of(stream)}): {', '.join([*problems, *figures_of(stream, sources)])}"
 
-    def _choose(self, key: Key, shown: bool) -> None:
+    def _choose(self, key: StreamKey, shown: bool) -> None:
         if shown:
             self._gallery.reopen(key)
         else:
@@ -143,7 +156,7 @@ class StreamMenu:
     def remove(self) -> None:
         """Take the entries out of ImageJ's menu, and close the list."""
         self.close()
-        if self.menu is not None and self.menu.getParent() is not None:
+        if self.menu.getParent() is not None:
             self.menu.getParent().remove(self.menu)
 
 

@@ -6,6 +6,7 @@ The bytes of regions of interest are decoded by ImageJ itself, so what is shown 
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jpype
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from scopecast_viewers.fiji.folding import Folding
-    from scopecast_viewers.look.annotations import AnnotationSet
+    from scopecast_viewers.look.annotation_sets import AnnotationSet
     from scopecast_viewers.receiving.live import LiveStream
 
 __all__ = ["LiveOverlay"]
@@ -83,20 +84,19 @@ class LiveOverlay:
         if not sets or (versions == self._versions and folding == self._folding):
             return
         before, self._versions, self._folding = self._folding, versions, folding
-        # More frames at the end move nothing, unless the image becomes a hyperstack by them, which counts differently.
-        moved = (
-            before is None
-            or not (folding == before or folding.only_longer(before))
-            or _plain(folding) != _plain(before)
-        )
+        # More frames at the end move nothing but what waits for them, unless the image becomes a hyperstack by them,
+        # which counts differently.
+        longer = before is not None and folding.only_longer(before) and _plain(folding) == _plain(before)
+        keeps = before.holds if before is not None and longer else _nothing
         overlay = imp.getOverlay() or java("ij.gui.Overlay")()
         drawn: dict[object, _Drawn] = {}
         for key, of, version, where in self._wanted(sets):
             old = self._drawn.get(key)
             kept = old is not None and old.of is of and old.version == version
             new = drawn[key] = self._drawn.pop(key) if kept else self._draw(of, version)
+            stays = kept and keeps(where)
             for mark in new.marks:
-                if moved or not kept:
+                if not (stays and (not mark.where or keeps(mark.where))):
                     _place(mark.roi, {**where, **mark.where}, imp, folding)
                 if not kept:
                     overlay.add(mark.roi)
@@ -186,19 +186,30 @@ def _claims_more_than_it_has(data: bytes) -> bool:
     return max(claims) > len(data)
 
 
+def _nothing(_where: Mapping[str, int]) -> bool:
+    """Say of each place that what is there has moved."""
+    return False
+
+
 def _plain(folding: Folding) -> bool:
     """Whether the slices are numbered one after the other, as those of a stack with one slider are."""
     return sum(extent > 1 for extent in folding.dimensions) < 2
 
 
 def _place(roi: Any, where: Mapping[str, int], imp: Any, folding: Folding) -> None:
-    """Let a region be seen where its document is fixed; along the other axes, it keeps the position of its own."""
+    """Let a region be seen where its document is fixed; along the other axes, it keeps the position of its own.
+
+    One whose frame has not come is put behind the last, where it is not seen.
+    """
     place = tuple(where.get(name, low) for name, (low, _) in zip(folding.axes, folding.extents, strict=True))
     channel, slice_, frame = folding.position(place)
     fixed = {name for name in where if name in folding.axes}
     if not fixed:
         return
-    along_frames = bool(fixed - {"c", "z"})
+    here = folding.holds(where)
+    if not here:
+        frame = folding.dimensions[2] + 1
+    along_frames = not here or bool(fixed - {"c", "z"})
     position = (
         channel if "c" in fixed else int(roi.getCPosition()),
         slice_ if "z" in fixed else int(roi.getZPosition()),
@@ -207,4 +218,4 @@ def _place(roi: Any, where: Mapping[str, int], imp: Any, folding: Folding) -> No
     if imp.isDisplayedHyperStack() or imp.isHyperStack():
         roi.setPosition(*position)
     else:
-        roi.setPosition(folding.number(place))
+        roi.setPosition(folding.number(place) if here else math.prod(folding.dimensions) + 1)

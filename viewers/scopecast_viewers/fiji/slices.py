@@ -10,7 +10,7 @@ import numpy as np
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.pixels import SIGN
 from scopecast_viewers.fiji.planes import JavaPlane, to_java
-from scopecast_viewers.receiving.metadata import metadata_lines
+from scopecast_viewers.receiving.metadata import describe_recorded, metadata_rows, recorded_of
 from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
@@ -90,29 +90,48 @@ class Slices:
             if isinstance(held.plane, JavaPlane):
                 self._kept[tuple(where.get(name, 0) for name in self.folding.axes)] = held.plane
 
-    def label(self, number: int) -> str:
-        """Return the label of a slice, from 1: channel and place, and what is special about it.
+    def let_go(self) -> None:
+        """Show what the stack has again, everywhere."""
+        self._kept.clear()
 
-        Below that, the metadata of its frame, a line each: ImageJ shows these in Image > Show Info.
+    def label(self, number: int) -> str:
+        """Return the label of a slice, from 1: its title, and below that the metadata of its frame, a line each.
+
+        ImageJ shows the title above the image, and all of it in Image > Show Info.
         """
-        place = self.place(int(number))
+        number = int(number)
+        state, tag = self._known(number)
+        if state != "here" or tag is None or not tag.metadata:
+            return self.title(number)
+        rows = metadata_rows(recorded_of(self._stream, self.place(number), tag), tag)
+        return "\n".join([self.title(number), *(f"{name}: {value}" if name else value for name, value in rows), ""])
+
+    def _known(self, number: int) -> tuple[str, Tag | None]:
+        """Return what has become of the frame of a slice, and its tag."""
+        place = self.place(number)
+        tag = self._stack.tag(place)
+        state = "here" if self.folding.place(number) in self._kept else self._stack.state(place)
+        return state, tag if isinstance(tag, Tag) else None
+
+    def title(self, number: int) -> str:
+        """Return what a slice is called, from 1: by its channel and place, and what is special about it."""
+        place = self.place(number)
         where = dict(zip(self._stack.axes, place, strict=False))
         parts = [self._stream.label("c", where.pop("c"))] if "c" in where else []
         for name, at in where.items():
             called = self._stream.label(name, at)
             parts.append(called if called != str(at) else f"{name} {at}")
-        state = "here" if self.folding.place(int(number)) in self._kept else self._stack.state(place)
-        tag = self._stack.tag(place)
+        state, tag = self._known(number)
         if state == "missing":
             parts.append("no frame here yet")
         elif state == "forgotten":
             parts.append("the frame here is forgotten")
-        elif isinstance(tag, Tag) and tag.path and os.path.basename(tag.path) not in parts:  # noqa: PTH119 - of any host
+        elif tag is not None and tag.path and os.path.basename(tag.path) not in parts:  # noqa: PTH119 - of any host
             parts.append(os.path.basename(tag.path))  # noqa: PTH119
-        if isinstance(tag, Tag) and tag.recorded and state == "here":
-            parts.append(tag.recorded)
-        lines = metadata_lines(tag) if state == "here" and isinstance(tag, Tag) else []
-        return "\n".join([", ".join(parts), *lines, ""] if lines else [", ".join(parts)])
+        if tag is not None and state == "here" and tag.metadata:
+            recorded = recorded_of(self._stream, place, tag)
+            parts += [each for each in (recorded.position, describe_recorded(recorded)) if each and each not in parts]
+        return ", ".join(parts)
 
 
 def _signed_table() -> Any:

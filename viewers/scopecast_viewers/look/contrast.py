@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Contrast", "Contrasts", "Limits", "contrast_limits", "contrast_range", "saturation", "saturation_text"]
+__all__ = ["Contrast", "Contrasts", "Limits", "contrast_range", "saturation", "saturation_text"]
 
 Limits = tuple[float, float]
 
@@ -44,31 +44,6 @@ _ANOTHER: Final = 4.0
 #: Bits of cameras whose pixels come in a wider type, and how many pixels must be exactly at their limit to believe it.
 _CAMERA_BITS: Final = (10, 12, 14)
 _AT_LIMIT: Final = 3
-
-
-def contrast_limits(plane: npt.NDArray[Any]) -> Limits:
-    """Return limits that show a single plane well.
-
-    Parameters
-    ----------
-    plane
-        The pixels, (y, x).
-
-    Returns
-    -------
-    low, high : float
-        (0, 1) if no pixel is finite; ``low < high`` always.
-
-    Examples
-    --------
-    >>> contrast_limits(np.full((4, 4), np.nan))
-    (0.0, 1.0)
-    >>> contrast_limits(np.full((4, 4), 7, "uint16"))
-    (7.0, 8.0)
-    """
-    contrast = Contrast(plane.dtype)
-    contrast.look(plane)
-    return contrast.limits
 
 
 def contrast_range(limits: Limits, dtype: np.dtype[Any], plane: npt.NDArray[Any]) -> Limits:

@@ -9,6 +9,7 @@ import numpy as np
 from scopecast_viewers.look.colors import channel_colormap
 from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.limits import Box
+from scopecast_viewers.napari.mosaic import Mosaic
 from scopecast_viewers.napari.units import canvas_spacing, corner_on_canvas, pixel_on_canvas
 from scopecast_viewers.stacks.plane import Tag
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from cmap import Colormap
 
-    from scopecast_viewers.napari.tiles import Place
+    from scopecast_viewers.napari.stage_layout import Place, StageLayout
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.stack import Stack
 
@@ -36,6 +37,8 @@ class Shown:
         Of the sliders.
     place
         The index along each axis that is no slider.
+    layout
+        Where its positions lie, if they are one picture.
 
     Attributes
     ----------
@@ -49,8 +52,15 @@ class Shown:
     rank: ClassVar[int] = 0
 
     def __init__(
-        self, stream: LiveStream, stack: Stack, channel: int, axes: tuple[str, ...], place: Place = ()
+        self,
+        stream: LiveStream,
+        stack: Stack,
+        channel: int,
+        axes: tuple[str, ...],
+        place: Place = (),
+        layout: StageLayout | None = None,
     ) -> None:
+        self.layout = layout
         self.stream, self.stack, self.channel, self.place = stream, stack, channel, dict(place)
         self.data = self._make_data(axes)
         self.shown: Tag | None = None
@@ -58,7 +68,28 @@ class Shown:
     def _make_data(self, axes: tuple[str, ...]) -> LayerData:
         fixed = {"c": self.channel, **self.place} if "c" in self.stack.axes else self.place
         about = self.stream.about
-        return LayerData(self.stack, fixed, axes, dict(zip(about.axes, about.sizes, strict=True)))
+        sizes = dict(zip(about.axes, about.sizes, strict=True))
+        if self.layout is not None:
+            return Mosaic(self.stack, fixed, axes, sizes, self.layout, self._pixel)
+        return LayerData(self.stack, fixed, axes, sizes)
+
+    @property
+    def _pixel(self) -> tuple[float, float]:
+        y, x = (*self.stream.about.scale, 1.0, 1.0)[:2]
+        return float(y), float(x)
+
+    def lay_out(self, layout: StageLayout | None) -> bool:
+        """Take over where the positions lie. Return whether that is new."""
+        if layout is self.layout or layout is None or not isinstance(self.data, Mosaic):
+            return False
+        self.layout = layout
+        self.data.lay_out(layout, self._pixel)
+        return True
+
+    @property
+    def every(self) -> int:
+        """1 if all pixels are shown, 2 if every second one along y and x is, and so on."""
+        return self.data.every if isinstance(self.data, Mosaic) else 1
 
     @property
     def channel_name(self) -> str:
@@ -74,9 +105,10 @@ class Shown:
 
     @property
     def look_of(self) -> tuple[Any, ...]:
-        """Whose look it has: that of a channel by its name, else of its source; of each camera."""
+        """Whose look it has: that of a channel by its name, else of its source; of each camera and each reply."""
         camera = self.stream.label("cam", self.place["cam"]) if "cam" in self.place else ""
-        return (self.rank, self.channel_name, "" if self.channel_name else self.stream.title, camera)
+        source = "" if self.channel_name else self.stream.title
+        return (self.rank, self.stack.sent.name, self.channel_name, source, camera)
 
     @property
     def name(self) -> str:
@@ -84,7 +116,10 @@ class Shown:
         title = self._title
         if "c" in self.stack.axes:
             title = f"{self.stream.label('c', self.channel)} · {title}"
-        shapes = [s for s, c in self.stream.parts if c == self.channel and not s.is_labels]
+        if self.stack.sent.name:
+            title = f"{self.stack.sent.name} · {title}"
+        sent = self.stack.sent.kind, self.stack.sent.name
+        shapes = [s for s, c in self.stream.parts if c == self.channel and (s.sent.kind, s.sent.name) == sent]
         if len(shapes) > 1 and not self.stream.about.preview:  # live mode has one for each channel and camera
             size = "x".join(str(extent) for extent in self.stack.plane_shape[::-1][-2:])
             title += f" ({size} {self.stack.dtype})"
@@ -105,7 +140,7 @@ class Shown:
         """Return scale, translation and axis labels, as `add_image` takes them."""
         spacing = canvas_spacing(self.stream)
         steps = [spacing.get(name, 1.0) for name in self.data.axes]
-        y, x = pixel_on_canvas(self.stream)
+        y, x = (size * self.every for size in pixel_on_canvas(self.stream))
         return {
             "scale": (*steps, y, x),
             "translate": (*(at * by for at, by in zip(self.data.origin, steps, strict=True)), *self._corner()),
@@ -126,11 +161,16 @@ class Shown:
     def world(self) -> tuple[float, ...]:
         """Corner and size of the plane on the canvas."""
         y, x = pixel_on_canvas(self.stream)
-        height, width = self.stack.plane_shape[:2]
-        return (*self._corner(), y * height, x * width)
+        height, width = self.data.plane_shape[:2]
+        return (*self._corner(), self.every * y * height, self.every * x * width)
 
     def _corner(self) -> tuple[float, float]:
         """Return where the frame lies that is shown; before that, the newest one."""
+        if self.layout is not None:
+            low = corner_on_canvas(self.stream, self.layout.origin)
+            # A pixel that stands for several lies in their middle.
+            middle = [(self.every - 1) / 2 * size for size in pixel_on_canvas(self.stream)]
+            return (low[0] + middle[0], low[1] + middle[1])
         tag: object = self.shown
         if tag is None:
             newest = self.newest_index()
@@ -174,7 +214,12 @@ class Shown:
 
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:
         """Return the tag of the frame that is shown at absolute positions along the viewer's axes; None at a gap."""
+        frame = self.frame_at(where)
+        return None if frame is None else frame[1]
+
+    def frame_at(self, where: Mapping[str, int]) -> tuple[tuple[int, ...], Tag] | None:
+        """Return the index in the stack of that frame, too."""
         place = self.data.shown_at(self.data.place(where))
         # What napari can't slice yet is not shown, even if it is in the stack already.
         tag = None if place is None else self.stack.tag(place)
-        return tag if isinstance(tag, Tag) else None
+        return (place, tag) if place is not None and isinstance(tag, Tag) else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from scopecast.frames.documents import Points, Shapes, Style, Tracks
-from scopecast_viewers.look.annotations import FAR
+from scopecast_viewers.look.annotation_sets import FAR
 from scopecast_viewers.look.colors import YELLOW, known_style
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scopecast_viewers.look.annotations import Annotation
+    from scopecast_viewers.look.annotation_sets import Annotation
     from scopecast_viewers.look.regions import Region
 
 __all__ = ["Content", "Viewpoint", "points_content", "regions_content", "shapes_content", "tracks_content"]

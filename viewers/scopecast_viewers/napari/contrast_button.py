@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction
-from qtpy.QtWidgets import QMenu, QToolButton
+from qtpy.QtWidgets import QMenu, QPushButton
+
+from scopecast_viewers.napari.buttons import with_menu
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    from qtpy.QtWidgets import QWidget
 
     from scopecast_viewers.napari.layers import LiveLayers
 
@@ -27,8 +30,8 @@ class _Shows(Protocol):
     def mark_saturation(self, on: bool) -> None: ...
 
 
-class ContrastButton(QToolButton):  # type: ignore[misc]  # qtpy has no types
-    """A button that is down while the contrast of all channels is automatic, and makes it so; with a menu for each.
+class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
+    """A button that is down while the contrast of all channels is automatic, and makes it so.
 
     Parameters
     ----------
@@ -37,26 +40,21 @@ class ContrastButton(QToolButton):  # type: ignore[misc]  # qtpy has no types
     """
 
     def __init__(self, view: _Shows) -> None:
-        super().__init__()
+        super().__init__("auto contrast")
         self._view = view
         self.setCheckable(True)
-        self.toggled.connect(self._show_state)
         self.setChecked(True)
-        # napari's style sheets leave tool buttons no room for the arrow, nor show which are down.
-        self.setMinimumWidth(self.fontMetrics().horizontalAdvance(self.text()) + 48)
-        self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
-        self.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
         self.setToolTip(
             "Choose the contrast of all channels from the frames, as they come. A channel whose contrast you set "
             "keeps it until then; the menu has the single channels."
         )
         self.channels = QMenu(self)
         self.channels.aboutToShow.connect(self.fill)
-        self.setMenu(self.channels)
         self.clicked.connect(self._clicked)
 
-    def _show_state(self, down: bool) -> None:
-        self.setText("\N{CHECK MARK} auto contrast" if down else "auto contrast")
+    def with_menu(self) -> QWidget:
+        """Return it together with its menu of the single channels."""
+        return with_menu(self, self.channels)
 
     def _clicked(self, _down: bool) -> None:
         self._view.automatic_contrast()

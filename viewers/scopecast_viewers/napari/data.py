@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 
 from scopecast_viewers.napari.limits import MOST_STEPS
-from scopecast_viewers.stacks.memory import GiB
 from scopecast_viewers.stacks.moment import Moment
+from scopecast_viewers.stacks.pages import GiB
 from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scopecast_viewers.stacks.history import Layout
+    from scopecast_viewers.stacks.history import StackLayout
     from scopecast_viewers.stacks.plane import Plane
     from scopecast_viewers.stacks.stack import Stack
 
@@ -55,6 +55,9 @@ class LayerData(StackView):
     stand_in : tuple of int or None
         Whose plane is read at a place where none has come: while the sliders follow, a channel shows its newest until
         its own has come. Only where a single plane is asked for, so that nobody who copies the whole finds it there.
+    ahead : mapping of str to int, or None
+        The absolute positions along the viewer's axes of the frame that is shown, while the sliders are still on their
+        way there. It is read wherever a single plane is asked for.
     """
 
     def __init__(
@@ -69,15 +72,16 @@ class LayerData(StackView):
         self._kept: dict[tuple[int, ...], Plane | None] = {}
         self.stand_in: tuple[int, ...] | None = None
         self.always = False
+        self.ahead: Mapping[str, int] | None = None
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> StackLayout:
         """Axes, extent and planes as of the last `advance`."""
         return self._frozen
 
-    def advance(self, layout: Layout) -> bool:
+    def advance(self, layout: StackLayout) -> bool:
         """Take over how far the stack has grown, as of `layout`. Return whether the extent has changed."""
-        if not set(layout.axes) - set(self._fixed) <= set(self.axes):
+        if not set(layout.axes) - self.left_out <= set(self.axes):
             return False  # an axis joined a moment ago: the layer is made anew for it at the next update
         old = (self.origin, self.shape)
         self._came, self._frozen = layout, self._announced(layout)
@@ -88,7 +92,7 @@ class LayerData(StackView):
         self.reach = reach
         return self.advance(self._came)
 
-    def _announced(self, layout: Layout) -> Layout:
+    def _announced(self, layout: StackLayout) -> StackLayout:
         """Return a layout that reaches, where the final extent is known, from 0 to there."""
         if not self._sizes and not self.reach:
             return layout
@@ -142,7 +146,7 @@ class LayerData(StackView):
 
     def shape_of(self, moment: Moment) -> tuple[int, ...]:
         """Return the shape of a copy: that of the moment, with an extent of 1 along the axes that the stack lacks."""
-        return (*(moment.extent.get(name, 1) for name in self.axes), *self._stack.plane_shape)
+        return (*(moment.extent.get(name, 1) for name in self.axes), *self.plane_shape)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> npt.NDArray[Any]:
         """Return what it shows now as an array of numpy's, which no stream changes: so napari duplicates a layer.
@@ -160,22 +164,22 @@ class LayerData(StackView):
             )
         return moment.copy().pixels.reshape(self.shape_of(moment))
 
-    def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
+    def _read(self, layout: StackLayout, index: tuple[int, ...]) -> Plane | None:
         return self._kept[index] if index in self._kept else super()._read(layout, index)
 
-    def _read_alone(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
-        stand_in = self.stand_in
-        if stand_in is None or index in self._kept or len(stand_in) != len(index):
-            return self._read(layout, index)
-        return self._read(layout, stand_in if self.always or index not in layout.planes else index)
+    def _read_alone(self, layout: StackLayout, index: tuple[int, ...]) -> Plane | None:
+        return self._read(layout, index if index in self._kept else self._instead_of(index))
 
-    def shown_at(self, place: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return of which place of the stack a plane is shown at another one; None where there is none."""
-        if not self.contains(place):
-            return None
+    def _instead_of(self, place: tuple[int, ...]) -> tuple[int, ...]:
+        """Return of which place of the stack the plane is that is shown at another one."""
+        place = place if self.ahead is None else self.place(self.ahead)
         if self.stand_in is None or len(self.stand_in) != len(place):
             return place
         return self.stand_in if self.always or place not in self._frozen.planes else place
+
+    def shown_at(self, place: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return of which place of the stack a plane is shown at another one; None where there is none."""
+        return self._instead_of(place) if self.contains(place) else None
 
     def contains(self, place: tuple[int, ...]) -> bool:
         """Whether a place of the stack lies within the extent as of the last `advance`."""
@@ -195,7 +199,7 @@ class LayerData(StackView):
         """Extent of each of `axes`, then the plane's."""
         extent = dict(zip(self._frozen.axes, self._frozen.shape, strict=True))
         free = (self._lacked(name)[1] if self._lacks(name) else extent[name] for name in self.axes)
-        return (*free, *self._stack.plane_shape)
+        return (*free, *self.plane_shape)
 
     def _lacks(self, name: str) -> bool:
         return name in self._fixed or name not in self._frozen.axes
@@ -233,13 +237,17 @@ class LayerData(StackView):
             elif at in lacking and not -shape[at] <= chosen < shape[at]:
                 msg = f"index {chosen} is out of bounds for axis {at} with size {shape[at]}"
                 raise IndexError(msg)
-        if not self.always and any(self._is_elsewhere(at, key[at]) for at in lacking):
+        if not self.always and any(self._is_elsewhere(at, key) for at in lacking):
             return np.zeros_like(part)
         return part
 
-    def _is_elsewhere(self, at: int, chosen: Any) -> bool:
+    def _is_elsewhere(self, at: int, key: tuple[Any, ...]) -> bool:
         """Whether an index along an axis that the stack lacks is another than 0, where all of the stack is."""
-        return not isinstance(chosen, slice) and chosen % self.shape[at] + self._lacked(self.axes[at])[0] != 0
+        if isinstance(key[at], slice):
+            return False
+        if self.ahead is not None and not any(isinstance(each, slice) for each in key[: len(self.axes)]):
+            return self.ahead.get(self.axes[at], 0) != 0
+        return bool(key[at] % self.shape[at] + self._lacked(self.axes[at])[0] != 0)
 
     def __repr__(self) -> str:
         return f"LayerData(shape={self.shape}, dtype={self.dtype}, axes={self.axes}, fixed={self._fixed})"

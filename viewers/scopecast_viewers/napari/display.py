@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["NapariDisplay"]
 
 WINDOW = (1280, 860)
+#: Of which time and place of a frame are written on the canvas.
+_LETTERS = "0123456789 .:-xyzpmsµ"
 
 
 class NapariDisplay(Display):
@@ -39,17 +41,20 @@ class NapariDisplay(Display):
 
     def run(self, receiver: Receiver) -> None:
         """Open the window, attach, and show until the window is closed."""
+        gc.disable()  # nearly all that is made until the window is open stays: it would look through it in vain
         import napari
 
         viewer = napari.Viewer(title="scopecast")
         viewer.window.resize(*WINDOW)
         view = self.show_in(viewer, receiver)
-        with view.follower.moving():
-            _warm_up(viewer)
         # What there is by now stays for good. Without this the garbage collector looks through all of it every now and
         # then, and whenever napari removes a layer: 150 ms in which nothing is shown.
         gc.collect()
         gc.freeze()
+        with view.follower.moving():
+            _warm_up(viewer)
+        gc.freeze()
+        gc.enable()
         receiver.start()
         try:
             if not self._quitting:
@@ -112,9 +117,18 @@ class NapariDisplay(Display):
 
 
 def _warm_up(viewer: Viewer) -> None:
-    """Make and remove a layer: the first one imports much and builds shaders, for which no frame should wait."""
+    """Show a layer, a scale bar and a text, and take them away again.
+
+    The first ones import much, build shaders, and draw each letter; for that no frame should wait.
+    """
     planes = np.zeros((2, 16, 16), np.uint16)
+    bar, text = viewer.canvas.overlays.scale_bar, viewer.canvas.overlays.text
+    before = [(overlay, overlay.visible) for overlay in (bar, text)]
     layer = viewer.add_image(planes, contrast_limits=(0, 1), units=("pixel", "um", "um"), axis_labels=("t", "y", "x"))
     viewer.dims.set_point(0, 1)
+    text.text, bar.visible, text.visible = _LETTERS, True, True
     QApplication.processEvents()
+    text.text = ""
+    for overlay, visible in before:
+        overlay.visible = visible
     viewer.layers.remove(layer)

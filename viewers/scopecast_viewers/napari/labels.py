@@ -44,7 +44,7 @@ class LiveLabels(LiveLayer):
         tag: object = self.shown
         if tag is None and (newest := self.newest_index()) is not None:
             tag = self.stack.tag(newest)
-        if isinstance(tag, Tag) and len(tag.translate) != 2 and self.place:
+        if self.layout is None and isinstance(tag, Tag) and len(tag.translate) != 2 and self.place:
             self._beside = self._beside or corner_of_image(self.stream, self.place)
             if self._beside:
                 y, x = corner_on_canvas(self.stream, self._beside)

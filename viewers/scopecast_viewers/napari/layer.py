@@ -12,7 +12,7 @@ from napari.utils.colormaps import Colormap
 from scopecast_viewers.look.colors import GRAY, table_of
 from scopecast_viewers.look.contrast import Contrasts
 from scopecast_viewers.napari.channel import Shown
-from scopecast_viewers.napari.contrast import LayerContrast
+from scopecast_viewers.napari.layer_contrast import LayerContrast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-    from scopecast_viewers.napari.tiles import Place
+    from scopecast_viewers.napari.stage_layout import Place, StageLayout
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.stack import Stack
 
@@ -60,19 +60,27 @@ class LiveLayer(Shown):
         It is not among the viewer's layers, as its run is not in the scene.
     contrast : LayerContrast or None
         Its contrast; None for colour images and labels.
+    aside, gray : bool
+        It is hidden, or gray, for a while; see `Solo`.
     """
 
     def __init__(
-        self, stream: LiveStream, stack: Stack, channel: int, axes: tuple[str, ...], place: Place = ()
+        self,
+        stream: LiveStream,
+        stack: Stack,
+        channel: int,
+        axes: tuple[str, ...],
+        place: Place = (),
+        layout: StageLayout | None = None,
     ) -> None:
-        super().__init__(stream, stack, channel, axes, place)
+        super().__init__(stream, stack, channel, axes, place, layout)
         self.layer: Image = None
         self.made_ms = 0.0
         self.painted = -1
         self.version = -1
         self.sliced = -1  # the stack's version when the layer was last sliced
         self.stale = False  # it has grown while it was hidden, and napari does not know yet
-        self.parked = False
+        self.parked = self.aside = self.gray = False
         self._translate: tuple[float, ...] = ()  # what we have set; what the user has added to it stays
         self._scale: dict[str, float] = {}  # the same by axis; the user's stays
         self._ours: dict[str, Any] = {}  # the look that we have given it
@@ -105,6 +113,7 @@ class LiveLayer(Shown):
         began = time.perf_counter_ns()
         self.layer = make(self.data, **about)
         self.made_ms = (time.perf_counter_ns() - began) / 1e6
+        _ignore_outdated_slices(self.layer)
 
     def _placed(self) -> dict[str, Any]:
         """Return the geometry, and remember it as what we have set."""
@@ -137,7 +146,7 @@ class LiveLayer(Shown):
                 chosen["colormap"] = self.contrast.unmarked
         if self.layer.name != self._style.get("name", self.layer.name) and not self.place.keys() - {"cam"}:
             chosen["name"] = self.layer.name
-        if not self.channel_name:
+        if not self.channel_name or self.aside:
             chosen.pop("visible", None)  # a run without channels would begin with nothing to be seen
         return chosen
 
@@ -200,8 +209,8 @@ class LiveLayer(Shown):
         """
         before = self.world
         self.stream, self.stack, self.channel, self.place = other.stream, other.stack, other.channel, other.place
-        self.shown, self.version = None, -1
-        return before != self.world
+        self.shown, self.version, self.layout = None, -1, other.layout
+        return before != other.world
 
     def widen(self, axes: tuple[str, ...], units: tuple[str, ...]) -> None:
         """Take in axes that have joined. The layer stays the same, with everything that the user has set of it."""
@@ -232,11 +241,11 @@ class LiveLayer(Shown):
             layer.affine = _among(affine, [*at, len(after)], len(after) + 1)
         layer.editable = editable  # napari has decided anew, for the new data
         self.shown, self.sliced, self.stale = None, -1, False
-        self._restyle()
+        self.restyle()
         if self.contrast is not None:
             self.contrast.keep(new=True)
 
-    def _restyle(self) -> None:
+    def restyle(self) -> None:
         """Give the layer the name and the blending that belong to it now, unless the user chose others."""
         wanted = {"name": self.name}
         if len(self.stack.plane_shape) == 2:
@@ -250,15 +259,25 @@ class LiveLayer(Shown):
 
     def grow(self) -> None:
         """Tell napari how far the stack reaches now; the sliders' ranges follow in `LiveLayers.update`."""
-        translate = self.geometry()["translate"]
+        geometry = self.geometry()
+        translate = geometry["translate"]
         self.stale = False
+        for axis, name in enumerate(("y", "x"), start=len(translate) - 2):
+            if self._scale[name] != geometry["scale"][axis]:  # more or fewer pixels of a picture are shown
+                scale = np.array(self.layer.scale)
+                scale[axis] *= geometry["scale"][axis] / self._scale[name]
+                self._scale[name], self.layer.scale = geometry["scale"][axis], scale
         if self._translate != translate:
             moved = self.layer.translate - np.asarray(self._translate)
             self._translate = translate
             self.layer.translate = moved + translate  # which does all that refresh() would
             return
-        # Setting layer.data again would do all of this three times over: 13 ms instead of 6.
-        self.layer.refresh(data_displayed=False, thumbnail=False, highlight=False, extent=True)
+        # Of a layer whose extent is to be read anew, napari's public way slices the plane, too, which the sliders' next
+        # step does again; and setting layer.data slices it three times.
+        if callable(forget := getattr(self.layer, "_clear_extent", None)):
+            forget()
+        else:
+            self.layer.refresh(data_displayed=False, thumbnail=False, highlight=False, extent=True)
 
     def go_along(self) -> tuple[float, float]:
         """Move to where the frame that is shown lies. Return how far, (y, x) in the stream's unit."""
@@ -276,6 +295,24 @@ class LiveLayer(Shown):
     def moved(self) -> bool:
         """Whether the frame that is shown lies elsewhere on the canvas than the layer."""
         return bool(self._translate != self.geometry()["translate"])
+
+
+def _ignore_outdated_slices(layer: Image) -> None:
+    """Have a layer leave out slices of data that had fewer axes than those of now.
+
+    With napari's asynchronous slicing a slice may be delivered after its layer has taken in an axis. napari takes over
+    the transform that comes with it, whose axes don't fit the others', and the canvas can't place the layer any more.
+    The slice of the new data follows.
+    """
+    state = getattr(layer, "_slicing_state", None)
+    if not callable(take_over := getattr(state, name := "_update_slice_response", None)):
+        return
+
+    def take_over_if_current(response: Any) -> None:
+        if response.slice_input.ndim == layer.ndim:
+            take_over(response)
+
+    setattr(state, name, take_over_if_current)
 
 
 def _among(matrix: npt.NDArray[Any], at: list[int], ndim: int) -> npt.NDArray[Any]:

@@ -20,7 +20,7 @@ from scopecast_viewers.napari.limits import MOST_STEPS, Box, CantShowError
 from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.sliders import Sliders, agreed_units
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
-from scopecast_viewers.napari.tiles import Place, Tiling
+from scopecast_viewers.napari.tiles import Tiling
 from scopecast_viewers.napari.units import canvas_unit
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
+    from scopecast_viewers.napari.stage_layout import Place
     from scopecast_viewers.receiving.live import LiveStream
-    from scopecast_viewers.stacks.history import Layout
+    from scopecast_viewers.stacks.history import StackLayout
     from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["LiveLayers"]
@@ -88,10 +89,11 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self._active: tuple[Any, ...] | None = None  # whose layer the user worked on when it left
         self._selected: Any = None  # what is selected since, and was not by the user
         self._making = False
+        self._leaving: list[Image] = []  # that stay until the first layer of the next run is there; see `leave`
         viewer.layers.events.inserted.connect(self._leave_live)
 
-    def update(self, streams: Iterable[LiveStream]) -> list[LiveLayer]:
-        """Add what is new, remove what is gone, and grow what has grown.
+    def update(self, streams: Iterable[LiveStream], *, grow: bool = True) -> list[LiveLayer]:
+        """Add what is new, remove what is gone, and let what has grown grow, unless `grow` is false.
 
         A layer takes napari a tenth of a second to make, so only one is made at a time: see `incomplete`.
 
@@ -105,19 +107,22 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
             self._began.setdefault(stream.key, len(self._began))
         self.incomplete = False
         self._keep_contrast()  # what the user has set is to be that of the layers to come
-        crowded = self.tiling.crowded
+        composed = self.tiling.composed
         divided = [(stream, *part) for stream in streams for part in self.tiling.parts(stream)]
-        self.spread = self.spread or self.tiling.crowded > crowded  # the fields have become one layer that moves
+        self.spread = self.spread or self.tiling.composed > composed  # the fields have become one layer
         self._hand_on(divided)
         worked_on = self.viewer.layers.selection.active
         self._remove_gone({(stack, channel, place) for _, stack, channel, place in divided})
+        before = self.axes, self.units
         self.leave()
         self._widen(self.scene.streams)
+        if (self.axes, self.units) != before:
+            self._let_leave()
         self._come_back()
         new: list[LiveLayer] = []
         grown = False
         followed = self._reach()
-        layouts: dict[Stack, Layout] = {}  # one moment of each stack for all of its layers
+        layouts: dict[Stack, StackLayout] = {}  # one moment of each stack for all of its layers
         for stream, stack, channel, place in divided:
             key = (stack, channel, place)
             live = self._layers.get(key)
@@ -131,7 +136,11 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                 elif (live := self._make(stream, stack, channel, place)) is not None:
                     new.append(live)
                 continue
+            if not grow:
+                continue
             version = stack.version
+            if live.lay_out(self.tiling.layout(stream)):
+                live.stale = self.spread = True
             reach = followed if self.scene.is_beside(stream) and not live.rank else {}
             if live.data.reach != reach:
                 live.stale = live.data.stretch(reach) or live.stale
@@ -146,6 +155,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                 except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
                     self.give_up(live, error)
                 grown = True
+        self._let_leave()  # if no layer has come
         self.tiling.forget(streams)
         self.contrasts.forget({stream.key for stream in streams})
         shown = {live.stream.key for live in self._layers.values()}
@@ -159,18 +169,48 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                 self.viewer.layers.selection.select_only(mine[0])
         return new
 
+    def refresh(self, live: LiveLayer) -> None:
+        """Show another plane; neither the extent of the layer nor anything else has changed."""
+        # Whatever happens to a layer, napari's list of layers paints itself anew. For that the window is composed once
+        # more, which is as much work as the picture.
+        with self.viewer.layers.events.blocker():
+            live.layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def _new(self, stream: LiveStream, stack: Stack, channel: int, place: Place) -> LiveLayer:
+        kind = self._kind_of(stream, stack)
+        return kind(stream, stack, channel, self.axes, place, self.tiling.layout(stream))
+
+    def show_one_by_one(self, on: bool) -> None:
+        """Make the positions that are one picture a slider, or a picture again."""
+        if on == self.tiling.one_by_one:
+            return
+        self.tiling.one_by_one = on
+        for key, live in tuple(self._layers.items()):
+            if self.tiling.is_composed(live.stream):
+                if not live.parked:
+                    self._take_out(live)
+                del self._layers[key]
+        self.spread = True
+
     def _make(self, stream: LiveStream, stack: Stack, channel: int, place: Place) -> LiveLayer | None:
         """Make a layer; one that can't be made is noted, see `Unshown`."""
         key, version = (stack, channel, place), stack.version
-        live = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
+        live = self._new(stream, stack, channel, place)
         if self.scene.is_beside(stream) and not live.rank:
             live.data.stretch(self._reach())
         try:
+            if self._leaving and (live.rank or self._objection(live.box)):
+                self._let_leave()
             self.check(live)  # which may remove others
             selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+            if self._leaving:  # which are all that there is
+                selected, active = set(), None
             self._making = True
             with all_or_nothing(self.viewer):
                 live.add(self.viewer, self.units, self.contrasts)
+            if self._leaving:
+                self._let_leave()
+                live.restyle()  # one that has left may have had its name
         except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
             self._failed.note(key, version, live.name, error)
             return None
@@ -337,7 +377,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         for live in self:
             if live.contrast is not None and live.layer.visible:
                 at = where(live.stream)
-                live.contrast.measure(live.data.place(at), live.tag_at(at))
+                live.contrast.measure(live.data.shown_at(live.data.place(at)), live.tag_at(at))
 
     @property
     def saturation(self) -> str:
@@ -385,7 +425,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
             key = (stack, channel, place)
             if key in self._layers or key in self._closed:
                 continue
-            made = self._kind_of(stream, stack)(stream, stack, channel, self.axes, place)
+            made = self._new(stream, stack, channel, place)
             if made.identity in deleted:
                 self._closed[key] = made.identity
             elif (former := orphans.get(made.identity)) is not None and self._layers[former].can_succeed(made):
@@ -403,7 +443,21 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
             now = sorted(made, key=lambda live: self.viewer.layers.index(live.layer))
             if len(made) > 1:
                 self._order = [live.look_of for live in now] if now != made else []
+        going = [live.layer for live in self if live.stream not in self.scene]
+        dims = self.viewer.dims
+        as_ever = dims.ndisplay == 2 and list(dims.order) == sorted(dims.order)
+        self._leaving = going if as_ever and len(going) == len(self.viewer.layers) else []
         super().leave()
+
+    def _let_leave(self) -> None:
+        """Take out what was to stay until something else is there.
+
+        Without any layer napari takes its sliders away, which is as much work as a layer, and the canvas, which gets
+        their room, is laid out and painted twice.
+        """
+        leaving, self._leaving = self._leaving, []
+        for layer in leaving:
+            take_out(self.viewer, layer)
 
     # ---- in the scene and out of it ------------------------------------------------------------------------------
 
@@ -416,11 +470,15 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         active = layers.selection.active
         if active is live.layer and (self._active is None or active is not self._selected):
             self._active = live.look_of
+        if live.layer in self._leaving:
+            live.parked, live.shown, self._selected = True, None, None
+            return
         super()._take_out(live)
         self._selected = layers.selection.active  # napari's choice, not the user's
 
     def _put_back(self, live: LiveLayer) -> None:
         """Put a layer into the viewer again; `_widen` has made it fit."""
+        self._let_leave()
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
         self.check(live)
         live.layer.units = self.units
@@ -477,7 +535,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                 self.give_up(live, error)
 
     def _sliders(self, stream: LiveStream) -> Iterable[str]:
-        divided = {"c", *self.tiling.axes(stream)}
+        divided = {"c", *self.tiling.left_out(stream)}
         return (name for name in stream.axes if name not in divided)
 
     @staticmethod

@@ -10,19 +10,23 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from napari.settings import get_settings
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
-from scopecast_viewers.look.pace import MAX_WAIT_S, STATUS_S, TICK_MS
-from scopecast_viewers.napari.annotations import LiveAnnotations
+from scopecast_viewers.look.ticks import MAX_WAIT_S, SLIDERS_MAX_S, SLIDERS_REST, STATUS_S, TICK_MS
+from scopecast_viewers.napari.annotation_layers import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.contrast_button import ContrastButton
 from scopecast_viewers.napari.follow import Follower
+from scopecast_viewers.napari.frame_info import FrameButton, FrameInfo
 from scopecast_viewers.napari.labels import layer_class
 from scopecast_viewers.napari.layers import LiveLayers
-from scopecast_viewers.napari.runs import RunsButton
+from scopecast_viewers.napari.place_names import PlaceNames
+from scopecast_viewers.napari.runs_button import RunsButton
 from scopecast_viewers.napari.scene import Scene
-from scopecast_viewers.napari.status import StatusLine
+from scopecast_viewers.napari.status_line import StatusLine
 from scopecast_viewers.napari.steady import steady
+from scopecast_viewers.napari.tools import LiveTools
 from scopecast_viewers.napari.units import canvas_spacing
 from scopecast_viewers.receiving.metadata import metadata_lines
 from scopecast_viewers.receiving.status import HINTS
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
 
-    from scopecast_viewers.napari.annotation import LiveAnnotation
+    from scopecast_viewers.napari.annotation_layer import LiveAnnotation
     from scopecast_viewers.napari.layer import LiveLayer
     from scopecast_viewers.receiver import Receiver
     from scopecast_viewers.receiving.live import LiveStream
@@ -47,6 +51,8 @@ logger = logging.getLogger(__name__)
 MARGIN = 0.05
 #: A run that would take less than this part of the view, because of others far away, is looked at alone.
 FAR_AWAY = 0.2
+#: How often time and place of the frame that is shown are written anew: digits that change faster can't be read.
+_TELL_S = 0.1
 #: How many layers, made one by one, a picture of the window waits for.
 _MOST_LAYERS = 64
 
@@ -75,11 +81,17 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     ----------
     side_by_side : bool
         The runs in the scene lie beside each other, each in a cell of napari's grid.
-    following_changed : Signal
-        The sliders follow from now on, or do not any more.
+    sliders_due : float
+        The time, as of `time.monotonic`, at which the sliders may go on. Until then the picture goes ahead of them.
+    tools : LiveTools
+        What the user does with the picture.
+    following_changed, paused_changed : Signal
+        The sliders follow, or the picture stands, from now on; or do not any more.
     """
 
     following_changed = Signal(bool)
+    paused_changed = Signal(bool)
+    _news = Signal()
 
     def __init__(self, viewer: Viewer, receiver: Receiver, window: QWidget | None = None) -> None:
         super().__init__(window)
@@ -87,10 +99,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.scene = Scene()
         self.layers = LiveLayers(viewer, layer_class, self.scene)
         self.annotations = LiveAnnotations(viewer, self.layers)
+        self.names = PlaceNames(viewer)
         self.follower = Follower(viewer, self._show_following)
         self.status: StatusLine | None = None
+        self.frame_info = FrameInfo(viewer)
+        self._told_at = self._asked_at = 0.0  # when something new was told, and when it was looked for
         self._paused = False
         self.side_by_side = False
+        self.tools = LiveTools(self)
         if window is None:
             window = self._add_status_line()
         self.window = window
@@ -108,7 +124,10 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._was_fitted = False
         self._fit_due = False  # the canvas got another size while the layers were changing
         self._changed = True
+        self._woken = False
         self._updated_at = 0.0
+        self._sliders_behind = False  # of the picture, which is of a frame that they are still to go to
+        self.sliders_due = 0.0
         self._waiting_for_paint = False
         self._painting: list[tuple[LiveLayer | LiveAnnotation, Tag | None]] | None = None
         self._status_at = 0.0
@@ -119,6 +138,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
+        self._news.connect(self._wake, Qt.ConnectionType.QueuedConnection)
 
     def _add_status_line(self) -> QWidget:
         """Dock a status line, and return the window that it is in."""
@@ -127,7 +147,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.runs = RunsButton(self)
         self.status.add(self.runs)
         self.contrast = ContrastButton(self)
-        self.status.add(self.contrast)
+        self.status.add(self.contrast.with_menu())
+        self.status.add(self.tools.view_button())
+        self.status.add(self.tools.snapshot_button())
+        self.status.add(self.tools.freeze_button())
+        self.status.add(self.tools.send_button())
+        self.status.add(self.tools.keep_button())
+        self.status.add(FrameButton(self))
+        self.frame_info.on_canvas = True
         self.status.destroyed.connect(self._gone)
         self.viewer.canvas.overlays.scale_bar.visible = False
         napari = self.viewer.window
@@ -136,7 +163,9 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         )
         # Closed, it is hidden: the Window menu shows it again, with the button that follows and the list of runs.
         self.dock.destroyOnClose = self.dock.hide
+        self.dock.title.hide_button.hide()  # it does the same, and three buttons overlap on a dock as low as this
         window = self.status.window()
+        self.tools.bind_keys(window)
         self.setParent(window)
         return window
 
@@ -145,12 +174,22 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def notify(self) -> None:
         """Say that something is new. Called from any thread."""
         self._changed = True
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the window is gone, and this with it
+                self._news.emit()
 
     def ask(self, work: Callable[[], None]) -> None:
         """Have something done on the GUI's thread soon. Called from any thread."""
         self._asked.append(work)
 
     # ---- the tick ------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Look at what is new before the timer does, but not sooner after the last time than that would."""
+        self._woken = False
+        if self._timer.isActive() and time.monotonic() - self._updated_at > TICK_MS / 1e3:
+            self._tick()
 
     def _tick(self) -> None:
         while self._asked:
@@ -161,17 +200,29 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if not self.window.isVisible():
             return  # it is being closed, or there is nobody to see it
         due = not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S
-        if self._changed and due and not self._paused:
+        changed = self._changed or (self._sliders_behind and now >= self.sliders_due)
+        updated = changed and due and not self._paused
+        if updated:
             self._changed = False
             began, making = time.perf_counter_ns(), self.layers.making_ms
-            self._attempt("an update of the window", self.update)
+            self._attempt("an update of the window", lambda: self.update(ahead=True))
             napari_ms = self.layers.making_ms - making
             self.updates_ms.append((time.perf_counter_ns() - began) / 1e6 - napari_ms)
             self._updated_at = time.monotonic()
+        # With the picture that it is about: the canvas is painted once for both.
+        if (updated and now - self._told_at > _TELL_S) or now - self._asked_at > STATUS_S:
+            self._asked_at = now
+            self._attempt("telling of the frame", self._tell)
         if now - self._status_at > STATUS_S:
             self._status_at = now
             self._attempt("the contrast", lambda: self.layers.look_for_saturation(self.where))
             self._attempt("the status line", self._write_status)
+            self._attempt("measuring", self.tools.measures.refresh)
+            self._attempt("looking who takes marks", self.tools.look_who_listens)
+
+    def _tell(self) -> None:
+        if self.frame_info.tell(self.frame_shown()):
+            self._told_at = time.monotonic()
 
     def _attempt(self, what: str, work: Callable[[], object]) -> None:
         """Do something without which the window goes on; what goes wrong is told until it goes well again."""
@@ -185,8 +236,16 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         else:
             self._problems.pop(what, None)
 
-    def update(self) -> None:
-        """Bring layers and sliders in step with the streams."""
+    def update(self, *, ahead: bool = False) -> None:
+        """Bring layers and sliders in step with the streams.
+
+        Parameters
+        ----------
+        ahead
+            The sliders, which cost napari more than the picture, may stay where they are if a step of theirs is not due
+            yet, and nothing else depends on where they are.
+        """
+        began = time.monotonic()
         streams = self.receiver.streams
         self.scene.update(streams)
         target = self.followed
@@ -194,24 +253,33 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.set_following(True)
         # Read before the layers take over how far the stacks have grown: the sliders must not run ahead of them.
         newest = None if target is None else target.newest
+        ahead = ahead and newest is not None and began < self.sliders_due and self._may_go_ahead
+        self._sliders_behind = ahead
+        looks_on = self._looks_at == _look(self.viewer)  # before napari goes elsewhere, as it does for a first layer
         with self.follower.moving():
             self.annotations.leave()  # before images of other axes and units come
-            new = self.layers.update(streams)
+            new = self.layers.update(streams, grow=not ahead)
             self.annotations.update(streams, new)
             if self.scene.on_top is not self._on_top:
                 self._on_top = self.scene.on_top
                 self.layers.raise_top()
-            self._arrange()
+            top = self.scene.on_top
+            self.names.show(top, self.layers.tiling.layout(top) if top is not None else None, self.layers.units)
+            self.tools.solo.apply()
+            self._arrange(looks_on)
         moved = False
         if (back := self._to_be_seen) is not None and back.newest is not None:
             target, newest = back, back.newest
         self._stand_in()
+        goal = dict(zip(target.axes, newest[1], strict=False)) if ahead and target and newest else None
+        for live in self.layers:
+            live.data.ahead = goal if live.stream is target else None
         expected: dict[LiveLayer, Tag | None] = {}
         if (self.follower.following or back is not None) and target is not None and newest is not None:
             where = dict(zip(target.axes, newest[1], strict=False))
             # Read before napari slices: should a plane come in between, the layer is sliced once more.
             expected = {live: live.tag_at(where) for live in self.layers if live.stream is target}
-            moved = self._go(target, where)
+            moved = not ahead and self._go(target, where)
         self._to_be_seen = None
         volume = self._shows_volume()
         moves: dict[int, tuple[LiveLayer, tuple[float, float]]] = {}
@@ -223,8 +291,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             try:
                 if tag is not live.shown or (volume and live.sliced != live.version):
                     if not moved or tag is not expected.get(live, tag):
-                        # The plane under the sliders is another one; neither the extent nor anything else has changed.
-                        live.layer.refresh(thumbnail=False, highlight=False, extent=False)
+                        self.layers.refresh(live)
                     self._waiting_for_paint = True
                     live.settle(tag is not None)
                 live.shown, live.sliced = tag, live.version
@@ -240,7 +307,31 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         with self.follower.moving():
             if self.annotations.show(self.where, make=not new):
                 self._waiting_for_paint = True
+            self.mark()
         self._changed = self._changed or self.layers.incomplete
+        if moved:
+            now = time.monotonic()
+            self.sliders_due = now + min(SLIDERS_REST * (now - began), SLIDERS_MAX_S)
+
+    @property
+    def _may_go_ahead(self) -> bool:
+        """Whether nothing that is seen depends on where the sliders stand, other than the images that follow."""
+        if not self.follower.following or self._to_be_seen is not None or self.scene.joined or self._shows_volume():
+            return False
+        if get_settings().experimental.async_:
+            return False  # planes are read later, when the sliders may have come after
+        following = [live.layer for live in self.layers if live.data.stand_in is not None]
+        return all(layer in following for layer in self.viewer.layers if layer.visible and layer.ndim > 2)
+
+    def catch_up(self) -> None:
+        """Have the sliders, and how far the layers reach, come after the picture, before they are made use of."""
+        if self._sliders_behind:
+            self._attempt("an update of the window", self.update)
+
+    def mark(self) -> None:
+        """Lay crosshair and grid over the image that the sliders follow, where the user wants them."""
+        target = self.followed
+        self.tools.guides.lay(None if target is None else self._image_of(target), self.layers)
 
     def _go_along(self, live: LiveLayer, away: tuple[float, float]) -> None:
         """Keep the picture in sight, of which a layer has moved, the newest; the other channels will move after it."""
@@ -260,12 +351,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         for live in self.layers:
             of_another = self.scene.is_beside(live.stream)
             stands_in = following and not live.rank and (of_another or live.stream is self.followed)
+            if following:
+                live.stand_in(stands_in, always=stands_in and of_another)
+                continue
             where = live.index_at(self.viewer.dims.point)
             before = live.tag_at(where)
-            new = live.stand_in(stands_in, always=stands_in and of_another)
-            if new and not following and live.layer.visible and live.tag_at(where) is not before:
-                # The user has moved a slider, and napari has sliced before it told us.
-                live.layer.refresh(thumbnail=False, highlight=False, extent=False)
+            live.data.ahead = None
+            if live.stand_in(False) and live.layer.visible and live.tag_at(where) is not before:
+                self.layers.refresh(live)  # the user has moved a slider, and napari has sliced before it told us
 
     def _look_again(self, _event: Any = None) -> None:
         """Show what lies on the images where the user has moved the sliders to."""
@@ -281,14 +374,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         first = dims.ndim - len(self.layers.axes) - 2
         return any(first <= axis < dims.ndim - 2 for axis in dims.displayed)
 
-    def _arrange(self) -> None:
-        """Look at what is new on the canvas."""
+    def _arrange(self, looks_on: bool) -> None:
+        """Look at what is new on the canvas; with `looks_on`, the user does not look at something of their own."""
         if self.layers.incomplete:
             self._changed = True
         # Another run or field has come beside those that are there, or live mode has another size: look at all of it,
         # unless the user looks at something of their own.
         spread = self.layers.spread or self.scene.joined
-        spread = spread and (self._looks_at == _look(self.viewer) or not self._in_sight)
+        spread = spread and (looks_on or not self._in_sight)
         begun = self.scene.begun
         if begun and self.side_by_side:
             self.set_side_by_side(False)
@@ -304,11 +397,16 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             if self._fit_due:
                 self._fit()
             return
-        if self.status is None and len(self.viewer.layers) > len([*self.layers, *self.annotations]):
+        if self.status is None and len(self.viewer.layers) > len(self._ours):
             return  # the user looks at layers of their own
         if known:
             self.viewer.canvas.overlays.scale_bar.visible = True
         self._fit()
+
+    @property
+    def _ours(self) -> list[Any]:
+        beside = [layer for layer in (self.names.layer, self.tools.guides.layer) if layer in self.viewer.layers]
+        return [live.layer for live in (*self.layers, *self.annotations)] + beside
 
     def _fit(self) -> None:
         """Fit the run that is to be seen to the canvas, with all that is in the scene where that is not far away."""
@@ -387,6 +485,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.annotations.undelete()
         self._changed = True
 
+    def show_one_by_one(self, on: bool) -> None:
+        """Show the positions that are one picture one by one, along a slider, each with all of its pixels."""
+        self.layers.show_one_by_one(on)
+        self._looks_at = _look(self.viewer)  # it is another picture, which is to be fitted
+        self._changed = True
+
     def set_side_by_side(self, on: bool) -> None:
         """Show the runs in the scene beside each other, until the next one begins, or on each other."""
         self.side_by_side = on
@@ -430,7 +534,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     # ---- following and status ------------------------------------------------------------------------------------
 
     def set_following(self, following: bool) -> None:
-        """Make the sliders follow the newest frame, or stay."""
+        """Make the sliders follow the newest frame, which ends a freeze; or stay."""
+        if following and self._paused:
+            self.set_paused(False)
+            return
+        if not following:
+            self.catch_up()
         self.follower.following = following
         self._show_following()
         self._changed = True
@@ -451,8 +560,13 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     @paused.setter
     def paused(self, paused: bool) -> None:
+        self.set_paused(paused)
+
+    def set_paused(self, paused: bool) -> None:
+        """Let the picture stand, or go on with the newest frame; see `paused`."""
         if paused == self._paused:
             return
+        self.catch_up()
         self._paused = paused
         for live in self.layers:
             if paused:
@@ -463,6 +577,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 live.shown = None
         if not paused:
             self.set_following(True)
+        self._status_at = 0.0  # the line tells of it at once
+        self.paused_changed.emit(paused)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -480,6 +596,33 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 return HINTS[states.pop()]
         return ""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the picture, beside `hint`: a sentence each."""
+        coarse = max((live.every for live in self.layers if live.layer.visible and self._is_coarse(live)), default=1)
+        by = "frame ▸ Positions one by one shows all"
+        parts = [f"one of {coarse} x {coarse} pixels is shown; {by}"] if coarse > 1 else []
+        return tuple(filter(None, (*parts, self.tools.saver.progress, self.layers.saturation, *self.problems)))
+
+    def _is_coarse(self, live: LiveLayer) -> bool:
+        """Whether the screen has room for pixels of a layer that are left out."""
+        return live.every > 1 and bool(self.viewer.scene.camera.zoom * min(live.layer.scale[-2:]) > 1)
+
+    def frame_shown(self) -> tuple[LiveLayer, tuple[int, ...], Tag] | None:
+        """Return the frame that is to be told of: its layer, its index in the stack, its tag.
+
+        It is that of the selected layer; of the fields of a run that is followed, the newest.
+        """
+        point, active = self.viewer.dims.point, self.viewer.layers.selection.active
+        found: dict[tuple[bool, bool, int], tuple[LiveLayer, tuple[int, ...], Tag]] = {}
+        for live in self.layers:
+            if live.rank or not live.layer.visible:
+                continue
+            if (frame := live.frame_at(live.index_at(point))) is not None:
+                chosen = live.layer is active and not (live.place and self.follower.following)
+                found[chosen, live.stream is self.scene.on_top, frame[1].sequence] = (live, *frame)
+        return found[max(found)] if found else None
+
     def _metadata(self) -> list[str]:
         """Return the metadata of the frames of the followed run that are shown, each channel's under its name."""
         shown = [live for live in self.layers if live.stream is self.followed and live.layer.visible]
@@ -489,8 +632,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def _write_status(self) -> None:
         if self.status is not None:
             self.contrast.refresh()
-            parts = (self.hint(), self.layers.saturation, *self.problems)
-            hint = html.escape("; ".join(part for part in parts if part), quote=False)
+            here = "frozen" if self._paused else self.hint()
+            hint = html.escape("; ".join(filter(None, (here, *self.notes))), quote=False)
             self.status.show_status(self.followed, self.receiver.sources, hint, self._metadata())
 
     # ---- contrast ------------------------------------------------------------------------------------------------
@@ -527,6 +670,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             if tag is not None and tag.sequence > live.painted:
                 live.stream.log.paint([tag], first=live.painted < 0)
                 live.painted = tag.sequence
+        if self._changed:
+            self._news.emit()
 
     def report(self) -> dict[str, float]:
         """Return the figures of a PONG that this view knows."""
@@ -544,11 +689,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def capture(self, path: str, done: Callable[[str], None]) -> None:
         """Save a picture of the window, then call ``done("")`` or ``done(reason)``."""
         try:
-            for _ in range(_MOST_LAYERS):
+            for _ in range(0 if self._paused else _MOST_LAYERS):
                 self.update()
                 if not self.layers.incomplete:  # all layers are made
                     break
             self._write_status()
+            self.frame_info.tell(self.frame_shown())
             self.viewer.screenshot(path, canvas_only=False, flash=False)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is told to whoever asked for the picture
             done(f"{type(error).__name__}: {error}")
@@ -580,8 +726,10 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             return
         self._stopped = True
         self._gone()
+        self.tools.stop()
         self.follower.disconnect()
         self.layers.disconnect()
+        self.frame_info.close()
         dims = self.viewer.dims
         for event in (dims.events.point, dims.events.ndisplay, dims.events.order):
             event.disconnect(self._look_again)

@@ -1,12 +1,10 @@
-"""Plugins > scopecast > Live streams: the streams of this machine inside the user's own napari."""
+"""Plugins > Live streams (scopecast): the streams of this machine inside the user's own napari."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from napari.qt.threading import create_worker
-from napari.utils.notifications import show_info, show_warning
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
@@ -14,10 +12,10 @@ from qtpy.QtWidgets import (
     QDockWidget,
     QDoubleSpinBox,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QMainWindow,
-    QMessageBox,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -26,11 +24,12 @@ from qtpy.QtWidgets import (
 
 from scopecast_viewers.listing import Listing
 from scopecast_viewers.napari.contrast_button import ContrastButton
+from scopecast_viewers.napari.embedded import EmbeddedReceiver
+from scopecast_viewers.napari.frame_info import FrameButton
 from scopecast_viewers.napari.rows import StreamRow
-from scopecast_viewers.napari.runs import RunsButton
-from scopecast_viewers.napari.session import Session
-from scopecast_viewers.napari.snapshot import Snapshot, chosen_layers, size_text
-from scopecast_viewers.stacks.memory import GiB
+from scopecast_viewers.napari.runs_button import RunsButton
+from scopecast_viewers.napari.snapshot import size_text
+from scopecast_viewers.stacks.pages import GiB
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -40,7 +39,7 @@ __all__ = ["LiveStreams"]
 REFRESH_MS = 250
 NOBODY = (
     "No program on this machine is streaming to napari.<br><br>"
-    "Try <b>File ▸ Open Sample ▸ scopecast ▸ Simulated live stream</b>, "
+    "Try <b>File ▸ Open Sample ▸ Simulated live stream (scopecast)</b>, "
     "or run <code>scopecast demo</code> in a terminal."
 )
 
@@ -58,14 +57,13 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        self.session: Session | None = None
+        self.session: EmbeddedReceiver | None = None
         super().__init__()
         # Layers are told apart by identity, and each look through the proxy costs; only public attributes are used.
         self.viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._listing: Listing | None = None
         self._rows: dict[str, StreamRow] = {}
         self._expected: set[int] = set()  # processes whose streams are attached whatever the user has chosen
-        self._copying: tuple[Snapshot, Any] | None = None  # what is copied now, and its worker
         self._build()
         self._restyle()
         napari_viewer.events.theme.connect(self._restyle)
@@ -94,24 +92,15 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.attach_to_new.setChecked(True)
         self.attach_to_new.setToolTip("Show every new stream automatically.")
         self.attach_to_new.toggled.connect(self._set_attach_to_new)
-        self.follow = QPushButton("Follow")
+        self.follow = QPushButton("follow")
         self.follow.setCheckable(True)
         self.follow.setChecked(True)
         self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider stops that; this resumes it.")
         self.follow.clicked.connect(self._set_following)
-        self.pause = QPushButton("Pause")
-        self.pause.setCheckable(True)
-        self.pause.setToolTip("Freeze the picture. Frames keep arriving; resuming shows the newest.")
-        self.pause.toggled.connect(self._set_paused)
-        self.snapshot = QPushButton("Snapshot")
-        self.snapshot.setToolTip(
-            "Copy the selected live layers, or those of the stream that is followed, to ordinary layers in memory, "
-            "which no stream changes any more."
-        )
-        self.snapshot.clicked.connect(lambda: self.take_snapshot())
-        self._buttons = buttons = QHBoxLayout()
-        for button in (self.follow, self.pause, self.snapshot):
-            buttons.addWidget(button, 1)
+        self._buttons = QGridLayout()
+        self._buttons.addWidget(self.follow, 0, 0)
+        for column in range(3):
+            self._buttons.setColumnStretch(column, 1)
 
         self.budget = QDoubleSpinBox()
         self.budget.setDecimals(2)
@@ -125,10 +114,9 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         self._memory = QLabel("")
         self._memory.setWordWrap(True)
         history = QHBoxLayout()
-        history.addWidget(QLabel("History"))
+        history.addWidget(QLabel("history"))
         history.addWidget(self.budget)
         history.addStretch(1)
-        self._more = history
         self._note = QLabel("")
         self._note.setTextFormat(Qt.TextFormat.PlainText)
         self._note.setWordWrap(True)
@@ -139,7 +127,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         column.addWidget(area, 1)
         column.addWidget(self._note)
         column.addWidget(self.attach_to_new)
-        column.addLayout(buttons)
+        column.addLayout(self._buttons)
         column.addLayout(history)
         column.addWidget(self._memory)
         self.setMinimumWidth(240)
@@ -153,12 +141,23 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         if window is None or event.spontaneous():
             return
         if self.session is None:
-            session = self.session = Session.of(self.viewer, window)
+            session = self.session = EmbeddedReceiver.of(self.viewer, window)
             session.view.following_changed.connect(self.follow.setChecked)
-            self.runs = RunsButton(session.view)
-            self._buttons.addWidget(self.runs, 1)
+            tools = session.view.tools
+            self.freeze, self.snapshot, self.runs = (
+                tools.freeze_button(),
+                tools.snapshot_button(),
+                RunsButton(session.view),
+            )
             self.contrast = ContrastButton(session.view)
-            self._more.addWidget(self.contrast)
+            self._buttons.addWidget(self.freeze, 0, 1)
+            self._buttons.addWidget(self.snapshot, 0, 2)
+            for place, button in enumerate((self.runs, tools.view_button(), FrameButton(session.view))):
+                self._buttons.addWidget(button, 1, place)
+            self._buttons.addWidget(self.contrast.with_menu(), 2, 0, 1, 3)
+            self._buttons.addWidget(tools.send_button(), 3, 0, 1, 3)
+            self._buttons.addWidget(tools.keep_button(), 4, 0, 1, 3)
+            tools.bind_keys(self)
             window.destroyed.connect(self._timer.stop)
             self._listing = Listing(session.receiver)
             self.budget.setValue(session.receiver.history.budget / GiB)
@@ -185,7 +184,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
     def _leave(self) -> None:
         if self.session is not None:
             self._timer.stop()
-            self.pause.setChecked(False)
+            self.session.view.set_paused(False)
             self.session.stop()
 
     def _dock(self) -> QDockWidget | None:
@@ -234,10 +233,9 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         if stats.forgotten:
             parts.append(f"{stats.forgotten} frames forgotten")
         self._memory.setText(", ".join(parts))
-        self.snapshot.setEnabled(bool(chosen_layers(session.view)) and self._copying is None)
+        self.snapshot.setEnabled(len(session.view.layers) > 0)
         self.contrast.refresh()
-        told = (session.view.hint(), session.view.layers.saturation, *session.view.problems)
-        note = "; ".join(part for part in told if part)
+        note = "; ".join(filter(None, (session.view.hint(), *session.view.notes)))
         self._note.setText(note)
         self._note.setVisible(bool(note))
 
@@ -267,47 +265,6 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         if self.session is not None:
             self.session.view.set_following(on)
 
-    def _set_paused(self, on: bool) -> None:
-        self.pause.setText("Resume" if on else "Pause")
-        if self.session is not None:
-            self.session.view.paused = on
-
     def _set_budget(self, gib: float) -> None:
         if self.session is not None:
             self.session.receiver.history.budget = round(gib * GiB)
-
-    def take_snapshot(self) -> None:
-        """Copy live layers to ordinary ones, in the background; ask first if they are big."""
-        if self.session is None or not (layers := chosen_layers(self.session.view)):
-            return
-        made = Snapshot(layers)
-        if self._copying is not None or (made.question and not self._agreed(made.question)):
-            return
-        # napari keeps a worker that has ended, with all that its slots hold; those of a widget's methods hold nothing.
-        worker = create_worker(made.copy, _start_thread=False)
-        worker.returned.connect(self._add_copies)
-        worker.finished.connect(self._end_copying)
-        self._copying = (made, worker)
-        self.snapshot.setEnabled(False)
-        worker.start()
-
-    def _add_copies(self, copies: list[Any]) -> None:
-        if self._copying is None:
-            return
-        made, _ = self._copying
-        text = f"{', '.join(made.names)}: {size_text(made.nbytes)}, hidden until you show it"
-        made.add(self.viewer, copies)
-        lost = sum(copied.lost for copied in copies)
-        if lost:
-            show_warning(f"{text}; {lost} planes were forgotten before they could be copied")
-        else:
-            show_info(text)
-
-    def _end_copying(self) -> None:
-        if self._copying is not None:
-            self._copying[0].forget()
-            self._copying = None
-
-    def _agreed(self, question: str) -> bool:
-        answer = QMessageBox.question(self, "Snapshot", question)
-        return bool(answer == QMessageBox.StandardButton.Yes)

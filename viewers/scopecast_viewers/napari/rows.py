@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 from superqt import QElidingLabel
 
-from scopecast_viewers.napari.status import DOTS
+from scopecast_viewers.napari.status_line import DOTS
 from scopecast_viewers.receiving.status import format_age
 
 if TYPE_CHECKING:

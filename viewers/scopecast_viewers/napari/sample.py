@@ -1,4 +1,4 @@
-"""File > Open Sample > scopecast: a simulated stream, so that a newcomer sees a live view at once."""
+"""File > Open Sample > Simulated live stream (scopecast): a newcomer sees a live view at once."""
 
 from __future__ import annotations
 

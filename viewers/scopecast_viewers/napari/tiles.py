@@ -2,13 +2,15 @@
 
 A layer has one place on the canvas. Where frames say where on the stage they were taken, each position (``p``) and
 each field of a grid (``g``) therefore is a layer, so that a grid is seen as a whole; so is each camera (``cam``), which
-has a contrast of its own. Past `MOST_LAYERS` napari would be slow: positions are a slider then, and the layer moves.
+has a contrast of its own. Positions far from each other, and more than `MOST_LAYERS`, are one picture instead (see
+`scopecast_viewers.napari.mosaic`), or, if the user wishes, a slider along which the layer moves.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from scopecast_viewers.napari.stage_layout import Field, Place, StageLayout, arrange
 from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ __all__ = ["MOST_LAYERS", "Place", "Tiling", "corner_of_image"]
 
 MOST_LAYERS: Final = 64
 _POSITIONS: Final = ("p", "g")
-
-Place = tuple[tuple[str, int], ...]
-"""The index along each axis that is no slider, such as ``(("p", 0), ("g", 3))``."""
 
 
 def corner_of_image(stream: LiveStream, where: Mapping[str, int]) -> tuple[float, ...]:
@@ -54,15 +53,71 @@ def corner_of_image(stream: LiveStream, where: Mapping[str, int]) -> tuple[float
 
 
 class Tiling:
-    """Divides the stacks of streams into layers."""
+    """Divides the stacks of streams into layers.
+
+    Attributes
+    ----------
+    one_by_one : bool
+        Positions that are one picture are a slider instead, as the user wishes.
+    """
 
     def __init__(self) -> None:
-        self._crowded: set[tuple[str, int]] = set()  # streams that have too many positions for layers of their own
+        self.one_by_one = False
+        self._composed: set[tuple[str, int]] = set()  # streams whose positions are one picture, or a slider
+        self._layouts: dict[tuple[str, int], tuple[object, StageLayout]] = {}  # and what each was made of
+
+    def is_composed(self, stream: LiveStream) -> bool:
+        """Whether the positions of a stream are too many, or too far apart, for layers of their own."""
+        return stream.key in self._composed
 
     @property
-    def crowded(self) -> int:
-        """How many streams have too many positions for layers of their own."""
-        return len(self._crowded)
+    def composed(self) -> int:
+        """Of how many streams that is so."""
+        return len(self._composed)
+
+    def layout(self, stream: LiveStream) -> StageLayout | None:
+        """Return where the positions of a stream lie in its picture; None if they are no picture."""
+        return self._layout(stream) if self.is_composed(stream) and not self.one_by_one else None
+
+    def left_out(self, stream: LiveStream) -> tuple[str, ...]:
+        """Return the axes of a stream that are no sliders: those of its layers, and those within a layer."""
+        within = _POSITIONS if self.layout(stream) is not None else ()
+        return (*self.axes(stream), *within)
+
+    def shift(self, stream: LiveStream, where: Mapping[str, int]) -> tuple[float, float]:
+        """Return how far from where the stage was a position or field lies, (y, x) in the stream's unit."""
+        layout = self.layout(stream)
+        place = tuple((name, where[name]) for name in stream.axes if name in _POSITIONS and name in where)
+        return (0.0, 0.0) if layout is None else layout.shifts.get(place, (0.0, 0.0))
+
+    def _layout(self, stream: LiveStream) -> StageLayout:
+        names = stream.about.labels.get("p", [])
+        stacks = [stack for stack in stream.stacks if not stack.is_labels]
+        made_of = (tuple(len(stack.places) for stack in stacks), tuple(stream.axes), len(names))
+        known = self._layouts.get(stream.key)
+        if known is not None and known[0] == made_of:
+            return known[1]
+        y, x = (*stream.about.scale, 1.0, 1.0)[:2]
+        fields: dict[Place, Field] = {}
+        for stack in stacks:
+            axes = stack.axes
+            at = [(name, axes.index(name)) for name in axes if name in _POSITIONS]
+            for index in stack.places:
+                tag = stack.tag(index) if len(index) == len(axes) else None
+                if not isinstance(tag, Tag) or len(tag.translate) != 2:
+                    continue
+                place = tuple((name, index[axis]) for name, axis in at)
+                called = dict(place).get("p")
+                name = names[called] if called is not None and called < len(names) else ""
+                name = "" if name == str(called) else name  # it has none
+                corner = (tag.translate[0], tag.translate[1])
+                fields.setdefault(place, Field(corner, (y * stack.plane_shape[0], x * stack.plane_shape[1]), name))
+        sizes = dict(zip(stream.about.axes, stream.about.sizes, strict=True))
+        layout = arrange(fields, names, sizes.get("p", 0))
+        if known is not None and known[1] == layout:
+            layout = known[1]
+        self._layouts[stream.key] = (made_of, layout)
+        return layout
 
     def axes(self, stream: LiveStream) -> tuple[str, ...]:
         """Return the axes of a stream that are layers; of one without any frame yet, all that could be."""
@@ -70,7 +125,7 @@ class Tiling:
         split = tuple(name for name in (*_POSITIONS, "cam") if name in stream.axes)
         if newest is None:
             return split
-        if stream.key in self._crowded or len(newest[2].translate) != 2:
+        if stream.key in self._composed or len(newest[2].translate) != 2:
             return tuple(name for name in split if name not in _POSITIONS)
         return split
 
@@ -86,9 +141,9 @@ class Tiling:
                 for channel, place in self._places(stack, axes)
                 if (stack, channel) in stream.parts
             ]
-            if len(found) <= MOST_LAYERS or not set(axes) & set(_POSITIONS):
+            if not set(axes) & set(_POSITIONS) or (len(found) <= MOST_LAYERS and not self._layout(stream).sparse):
                 return found
-            self._crowded.add(stream.key)
+            self._composed.add(stream.key)
 
     @staticmethod
     def _places(stack: Stack, axes: tuple[str, ...]) -> Iterable[tuple[int, Place]]:
@@ -104,4 +159,6 @@ class Tiling:
 
     def forget(self, streams: tuple[LiveStream, ...]) -> None:
         """Let go of what is known of streams that are gone."""
-        self._crowded &= {stream.key for stream in streams}
+        known = {stream.key for stream in streams}
+        self._composed &= known
+        self._layouts = {key: made for key, made in self._layouts.items() if key in known}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scopecast_viewers.look.annotations import Annotation, Annotations
-from scopecast_viewers.receiving.recorded import describe_recorded
+from scopecast.protocol import clock_ns
+from scopecast_viewers.look.annotation_sets import Annotation, Annotations
 from scopecast_viewers.stacks.plane import Sent, Tag
 from scopecast_viewers.stacks.stack import Stack
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveStream", "PaintLog"]
 
-State = Literal["live", "detached", "ended", "lost", "removed"]
+StreamState = Literal["live", "detached", "ended", "lost", "removed"]
 _RATE_WINDOW = 60
-_SILENCE_S = 2.0
+_RESTS_S = 2.0
 #: A rate is told of no shorter time: a few frames that were sent together say nothing of how many come in a second.
 _SHORTEST_S = 0.5
 _MARK_S = 0.05  # how often the count is noted
@@ -44,7 +44,7 @@ class PaintLog:
 
     def paint(self, tags: list[Tag], *, first: bool = False) -> None:
         """Count frames that are on the screen now for the first time."""
-        now = time.monotonic_ns()
+        now = clock_ns()
         with self._lock:
             self.painted += len(tags)
             self.ages_ms.extend((now - tag.sent_ns) / 1e6 for tag in tags)
@@ -94,11 +94,13 @@ class LiveStream:
         Its points, shapes, tracks and regions of interest.
     received : int
         Images that were put into the stacks.
+    first_sent_ns : int
+        When the first of them was published, CLOCK_MONOTONIC in nanoseconds; 0 before.
     held : bool
         Whether a viewer's user works with it: it is not removed to make room for newer ones.
     newest : tuple of (Stack or None, index, Tag) or None
-        The image that came last. Labels and documents count only while there is no image: they usually tell of an
-        earlier one, and a viewer that follows would jump back and forth.
+        The image that came last. Labels, documents and replies of programs count only while there is no image: they
+        usually tell of an earlier one, and a viewer that follows would jump back and forth.
     log : PaintLog
         What was painted of this publisher's frames.
     publishers : frozenset of str
@@ -111,10 +113,10 @@ class LiveStream:
         self.log = log
         self.stacks: tuple[Stack, ...] = ()
         self.parts: tuple[tuple[Stack, int], ...] = ()
-        self.state: State = "live"
+        self.state: StreamState = "live"
         self.alive = True
-        self.began = time.time()
-        self.received = 0
+        self.began, self._began_ns = time.time(), clock_ns()
+        self.received = self.first_sent_ns = 0
         self.held = False
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
@@ -150,7 +152,7 @@ class LiveStream:
     def delivers(self) -> bool:
         """Whether images come: two at least, and the last of them not two seconds ago."""
         arrivals = list(self._arrivals)
-        return len(arrivals) > 1 and time.monotonic() - arrivals[-1] <= _SILENCE_S
+        return len(arrivals) > 1 and time.monotonic() - arrivals[-1] <= _RESTS_S
 
     @property
     def rate(self) -> float:
@@ -171,7 +173,7 @@ class LiveStream:
     def age_s(self) -> float | None:
         """Seconds since the newest frame was published; None before the first."""
         newest = self.newest
-        return None if newest is None else (time.monotonic_ns() - newest[2].sent_ns) / 1e9
+        return None if newest is None else (clock_ns() - newest[2].sent_ns) / 1e9
 
     def update(self, about: Stream) -> None:
         """Take a newer announcement: axes and labels may have joined."""
@@ -236,14 +238,16 @@ class LiveStream:
             self.parts = (*self.parts, (stack, channel))
         if self.about.preview and len(self._by_signature) > 1:
             self._replace(signature, index)
-        if frame.kind == "image":
+        own = frame.kind == "image" and not frame.name  # and not what a program has replied to one
+        if own:
             self.received += 1
+            self.first_sent_ns = min(self.first_sent_ns or frame.sent_ns, frame.sent_ns)
             self._note_arrival(time.monotonic())
-        if frame.kind == "image" or not self.received:
+        if own or not self.received:
             self.newest = (stack, index, tag)
 
     def _note_arrival(self, now: float) -> None:
-        if self._arrivals and now - self._arrivals[-1] > _SILENCE_S:
+        if self._arrivals and now - self._arrivals[-1] > _RESTS_S:
             self._marks.clear()  # a pause is no part of the rate
         self._arrivals.append(now)
         if not self._marks or now - self._marks[-1][0] >= _MARK_S:
@@ -259,18 +263,14 @@ class LiveStream:
                 self.stacks = tuple(kept for kept in self.stacks if kept is not stack)
             self.parts = tuple(part for part in self.parts if part[0] is not stack or part[1] in stack.channels)
 
+    def clock_s(self, sent_ns: int) -> float:
+        """Return when a frame was published, in seconds since 1970, by the clock as it went when the run began."""
+        return self.began + (sent_ns - self._began_ns) / 1e9
+
     def _tag(self, frame: Frame, source: str) -> Tag:
         metadata = bytes(frame.metadata)
         said = b"" if metadata == _NIL else metadata
-        return Tag(
-            frame.sequence,
-            frame.sent_ns,
-            frame.path,
-            tuple(frame.translate),
-            said,
-            source or self.source,
-            describe_recorded(frame.metadata),
-        )
+        return Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate), said, source or self.source)
 
     def annotate(self, frame: Frame, document: Document, *, source: str = "") -> bool:
         """Put a document where it belongs. Return False if the stream has no room for another name."""
@@ -301,7 +301,7 @@ class LiveStream:
     def clear(self) -> None:
         """Discard all that has arrived; what comes next starts afresh. For the receiver's thread."""
         stacks, self.stacks, self.newest = self.stacks, (), None
-        self.parts, self._by_signature, self.received = (), {}, 0
+        self.parts, self._by_signature, self.received, self.first_sent_ns = (), {}, 0, 0
         self._arrivals.clear()
         self._marks.clear()
         for stack in stacks:

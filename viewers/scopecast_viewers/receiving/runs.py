@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.documents import Document
     from scopecast.link.messages import Frame, Stream
-    from scopecast_viewers.receiving.live import State
+    from scopecast_viewers.receiving.live import StreamState
     from scopecast_viewers.stacks.history import History
     from scopecast_viewers.stacks.plane import Plane, Tag
 
-__all__ = ["Run", "Runs", "Share"]
+__all__ = ["Run", "Runs", "SharedStream"]
 
 _Key = tuple[str, tuple[float, ...], str]
 
@@ -55,7 +55,7 @@ class Run:
     ----------
     stream : LiveStream
         Its frames.
-    shares : list of Share
+    shares : list of SharedStream
         Those of the publishers that have frames in it.
     """
 
@@ -72,7 +72,7 @@ class Run:
         self.log = _RunLog()
         self._frames.join(about)
         self.stream = LiveStream(f"run {about.run}", about.run, self._frames.message(), history, self.log)
-        self.shares: list[Share] = []
+        self.shares: list[SharedStream] = []
 
     @property
     def is_live(self) -> bool:
@@ -104,7 +104,7 @@ class Run:
         """Return the number of the next frame, over all publishers."""
         return next(self._numbers)
 
-    def settle(self, state: State) -> None:
+    def settle(self, state: StreamState) -> None:
         """Take note that the state of a share has changed."""
         self.stream.publishers = frozenset(share.key[0] for share in self.shares)
         self.stream.alive = any(share.alive for share in self.shares)
@@ -120,7 +120,7 @@ class Runs:
         self._newest: dict[_Key, Run] = {}
         self._numbers = itertools.count()
 
-    def join(self, share: Share, where: dict[str, AxisValue]) -> Run:
+    def join(self, share: SharedStream, where: dict[str, AxisValue]) -> Run:
         """Return the run that a share belongs to, whose first frame has come.
 
         A run is open as long as one of its publishers is. After that it goes on (workers may come one after the other)
@@ -142,7 +142,7 @@ class Runs:
         self._newest = {key: kept for key, kept in self._newest.items() if kept is not run}
 
 
-class Share:
+class SharedStream:
     """What one publisher sends of a shared run; its `Source` uses it as it uses a `LiveStream`.
 
     Parameters
@@ -170,7 +170,7 @@ class Share:
         self.received = 0
         self._log, self._runs = log, runs
         self._run: Run | None = None
-        self._state: State = "live"
+        self._state: StreamState = "live"
         self._alive = True
         self._axes_of_length = {len(about.axes): tuple(about.axes)}
         self._labels: dict[tuple[str, int], AxisValue] = {}
@@ -191,12 +191,12 @@ class Share:
         return tuple(self.about.axes)
 
     @property
-    def state(self) -> State:
+    def state(self) -> StreamState:
         """As that of a stream."""
         return self._state
 
     @state.setter
-    def state(self, state: State) -> None:
+    def state(self, state: StreamState) -> None:
         self._state = state
         if self._run is not None:
             self._run.settle(state)
@@ -244,7 +244,7 @@ class Share:
         assert self._run is not None
         frame.sequence = self._run.number()
         self._run.stream.put(frame, plane, magnitude=magnitude, source=self.key[0])
-        self.received += frame.kind == "image"
+        self.received += frame.kind == "image" and not frame.name
 
     def annotate(self, frame: Frame, document: Document) -> bool:
         """Put a document where it belongs; see `LiveStream.annotate`."""

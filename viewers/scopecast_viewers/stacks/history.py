@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 
 from scopecast_viewers.stacks.background import Background
-from scopecast_viewers.stacks.memory import GiB
+from scopecast_viewers.stacks.pages import GiB
 from scopecast_viewers.stacks.scratch import Extent, Scratch
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Layout(NamedTuple):
+class StackLayout(NamedTuple):
     """What a reader must see all of one moment."""
 
     axes: tuple[str, ...]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scopecast_viewers.stacks.history import History, Layout
+    from scopecast_viewers.stacks.history import History, StackLayout
     from scopecast_viewers.stacks.plane import Plane
 
 __all__ = ["Copied", "Moment"]
@@ -61,7 +61,7 @@ class Moment:
 
     def __init__(
         self,
-        layout: Layout,
+        layout: StackLayout,
         fixed: Mapping[str, int],
         instead: Mapping[tuple[int, ...], Plane | None],
         plane_shape: tuple[int, ...],

@@ -28,8 +28,6 @@ class Tag(NamedTuple):
         What was published with it, as MessagePack; ``b""`` if nothing was.
     source
         The token of its publisher.
-    recorded
-        What is known of its time, exposure and stage position, for the user; or ``""``.
     """
 
     sequence: int
@@ -38,7 +36,6 @@ class Tag(NamedTuple):
     translate: tuple[float, ...]
     metadata: bytes = b""
     source: str = ""
-    recorded: str = ""
 
 
 class Sent(NamedTuple):

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from scopecast.memory.copying import copy_frame
-from scopecast_viewers.stacks import memory
+from scopecast_viewers.stacks import pages
 from scopecast_viewers.stacks.background import Background
-from scopecast_viewers.stacks.memory import MiB, whole_pages
+from scopecast_viewers.stacks.pages import MiB, whole_pages
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -162,10 +162,10 @@ class PlanePool(BufferPool):
     """Copies of frames in numpy's memory; see `BufferPool`."""
 
     def _fresh(self, form: str, nbytes: int) -> npt.NDArray[np.uint8]:
-        return memory.touched(nbytes)
+        return pages.touched(nbytes)
 
     def _allocate(self, form: str, nbytes: int) -> npt.NDArray[np.uint8]:
-        return memory.untouched(nbytes)
+        return pages.untouched(nbytes)
 
     def take(self, view: npt.NDArray[Any], *, magnitude: bool = False) -> npt.NDArray[Any]:
         """Copy an array into pooled memory.

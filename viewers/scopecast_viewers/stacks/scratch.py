@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import psutil
 
-from scopecast_viewers.stacks.memory import GiB, whole_pages
+from scopecast_viewers.stacks.pages import GiB, whole_pages
 
 if TYPE_CHECKING:
     import io

@@ -5,7 +5,7 @@ more than it began with. A `StackView` is what a viewer takes for an array: it h
 indexing, reads the planes it is asked for and gives zeros where nothing has come.
 
 Threads: one thread (the receiver's) usually puts, another (the GUI's) reads. Readers take no lock at all, so nothing
-that a GUI does can hold up the receiver. They read one `Layout`, which is replaced as a whole whenever the extent
+that a GUI does can hold up the receiver. They read one `StackLayout`, which is replaced as a whole whenever the extent
 changes; its planes are added to in place, each before the extent that includes it. What puts, adds an axis or clears
 holds the stack's lock; `History`'s is taken under it, never the other way round, and no lock is held during I/O. A
 call that is under way while an axis is added or the stack is cleared may find gaps where planes have gone since. Do
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scopecast.frames.arrays import COLOUR_LENGTHS
-from scopecast_viewers.stacks.history import Held, Layout, Share
+from scopecast_viewers.stacks.history import Held, Share, StackLayout
 from scopecast_viewers.stacks.plane import Sent
 from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
 
@@ -98,7 +98,7 @@ class Stack:
         self.zero: npt.NDArray[Any] = np.zeros(self.plane_shape, self.dtype)
         self.zero.flags.writeable = False
         nowhere = (0,) * len(axes)
-        self._layout = Layout(tuple(axes), nowhere, nowhere, {})
+        self._layout = StackLayout(tuple(axes), nowhere, nowhere, {})
         self.newest: tuple[int, ...] | None = None
         self._latest: dict[int, tuple[int, ...]] = {}  # the same of each channel
         self._places: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}  # of each place: when, and the index
@@ -106,7 +106,7 @@ class Stack:
         self._lock = threading.Lock()
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> StackLayout:
         """Axes, extent and planes of one moment."""
         return self._layout
 
@@ -147,7 +147,8 @@ class Stack:
     def latest_at(self, fixed: Mapping[str, int]) -> tuple[int, ...] | None:
         """Return the index of the plane put last at a channel, position, field or camera.
 
-        How long that takes grows with the number of places, not with that of planes.
+        How long that takes grows with the number of places, not with that of planes; where all of these axes are fixed,
+        with neither.
 
         Parameters
         ----------
@@ -161,6 +162,10 @@ class Stack:
             None before the first.
         """
         axes = self.axes
+        there = [name for name in axes if name in _PLACED]
+        if fixed.keys() >= set(there):
+            last = self._places.get(tuple(fixed[name] for name in there))
+            return last[1] if last is not None and len(last[1]) == len(axes) else None
         wanted = [(axes.index(name), at) for name, at in fixed.items() if name in axes]
         found = [
             (when, index)
@@ -256,7 +261,7 @@ class Stack:
             def insert(numbers: tuple[int, ...], number: int = 0) -> tuple[int, ...]:
                 return (*numbers[:position], number, *numbers[position:])
 
-            self._layout = Layout(
+            self._layout = StackLayout(
                 (*axes[:position], name, *axes[position:]),
                 insert(origin),
                 insert(shape, 1 if planes else 0),
@@ -371,17 +376,17 @@ class Stack:
         with self._lock:
             axes, _, _, planes = self._layout
             nowhere = (0,) * len(axes)
-            self._layout = Layout(axes, nowhere, nowhere, {})
+            self._layout = StackLayout(axes, nowhere, nowhere, {})
             self.newest, self._latest, self._places = None, {}, {}
             self.version += 1
         self.history.release(planes.values())  # nobody adds to these any more: they belong to the old layout
 
-    def read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
+    def read(self, layout: StackLayout, index: tuple[int, ...]) -> Plane | None:
         """Return the plane at an index of a layout; may wait for the disk.
 
         Parameters
         ----------
-        layout : Layout
+        layout : StackLayout
             This stack's, of now or of a moment ago.
         index : tuple of int
             Absolute: as it was put.
@@ -427,7 +432,7 @@ class Stack:
             raise ValueError(f"the stack has axes {self.axes}, not {', '.join(unknown)}")
         return StackView(self, fixed)
 
-    def _extend(self, layout: Layout, place: tuple[int, ...]) -> None:
+    def _extend(self, layout: StackLayout, place: tuple[int, ...]) -> None:
         axes, origin, shape, planes = layout
         if len(planes) == 1:
             # The only plane, whether the first of all or one more at the same place.
@@ -438,7 +443,7 @@ class Stack:
             ends = tuple(max(low + size, at + 1) for low, at, size in zip(origin, place, shape, strict=True))
             origin = tuple(map(min, origin, place))
             shape = tuple(map(operator.sub, ends, origin))
-        self._layout = Layout(axes, origin, shape, planes)
+        self._layout = StackLayout(axes, origin, shape, planes)
 
 
 def _place(axes: tuple[str, ...], index: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 A `StackView` has a shape and answers to numpy's basic indexing. It reads only the planes that it is asked for, from
 memory or from the scratch file, and fills the places where nothing has come with zeros. It knows nothing of locks:
-every call takes one `Layout` of the stack and keeps to it, so that the extent cannot grow in the middle.
+every call takes one `StackLayout` of the stack and keeps to it, so that the extent cannot grow in the middle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from scopecast_viewers.stacks.history import History, Layout
+    from scopecast_viewers.stacks.history import History, StackLayout
     from scopecast_viewers.stacks.plane import Plane
 
 NOTHING_FIXED: Final[Mapping[str, int]] = {}
@@ -42,9 +42,11 @@ class _Planes(Protocol):
     def zero(self) -> npt.NDArray[Any]: ...
 
     @property
-    def layout(self) -> Layout: ...
+    def layout(self) -> StackLayout: ...
 
-    def read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None: ...
+    def latest_at(self, fixed: Mapping[str, int]) -> tuple[int, ...] | None: ...
+
+    def read(self, layout: StackLayout, index: tuple[int, ...]) -> Plane | None: ...
 
 
 class StackView:
@@ -77,7 +79,17 @@ class StackView:
         return dict(self._fixed)
 
     @property
-    def layout(self) -> Layout:
+    def left_out(self) -> frozenset[str]:
+        """Axes of the stack that the array does not have."""
+        return frozenset(self._fixed)
+
+    @property
+    def plane_shape(self) -> tuple[int, ...]:
+        """(y, x), or (y, x, 3 or 4), of what it has at each index of the leading axes."""
+        return self._stack.plane_shape
+
+    @property
+    def layout(self) -> StackLayout:
         """Axes, extent and planes that it goes by: the stack's of now."""
         return self._stack.layout
 
@@ -85,8 +97,8 @@ class StackView:
     def shape(self) -> tuple[int, ...]:
         """Extent of the leading axes, then the plane's."""
         layout = self.layout
-        free = (size for name, size in zip(layout.axes, layout.shape, strict=True) if name not in self._fixed)
-        return (*free, *self._stack.plane_shape)
+        free = (size for name, size in zip(layout.axes, layout.shape, strict=True) if name not in self.left_out)
+        return (*free, *self.plane_shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -162,11 +174,11 @@ class StackView:
 
     def _select(self, given: tuple[int | slice | EllipsisType, ...]) -> Any:
         stack, fixed, layout = self._stack, self._fixed, self.layout
-        free = [at for at, name in enumerate(layout.axes) if name not in fixed]
-        key = _padded(given, len(free) + len(stack.plane_shape))
+        free = [at for at, name in enumerate(layout.axes) if name not in self.left_out]
+        key = _padded(given, len(free) + len(self.plane_shape))
         # As on numpy's arrays: what is out of range is an error even where another axis selects nothing.
         plane_key = (*key[len(free) :], ...)
-        part_shape = stack.zero[plane_key].shape
+        part_shape = np.broadcast_to(np.zeros((), stack.dtype), self.plane_shape)[plane_key].shape
         choices: list[Sequence[int]] = [(fixed.get(name, 0),) for name in layout.axes]
         lead: list[int] = []  # extents of what is sliced
         for at, chosen in zip(free, key, strict=False):
@@ -193,11 +205,11 @@ class StackView:
                 rows[row] = np.asarray(plane)[plane_key]
         return several
 
-    def _read(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
+    def _read(self, layout: StackLayout, index: tuple[int, ...]) -> Plane | None:
         """Return the plane at an absolute index of the stack; None where there is none."""
         return self._stack.read(layout, index)
 
-    def _read_alone(self, layout: Layout, index: tuple[int, ...]) -> Plane | None:
+    def _read_alone(self, layout: StackLayout, index: tuple[int, ...]) -> Plane | None:
         """Do the same where nothing but this plane is asked for."""
         return self._read(layout, index)
 

@@ -1,0 +1,163 @@
+"""A publisher whose frames a program looks at."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from scopecast.errors import SharedMemoryError, UnsupportedDtypeError
+from scopecast.link.messages import Ping, Replied
+from scopecast.protocol import clock_ns
+from scopecast.subscribing.frame import Lease
+from scopecast.subscribing.line import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    import zmq
+
+    from scopecast.link import messages
+    from scopecast.link.transport import KeyPair
+    from scopecast.rundir.directory import Entry, RunDirectory
+
+__all__ = ["SubscribedSource"]
+
+logger = logging.getLogger(__name__)
+
+
+class SubscribedSource(Line):
+    """A line to one publisher that keeps the frames in their slots, and hands out leases.
+
+    Parameters
+    ----------
+    entry, directory, hello, context, keys
+        As for `Line`.
+    take
+        Called with each frame: the source, the lease, the announcement of its stream and its axes. It returns whether
+        the frame is wanted.
+    replied
+        Called with each answer to a reply.
+    give_back
+        Called with the source and a lease that is over, in any thread; `settle` is to be called for it in ours.
+    lost
+        Called with the source if it has gone, or has taken its leases away.
+    over
+        Called with the source and the number of a stream of which no more frames come; None for all of them.
+    kinds
+        Of frames that are wanted.
+
+    Attributes
+    ----------
+    leases : set of Lease
+        Those that we have.
+    settled_ns : int
+        All that was published until then has come, by `scopecast.protocol.clock_ns`.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        directory: RunDirectory,
+        hello: messages.Hello,
+        context: zmq.Context[zmq.Socket[bytes]],
+        keys: KeyPair | None,
+        *,
+        take: Callable[[SubscribedSource, Lease, messages.Stream, dict[str, int | str]], bool],
+        replied: Callable[[messages.Replied], None],
+        give_back: Callable[[SubscribedSource, Lease], None],
+        lost: Callable[[SubscribedSource], None],
+        over: Callable[[SubscribedSource, int | None], None],
+        kinds: Collection[str] = ("image",),
+    ) -> None:
+        self.leases: set[Lease] = set()
+        self._give, self._replied, self._give_back, self._lost = take, replied, give_back, lost
+        self._over, self._kinds = over, kinds
+        self.settled_ns = self._pinged_ns = 0
+        self._received = 0  # frames, since we have a row in the publisher's accounts
+        self._returned, self._away, self._counted = False, 0, 0
+        self._first, self._since = -1, 0  # the first frame since we came (back), and how many have come since
+        self._ending: list[int] = []
+        super().__init__(entry, directory, hello, context, keys)
+
+    def _handle(self, message: messages.FromPublisher) -> None:
+        if isinstance(message, Replied):
+            self._replied(message)
+            return
+        super()._handle(message)
+        if not isinstance(message, Ping):
+            return
+        before, self._pinged_ns = self._pinged_ns, clock_ns()
+        if message.published == self._received + message.superseded + message.dropped:  # nothing is on the way
+            self.settled_ns = max(self.settled_ns, before)  # this account may be as old as the last one is
+            self._end_streams(self._ending)
+
+    @property
+    def missed(self) -> int:
+        """Frames that did not come: by the publisher's last account, and by their numbers until it had given us up."""
+        return self._away + self.superseded + self.dropped - self._counted
+
+    def _greet(self) -> None:
+        self._received = 0
+        super()._greet()
+
+    def _end_stream(self, number: int) -> None:
+        self._ending.append(number)  # END is sent at once, and frames of the stream may still come after it
+
+    def _end_streams(self, numbers: Sequence[int]) -> None:
+        self._ending = [number for number in self._ending if number not in numbers]
+        for number in numbers:
+            self._over(self, number)
+
+    def _take(self, frame: messages.Frame) -> None:
+        self._received += 1
+        if self._returned:  # the last account of the row that was given up is older than its end
+            self._away += max(0, frame.sequence - self._first - self._since)
+            self._counted = sum(self._settled)
+        if self._returned or self._first < 0:
+            self._first, self._since, self._returned = frame.sequence, 0, False
+        self._since += 1
+        self.settled_ns = max(self.settled_ns, frame.sent_ns - 1)
+        if self._ending:  # frames come in their order
+            self._end_streams([number for number in self._ending if number < frame.stream])
+        placed = self.place(frame) if frame.kind in self._kinds else None
+        try:
+            view = self.view(frame) if placed is not None else None
+        except (TypeError, ValueError, UnsupportedDtypeError, SharedMemoryError) as error:
+            self.errors += 1
+            logger.debug("ignored a frame of %s: %s", self.entry.title, error)
+            view = None
+        if view is None or placed is None or self.reader is None:
+            self.acknowledge(frame, "skipped")
+            return
+        lease = Lease(frame, self.reader, lambda lease: self._give_back(self, lease))
+        self.leases.add(lease)
+        if not self._give(self, lease, *placed):
+            lease.end("skipped")
+
+    def settle(self, lease: Lease) -> None:
+        """Give the slot of a lease back, and note whether it was ours until now."""
+        self.leases.discard(lease)
+        lease.lost = not lease.intact
+        if self.connected and not lease.lost:
+            self.acknowledge(lease.message, lease.fate)
+        if lease.reader is not self.reader and all(each.reader is not lease.reader for each in self.leases):
+            lease.reader.close()
+
+    def _let_go(self) -> None:
+        if self.reader is not None and any(lease.reader is self.reader for lease in self.leases):
+            self.reader = None  # the last of these leases closes it
+        else:
+            super()._let_go()
+
+    def _forgotten(self) -> None:
+        self._returned = self._first >= 0
+        # Its frames may be overwritten from now on, which their generation tells; those of one that died never are.
+        self._lost(self)
+
+    def _left(self) -> None:
+        # The memory of one that has ended stays as it was, as long as we have it mapped: nobody writes there any more.
+        if self.state == "detached":
+            for lease in self.leases:
+                lease.lost = True
+        self._lost(self)
+        self._over(self, None)

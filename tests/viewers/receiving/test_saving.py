@@ -1,0 +1,177 @@
+"""What came of a run, as files that others read."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from scopecast.frames.streams import FrameStream
+from scopecast.link.messages import Frame, encode_metadata
+from scopecast_viewers.receiving.live import LiveStream, PaintLog
+from scopecast_viewers.receiving.saving import StoppedError, exports, save_all
+from scopecast_viewers.stacks.history import History
+
+SHAPE = (6, 8)
+
+
+def stamped(*numbers, shape=SHAPE, dtype="uint16"):
+    return np.full(shape, sum(number * 10**at for at, number in enumerate(numbers)), dtype)
+
+
+@pytest.fixture
+def history():
+    with History() as made:
+        yield made
+
+
+class Run:
+    """A run as it comes, without a publisher."""
+
+    def __init__(self, history, **about):
+        self.announced = FrameStream(0, "cells", **about)
+        self.stream = LiveStream("token", "scope", self.announced.message(), history, PaintLog())
+        self.sequence = 0
+
+    def put(self, plane, metadata=None, **axes):
+        index = self.announced.place(axes)
+        self.stream.update(self.announced.message())
+        self.sequence += 1
+        frame = Frame(
+            0, self.sequence, 0, 0, 0, "image", plane.dtype.str, list(plane.shape), index, time.monotonic_ns()
+        )
+        if metadata is not None:
+            frame.metadata = type(frame.metadata)(encode_metadata(metadata))
+        self.stream.put(frame, plane)
+
+
+def series(history):
+    run = Run(
+        history, sizes={"t": 3, "z": 2}, channels=["DAPI", "GFP"], colors=["blue", "#00ff00"], scale=(0.5, 0.25),
+        steps={"z": 2.0, "t": 1.5},
+    )  # fmt: skip
+    for t, c, z in np.ndindex(3, 2, 2):
+        if (t, c, z) != (1, 1, 0):
+            about = {"elapsed_s": 1.5 * t, "exposure_ms": 10 + c, "x_um": 5.0, "filter": f"cube {c}"}
+            run.put(stamped(z, c, t), about, t=t, c=("DAPI", "GFP")[c], z=z)
+    return run.stream
+
+
+def test_an_ome_tiff_has_pixels_scale_channels_and_metadata_and_says_what_is_missing(history, tmp_path):
+    told = []
+    saved = save_all(exports(series(history)), tmp_path / "cells.ome.tiff", lambda *at: told.append(at))
+    assert (saved.planes, saved.missing, saved.forgotten) == (11, 1, 0)
+    assert told == [(number, 12) for number in range(1, 13)]
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.ome.tiff"]
+    with tifffile.TiffFile(tmp_path / "cells.ome.tiff") as file:
+        pixels, xml = file.asarray(), file.ome_metadata
+        assert file.series[0].axes == "TCZYX"
+    for t, c, z in np.ndindex(3, 2, 2):
+        assert (pixels[t, c, z] == (0 if (t, c, z) == (1, 1, 0) else z + 10 * c + 100 * t)).all()
+    ome = tifffile.xml2dict(xml)["OME"]
+    about = ome["Image"]["Pixels"]
+    assert (about["PhysicalSizeY"], about["PhysicalSizeX"], about["PhysicalSizeZ"]) == (0.5, 0.25, 2.0)
+    assert (about["PhysicalSizeXUnit"], about["TimeIncrement"]) == ("µm", 1.5)
+    assert [each["Name"] for each in about["Channel"]] == ["DAPI", "GFP"]
+    assert [each["Color"] for each in about["Channel"]] == [0x0000FFFF, 0x00FF00FF]
+    plane = next(each for each in about["Plane"] if (each["TheT"], each["TheC"], each["TheZ"]) == (2, 1, 0))
+    assert (plane["DeltaT"], plane["ExposureTime"], plane["PositionX"]) == (3.0, 11.0, 5.0)
+    assert "cube 1" in xml
+
+
+def test_an_ome_zarr_has_pixels_scale_and_channels(history, tmp_path):
+    pytest.importorskip("ome_writers")
+    saved = save_all(exports(series(history)), tmp_path / "cells.ome.zarr")
+    assert (saved.planes, saved.missing) == (11, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.ome.zarr"]
+    group = zarr.open_group(tmp_path / "cells.ome.zarr", mode="r")
+    about = group.attrs["ome"]
+    pixels = group["0"][:]
+    assert pixels.shape == (3, 2, 2, *SHAPE)
+    for t, c, z in np.ndindex(3, 2, 2):
+        assert (pixels[t, c, z] == (0 if (t, c, z) == (1, 1, 0) else z + 10 * c + 100 * t)).all()
+    (scales,) = about["multiscales"]
+    assert [axis["name"] for axis in scales["axes"]] == list("tczyx")
+    assert scales["datasets"][0]["coordinateTransformations"][0]["scale"] == [1.5, 1.0, 2.0, 0.5, 0.25]
+    assert scales["axes"][-1]["unit"] == "micrometer"
+    assert [each["label"] for each in about["omero"]["channels"]] == ["DAPI", "GFP"]
+
+
+@pytest.mark.parametrize("form", [".ome.tiff", ".ome.zarr"])
+def test_positions_are_images_of_their_own_and_live_mode_and_colour_are_saved(history, tmp_path, form):
+    run = Run(history, positions=["A1", "B2"])
+    for t, p in np.ndindex(2, 2):
+        run.put(stamped(t, p), t=t, p=p)
+    save_all(exports(run.stream), tmp_path / f"plate{form}")
+    color = Run(history)
+    color.put(np.arange(6 * 8 * 3, dtype="uint8").reshape(6, 8, 3))
+    save_all(exports(color.stream), tmp_path / f"color{form}")
+    if form == ".ome.tiff":
+        with tifffile.TiffFile(tmp_path / "plate.ome.tiff") as file:
+            assert [series.name for series in file.series] == ["cells A1", "cells B2"]
+            pixels = [series.asarray() for series in file.series]
+        rgb = tifffile.imread(tmp_path / "color.ome.tiff")
+    else:
+        plate = zarr.open_group(tmp_path / "plate.ome.zarr", mode="r")
+        pixels = [plate[name]["0"][:] for name in ("A1", "B2")]
+        rgb = np.moveaxis(zarr.open_group(tmp_path / "color.ome.zarr", mode="r")["0"][:].squeeze(), 0, -1)
+    for t, p in np.ndindex(2, 2):
+        assert (pixels[p].reshape(2, *SHAPE)[t] == t + 10 * p).all()
+    assert (rgb == np.arange(6 * 8 * 3).reshape(6, 8, 3)).all()
+
+
+@pytest.mark.parametrize("form", [".ome.tiff", ".ome.zarr"])
+def test_stopped_or_failed_nothing_is_left_and_what_was_there_stays(history, tmp_path, form):
+    stream = series(history)
+    save_all(exports(stream), tmp_path / f"cells{form}")
+
+    def stop(done, _of):
+        if done == 3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        save_all(exports(stream), tmp_path / f"cells{form}", stop)
+    assert [path.name for path in tmp_path.iterdir()] == [f"cells{form}"]
+    assert save_all(exports(stream), tmp_path / f"cells{form}").planes == 11, "and it may be replaced"
+    (tmp_path / f"mine{form}").mkdir()
+    (tmp_path / f"mine{form}" / "letter.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match="a folder of something else, which is not replaced"):
+        save_all(exports(stream), tmp_path / f"mine{form}")
+    assert (tmp_path / f"mine{form}" / "letter.txt").read_text() == "dear"
+    with pytest.raises(ValueError, match=r"ends with neither \.ome\.tiff nor \.ome\.zarr"):
+        save_all(exports(stream), tmp_path / "cells.png")
+
+
+def test_planes_that_are_forgotten_before_their_turn_are_counted(tmp_path):
+    with History(budget=1 << 20, scratch=None) as history:
+        run = Run(history, sizes={"t": 4})
+        for t in range(4):
+            run.put(stamped(t + 1, shape=(256, 512)), t=t)
+        made = exports(run.stream)
+        for t in range(4, 6):  # too many for the budget, and there is no file for the oldest
+            run.put(stamped(t + 1, shape=(256, 512)), t=t)
+        saved = save_all(made, tmp_path / "cells.ome.tiff")
+        assert (saved.planes, saved.missing) == (4 - saved.forgotten, 0)
+        assert saved.forgotten >= 1
+        first = [int(plane.max()) for plane in tifffile.imread(tmp_path / "cells.ome.tiff")]
+        assert first == [0] * saved.forgotten + [1, 2, 3, 4][saved.forgotten :]
+
+
+def test_images_of_several_sizes_are_files_beside_each_other(history, tmp_path):
+    run = Run(history, sizes={"t": 2})
+    run.put(stamped(1), t=0)
+    run.put(stamped(2, shape=(4, 4)), t=1)
+    saved = save_all(exports(run.stream), tmp_path / "cells.ome.tiff")
+    assert [path.name for path in saved.paths] == ["cells.ome.tiff", "cells 4x4 uint16.ome.tiff"]
+    assert [int(tifffile.imread(path).max()) for path in saved.paths] == [1, 2]
+
+
+def test_without_ome_writers_the_sentence_says_what_to_install(history, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ome_writers", None)
+    with pytest.raises(ImportError, match=r"pip install 'scopecast\[zarr\]', or save as OME-TIFF"):
+        save_all(exports(series(history)), tmp_path / "cells.ome.zarr")
+    assert list(tmp_path.iterdir()) == []

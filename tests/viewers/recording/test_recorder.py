@@ -1,0 +1,392 @@
+"""The flight recorder, as a user starts it: a process of its own; its files are read back, pixel by pixel."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import tifffile
+import zarr
+from typer.testing import CliRunner
+
+from children import Child, wait_until
+from receivers import check_stamp, stamped
+from scopecast import Publisher
+from scopecast.cli.main import app
+from scopecast.rundir.directory import RunDirectory
+from scopecast_viewers.recording import recorder
+from scopecast_viewers.recording.tap import Tap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHAPE = (64, 48)
+
+
+def next_line(coming: queue.Queue[str | None], lines: list[str], wanted: str, timeout: float) -> str:
+    with contextlib.suppress(queue.Empty):
+        while (line := coming.get(timeout=timeout)) is not None:
+            lines.append(line)
+            if re.search(wanted, line):
+                return line
+    raise AssertionError(f"no line {wanted!r} among {lines}")
+
+
+class Inside:
+    """A recorder in this process, whose lines are read as they come."""
+
+    def __init__(
+        self, folder: Path, form: str = ".ome.tiff", memory: int = 2**24, leave_free: int = 0, title: str = ""
+    ) -> None:
+        self.lines: list[str] = []
+        self._coming: queue.Queue[str | None] = queue.Queue()
+        self.recorder = recorder.Recorder(
+            Tap(title=title), folder, form, memory=memory, leave_free=leave_free, tell=self._coming.put
+        )
+
+    def line(self, wanted: str, timeout: float = 60.0) -> str:
+        """Return the next line in which `wanted`, a regular expression, is found; those before it are passed over."""
+        return next_line(self._coming, self.lines, wanted, timeout)
+
+    def __enter__(self) -> Self:
+        self.recorder.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.recorder.close()
+
+
+class Recorder:
+    """``scopecast record`` in a process of its own, whose lines are read as they come."""
+
+    def __init__(self, folder: Path, *options: str, before: str = "") -> None:
+        code = f"{before}\nfrom scopecast.cli.main import main\nmain()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, "record", str(folder), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._coming: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._coming.put(line.rstrip())
+        self._coming.put(None)
+
+    def line(self, wanted: str, timeout: float = 60.0) -> str:
+        """Return the next line in which `wanted`, a regular expression, is found; those before it are passed over."""
+        try:
+            return next_line(self._coming, self.lines, wanted, timeout)
+        except AssertionError as error:
+            self.process.kill()
+            assert self.process.stderr is not None
+            raise AssertionError(f"{error}; stderr:\n{self.process.stderr.read()}") from None
+
+    def press_enter(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def __enter__(self) -> Self:
+        try:
+            self.line("Recording to")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self._reader.join(10)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                if stream is not None:
+                    stream.close()
+
+
+def opened(**arguments: Any) -> Publisher:
+    publisher = Publisher(
+        **{"kind": "headless", "title": "camera 1", "budget": 8 * 2**20, "linger": 30.0, "policy": "every", **arguments}
+    )
+    publisher.open(SHAPE, wait=30.0)
+    return publisher
+
+
+def publish_run(publisher: Publisher, title: str, timepoints: int = 5, first: int = 0) -> None:
+    publisher.new_stream(title, sizes={"t": timepoints}, channels=["DAPI", "FITC"], scale=0.65, steps={"t": 2.0})
+    for t in range(timepoints):
+        for c, channel in enumerate(("DAPI", "FITC")):
+            publisher.publish(stamped(first + t, c), axes={"t": t, "c": channel}, metadata={"gain": t})
+
+
+def stamps(path: Path) -> list[tuple[int, int, int]]:
+    """Return (t, c, z) of each frame in a file, in order; every pixel was compared. Where none came there are zeros."""
+    with tifffile.TiffFile(path) as file:
+        planes = [page.asarray() for page in file.pages]
+    return [check_stamp(plane) for plane in planes if plane.any()]
+
+
+def recover(folder: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "scopecast", "recover", str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_each_of_two_runs_is_in_a_file_of_its_own_and_every_pixel_as_it_was_published(tmp_path):
+    with Recorder(tmp_path / "out", "--wait", "0.5") as recorder:
+        for number in (1, 2):  # two programs, one after the other
+            with opened() as publisher:
+                publish_run(publisher, f"run {number}", first=10 * number)
+        recorder.line("Recorded run 1: 10 frames in .*; every frame")
+        recorder.line("Recorded run 2: 10 frames in .*; every frame")
+        recorder.line("^20 frames recorded.$")
+        assert recorder.process.wait(60) == 0, "it ends by itself, as --wait says"
+    first, second = files(tmp_path / "out")
+    assert re.fullmatch(r"camera 1 run 1 \d{4}-\d\d-\d\d \d\d-\d\d-\d\d\.ome\.tiff", first)
+    for number, name in ((1, first), (2, second)):
+        path = tmp_path / "out" / name
+        assert stamps(path) == [(10 * number + t, c, 0) for t in range(5) for c in range(2)]
+        with tifffile.TiffFile(path) as file:
+            assert file.series[0].shape == (5, 2, *SHAPE)
+            about = file.ome_metadata
+        assert 'Name="DAPI"' in about
+        assert 'PhysicalSizeX="0.65"' in about
+        assert "&quot;gain&quot;: 4" in about or '"gain": 4' in about
+    assert not RunDirectory().living("recorder")
+
+
+@pytest.mark.needs("signals")
+def test_what_is_not_in_its_file_yet_when_the_user_stops_it_is_finished(tmp_path):
+    with Recorder(tmp_path) as recorder, opened() as publisher:
+        publish_run(publisher, "run")
+        publisher.flush()
+        assert recorder.end(signal.SIGINT) == 130
+        recorder.line("Recorded run: 10 frames")
+        assert len(stamps(tmp_path / files(tmp_path)[0])) == 10
+
+
+@pytest.mark.needs("signals")
+def test_a_killed_recorder_loses_nothing_that_had_come(tmp_path):
+    with Recorder(tmp_path) as recorder, opened() as publisher:
+        publish_run(publisher, "run")
+        wait_until(lambda: publisher.stats().frames.in_flight == 0)
+        (folder,) = tmp_path.iterdir()
+        # The last frames may be in the memory of the recorder only: wait until they are with the system.
+        wait_until(lambda: (folder / "frames").stat().st_size >= 9 * 6144 + 6144)
+        assert "nothing to recover" in recover(tmp_path), "it is still being written"
+        recorder.process.kill()
+        recorder.process.wait(10)
+    with (folder / "index").open("ab") as index:
+        index.write(b"\x50\x00\x00\x00torn")  # a record that it was about to write
+    with Recorder(tmp_path, "--wait", "0.1") as next_one:
+        assert "1 recording of a recorder that was killed" in next_one.lines[0]
+    told = recover(tmp_path, "--to", str(tmp_path / "disk 2"))
+    (name,) = files(tmp_path / "disk 2")
+    assert told == f"Recovered run: 10 frames in {name}\n"
+    assert stamps(tmp_path / "disk 2" / name) == [(t, c, 0) for t in range(5) for c in range(2)]
+    assert not folder.exists()
+
+
+@pytest.mark.needs("signals")
+def test_the_last_seconds_are_written_when_enter_is_pressed_a_program_asks_or_the_acquisition_dies(tmp_path):
+    with Recorder(tmp_path, "--last", "10min") as recorder, opened() as publisher:
+        publish_run(publisher, "run", timepoints=2)
+        assert publisher.keep() == 1
+        recorder.line("Kept the last .* of run: 4 frames in ")
+        assert len(files(tmp_path)) == 1
+        publisher.publish(stamped(2), axes={"t": 2, "c": "DAPI"})
+        publisher.flush()
+        recorder.press_enter()
+        recorder.line("Kept the last .* of run: 5 frames in .*; no frame had come for 1 places")
+        with Child("produce", 6, "--ending", "wait") as program:
+            program.line()
+            recorder.press_enter()
+            recorder.line("Kept the last .* of live: 6 frames")
+            program.process.kill()
+            recorder.line("Kept the last .* of live: 6 frames")
+        RunDirectory().clean()
+        assert recorder.end() == 143
+    run = [(t, c, 0) for t in range(2) for c in range(2)]
+    kept = {name.split(" 20")[0]: stamps(tmp_path / name) for name in files(tmp_path) if "(2)" not in name}
+    assert kept["camera 1 run"][:4] == run
+    assert kept["produced live"] == [(t, 0, 0) for t in range(6)]
+
+
+def test_live_mode_becomes_a_series(tmp_path):
+    with Inside(tmp_path) as inside:
+        with opened() as publisher:
+            for t in range(6):
+                publisher.publish(stamped(t))
+        inside.line("Recorded live: 6 frames")
+    (name,) = files(tmp_path)
+    assert stamps(tmp_path / name) == [(t, 0, 0) for t in range(6)]
+
+
+@pytest.mark.needs("limits of memory")
+def test_a_full_disk_is_told_and_counted_and_the_acquisition_goes_on(tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))"
+    with Recorder(tmp_path, "--wait", "0.5", before=limit) as recorder:
+        with opened() as publisher:
+            publish_run(publisher, "run")
+            wait_until(lambda: publisher.stats().frames.delivered == 10)
+        recorder.line("A frame of camera 1 could not be written, and is lost: .*File too large")
+        recorder.line("stays as it is: .*File too large.* `scopecast recover")
+        recorder.line("^6 of 10 frames recorded; 4 could not be written.$")
+    assert "Recovered run: 6 frames" in recover(tmp_path)
+    (name,) = files(tmp_path)
+    assert stamps(tmp_path / name) == [(t, c, 0) for t in range(3) for c in range(2)]
+
+
+@pytest.mark.needs("stopped processes")
+def test_an_acquisition_that_waits_for_nobody_goes_on_and_what_is_missing_is_told(tmp_path):
+    with Recorder(tmp_path, "--wait", "1") as recorder:
+        with opened(policy="latest") as publisher:
+            wait_until(lambda: any(row.attached for row in publisher.stats()))
+            recorder.process.send_signal(signal.SIGSTOP)
+            publisher.new_stream("run", sizes={"t": 2000})
+            for t in range(2000):
+                publisher.publish(stamped(t), axes={"t": t})
+            wait_until(lambda: not any(row.attached for row in publisher.stats()), "it is given up for dead")
+            recorder.process.send_signal(signal.SIGCONT)
+            wait_until(lambda: any(row.attached for row in publisher.stats()), "it comes back")
+            assert publisher.flush(30)
+        recorder.line("Recorded run: ")
+        recorder.line(" did not come.$")
+    told = recorder.lines
+    came = int(re.search(r"run: (\d+) frames", told[-2])[1])
+    missed = int(re.search(r"(\d+) were published and did not come", told[-2])[1])
+    assert came + missed == 2000
+    assert re.match(rf"{came} frames recorded; {missed} were published and did not come", told[-1])
+    (name,) = files(tmp_path)
+    with tifffile.TiffFile(tmp_path / name) as file:
+        places = file.series[0].asarray()
+    there = [t for t, plane in enumerate(places) if plane.any()]
+    assert len(there) == came - (stamped(0) == 0).all()
+    assert all(check_stamp(places[t])[0] == t for t in there)
+
+
+def test_labels_axes_that_join_late_and_a_memory_of_two_frames(tmp_path):
+    with Inside(tmp_path, memory=13_000) as inside:
+        with opened() as publisher:
+            publisher.new_stream("run")
+            publisher.publish(stamped(0), axes={"t": 0})
+            for t in range(1, 40):
+                publisher.publish(stamped(t, 0, 1), axes={"t": t, "z": 1})
+            publisher.publish(stamped(7, 8), axes={"t": 3, "z": 1}, kind="labels", name="cells")
+        line = inside.line("Recorded run: ")
+    assert inside.recorder.counts == (41, 41, 0, 0, 0, 0)
+    images, labels = (tmp_path / name for name in re.findall(r"camera 1 run [^,;]*ome.tiff", line))
+    assert stamps(images) == [(0, 0, 0), *((t, 0, 1) for t in range(1, 40))]
+    assert stamps(labels) == [(7, 8, 0)]
+    assert "cells" in labels.name
+
+
+def test_a_program_that_publishes_for_two_viewers_is_recorded_once_and_waits_for_the_recorder(tmp_path):
+    with Inside(tmp_path, ".ome.zarr") as inside:
+        with opened(kind="napari") as first, opened(kind="fiji") as second:
+            for publisher in (first, second):
+                assert any(row.attached for row in publisher.stats()), "it has waited"
+            for publisher in (first, second):
+                publish_run(publisher, "run")
+        inside.line("Recorded run: 10 frames")
+    assert inside.recorder.counts == (10, 10, 0, 0, 0, 0)
+    (name,) = files(tmp_path)
+    image = zarr.open_group(tmp_path / name, mode="r")["0"]
+    assert [check_stamp(image[t, c]) for t in range(5) for c in range(2)] == [
+        (t, c, 0) for t in range(5) for c in range(2)
+    ]
+
+
+def test_only_the_title_that_was_asked_for_is_recorded_and_nobody_else_waits_in_vain(tmp_path):
+    with Inside(tmp_path, title="camera 2") as inside:
+        with opened() as other, opened(title="camera 2") as publisher:
+            assert any(row.attached for row in other.stats()), "else it would have waited for as long as it may"
+            publish_run(other, "not wanted")
+            publish_run(publisher, "wanted")
+        inside.line("Recorded wanted: 10 frames")
+    assert inside.recorder.counts.taken == 10
+    assert [name.split(" 20")[0] for name in files(tmp_path)] == ["camera 2 wanted"]
+
+
+def test_a_run_that_was_not_ended_is_in_its_file_soon_after_the_next_has_begun(tmp_path):
+    with Inside(tmp_path) as inside, opened() as publisher:
+        publish_run(publisher, "run 1")
+        publish_run(publisher, "run 2")
+        inside.line("Recorded run 1: 10 frames")
+        publisher.end_stream(publisher.new_stream("run 3"))  # it has no frames, and gets no file
+    inside.line("Recorded run 2: 10 frames")
+    assert len(files(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--last", "soon"], "--last is a time, such as 30s, 5m or 1h; not soon"),
+        (["--memory", "much"], "--memory is a number of bytes, such as 500MB or 2GiB; not much"),
+    ],
+)
+def test_a_mistake_in_an_option_is_told_with_what_is_right(tmp_path, options, told):
+    done = CliRunner().invoke(app, ["record", str(tmp_path), *options])
+    assert (done.exit_code, told in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["record", "pipe"])
+def test_nobody_waits_for_less_than_no_time(tmp_path, command):
+    what = {"record": str(tmp_path), "pipe": "math:sqrt"}[command]
+    assert CliRunner().invoke(app, [command, what, "--wait", "-1"]).exit_code == 2
+
+
+def test_the_help_names_what_zarr_needs():
+    assert "scopecast[zarr]" in CliRunner().invoke(app, ["record", "--help"]).stdout
+
+
+def test_a_frame_for_which_too_little_of_the_disk_would_be_left_is_not_written(tmp_path):
+    with Inside(tmp_path, leave_free=9 * 10**15) as inside:
+        with opened() as publisher:
+            publish_run(publisher, "run", timepoints=1)
+        inside.line("could not be written, and is lost: .*9e.06 GB are to stay so")
+        inside.line("camera 1 run: nothing could be written; 2 could not be written")
+    assert inside.recorder.counts == (2, 0, 0, 2, 0, 0)
+    assert [path.suffix for path in tmp_path.iterdir()] == []
+
+
+def test_a_publisher_keeps_its_first_frames_for_a_recorder_that_is_about_to_attach():
+    member = RunDirectory().join("recorder", "*")  # one that is too slow to attach
+    member.entry.state = "ready"
+    member.write()
+    with Publisher("headless", budget=8 * 2**20, linger=0.0) as publisher:
+        publisher.open(SHAPE, wait=2.0)
+        wait_until(lambda: [entry.state for entry in RunDirectory().living("publisher")] == ["ready"])
+        for t in range(3):
+            publisher.publish(stamped(t), axes={"t": t})
+        counts = publisher.stats().frames
+        assert (counts.skipped, counts.in_flight) == (0, 3), "they wait for it"
+        member.close()

@@ -1,0 +1,158 @@
+"""Where a recorder gets its frames: a subscription to every frame that also says when a run is over."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scopecast.subscribing.frame import Frame
+from scopecast.subscribing.subscription import Subscription, are_twins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scopecast.link import messages
+    from scopecast.rundir.directory import Entry
+    from scopecast.subscribing.frame import Lease
+    from scopecast.subscribing.source import SubscribedSource
+
+__all__ = ["CaughtFrame", "RunOver", "Tap"]
+
+
+class CaughtFrame(Frame):
+    """A frame, with what its publisher has said of it.
+
+    Attributes
+    ----------
+    message
+        The announcement of the frame.
+    about
+        That of its stream, the newest.
+    publisher
+        Who has published it.
+    """
+
+    def __init__(self, lease: Lease, about: messages.Stream, axes: dict[str, int | str], publisher: Entry) -> None:
+        super().__init__(lease, about, axes, publisher.title, lambda *_, **__: False)
+        self.message, self.about, self.publisher = lease.message, about, publisher
+        where = dict(zip(axes, self.message.index, strict=True))
+        self.message.index = [where.get(axis, 0) for axis in about.axes]  # some may have joined since
+
+
+class RunOver(NamedTuple):
+    """No more frames come of a run. It comes behind the last of them.
+
+    Attributes
+    ----------
+    publisher
+        Its token.
+    stream
+        The number of the run's stream; None: of all that the publisher had.
+    missed
+        How many frames of the publisher have not come so far, in all of its runs.
+    died
+        The publisher has been killed, or has crashed.
+    """
+
+    publisher: str
+    stream: int | None
+    missed: int
+    died: bool
+
+    def release(self) -> None:
+        """Do nothing: it is in line with the frames, but has nothing lent."""
+
+
+class Tap(Subscription):
+    """Every image and all labels that are published, one after the other, and the ends of the runs.
+
+    Parameters
+    ----------
+    keeps
+        The time that is kept in memory, as the user has said it (``"30s"``); ``""`` if all is written.
+    **chosen
+        What is wanted, as `scopecast.subscribe` has it.
+
+    Attributes
+    ----------
+    asked_to_keep : callable
+        Called when a program of this user asks to keep what is in memory.
+    """
+
+    role = "recorder"
+    kinds = ("image", "labels")
+    asked_to_keep: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, *, keeps: str = "", **chosen: Any) -> None:
+        super().__init__(policy="every", **chosen)
+        self.host = keeps
+
+    def next(self, timeout: float) -> CaughtFrame | RunOver | None:
+        """Return what comes next; None if nothing has within `timeout` seconds. The frame before is given back."""
+        self._end_current()
+        if not self._waiting:
+            self._wait_for(lambda: self._waiting or self.over, time.monotonic() + timeout)
+        with self._lock:
+            if not self._waiting:
+                return None
+            waiting: dict[Any, Any] = self._waiting
+            caught: CaughtFrame | RunOver = waiting.pop(next(iter(waiting)))
+        self._current = caught  # type: ignore[assignment]  # it is released as a frame is
+        return caught  # also a frame that was taken away: it is to be counted
+
+    @property
+    def waiting(self) -> int:
+        """How many frames and ends of runs wait."""
+        return len(self._waiting)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will come any more: nobody has published for as long as it was to wait."""
+        return self._is_over() and not self._waiting
+
+    def has_all_until(self, moment_ns: int) -> bool:
+        """Whether all that was published until a moment, by `scopecast.protocol.clock_ns`, has come."""
+        return not self._waiting and all(
+            source.settled_ns >= moment_ns for source in self._sources if source.state == "attached"
+        )
+
+    def _scan(self) -> None:
+        super()._scan()
+        if self._directory.asked_to_keep(self._member.token):
+            self.asked_to_keep()
+
+    def _frame(
+        self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]
+    ) -> Frame:
+        return CaughtFrame(lease, about, axes, source.entry)
+
+    def _over_with(self, source: SubscribedSource, stream: int | None) -> None:
+        over = RunOver(source.entry.token, stream, source.missed, source.state == "lost")
+        with self._lock:
+            self._waiting[next(self._arrivals)] = over  # type: ignore[assignment]
+        self._tell()
+
+    # A publisher that opens waits for all recorders. So this one attaches to all of them, and takes only what is
+    # wanted: of one title, and of twins what the first has.
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The titles of the programs that are recorded."""
+        return tuple(title for title in super().sources if self._title in ("", title))
+
+    def _wants(self, entry: Entry) -> bool:
+        return True
+
+    def _has_twin(self, entry: Entry) -> bool:
+        return False
+
+    def _take(self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]) -> bool:
+        if super()._wants(source.entry) and self._is_first(source):
+            return super()._take(source, lease, about, axes)
+        self._count("received")
+        return False
+
+    def _is_first(self, source: SubscribedSource) -> bool:
+        """Whether it is the first that is connected of those by which a program publishes the same."""
+        twins = (each for each in self._sources if each is source or are_twins(each.entry, source.entry))
+        return next(each for each in twins if each is source or each.connected) is source
