@@ -145,6 +145,7 @@ def test_the_examples_do_what_they_say(publisher: Publisher):
             spots(frame)
         frame.release()
         wait_until(lambda: not frames.stats().on_the_way)
+        assert publisher.flush(30), "a reply is answered when it is on its way to the viewer"
         stream = viewer.streams[0]
         stacks = {stack.sent.name: stack for stack in stream.stacks}
         np.testing.assert_array_equal(stacks["projection"].plane((3,)), np.max(planes, axis=0))

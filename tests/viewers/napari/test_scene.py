@@ -250,6 +250,8 @@ def test_of_two_programs_that_both_deliver_both_are_seen_and_one_is_followed(liv
         for t in range(6):
             for publisher, value, at in ((left, 90, (0.0, 0.0)), (right, 160, (0.0, 64.0))):
                 publisher.publish(frame(value + t), axes={"t": t}, translate=at)
+                if not t:
+                    live.settled(publisher)  # the left one is the first
             for publisher in (left, right):
                 live.settled(publisher)
                 followed.add(live.view.followed.title)

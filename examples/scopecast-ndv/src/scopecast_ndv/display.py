@@ -28,8 +28,8 @@ TICK_MS = 30
 QUIET_TICKS = 10
 #: The next frame is shown when the one before is painted, but after so many ticks in any case.
 PATIENCE_TICKS = 20
-#: So often ndv is asked for a frame that it has not painted by then.
-TRIES = 5
+#: ndv is asked again for a frame that it has not painted by then, after twice as long each time, at most so many times as long.
+MOST_PATIENCE = 64
 
 
 class StackData(ndv.DataWrapper):
@@ -93,7 +93,7 @@ class NdvDisplay(Display):
         self._version = -1
         self._pending: Tag | None = None  # to be painted
         self._in_canvas: Tag | None = None  # ndv has read it, and given it to its canvas
-        self._waited = self._tries = 0
+        self._waited, self._patience = 0, 1
 
     # ---- the window's thread -------------------------------------------------------------------------------------
 
@@ -128,8 +128,8 @@ class NdvDisplay(Display):
         elif self._changed and (self._pending is None or self._waited >= PATIENCE_TICKS):
             self._changed = False
             self._show(receiver)
-        elif self._pending is not None and self._waited >= PATIENCE_TICKS and self._tries < TRIES:
-            self._waited, self._tries = 0, self._tries + 1
+        elif self._pending is not None and self._waited >= PATIENCE_TICKS * self._patience:
+            self._waited, self._patience = 0, min(2 * self._patience, MOST_PATIENCE)
             self._shown.data_changed.emit()
         elif self._asked and self._settled():
             self._asked.popleft()()
@@ -151,7 +151,7 @@ class NdvDisplay(Display):
             return
         self._version = stack.version
         self._pending, self._in_canvas = tag, None
-        self._waited = self._tries = 0
+        self._waited, self._patience = 0, 1
         new = self._shown is None or self._shown.stack is not stack or self._shown.axes != stack.axes
         if new:
             self._shown = StackData(stream, stack)
