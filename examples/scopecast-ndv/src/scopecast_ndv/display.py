@@ -28,7 +28,7 @@ TICK_MS = 30
 QUIET_TICKS = 10
 #: The next frame is shown when the one before is painted, but after so many ticks in any case.
 PATIENCE_TICKS = 20
-#: ndv is asked again for a frame that it has not painted by then, after twice as long each time, at most so many times as long.
+#: ndv is asked again for a frame that it has not painted by then; the pause doubles, up to so many times its length.
 MOST_PATIENCE = 64
 
 
