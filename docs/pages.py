@@ -285,6 +285,12 @@ def segment() -> str:
         f"| {ring.GENERATION * 8} | 8 | `generation` | odd while the slot is written, even when it holds a frame |",
         f"| {ring.SEQUENCE * 8} | 8 | `sequence` | of the frame, as in FRAME |",
         f"| {ring.NBYTES * 8} | 8 | `nbytes` | bytes of the frame |",
+        f"| {ring.PUBLISHED * 8} | 8 | `published_ns` | when it was published, by CLOCK_MONOTONIC |",
+        "",
+        "A caption is for who finds the ring of a publisher that was killed. It has two 32-bit numbers, the lengths of "
+        "the messages STREAM and FRAME that announced the frame in the slot, and then both. Where they are longer than "
+        "that, FRAME is without its metadata, and STREAM without labels; the lengths are 0 if that is not enough. The "
+        "frame is whole if its `generation` is that of the slot.",
     ]
     return "\n".join(lines)
 

@@ -131,6 +131,11 @@ ROWS = {
         "ends while marks of a user wait for it",
         "They are refused, and the user is told; so it is if the program dies. A loop that waits for marks ends.",
     ),
+    "P15": Row(
+        "has crashed or was killed, and its last frames are wanted",
+        "They stay in shared memory for ten minutes, within a bound, unless a viewer has them. `scopecast recover` "
+        "makes files of them, and of all that viewers have of it.",
+    ),
     "R1": Row(
         "/dev/shm is full",
         "One warning that says what is needed and what is free; the acquisition goes on, its frames count as skipped. "

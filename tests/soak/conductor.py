@@ -116,7 +116,7 @@ def conduct(plan: list[Action], tell: Callable[[float, str, str], None]) -> Outc
         _end_all(outcome, note)
         for one in outcome.everybody:
             one.wait(5)
-        cleaned = directory.clean()
+        cleaned = directory.clean(everything=True)
         outcome.cleaned = (len(cleaned.members), len(cleaned.segments), cleaned.bytes)
         note("clean", f"{len(cleaned.members)} dead, {len(cleaned.segments)} segments")
         _judge(outcome, directory, leftovers)

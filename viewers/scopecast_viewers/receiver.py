@@ -9,6 +9,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
+from weakref import WeakSet
 
 import zmq
 
@@ -24,7 +25,7 @@ from scopecast_viewers.stacks.history import History
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from scopecast.rundir.directory import Entry, Member
+    from scopecast.rundir.directory import Entry, Member, Rescue
     from scopecast_viewers.display import Display
     from scopecast_viewers.receiving.live import LiveStream
 
@@ -37,6 +38,8 @@ SCAN_S = 0.2
 LOOK_S = 0.05
 #: The GUI's Python would else keep the interpreter from the receiver's thread for 5 ms at a time.
 SWITCH_INTERVAL_S = 0.0005
+#: So long at most until it has noticed that a program was killed.
+_NOTICED_S = 5.0
 #: Seconds of rest after a turn that failed.
 _REST_S = 0.05
 
@@ -92,6 +95,7 @@ class Receiver:
         self.errors = 0
         self.problem = ""
         self._told: set[str] = set()  # of what a user was told once
+        self._rescued: WeakSet[LiveStream] = WeakSet()
         self._keys = KeyPair.if_possible()
         self.publishers: tuple[Entry, ...] = ()
         self.keepers: tuple[Entry, ...] = ()
@@ -371,6 +375,8 @@ class Receiver:
             return
         self._recovered("looking for publishers")
         self.publishers = tuple(alive)
+        if (asked := self.directory.asked_to_rescue(self.token)) is not None:
+            threading.Thread(target=self._rescue, args=(asked,), name="scopecast-rescue", daemon=True).start()
         self._return_to(alive)
         self._greet([entry for entry in alive if self._attach_to_new or entry.token in self._chosen])
         gone = [source for source in self.sources if source.state in ("ended", "lost") and not source.held]
@@ -378,6 +384,30 @@ class Receiver:
             source.remove()
             self.sources = tuple(kept for kept in self.sources if kept is not source)
         self._tell_display()
+
+    def keep(self) -> tuple[bool, str]:
+        """Ask the recorders to write the last seconds that they keep; return whether there is one, and what to tell."""
+        asked = self.directory.ask_to_keep()
+        if not asked:
+            return False, "nothing is kept: the recorder is not running any more"
+        return True, f"{'the recorder writes' if asked == 1 else f'{asked} recorders write'} the last seconds to files"
+
+    def _rescue(self, asked: Rescue) -> None:
+        """Write what there is of programs that were killed, unless it has been written; on a thread of its own."""
+        from scopecast_viewers.receiving.rescue import rescue
+
+        dead = [each for each in self.sources if not self.directory.alive(each.entry.token)]
+        until = time.monotonic() + _NOTICED_S
+        while any(each.connected for each in dead) and time.monotonic() < until:  # its last frames may be on their way
+            time.sleep(LOOK_S)
+        lost = [each for each in dead if each.state == "lost"]
+        wanted = [(each.entry.title, stream) for each in lost for stream in each.streams]
+        rescued = rescue(asked, [each for each in wanted if each[1] not in self._rescued])
+        rescued.publishers = [each.entry.token for each in lost]
+        if not rescued.problems:
+            self._rescued.update(stream for _, stream in wanted)
+        with suppress(OSError):  # there is no room for the answer: who has asked will give up
+            self.directory.tell_of_rescue(self.token, rescued)
 
     def _living(self) -> list[Entry]:
         """Return the publishers of our kind that can be reached; note the recorders, too."""

@@ -34,7 +34,7 @@ from scopecast.demo.demo import Demo, DemoError, Figures, Percentiles, prepare
 from scopecast.demo.options import Options
 from scopecast.errors import ScopecastError
 from scopecast.memory.segment import own_bytes
-from scopecast.protocol import ANY_KIND, printable_lines
+from scopecast.protocol import ANY_KIND, printable, printable_lines
 from scopecast.publishing.launch import WITHOUT_WINDOW
 from scopecast.rundir.directory import ROLES, RunDirectory, display_names
 from scopecast.showing.show import check_viewer, opened_viewer
@@ -349,14 +349,23 @@ def open_viewer(
 
 
 @app.command()
-def clean(as_json: JsonFlag = False) -> None:
-    """Remove leftovers of crashed programs and viewers: shared memory, sockets, files."""
-    cleaned = RunDirectory().clean()
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="The last frames of acquisitions, too.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove leftovers of crashed programs and viewers: shared memory, sockets, files.
+
+    The last frames of an acquisition that was killed, which no viewer has, are kept for ten minutes, if memory is left.
+    """
+    cleaned = RunDirectory().clean(everything=everything)
     if as_json:
-        _print_json(cleaned._asdict())
+        kept = [_describe(each.entry) | {"until": each.until} for each in cleaned.kept]
+        _print_json(cleaned._asdict() | {"kept": kept})
         return
+    for leftover in cleaned.kept:
+        out.print(printable(f"Not removed: {leftover}, 'scopecast clean --all' removes them."))
     if not cleaned.members and not cleaned.segments:
-        out.print("There was nothing to clean up.")
+        out.print(f"There was nothing {'else ' * bool(cleaned.kept)}to clean up.")
         return
     out.print(
         f"Removed the leftovers of {count(len(cleaned.members), 'crashed program')}: {', '.join(cleaned.members)}"

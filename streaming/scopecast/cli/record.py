@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+import time
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,9 +19,12 @@ from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
 from scopecast.cli.terminal import OnlyChannelOption, OnlyStreamOption, OnlyTitleOption, WaitOption, count
 from scopecast.protocol import printable
+from scopecast.rundir.directory import Format, Rescue, RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from scopecast.rundir.directory import Entry, Leftover
 
 __all__ = ["record", "recover"]
 
@@ -28,6 +32,8 @@ _SECONDS: Final[dict[str, float]] = {"": 1, "s": 1, "m": 60, "min": 60, "h": 360
 _BYTES: Final[dict[str, float]] = {"": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _BYTES_2: Final = {f"{letter}iB": 2.0 ** (10 * power) for power, letter in enumerate("KMGT", 1)}
 _LOOK_S: Final = 0.25
+#: A viewer takes what it is asked for at its next look into the run directory, every 0.2 s.
+_ANSWER_S: Final = 10.0
 
 FormatOption = Annotated[
     bool, typer.Option("--zarr", help=r"Write OME-Zarr (pip install 'scopecast\[zarr]'), in place of OME-TIFF.")
@@ -148,39 +154,110 @@ def _line(tap: Any, recorder: Any) -> str:
 
 
 def recover(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that a recorder wrote to.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder that a recorder wrote to, or that the files go to.")
+    ],
     to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the files go, such as on another disk; default: OUT.")
     ] = None,
     zarr: FormatOption = False,
 ) -> None:
-    """Make files of what a recorder that was killed, or whose disk was full, has recorded."""
+    """Make files of what is left of an acquisition, or of a recorder, that was killed.
+
+    What a recorder has in OUT, as after it was killed or its disk was full. What open viewers have of acquisitions that
+    were killed. And, where no viewer has them, their last frames, which stay in shared memory for ten minutes.
+    """
+    directory = RunDirectory()
     with values():
         form = _form(zarr)
-        if not folder.is_dir():
+        viewers, leftovers = directory.living("receiver"), directory.leftovers()
+        if not folder.is_dir() and not viewers and not leftovers:
             msg = f"there is no folder {folder}: name the one that `scopecast record` was given"
             raise ValueError(msg)
-        (to or folder).mkdir(parents=True, exist_ok=True)
+        target = to or folder
+        target.mkdir(parents=True, exist_ok=True)
+    found = _Found()
+    _finish_journals(folder, to, form, found)
+    seen: dict[str, bool] = {}
+    for viewer in viewers:
+        written, tokens = _ask_viewer(directory, viewer, target, form, found)
+        seen |= {token: written or seen.get(token, False) for token in tokens}
+    for leftover in leftovers:
+        with directory.hold(leftover.entry.token) as held:
+            token = leftover.entry.token
+            if held and (seen[token] if token in seen else _write_leftover(leftover, target, form, found)):
+                directory.bury(token)
+    if not found.written and not found.problems:
+        out.print("There was nothing to recover.")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+class _Found:
+    """What has been recovered; told at once."""
+
+    def __init__(self) -> None:
+        self.written = self.problems = 0
+
+    def tell(self, text: str) -> None:
+        self.written += 1
+        out.print(printable(text))
+
+    def fail(self, text: str) -> None:
+        self.problems += 1
+        err.print(printable(text))
+
+
+def _finish_journals(folder: Path, to: Path | None, form: Format, found: _Found) -> None:
     assembly = importlib.import_module("scopecast_viewers.recording.assembly")
     journal = importlib.import_module("scopecast_viewers.recording.journal")
-    left = journal.unfinished(folder)
-    failed = False
-    for each in left:
+    for each in journal.unfinished(folder):
         with err.status(Text(printable(f"recovering {each.name} …"))):
             try:
                 written = assembly.finish(each, form, to)
             except (ValueError, OSError, ImportError) as error:
-                failed = True
-                err.print(printable(f"{each.name} stays as it is: {error}"))
+                found.fail(f"{each.name} stays as it is: {error}")
                 continue
-        out.print(printable(f"{each.name}: no frame was in it" if written is None else f"Recovered {written}"))
-    if not left:
-        out.print("There was nothing to recover.")
-    if failed:
-        raise typer.Exit(1)
+        found.tell(f"{each.name}: no frame was in it" if written is None else f"Recovered {written}")
 
 
-def _form(zarr: bool) -> str:
+def _ask_viewer(
+    directory: RunDirectory, viewer: Entry, folder: Path, form: Format, found: _Found
+) -> tuple[bool, list[str]]:
+    """Have a viewer write what it has of programs that were killed; return whether it has, and the tokens of those."""
+    name = viewer.title or viewer.kind
+    directory.ask_to_rescue(viewer.token, Rescue(str(folder.resolve()), form))
+    asked = time.monotonic()
+    with err.status(Text(printable(f"recovering what {name} has …"))):
+        while (rescued := directory.rescued(viewer.token)) is None:
+            taken = not directory.file(viewer.token, "rescue").exists()
+            if not directory.alive(viewer.token) or not (taken or time.monotonic() < asked + _ANSWER_S):
+                if directory.asked_to_rescue(viewer.token) is not None:
+                    found.fail(f"{name} does not answer: what it has can't be recovered")
+                return False, []
+            time.sleep(_LOOK_S)
+    for text in rescued.written:
+        found.tell(f"Recovered from {name}: {text}")
+    for text in rescued.problems:
+        found.fail(f"{name} could not write it: {text}")
+    return not rescued.problems, rescued.publishers
+
+
+def _write_leftover(leftover: Leftover, folder: Path, form: Format, found: _Found) -> bool:
+    """Write the last frames of a program that was killed; return whether all of them could be."""
+    remains = importlib.import_module("scopecast_viewers.recording.remains")
+    name = leftover.entry.title or leftover.entry.kind
+    with err.status(Text(printable(f"recovering the last frames of {name} …"))):
+        try:
+            for written in remains.write_ring(leftover, folder, form):
+                found.tell(f"Recovered the last frames of {name}: {written}")
+        except (ValueError, OSError, ImportError) as error:
+            found.fail(f"the last frames of {name} stay in memory: {error}")
+            return False
+    return True
+
+
+def _form(zarr: bool) -> Format:
     needed = "ome_writers" if zarr else "tifffile"
     try:
         importlib.import_module(needed)

@@ -114,6 +114,7 @@ class FrameStream:
                 taken = label in self._labels.get(axis, ())
                 self._place(axis, f"{str(label)[: MAX_LABEL - 8]} ({at})" if taken else label)
         self.announced = False
+        self.announcement = b""  # as it lies beside the frames in shared memory
         self.ended = False
 
     def __repr__(self) -> str:

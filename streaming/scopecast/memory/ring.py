@@ -3,12 +3,15 @@
 Layout, all integers native and 64 bits wide unless stated::
 
     0       header: magic, token, version, epoch, slots, slot_bytes, table, pixels, total, state (written last)
-    4096    slot table: 64 bytes a slot; generation (odd while the slot is written), sequence number, nbytes
+    4096    slot table: 64 bytes a slot; generation (odd while the slot is written), sequence number, nbytes, time
     page    pixels: `slots` times `slot_bytes`, page-aligned
+    total   captions: 8 KiB a slot; the messages that announced its frame
 
 A counter is one aligned 64-bit word, which the processor never tears; packed with ``struct`` (0.3 %) or across a cache
 line (1.2 %) it was seen torn. A receiver validates the header once and computes every offset from its own copy: a
 message only ever carries a slot's index.
+
+A publisher that is killed leaves its ring. The captions are for who finds it: with them the frames in it can be told.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import errno
 import math
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +37,12 @@ MAGIC = b"scopcast"
 VERSION = 1
 READY = 0x5245414459  # "READY"
 WORDS = 8  # 64-bit words per entry of the slot table: a cache line of its own
-GENERATION, SEQUENCE, NBYTES = range(3)
+GENERATION, SEQUENCE, NBYTES, PUBLISHED = range(4)
+#: Bytes of the caption of a slot: two lengths, of 32 bits, and the messages STREAM and FRAME.
+CAPTION_BYTES = 8192
+_LENGTHS = struct.Struct("=II")
+#: Bytes of both messages together, at most.
+MAX_CAPTION = CAPTION_BYTES - _LENGTHS.size
 
 MIN_BYTES = 64 * 2**20
 MAX_BYTES = 512 * 2**20
@@ -67,9 +75,13 @@ class Header(NamedTuple):
     pixels
         Offset of the first slot; slot `n` begins at `pixels` + `n` * `slot_bytes`.
     total
-        Bytes of the segment: `pixels` + `slots` * `slot_bytes`. The file may be larger, never smaller.
+        Bytes of the segment up to here: `pixels` + `slots` * `slot_bytes`. The file may be larger, never smaller.
     state
         0x5245414459 once the header is complete, and 0 before.
+    captions
+        Offset of the captions, which is `total`; that of slot `n` begins at `captions` + `n` * `caption_bytes`.
+    caption_bytes
+        Bytes of a caption: 8192.
     """
 
     magic: bytes
@@ -82,12 +94,14 @@ class Header(NamedTuple):
     pixels: int
     total: int
     state: int
+    captions: int
+    caption_bytes: int
 
 
 #: Of the fields of `Header`, in their order.
-HEADER_FORMATS = ("8s", "16s", *"QQQQQQQQ")
+HEADER_FORMATS = ("8s", "16s", *"QQQQQQQQQQ")
 _HEADER = struct.Struct("=" + "".join(HEADER_FORMATS))
-_STATE = _HEADER.size - 8  # byte offset of `state`
+_STATE = _HEADER.size - 24  # byte offset of `state`
 
 
 class RingLayout(NamedTuple):
@@ -121,8 +135,13 @@ class RingLayout(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Bytes of the whole segment."""
+        """Bytes up to the end of the pixels."""
         return self.pixels + self.slots * self.slot_bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole segment, with the captions."""
+        return self.total + self.slots * CAPTION_BYTES
 
 
 def _pages(nbytes: int) -> int:
@@ -131,7 +150,7 @@ def _pages(nbytes: int) -> int:
 
 def least_bytes(frame_bytes: int) -> int:
     """Return the bytes of the smallest ring for frames of `frame_bytes`: three of them."""
-    return RingLayout(MIN_SLOTS, _pages(frame_bytes)).total
+    return RingLayout(MIN_SLOTS, _pages(frame_bytes)).size
 
 
 def plan_layout(frame_bytes: int, budget: int) -> RingLayout | None:
@@ -161,12 +180,12 @@ def plan_layout(frame_bytes: int, budget: int) -> RingLayout | None:
     frame = _pages(frame_bytes)
     wanted = min(max(NOMINAL_SLOTS * frame, MIN_BYTES), budget - 2 * PAGE)
     slots = min(wanted // frame, MAX_SLOTS)
-    while slots >= MIN_SLOTS and RingLayout(slots, frame).total > budget:
-        slots -= 1  # the table took a page
+    while slots >= MIN_SLOTS and RingLayout(slots, frame).size > budget:
+        slots -= 1  # the table and the captions took their pages
     if slots < MIN_SLOTS:
         return None
     # Many small frames: wider slots, so that a larger frame later on needs no new ring.
-    room = min(wanted, budget - RingLayout(slots, 0).total)  # what the header and the table leave of it
+    room = min(wanted, budget - RingLayout(slots, 0).size)  # what the header, the table and the captions leave of it
     return RingLayout(slots, max(frame, room // slots // PAGE * PAGE if slots == MAX_SLOTS else 0))
 
 
@@ -195,8 +214,12 @@ class Ring:
     def __init__(self, name: str, layout: RingLayout, token: str, epoch: int, slots: int | None = None) -> None:
         self.name, self.layout, self.epoch = name, layout, epoch
         self.slots = layout.slots if slots is None else slots
-        self._segment = Segment.create(name, layout.total, layout.pixels + self.slots * layout.slot_bytes)
-        header = Header(MAGIC, token.encode(), VERSION, epoch, *layout, layout.table, layout.pixels, layout.total, 0)
+        first, total = layout.pixels + self.slots * layout.slot_bytes, layout.total
+        self._segment = Segment.create(
+            name, layout.size, first if self.slots < layout.slots else None, layout.size - total
+        )
+        offsets = layout.table, layout.pixels, total
+        header = Header(MAGIC, token.encode(), VERSION, epoch, *layout, *offsets, 0, total, CAPTION_BYTES)
         _HEADER.pack_into(self._segment.memory, 0, *header)
         words = self._segment.memory[layout.table : layout.table + layout.slots * WORDS * 8]
         self._table = words.cast("Q")
@@ -229,9 +252,32 @@ class Ring:
         nbytes = math.prod(shape) * dtype.itemsize
         return self._slots[slot][:nbytes].view(dtype).reshape(shape)
 
-    def commit(self, slot: int, sequence: int, nbytes: int) -> int:
-        """Make the slot's generation even again, and return it: the frame is whole."""
+    def commit(
+        self, slot: int, sequence: int, nbytes: int, published_ns: int = 0, caption: tuple[bytes, bytes] | None = None
+    ) -> int:
+        """Make the slot's generation even again, and return it: the frame is whole.
+
+        Parameters
+        ----------
+        slot
+            The number of the slot.
+        sequence
+            That of the frame.
+        nbytes
+            Its bytes.
+        published_ns
+            When it was published, by `scopecast.protocol.clock_ns`.
+        caption
+            The messages STREAM and FRAME, for who finds the ring of a publisher that was killed. Left out where they
+            have more than `MAX_CAPTION` bytes.
+        """
         entry = slot * WORDS
+        if caption is not None:
+            stream, frame = map(len, caption)
+            text = b"".join((_LENGTHS.pack(stream, frame), *caption)) if stream + frame <= MAX_CAPTION else bytes(8)
+            at = self.layout.total + slot * CAPTION_BYTES
+            self._segment.memory[at : at + len(text)] = text
+        self._table[entry + PUBLISHED] = published_ns
         self._table[entry + SEQUENCE] = sequence
         self._table[entry + NBYTES] = nbytes
         self._generations[slot] += 1
@@ -285,6 +331,8 @@ class Ring:
 class RingReader:
     """A receiver's end of a ring: reads slots, never writes.
 
+    A context manager.
+
     Parameters
     ----------
     name
@@ -292,7 +340,7 @@ class RingReader:
     token
         The publisher's token, which the header must hold.
     epoch
-        The epoch that was announced, which the header must hold.
+        The epoch that was announced, which the header must hold; None for any.
 
     Raises
     ------
@@ -300,11 +348,11 @@ class RingReader:
         If the segment can't be mapped, or its header is not that of this publisher's ring.
     """
 
-    def __init__(self, name: str, token: str, epoch: int) -> None:
-        self.name, self.epoch = name, epoch
+    def __init__(self, name: str, token: str, epoch: int | None) -> None:
+        self.name = name
         self._segment = Segment.attach(name)
         try:
-            self.layout = self._validate(token, epoch)
+            self.layout, self.epoch = self._validate(token, epoch)
         except BaseException:
             self._segment.close()
             raise
@@ -314,13 +362,13 @@ class RingReader:
         pixels = np.frombuffer(self._segment.memory, np.uint8, layout.slots * layout.slot_bytes, layout.pixels)
         self._slots = list(pixels.reshape(layout.slots, layout.slot_bytes))
 
-    def _validate(self, token: str, epoch: int) -> RingLayout:
+    def _validate(self, token: str, epoch: int | None) -> tuple[RingLayout, int]:
         header = Header(*_HEADER.unpack_from(self._segment.memory, 0))
         layout = RingLayout(header.slots, header.slot_bytes)
         problem = None
         if header.magic != MAGIC or header.version != VERSION:
             problem = f"is not a ring of version {VERSION} (magic {header.magic!r}, version {header.version})"
-        elif header.token.rstrip(b"\0") != token.encode() or header.epoch != epoch:
+        elif header.token.rstrip(b"\0") != token.encode() or epoch not in (None, header.epoch):
             problem = f"is another publisher's or an older one (epoch {header.epoch}, expected {epoch})"
         elif header.state != READY:
             problem = "is not complete yet"
@@ -332,7 +380,7 @@ class RingReader:
             problem = f"is truncated ({self._segment.size} of {header.total} bytes)"
         if problem:
             raise SharedMemoryError(errno.EINVAL, f"the segment {self.name} {problem}")
-        return layout
+        return layout, header.epoch
 
     def view(self, slot: int, shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Return a read-only array over the slot's memory, without a copy: to be copied at once.
@@ -364,8 +412,35 @@ class RingReader:
         fence()
         return self._table[slot * WORDS + GENERATION]
 
+    def caption(self, slot: int) -> tuple[bytes, bytes] | None:
+        """Return the messages STREAM and FRAME that announced what lies in a slot; None where there are none.
+
+        Whether the frame still is that one, tell its generation and `generation`.
+        """
+        at = self.layout.total + slot * CAPTION_BYTES
+        if self._segment.size < self.layout.size or not self._segment.whole:
+            return None
+        stream, frame = _LENGTHS.unpack_from(self._segment.memory, at)
+        if not stream or stream + frame > MAX_CAPTION:
+            return None
+        at += _LENGTHS.size
+        return bytes(self._segment.memory[at : at + stream]), bytes(self._segment.memory[at + stream :][:frame])
+
+    @property
+    def newest_ns(self) -> int:
+        """When the newest frame in it was published, by `scopecast.protocol.clock_ns`; 0 if there is none."""
+        if not self._segment.whole:
+            return 0
+        return max(self._table[slot * WORDS + PUBLISHED] for slot in range(self.layout.slots))
+
     def close(self) -> None:
         """Let go of the segment. Idempotent."""
         self._slots.clear()
         self._table.release()
         self._segment.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

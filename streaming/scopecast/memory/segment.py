@@ -94,7 +94,7 @@ class Segment:
             self._unlink.atexit = False
 
     @classmethod
-    def create(cls, name: str, size: int, reserved: int | None = None) -> Segment:
+    def create(cls, name: str, size: int, reserved: int | None = None, tail: int = 0) -> Segment:
         """Make a segment of `size` bytes, readable by this user only.
 
         Parameters
@@ -105,6 +105,8 @@ class Segment:
             Its bytes.
         reserved
             How many of them to reserve and touch now, in whole pages; all by default. See `reserve` for the others.
+        tail
+            How many at the end to reserve and touch now, in whole pages.
 
         Raises
         ------
@@ -118,6 +120,13 @@ class Segment:
         segment = cls(name, size, *system.create(name, size, first), owner=True)
         segment.reserved = first
         segment._touch(0, first)
+        if tail and first < size:
+            try:
+                system.reserve(segment._mapping, size - tail, size)
+            except BaseException:
+                segment.close()
+                raise
+            segment._touch(size - tail, size)
         return segment
 
     def reserve(self, stop: int) -> None:

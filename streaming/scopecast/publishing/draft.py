@@ -90,7 +90,7 @@ class Draft:
         axes = self.stream.axes
         self.channel = self.stream.number, self.index[axes.index("c")] if "c" in axes else 0, self.what
 
-    def encode(self, sequence: int, now_ns: int) -> bytes:
+    def encode(self, sequence: int, now_ns: int, *, bare: bool = False) -> bytes:
         """Return the encoded message that announces it.
 
         Parameters
@@ -99,6 +99,8 @@ class Draft:
             Its sequence number.
         now_ns
             The current time of CLOCK_MONOTONIC.
+        bare
+            Leave out its metadata.
         """
         assert self.frame is not None
         path, translate, metadata = self.about
@@ -118,7 +120,7 @@ class Draft:
                 now_ns,
                 path,
                 translate,
-                metadata,
+                NOTHING[2] if bare else metadata,
                 name,
             )
         )

@@ -760,7 +760,7 @@ class Publisher:
                 skipped=dict(self._accounts.skipped),
                 publish_ms=(float(p50), float(p99)),
                 newest_age_s=(clock_ns() - last_ns) / 1e9 if last_ns else None,
-                segment_bytes=slots.ring.layout.total if slots and not slots.retired else 0,
+                segment_bytes=slots.ring.layout.size if slots and not slots.retired else 0,
                 metadata_cut=self._metadata_cut,
                 protocol_errors=receivers.protocol_errors if receivers else 0,
                 keeper_errors=self.session.keeper.errors if self.session.keeper else 0,

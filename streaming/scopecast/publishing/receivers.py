@@ -14,9 +14,12 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from scopecast.errors import ProtocolError
 from scopecast.link import messages
 from scopecast.link.router import GoneError, Router
+from scopecast.memory.ring import MAX_CAPTION
 from scopecast.protocol import ANY_KIND, clock_ns
 from scopecast.publishing.accounts import Account, ReceiverStats
 from scopecast.publishing.listening import Listening
@@ -51,6 +54,16 @@ MAX_REPLIES: Final = 64
 #: Frames that a subscriber may have however slowly it looks at them: one that it looks at, one of each of some channels
 #: that waits, and one that is to take the place of such.
 _FEWEST_OF_SUBSCRIBERS: Final = 8
+#: Bytes of a caption that are left to FRAME.
+_ROOM_OF_FRAME: Final = 2048
+
+
+def _short(about: messages.Stream) -> bytes:
+    """Return an announcement as the captions have it: without the labels where those leave no room for the frame."""
+    encoded = messages.encode(about)
+    if len(encoded) <= MAX_CAPTION - _ROOM_OF_FRAME:
+        return encoded
+    return messages.encode(msgspec.structs.replace(about, labels={}, colors=[]))
 
 
 class RecentFrame(NamedTuple):
@@ -209,7 +222,8 @@ class Receivers:
         if len(draft.index) != len(stream.axes):  # another thread's frame has added an axis meanwhile
             draft.place()
         if not (stream.announced and stream.number in self._known):
-            self._announce(stream.message())
+            self._announce(about := stream.message())
+            stream.announcement = _short(about)
             self.listening.know(stream, self._known)
             stream.announced = True
         now = clock_ns()
@@ -220,7 +234,17 @@ class Receivers:
         else:
             frame.of, frame.missed, frame.total = draft.of, draft.missed, self._accounts.replies
         message = draft.encode(sequence, now)
-        frame.slots.commit(frame, sequence, array.nbytes, message, lossless=draft.policy == "every")
+        shorter = message
+        if len(stream.announcement) + len(message) > MAX_CAPTION:
+            shorter = draft.encode(sequence, now, bare=True)
+        frame.slots.commit(
+            frame,
+            sequence,
+            array.nbytes,
+            message,
+            lossless=draft.policy == "every",
+            caption=(stream.announcement, shorter),
+        )
         self.last_publish_ns = now
         if self.attached:  # else the socket was not used, and the keeper attaches new receivers
             self.dispatch()

@@ -301,14 +301,16 @@ class Session:
 
         if self.member is None:
             directory = RunDirectory()
-            directory.clean()
+            for leftover in directory.clean().kept:
+                if leftover.is_new:
+                    logger.warning("scopecast: %s", leftover)
             self.member = directory.join("publisher", self.kind, title=self.title[:200], host=self.host[:200])
         old = self.slots
         if old is not None and flush_s:
             self.flush(time.monotonic() + flush_s, early=False)
         if old is not None:  # never smaller: another thread may rely on the old size
             frame_bytes = max(frame_bytes, old.ring.layout.slot_bytes)
-        layout = self.budget.plan(frame_bytes, beside=old.ring.layout.total if old is not None else 0)
+        layout = self.budget.plan(frame_bytes, beside=old.ring.layout.size if old is not None else 0)
         if layout is None:
             # Without a given budget, it depends on the free memory, of which there may be more later.
             final = self.budget.given is not None

@@ -221,7 +221,16 @@ class Slots:
             self.ring.abort(frame.number)
             self._release(frame)
 
-    def commit(self, frame: SlotFrame, sequence: int, nbytes: int, message: bytes, *, lossless: bool = False) -> None:
+    def commit(
+        self,
+        frame: SlotFrame,
+        sequence: int,
+        nbytes: int,
+        message: bytes,
+        *,
+        lossless: bool = False,
+        caption: tuple[bytes, bytes] | None = None,
+    ) -> None:
         """Publish a complete frame: it becomes pending for every receiver, and the newest of its channel.
 
         Parameters
@@ -236,10 +245,12 @@ class Slots:
             The encoded message that announces it.
         lossless
             Whether no other frame may supersede it; `unsent` tells what happens to it when the ring is replaced.
+        caption
+            What lies beside it in shared memory, see `scopecast.memory.ring.Ring.commit`.
         """
-        self.ring.commit(frame.number, sequence, nbytes)
-        frame.sequence, frame.message, frame.lossless = sequence, message, lossless
         frame.published_ns = self.clock()
+        self.ring.commit(frame.number, sequence, nbytes, frame.published_ns, caption)
+        frame.sequence, frame.message, frame.lossless = sequence, message, lossless
         receivers: Collection[Account] = self._accounts.receivers.values()
         if frame.missed:
             receivers = [account for account in receivers if account not in frame.missed]

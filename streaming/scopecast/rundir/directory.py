@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Self
 
@@ -30,13 +30,37 @@ from msgspec import Meta
 
 from scopecast.errors import RuntimeDirectoryError
 from scopecast.files import insist, is_locked, open_shared, remove
-from scopecast.memory.segment import NAME_PATTERN, own_bytes, unlink_segment
-from scopecast.protocol import MAX_PATH, MAX_TITLE, PROTOCOL, U32, Kind, Label, Title, Token, printable
+from scopecast.memory.ring import RingReader
+from scopecast.memory.segment import NAME_PATTERN, free_bytes, own_bytes, unlink_segment
+from scopecast.protocol import (
+    MAX_PATH,
+    MAX_TITLE,
+    PROTOCOL,
+    U32,
+    Kind,
+    Label,
+    Title,
+    Token,
+    clock_ns,
+    printable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["ROLES", "Cleaned", "Entry", "Member", "RunDirectory", "display_names", "new_token"]
+__all__ = [
+    "ROLES",
+    "Cleaned",
+    "Entry",
+    "Format",
+    "Leftover",
+    "Member",
+    "Rescue",
+    "Rescued",
+    "RunDirectory",
+    "display_names",
+    "new_token",
+]
 
 ENVIRONMENT = "SCOPECAST_RUNTIME_DIR"
 #: sockaddr_un holds 108 bytes on Linux, 104 on macOS, the final zero included.
@@ -46,6 +70,13 @@ LOG_LIFETIME_S = 86_400.0
 STARTS_S = 240.0
 #: After the directory was removed under its members (logind, at logout), they have this long to enter again.
 RETURN_S = 5.0
+#: The frames of a publisher that was killed are kept so long after that was noticed, unless a viewer has them.
+KEEP_S = 600.0
+#: So many bytes of them at most, those of the last that died first; and at most a fifth of the shared memory that there
+#: is left, so that no program lacks it.
+MAX_KEPT_BYTES = 512 * 2**20
+_KEPT_SHARE = 4
+_RESCUE: Final = ("asking", "rescue", "telling", "rescued")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 MAX_ENTRY_BYTES = 64 * 1024
 #: Until the year 3000, which is as far as Windows can tell the time.
@@ -163,11 +194,85 @@ class Cleaned(NamedTuple):
         Names of their shared memory segments.
     bytes
         How much shared memory that was.
+    kept
+        The frames of publishers that were killed, which are kept for a while.
     """
 
     members: list[str]
     segments: list[str]
     bytes: int
+    kept: tuple[Leftover, ...] = ()
+
+
+#: How the name of a file of a run ends.
+Format = Literal[".ome.tiff", ".ome.zarr"]
+
+
+class Rescue(msgspec.Struct):
+    """What `scopecast recover` asks a viewer for: files of what it has of programs that were killed.
+
+    Attributes
+    ----------
+    folder
+        Where the files go.
+    form
+        The end of their names, which tells the format: ``".ome.tiff"`` or ``".ome.zarr"``.
+    """
+
+    folder: Annotated[str, Meta(max_length=MAX_PATH)]
+    form: Format
+
+
+class Rescued(msgspec.Struct):
+    """The answer of the viewer.
+
+    Attributes
+    ----------
+    written
+        A line for each run that is in its files.
+    problems
+        A line for each that could not be written.
+    publishers
+        The tokens of the programs of which it has frames.
+    """
+
+    written: list[str] = []
+    problems: list[str] = []
+    publishers: list[Token] = []
+
+
+class Leftover(NamedTuple):
+    """The ring of a publisher that was killed, with its last frames.
+
+    Attributes
+    ----------
+    entry
+        What the publisher said about itself.
+    segment
+        The name of its ring.
+    bytes
+        The size of that.
+    newest
+        When the newest frame was published, in seconds since 1970.
+    until
+        How long it is kept at most, in seconds since 1970.
+    is_new
+        Whether it was not noticed before.
+    """
+
+    entry: Entry
+    segment: str
+    bytes: int
+    newest: float
+    until: float
+    is_new: bool
+
+    def __str__(self) -> str:
+        """Say whose frames they are, how long they are kept, and how to get them."""
+        clock = time.strftime("%H:%M", time.localtime(self.until))
+        name = self.entry.title or f"a publisher for {self.entry.kind}"
+        how = "'scopecast recover FOLDER' saves them"
+        return f"the last frames of {name}, which has crashed or was killed, are kept until {clock}: {how}"
 
 
 def runtime_path() -> Path:
@@ -384,24 +489,121 @@ class RunDirectory:
         insist(lambda: remove(path))
         return True
 
+    def ask_to_rescue(self, viewer: str, asked: Rescue) -> None:
+        """Ask a viewer to write what it has of programs that were killed; see `rescued`."""
+        with suppress(OSError):
+            remove(self.file(viewer, "rescued"))
+        draft = self.file(viewer, "asking")
+        draft.touch(0o600)
+        draft.write_bytes(msgspec.json.encode(asked))
+        draft.replace(self.file(viewer, "rescue"))
+
+    def asked_to_rescue(self, viewer: str) -> Rescue | None:
+        """Return what a viewer has been asked for since this was called last."""
+        path = self.file(viewer, "rescue")
+        if not path.exists():
+            return None
+        try:
+            asked = msgspec.json.decode(insist(lambda: _read_regular(path)), type=Rescue)
+        except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            asked = None
+        insist(lambda: remove(path))
+        return asked
+
+    def tell_of_rescue(self, viewer: str, rescued: Rescued) -> None:
+        """Tell who has asked a viewer what it has written."""
+        draft = self.file(viewer, "telling")
+        draft.touch(0o600)
+        draft.write_bytes(msgspec.json.encode(rescued))
+        draft.replace(self.file(viewer, "rescued"))
+
+    def rescued(self, viewer: str) -> Rescued | None:
+        """Return what a viewer that was asked has written, once; None as long as it has not told."""
+        path = self.file(viewer, "rescued")
+        if not path.exists():
+            return None
+        found = msgspec.json.decode(insist(path.read_bytes), type=Rescued)
+        insist(lambda: remove(path))
+        return found
+
     def launch_lock(self, kind: str) -> filelock.BaseFileLock:
         """Return the lock under which viewers of a kind are started, so that eight backends start one."""
         return filelock.FileLock(self.path / f"launch-{kind}.lock", thread_local=False)
 
-    def clean(self) -> Cleaned:
-        """Remove leftovers of crashed programs: segments, sockets and files; never those of live members."""
+    def clean(self, *, everything: bool = False) -> Cleaned:
+        """Remove leftovers of crashed programs: segments, sockets and files; never those of live members.
+
+        The last frames of a publisher that was killed are kept for ten minutes from when this is called first, where no
+        viewer has them and memory is left; `everything` removes them, too.
+        """
         cleaned = Cleaned([], [], 0)
         tokens = {path.stem for path in self.path.glob("????????.*") if _TOKEN.match(path.stem)}
+        kept = {} if everything else {leftover.entry.token: leftover for leftover in self._to_keep()}
         freed = 0
-        for token in sorted(tokens):
-            lock = self._take(token)
-            if lock is None:
+        for token in sorted(tokens - kept.keys()):
+            with self.hold(token) as held:
+                if held:
+                    freed += self._bury(token, cleaned)
+        for leftover in kept.values():
+            with suppress(OSError):  # it is there already
+                self._marked(leftover.entry.token).touch(0o600, exist_ok=False)
+        return cleaned._replace(bytes=freed, kept=tuple(kept.values()))
+
+    def leftovers(self) -> list[Leftover]:
+        """Return the rings of publishers that were killed and have frames, the newest first."""
+        if sys.platform == "win32":  # where a mapping goes with the process
+            return []
+        dead = (entry for entry in self.entries("publisher") if not self.alive(entry.token))
+        return sorted(filter(None, map(self._leftover, dead)), key=lambda each: -each.newest)
+
+    def _leftover(self, entry: Entry) -> Leftover | None:
+        for name in entry.segments:
+            if not _belongs(name, entry.token) or own_bytes(name) is None:
                 continue
-            try:
-                freed += self._bury(token, cleaned)
-            finally:
+            with suppress(OSError), RingReader(name, entry.token, None) as ring:
+                if not ring.newest_ns:
+                    continue
+                newest = time.time() - (clock_ns() - ring.newest_ns) / 1e9
+                try:
+                    noticed, is_new = self._marked(entry.token).stat().st_mtime, False
+                except OSError:
+                    noticed, is_new = time.time(), True
+                return Leftover(entry, name, ring.layout.size, newest, noticed + KEEP_S, is_new)
+        return None
+
+    def _marked(self, token: str) -> Path:
+        """Return the file that tells when a publisher's death was noticed."""
+        return self.file(token, "dead")
+
+    def _to_keep(self) -> Iterator[Leftover]:
+        if not (leftovers := self.leftovers()):
+            return
+        viewers = [entry for entry in self.living("receiver") if entry.state == "ready"]
+        room, now = MAX_KEPT_BYTES, time.time()
+        if (free := free_bytes()) is not None:
+            room = min(room, (free + sum(each.bytes for each in leftovers)) // (_KEPT_SHARE + 1))
+        for each in leftovers:
+            seen = any(viewer.kind == each.entry.kind and viewer.created < each.newest for viewer in viewers)
+            if not seen and now < each.until and each.bytes <= room:
+                room -= each.bytes
+                yield each
+
+    @contextmanager
+    def hold(self, token: str) -> Iterator[bool]:
+        """Hold what a crashed member has left, so that no other removes it or looks at it; tell whether it is held.
+
+        Afterwards its lock is gone, and what is left without one is a crashed member's still.
+        """
+        lock = self._take(token)
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
                 _give_up(lock)
-        return cleaned._replace(bytes=freed)
+
+    def bury(self, token: str) -> None:
+        """Remove what a crashed member has left; to be called while it is held."""
+        self._bury(token, Cleaned([], [], 0))
 
     def _take(self, token: str) -> filelock.BaseFileLock | None:
         """Return a crashed member's lock, held; None if the member is alive, or another process is cleaning up."""
@@ -424,13 +626,13 @@ class RunDirectory:
         freed = 0
         entry = _read_entry(self.file(token, "json"))
         for name in entry.segments if entry else ():
-            if NAME_PATTERN.match(name) and name.split("_")[-2] == token:
+            if _belongs(name, token):
                 with suppress(OSError):
                     size = own_bytes(name)
                     if size is not None and unlink_segment(name):
                         cleaned.segments.append(name)
                         freed += size
-        for suffix in ("sock", "json", "new", "keep"):
+        for suffix in ("sock", "json", "new", "keep", "dead", *_RESCUE):
             with suppress(OSError):  # a directory, which nobody of ours has made
                 remove(self.file(token, suffix))
         with suppress(OSError, RuntimeDirectoryError):
@@ -445,6 +647,11 @@ class RunDirectory:
         if entry is not None:
             cleaned.members.append(token)
         return freed
+
+
+def _belongs(segment: str, token: str) -> bool:
+    """Whether a segment of that name is one of this member's."""
+    return NAME_PATTERN.match(segment) is not None and segment.split("_")[-2] == token
 
 
 def _is_regular(path: Path) -> bool:
@@ -587,7 +794,7 @@ class Member:
             lock, self._lock = self._lock, None
         if lock is None:
             return
-        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new", "keep")):
+        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new", "keep", *_RESCUE)):
             with suppress(OSError):
                 remove(path)
         if self.entry.role == "publisher":

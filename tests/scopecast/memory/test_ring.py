@@ -19,7 +19,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from scopecast.errors import SharedMemoryError
 from scopecast.frames.arrays import SHOWABLE, native
-from scopecast.memory.ring import GENERATION, MAX_SLOTS, MIN_SLOTS, WORDS, Ring, RingLayout, RingReader, plan_layout
+from scopecast.memory.ring import (
+    CAPTION_BYTES,
+    GENERATION,
+    MAX_CAPTION,
+    MAX_SLOTS,
+    MIN_SLOTS,
+    WORDS,
+    Ring,
+    RingLayout,
+    RingReader,
+    plan_layout,
+)
 from scopecast.memory.segment import PAGE
 from scopecast.rundir.directory import new_token
 
@@ -166,10 +177,56 @@ def test_a_generation_is_odd_while_the_slot_is_written():
 def test_the_slot_table_says_what_lies_where():
     with ring_and_reader() as (ring, _reader):
         ring.begin(2)
-        ring.commit(2, 17, 8)
+        ring.commit(2, 17, 8, 1_000_000, (b"stream", b"frame"))
         with (SHM / ring.name).open("rb") as file:
             file.seek(SMALL.table + 2 * 64)
-            assert struct.unpack("=8Q", file.read(64)) == (2, 17, 8, 0, 0, 0, 0, 0)
+            assert struct.unpack("=8Q", file.read(64)) == (2, 17, 8, 1_000_000, 0, 0, 0, 0)
+            file.seek(SMALL.total + 2 * CAPTION_BYTES)
+            assert file.read(19) == struct.pack("=II", 6, 5) + b"streamframe"
+
+
+# ---- captions ----------------------------------------------------------------------------------------------------
+
+
+def test_a_caption_is_that_of_the_last_frame():
+    with ring_and_reader() as (ring, reader):
+        assert reader.newest_ns == 0
+        assert reader.caption(1) is None, "nothing was there yet"
+        for caption in (b"long stream", b"long frame"), (b"a", b"b"):
+            ring.begin(1)
+            ring.commit(1, 0, 8, 5, caption)
+            assert reader.caption(1) == caption
+        assert reader.newest_ns == 5
+        for too_long in (0, 1):
+            ring.begin(1)
+            ring.commit(1, 1, 8, 6, (bytes(MAX_CAPTION - 1 + too_long), b"b"))
+            assert reader.caption(1) == (None if too_long else (bytes(MAX_CAPTION - 1), b"b"))
+
+
+@pytest.mark.fault("H3")
+@pytest.mark.needs("/dev/shm")
+@pytest.mark.parametrize("lengths", [(2**32 - 1, 1), (1, 2**32 - 1), (MAX_CAPTION, 1), (0, 5)])
+def test_lengths_that_are_wrong_are_no_caption(lengths: tuple[int, int]):
+    with ring_and_reader() as (ring, reader):
+        with (SHM / ring.name).open("r+b") as file:
+            file.seek(SMALL.total + 2 * CAPTION_BYTES)
+            file.write(struct.pack("=II", *lengths))
+        assert reader.caption(2) is None
+
+
+@pytest.mark.fault("R7")
+@pytest.mark.needs("/dev/shm")
+def test_a_ring_without_captions_or_with_a_part_of_them_has_none():
+    token = new_token()
+    ring = Ring(f"test_{token}_0", SMALL, token, 0)
+    ring.begin(0)
+    ring.commit(0, 0, 8, 5, (b"a", b"b"))
+    with RingReader(ring.name, token, None) as mapped:
+        os.truncate(SHM / ring.name, SMALL.total + PAGE)
+        assert (mapped.caption(0), mapped.newest_ns) == (None, 0), "to look there would kill this process"
+    with RingReader(ring.name, token, None) as reader:
+        assert reader.caption(0) is None
+    ring.close()
 
 
 # ---- headers -----------------------------------------------------------------------------------------------------
@@ -311,22 +368,23 @@ def test_no_slot_or_shape_leads_outside_the_slot(slot: int, shape: list[int], dt
 
 @example(frame=1, budget=2105344)
 @given(frame=st.integers(1, 2**34), budget=st.integers(0, 2**34))
-@example(frame=1, budget=RingLayout(MIN_SLOTS, PAGE).total)
-@example(frame=1, budget=RingLayout(MIN_SLOTS, PAGE).total - 1)
+@example(frame=1, budget=RingLayout(MIN_SLOTS, PAGE).size)
+@example(frame=1, budget=RingLayout(MIN_SLOTS, PAGE).size - 1)
 @example(frame=PAGE, budget=64 * 2**20)
 @example(frame=512 * 512 * 2, budget=64 * 2**20)
 def test_a_layout_keeps_to_its_budget(frame: int, budget: int):
     layout = plan_layout(frame, budget)
-    needed = RingLayout(MIN_SLOTS, -(-frame // PAGE) * PAGE).total
+    needed = RingLayout(MIN_SLOTS, -(-frame // PAGE) * PAGE).size
     if layout is None:
         assert needed > budget
         return
-    assert needed <= layout.total <= budget
+    assert needed <= layout.size <= budget
     assert MIN_SLOTS <= layout.slots <= MAX_SLOTS
     assert layout.slot_bytes >= frame
     assert layout.slot_bytes % PAGE == layout.pixels % PAGE == 0
     assert layout.table + layout.slots * 64 <= layout.pixels
     assert layout.pixels + layout.slots * layout.slot_bytes == layout.total
+    assert layout.total + layout.slots * CAPTION_BYTES == layout.size
 
 
 @given(frame=st.integers(1, 16 * 2**20))

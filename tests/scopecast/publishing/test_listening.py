@@ -418,6 +418,6 @@ def test_a_program_that_dies_before_it_takes_them_is_told_of():
             program.communicate()
         # Which of the two is noticed first, the end or the broken connection, is for the system to say.
         ((taken, text),) = pair.told(sent)
-    RunDirectory().clean()
+    RunDirectory().clean(everything=True)
     assert not taken
     assert text.endswith(("it ended before it took them", "so that it may have taken them or not"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -511,7 +512,7 @@ def test_metadata_that_is_too_long_is_left_out_and_counted(viewer: Viewer):
 
 
 def test_every_waits_for_a_viewer_that_does_not_acknowledge():
-    with every(budget=RingLayout(6, PAGE).total, timeout=30) as publisher:
+    with every(budget=RingLayout(6, PAGE).size, timeout=30) as publisher:
         publisher.publish(np.zeros((8, 8), "uint8"), axes={"t": 0})
         with RawReceiver(publisher) as raw:
             done = threading.Event()
@@ -548,7 +549,7 @@ def test_a_slot_that_is_given_back_is_used_before_a_frame_is_dropped(monkeypatch
     busy = threading.Event()
     monkeypatch.setattr(Keeper, "_is_busy", lambda _: busy.is_set())
     monkeypatch.setattr("scopecast.publishing.keeper.HEARTBEAT_S", 600.0)
-    with Publisher("headless", budget=RingLayout(3, PAGE).total) as publisher, ExitStack() as stack:
+    with Publisher("headless", budget=RingLayout(3, PAGE).size) as publisher, ExitStack() as stack:
         publisher.publish(np.zeros((8, 8), "uint8"), policy="every")
         hub = publisher.session.receivers
         _, second, third = (stack.enter_context(RawReceiver(publisher)) for _ in range(3))
@@ -575,7 +576,7 @@ def test_a_slot_that_is_given_back_is_used_before_a_frame_is_dropped(monkeypatch
 
 
 def test_the_timeout_can_be_changed():
-    with every(budget=RingLayout(6, PAGE).total, timeout=60) as publisher:
+    with every(budget=RingLayout(6, PAGE).size, timeout=60) as publisher:
         publisher.publish(np.zeros((8, 8), "uint8"))
         publisher.timeout = 0.2
 
@@ -589,7 +590,7 @@ def test_the_timeout_can_be_changed():
 
 @pytest.mark.fault("V4")
 def test_every_names_the_viewer_that_lags():
-    with every(budget=RingLayout(6, PAGE).total, timeout=0.3) as publisher:
+    with every(budget=RingLayout(6, PAGE).size, timeout=0.3) as publisher:
         publisher.publish(np.zeros((8, 8), "uint8"))
         with RawReceiver(publisher) as raw:
             published = 1
@@ -613,7 +614,7 @@ def test_every_names_the_viewer_that_lags():
 
 
 def test_a_viewer_that_leaves_is_not_waited_for():
-    with every(budget=RingLayout(6, PAGE).total, timeout=30) as publisher:
+    with every(budget=RingLayout(6, PAGE).size, timeout=30) as publisher:
         publisher.publish(np.zeros((8, 8), "uint8"))
         with RawReceiver(publisher) as raw:
             raw.receive(messages.Frame)
@@ -692,7 +693,7 @@ ENDS = {"raised": _fail, "aborted": _abort, "forgotten": _forget, "forgotten in 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_a_slot_that_is_given_up_is_neither_published_nor_lost(viewer: Viewer, end: Callable[[Publisher], None]):
-    with every(budget=RingLayout(4, 2 * PAGE).total) as publisher:
+    with every(budget=RingLayout(4, 2 * PAGE).size) as publisher:
         publisher.publish(stamped(0), axes={"t": 0})
         for _ in range(20):  # five times as many as there are slots
             end(publisher)
@@ -732,7 +733,7 @@ def test_a_shape_that_is_no_plane_cannot_be_reserved(shape: tuple[int, ...]):
 
 
 def test_a_reservation_for_which_there_is_no_slot_takes_the_pixels_all_the_same():
-    with every(budget=RingLayout(3, PAGE).total) as publisher:
+    with every(budget=RingLayout(3, PAGE).size) as publisher:
         with publisher.reserve((1000, 1000), "uint16") as slot:
             slot.array[:] = 1
         assert slot.commit is not None
@@ -755,7 +756,7 @@ def test_nothing_is_made_before_the_first_frame(runtime_dir: Path):
 
 @pytest.mark.fault("R5")
 def test_a_larger_frame_has_a_larger_ring_made_and_later_frames_arrive(viewer: Viewer):
-    budget = RingLayout(8, 16 * PAGE).total
+    budget = RingLayout(8, 16 * PAGE).size
     with every(budget=budget) as publisher:
         publisher.publish(stamped(0, shape=(32, 32)), axes={"t": 0})
         slot_bytes = RingReaderOf(publisher).slot_bytes
@@ -922,7 +923,8 @@ def test_a_process_that_ends_at_once_is_cleaned_after(runtime_dir: Path):
     assert child.returncode == 5
     name = child.stdout.strip()
     assert name in segments()
-    cleaned = RunDirectory().clean()
+    assert [leftover.segment for leftover in RunDirectory().clean().kept] == [name], "its frames may be wanted"
+    cleaned = RunDirectory().clean(everything=True)
     assert cleaned.segments == [name]
     assert cleaned.bytes >= 64 * 2**20
     assert segments() == set()
@@ -931,8 +933,17 @@ def test_a_process_that_ends_at_once_is_cleaned_after(runtime_dir: Path):
 
 @pytest.mark.fault("P7")
 @pytest.mark.needs("/dev/shm")
-def test_the_next_publisher_cleans_after_the_dead(runtime_dir: Path):
+def test_the_next_publisher_cleans_after_the_dead_and_keeps_their_last_frames_for_a_while(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     assert run(BEGIN + "os._exit(5)").returncode == 5
+    for _ in range(2):
+        with every() as publisher:
+            publisher.publish(stamped(0))
+            assert len(segments()) == 2
+    (told,) = caplog.messages
+    assert re.search("the last frames of .* are kept until ..:..: 'scopecast recover FOLDER' saves them", told)
+    monkeypatch.setattr("scopecast.rundir.directory.KEEP_S", 0.0)
     with every() as publisher:
         publisher.publish(stamped(0))
         assert len(segments()) == 1

@@ -102,7 +102,10 @@ def test_of_a_camera_that_runs_nothing_is_skipped_and_only_the_first_slot_is_wai
         ring = publisher.session.slots.ring
         assert (display.taken, ring.slots, ring.layout.slots) == ([(4, 0)], 1, 32)
         made = Path("/dev/shm", ring.name).stat().st_blocks * 512
-        assert made == ring.layout.pixels + ring.layout.slot_bytes, "memory of one slot, and not of those to come"
+        captions = ring.layout.size - ring.layout.total
+        assert made == ring.layout.pixels + ring.layout.slot_bytes + captions, (
+            "memory of one slot, and not of those to come"
+        )
         grown.set()
         assert publisher.flush(60)
         assert display.taken == [(4, 0), (4, 1)], "the newest of each channel, and nothing before it"
@@ -147,11 +150,11 @@ def test_a_publisher_that_closes_meanwhile_counts_what_it_kept(held: threading.E
 
 
 def test_no_more_is_kept_than_the_budget_of_shared_memory(held: threading.Event):
-    with Publisher("headless", budget=5 * 4096 + 3 * stamped(0).nbytes) as publisher:
-        for c in range(10):
+    with Publisher("headless", budget=RingLayout(3, 2 * PAGE).size) as publisher:  # or 9 frames
+        for c in range(13):
             publisher.publish(stamped(0, c), axes={"c": c})
         frames = publisher.stats().frames
-        assert (frames.published, frames.skipped, frames.in_flight) == (10, 4, 6)
+        assert (frames.published, frames.skipped, frames.in_flight) == (13, 4, 9)
         assert publisher.stats().skipped == {"opening": 4}
         held.set()
         assert publisher.flush(20)
@@ -292,12 +295,13 @@ def test_a_ring_that_can_not_grow_goes_on_with_what_it_has_and_grows_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     real = os.posix_fallocate
-    first = RingLayout(32, stamped(0, shape=LARGE).nbytes)._replace(slots=3).total
+    layout = RingLayout(32, stamped(0, shape=LARGE).nbytes)
+    first = layout._replace(slots=3).total
     full = threading.Event()
     full.set()
 
     def allocate(descriptor: int, start: int, length: int) -> None:
-        if start + length > first and full.is_set():
+        if first < start + length <= layout.total and full.is_set():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor, start, length)
 

@@ -232,7 +232,7 @@ def test_the_last_seconds_are_written_when_enter_is_pressed_a_program_asks_or_th
             recorder.line("Kept the last .* of live: 6 frames")
             program.process.kill()
             recorder.line("Kept the last .* of live: 6 frames")
-        RunDirectory().clean()
+        RunDirectory().clean(everything=True)
         assert recorder.end() == 143
     run = [(t, c, 0) for t in range(2) for c in range(2)]
     kept = {name.split(" 20")[0]: stamps(tmp_path / name) for name in files(tmp_path) if "(2)" not in name}

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamMenu"]
 
+#: What the entry is called while no recorder keeps anything.
+_KEEP = "Keep the last seconds"
+
 
 class StreamMenu:
     """The menu entries, and the window with the list. Used on ImageJ's window thread only.
@@ -48,6 +51,7 @@ class StreamMenu:
             "Auto contrast": gallery.automatic_contrast,
             "Auto contrast of this channel": gallery.automatic_contrast_here,
             "Send to acquisition": self.sending.send,
+            _KEEP: self._keep,
         }
         for text, work in entries.items():
             item = java("java.awt.MenuItem")(text)
@@ -55,8 +59,8 @@ class StreamMenu:
                 listener("java.awt.event.ActionListener", actionPerformed=lambda _, work=work: work())
             )
             self.menu.add(item)
-        self._send = item  # the last
-        self._send.setEnabled(False)
+        self._send, self._keeping = map(self.menu.getItem, range(len(entries) - 2, len(entries)))
+        self._offer()
         switches = {"Freeze": gallery.freeze, "Mark saturated pixels red": gallery.mark_saturation}
         for text, switch in switches.items():
             box = java("java.awt.CheckboxMenuItem")(text)
@@ -74,6 +78,19 @@ class StreamMenu:
         plugins = _menu_named("Plugins")
         if plugins is not None and self.menu.getParent() != plugins:
             plugins.add(self.menu)
+
+    def _offer(self) -> None:
+        """Offer what another program does, while there is one: to take marks, to keep the last seconds."""
+        self._send.setEnabled(self.sending.offered)
+        keepers = self._receiver.keepers
+        text = f"Keep the last {keepers[-1].host}" if keepers else _KEEP
+        if text != str(self._keeping.getLabel()):
+            self._keeping.setLabel(text)
+        self._keeping.setEnabled(bool(keepers))
+
+    def _keep(self) -> None:
+        _, told = self._receiver.keep()
+        java("ij.IJ").showStatus(f"scopecast: {told}")
 
     def open(self) -> None:
         """Open the list, or bring it to the front."""
@@ -94,7 +111,7 @@ class StreamMenu:
     def update(self) -> None:
         """Bring the list up to date, if it is open, and say in ImageJ's status bar why frames can't be shown."""
         self._hang()
-        self._send.setEnabled(self.sending.offered)
+        self._offer()
         found = [f"{each.entry.title}: {each.problem}" for each in self._receiver.sources if each.problem]
         problems = "; ".join((*found, *((self._receiver.problem,) if self._receiver.problem else ())))
         if problems != self._told:

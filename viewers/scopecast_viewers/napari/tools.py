@@ -230,11 +230,8 @@ class LiveTools(QObject):  # type: ignore[misc]  # qtpy has no types
         self.keep.setVisible(bool(keepers))
 
     def _keep(self) -> None:
-        if asked := self._view.receiver.directory.ask_to_keep():
-            told = "the recorder writes" if asked == 1 else f"{asked} recorders write"
-            show_info(f"{told} the last seconds to files")
-        else:
-            show_warning("nothing is kept: the recorder does not run any more")
+        kept, told = self._view.receiver.keep()
+        (show_info if kept else show_warning)(told)
 
     def keep_button(self) -> QPushButton:
         """Return a button that has the last seconds written, and is seen while a recorder keeps them."""

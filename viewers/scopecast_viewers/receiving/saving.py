@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import re
 import shutil
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -29,10 +31,23 @@ if TYPE_CHECKING:
     from scopecast_viewers.stacks.plane import Plane
     from scopecast_viewers.stacks.stack import Stack
 
-__all__ = ["FORMATS", "Export", "Saved", "StoppedError", "TakenFrame", "exports", "save", "save_all"]
+__all__ = [
+    "FORMATS",
+    "UNFINISHED",
+    "Export",
+    "Saved",
+    "StoppedError",
+    "TakenFrame",
+    "claim",
+    "exports",
+    "save",
+    "save_all",
+]
 
 #: The formats by the end of a file's name, and what they are called.
 FORMATS: Final = {".ome.tiff": "OME-TIFF", ".ome.zarr": "OME-Zarr"}
+#: How the folder of a run is called that is not in its file yet.
+UNFINISHED: Final = ".unfinished"
 _TIFF_TYPES: Final = frozenset(["int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64"])
 _UNITS: Final = {"um": "µm", "micrometer": "µm", "micron": "µm", "µm": "µm", "nm": "nm", "mm": "mm", "m": "m"}
 _At = tuple[int, int, int, int]
@@ -66,6 +81,13 @@ class Saved(NamedTuple):
     planes: int
     missing: int
     forgotten: int
+
+    def __str__(self) -> str:
+        """Say what is where, and what is missing."""
+        names = ", ".join(path.name for path in self.paths)
+        gaps = f"; no frame had come for {self.missing} places" if self.missing else ""
+        gone = f"; {self.forgotten} frames had been forgotten" if self.forgotten else ""
+        return f"{self.planes} frame{'s' * (self.planes != 1)} in {names}{gaps}{gone}"
 
 
 class TakenFrame(NamedTuple):
@@ -133,6 +155,23 @@ class Export(NamedTuple):
         """Return what is remembered of the frame at a place; None if none came."""
         frame = self.frames.get(place)
         return None if frame is None else frame.tag
+
+
+def claim(folder: Path, source: str, run: str) -> Path:
+    """Make the folder for a run that begins now, with a name that is not taken; return it."""
+    named = " ".join(dict.fromkeys(filter(None, (source, run))))
+    plain = re.sub(r"[^\w .,+-]+", "_", named)[:120].strip(" .") or "run"
+    stem, number = f"{plain} {time.strftime('%Y-%m-%d %H-%M-%S')}", 1
+    while True:
+        name = stem if number == 1 else f"{stem} ({number})"
+        number += 1
+        if any((folder / (name + form)).exists() for form in FORMATS):
+            continue
+        try:
+            (folder / (name + UNFINISHED)).mkdir()
+        except FileExistsError:
+            continue
+        return folder / (name + UNFINISHED)
 
 
 def exports(

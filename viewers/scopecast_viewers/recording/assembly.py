@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -13,8 +11,8 @@ import msgspec
 import numpy as np
 
 from scopecast_viewers.receiving.live import LiveStream, PaintLog
-from scopecast_viewers.receiving.saving import FORMATS, Saved, exports, save_all
-from scopecast_viewers.recording.journal import SUFFIX, check_room, lock_of, read_journal
+from scopecast_viewers.receiving.saving import UNFINISHED, Saved, exports, save_all
+from scopecast_viewers.recording.journal import check_room, lock_of, read_journal
 from scopecast_viewers.stacks.history import History
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
     from scopecast_viewers.recording.journal import Recorded
 
-__all__ = ["Written", "assemble", "claim", "finish", "write_run"]
+__all__ = ["Written", "assemble", "finish", "write_run"]
 
 _EVERYTHING: Final = 2**62
 
@@ -46,11 +44,8 @@ class Written(NamedTuple):
 
     def __str__(self) -> str:
         """Say what is where, and what is missing."""
-        saved = self.saved
-        names = ", ".join(path.name for path in saved.paths)
-        gaps = f"; no frame had come for {saved.missing} places" if saved.missing else ""
         twice = f"; {self.replaced} frames gave way to another at the same place" if self.replaced else ""
-        return f"{self.title}: {saved.planes} frame{'s' * (saved.planes != 1)} in {names}{gaps}{twice}"
+        return f"{self.title}: {self.saved}{twice}"
 
 
 def assemble(recorded: Recorded, history: History) -> tuple[LiveStream, int]:
@@ -84,23 +79,6 @@ def assemble(recorded: Recorded, history: History) -> tuple[LiveStream, int]:
         came[place] += 1
         stream.put(msgspec.structs.replace(frame, index=at), plane.view(np.uint8) if plane.dtype == bool else plane)
     return stream, replaced
-
-
-def claim(folder: Path, source: str, run: str) -> Path:
-    """Make the folder for a run that begins now, with a name that is not taken; return it."""
-    named = " ".join(dict.fromkeys(filter(None, (source, run))))
-    plain = re.sub(r"[^\w .,+-]+", "_", named)[:120].strip(" .") or "run"
-    stem, number = f"{plain} {time.strftime('%Y-%m-%d %H-%M-%S')}", 1
-    while True:
-        name = stem if number == 1 else f"{stem} ({number})"
-        number += 1
-        if any((folder / (name + form)).exists() for form in FORMATS):
-            continue
-        try:
-            (folder / (name + SUFFIX)).mkdir()
-        except FileExistsError:
-            continue
-        return folder / (name + SUFFIX)
 
 
 def write_run(recorded: Recorded, path: Path) -> Written:
@@ -153,7 +131,7 @@ def finish(journal: Path, form: str, folder: Path | None = None, leave_free: int
         recorded = read_journal(journal)
         if recorded.frames:
             check_room(folder or journal.parent, (journal / "frames").stat().st_size, leave_free)
-        name = journal.name.removesuffix(SUFFIX) + form
+        name = journal.name.removesuffix(UNFINISHED) + form
         written = write_run(recorded, (folder or journal.parent) / name) if recorded.frames else None
         del recorded  # what is mapped can't be removed on Windows
         for part in ("frames", "index"):  # without its index it is none

@@ -23,6 +23,7 @@ import numpy as np
 
 from scopecast.errors import ProtocolError
 from scopecast.link import messages
+from scopecast_viewers.receiving.saving import UNFINISHED
 
 if TYPE_CHECKING:
     import io
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["SUFFIX", "Journal", "Recorded", "RecordedFrame", "read_journal", "unfinished"]
+__all__ = ["Journal", "Recorded", "RecordedFrame", "read_journal", "unfinished"]
 
-#: How the folder of a run is called that is not in its file yet.
-SUFFIX: Final = ".unfinished"
 _MAGIC: Final = b"scopecast recording 1\n"
 _HEAD: Final = struct.Struct("<II")  # length and checksum of a record
 _ALIGNED: Final = 64
@@ -160,7 +159,7 @@ def lock_of(folder: Path) -> filelock.BaseFileLock:
 def unfinished(folder: Path) -> list[Path]:
     """Return the journals below a folder that nobody works on, the oldest first: their recorder was killed."""
     found = []
-    for journal in folder.glob(f"*{SUFFIX}"):
+    for journal in folder.glob(f"*{UNFINISHED}"):
         if not (journal / "index").exists():  # just made, and not locked yet
             continue
         lock = lock_of(journal)

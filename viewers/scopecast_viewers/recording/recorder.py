@@ -19,8 +19,9 @@ import numpy as np
 
 from scopecast.errors import FrameGoneError
 from scopecast.protocol import clock_ns
-from scopecast_viewers.recording.assembly import claim, finish, write_run
-from scopecast_viewers.recording.journal import SUFFIX, Journal, Recorded, RecordedFrame
+from scopecast_viewers.receiving.saving import UNFINISHED, claim
+from scopecast_viewers.recording.assembly import finish, write_run
+from scopecast_viewers.recording.journal import Journal, Recorded, RecordedFrame
 from scopecast_viewers.recording.tap import CaughtFrame, RunOver
 from scopecast_viewers.stacks.pool import PlanePool
 
@@ -275,7 +276,7 @@ class Recorder:
 
         def write() -> None:
             folder = claim(self._folder, source, recorded.announcements[-1].title)
-            name = folder.name.removesuffix(SUFFIX) + self._form
+            name = folder.name.removesuffix(UNFINISHED) + self._form
             try:
                 written = write_run(recorded, folder.with_name(name))
                 told = f"Kept the last {seconds:.1f} s of {written}."

@@ -1,0 +1,50 @@
+"""What a viewer has of programs that were killed, as files, when the user asks for it (``scopecast recover``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scopecast.rundir.directory import Rescued
+from scopecast_viewers.receiving.saving import UNFINISHED, claim, exports, save_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scopecast.rundir.directory import Rescue
+    from scopecast_viewers.receiving.live import LiveStream
+
+__all__ = ["rescue"]
+
+
+def rescue(asked: Rescue, streams: Iterable[tuple[str, LiveStream]]) -> Rescued:
+    """Write each of the streams to a file; waits for the disk.
+
+    Parameters
+    ----------
+    asked
+        Where, and in which format.
+    streams
+        Those of programs that were killed, each with the name of its program. One without frames has no file.
+
+    Returns
+    -------
+    Rescued
+        What is where, and what could not be written.
+    """
+    found = Rescued()
+    folder = Path(asked.folder)
+    for source, stream in streams:
+        if not (parts := exports(stream)):
+            continue
+        try:
+            place = claim(folder, source, stream.about.title)
+            try:
+                saved = save_all(parts, folder / (place.name.removesuffix(UNFINISHED) + asked.form))
+            finally:
+                place.rmdir()
+        except Exception as error:  # noqa: BLE001 - told to who has asked; the others are written
+            found.problems.append(f"{source} {stream.about.title}: {error}")
+        else:
+            found.written.append(f"{stream.about.title}: {saved}")
+    return found
