@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_a_segment_can_be_read_by_what_the_page_says():
         layout = ring.layout
     text = PAGES["segment"]()
     table = [(int(row[0]), int(row[1]), row[2]) for row in rows(text) if row[0].isdecimal()]
-    header = {name: data[offset : offset + size] for offset, size, name in table[:-3]}
+    header = {name: data[offset : offset + size] for offset, size, name in table[:-4]}
     numbers = {name: int.from_bytes(value, sys.byteorder) for name, value in header.items()}
     assert header["magic"] == b"scopcast"
     assert header["token"] == name.split("_")[1].encode() + bytes(8)
@@ -85,9 +86,10 @@ def test_a_segment_can_be_read_by_what_the_page_says():
     assert numbers["version"] == 1
     assert numbers["epoch"] == 0
     assert (numbers["slots"], numbers["slot_bytes"]) == layout
-    assert numbers["total"] == len(data)
+    assert numbers["captions"] == numbers["total"]
+    assert numbers["captions"] + numbers["slots"] * numbers["caption_bytes"] == len(data)
     assert numbers["table"] == 4096
-    of_slot = {name: (offset, size) for offset, size, name in table[-3:]}
+    of_slot = {name: (offset, size) for offset, size, name in table[-4:]}
     (entry_bytes,) = map(int, re.findall(r"Each slot has an entry of (\d+) bytes", text))
     used = []
     for slot in range(numbers["slots"]):
@@ -97,7 +99,14 @@ def test_a_segment_can_be_read_by_what_the_page_says():
             for name, (offset, size) in of_slot.items()
         }
         if each["generation"]:
-            used.append((each, numbers["pixels"] + slot * numbers["slot_bytes"]))
-    ((frame, begins),) = used
+            used.append((each, slot))
+    ((frame, slot),) = used
+    begins = numbers["pixels"] + slot * numbers["slot_bytes"]
+    assert frame.pop("published_ns") <= time.monotonic_ns()
     assert frame == {"generation": 2, "sequence": 0, "nbytes": 64 * 48 * 2}
+    caption = numbers["captions"] + slot * numbers["caption_bytes"]
+    lengths = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in (caption, caption + 4)]
+    decoder = msgspec.msgpack.Decoder()
+    assert decoder.decode(data[caption + 8 :][: lengths[0]])[0] == "STREAM"
+    assert decoder.decode(data[caption + 8 + lengths[0] :][: lengths[1]])[:2] == ["FRAME", 0]
     assert data[begins : begins + frame["nbytes"]] == stamped(5).tobytes()

@@ -64,7 +64,7 @@ def test_one_that_is_killed_while_it_looks_at_a_frame_costs_nobody_a_frame():
         stats = publisher.stats()
         assert stats.balanced
         assert (stats.frames.delivered, stats.keeper_errors) == (300, 0)
-        RunDirectory().clean()
+        RunDirectory().clean(everything=True)
         assert own_bytes(entry.segments[0]) is None, "its replies' memory went with it"
 
 
@@ -189,7 +189,7 @@ def test_a_source_that_is_killed_leaves_its_frame_as_it_is_and_its_next_run_is_s
                 source.wait()
                 wait_until(lambda: child.ask("sources") == [], "told that it has gone")
                 assert child.ask("again") == {"sum": int(stamped(frames - 1).sum()), "lost": False}
-                RunDirectory().clean()
+                RunDirectory().clean(everything=True)
         assert child.ask("stats")["balanced"]
         child.tell("end")
         assert child.line() == "ended"

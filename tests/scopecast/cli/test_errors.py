@@ -44,7 +44,7 @@ def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProce
             ["demo", "-t", "many"], MISUSED, r"invalid value for '--timepoints' / '-t': .*integer", id="number"
         ),
         pytest.param(["doctor", "--fix"], MISUSED, r"no such option: --fix.*see scopecast doctor --help", id="doctor"),
-        pytest.param(["clean", "--all"], MISUSED, r"no such option: --all", id="clean"),
+        pytest.param(["clean", "--every"], MISUSED, r"no such option: --every", id="clean"),
         pytest.param(["viewers", "--json=2"], MISUSED, r"--json", id="flag with a value"),
         pytest.param(
             ["demo", "--viewer", "imagej"], MISUSED, r"no viewer 'imagej' here; use napari or headless", id="viewer"

@@ -204,7 +204,7 @@ def test_clean_removes_what_the_dead_left():
 
 def test_clean_says_what_it_removed(monkeypatch: pytest.MonkeyPatch):
     removed = scopecast.rundir.directory.Cleaned(["abcdefgh"], ["headless_abcdefgh_0"], 64 * 2**20)
-    monkeypatch.setattr(RunDirectory, "clean", lambda self: removed)
+    monkeypatch.setattr(RunDirectory, "clean", lambda self, everything: removed)
     lines = run("clean").output.splitlines()
     assert lines[0] == "Removed the leftovers of 1 crashed program: abcdefgh"
     assert "headless_abcdefgh_0" in lines[1]

@@ -171,6 +171,29 @@ def test_a_python_that_ends_is_left_alone_by_the_threads_of_java():
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ends\n", "")
 
 
+def test_what_a_call_into_python_needs_is_not_freed_while_it_goes_on():
+    """At the end of Python, JPype's stop frees all that Java holds of it: a call that has begun would find nothing."""
+    program = (
+        "import threading, time, weakref\n"
+        "from scopecast_viewers.fiji.jvm import Choice, start\n"
+        "start(Choice('plain'), 64 << 20)\n"
+        "from scopecast_viewers.fiji.awt import invoke_later, java, listener\n"
+        "order, begun = [], threading.Event()\n"
+        "class Function:\n"
+        "    def __call__(self): pass\n"
+        "function, known = Function(), java('java.util.ArrayList')()\n"
+        "weakref.finalize(function, order.append, 'freed')\n"
+        "known.add(listener('java.lang.Runnable', run=function))\n"
+        "del function\n"
+        "invoke_later(lambda: (begun.set(), time.sleep(1.0), order.append('called')))\n"
+        "assert begun.wait(30)\n"
+        "java('scopecast.Farewell').say(60_000)\n"
+        "print(*order, flush=True)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "called freed\n", "")
+
+
 def test_java_handles_its_own_segmentation_faults_to_the_end_where_python_has_a_handler_too():
     """Python (``-X faulthandler``, ``-X dev``) and pytest disable theirs at their end, while Java's threads run on."""
     program = (

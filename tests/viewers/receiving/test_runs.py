@@ -47,7 +47,7 @@ def test_six_workers_make_one_run():
             each.end()
         viewer.wait_for(lambda: stream.state != "live")
         assert wells_of(stream) == EXPECTED, "what has arrived stays"
-    RunDirectory().clean()  # after the one that was killed
+    RunDirectory().clean(everything=True)  # after the one that was killed
 
 
 def test_workers_that_come_one_after_the_other_make_one_run_and_the_pipeline_run_again_another():

@@ -28,10 +28,11 @@ public final class Farewell {
 		Field flag = type.getDeclaredField("shutdownFlag");
 		flag.setAccessible(true);
 		((AtomicInteger) flag.get(type.getMethod("getInstance").invoke(null))).incrementAndGet();
-		Class<?> queue = Class.forName("org.jpype.ref.JPypeReferenceQueue");
-		queue.getMethod("stop").invoke(queue.getMethod("getInstance").invoke(null));
 		CountDownLatch idle = new CountDownLatch(1);
 		EventQueue.invokeLater(idle::countDown);
 		idle.await(milliseconds, TimeUnit.MILLISECONDS);
+		// Not before: it frees what Java holds of Python, also the function that a call has only just not begun.
+		Class<?> queue = Class.forName("org.jpype.ref.JPypeReferenceQueue");
+		queue.getMethod("stop").invoke(queue.getMethod("getInstance").invoke(null));
 	}
 }
