@@ -175,7 +175,7 @@ def spell_axes(axes: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
     """
     spelt = {spell_axis(str(name)): value for name, value in axes.items()}
     if len(spelt) < len(axes):
-        raise ValueError(f"two of the axes {', '.join(map(str, axes))} have the same name here: name one otherwise")
+        raise ValueError(f"two of the axes {', '.join(map(str, axes))} have the same name here: rename one of them")
     return spelt
 
 

@@ -184,7 +184,7 @@ class Marks(Sequence[Mark]):
             high = np.clip(np.ceil(mark.vertices.max(axis=0) + 0.5), 0, self.shape).astype(int)
             (y, x), (height, width) = low.tolist(), (high - low).tolist()
             if height < 1 or width < 1:
-                msg = f"a {mark.kind} is no region of the camera: draw a rectangle within the frame"
+                msg = f"this {mark.kind} is not a region of the camera: draw a rectangle within the frame"
                 raise ValueError(msg)
             made.append((x, y, width, height))
         return made

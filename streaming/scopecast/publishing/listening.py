@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 #: How many times marks may be sent before the program takes the first of them.
 MOST_WAITING: Final = 16
 _LOOK_S: Final = 0.25  # Windows lets Ctrl-C through only between two waits
-_NOBODY: Final = "the program does not take marks any more"
+_NOBODY: Final = "the program no longer takes marks"
 
 
 class Waiting(NamedTuple):
@@ -121,11 +121,11 @@ class Listening:
         stream = self._streams.get(message.stream)
         if stream is None or age_s < 0:
             kept = messages.KEPT_STREAMS
-            return f"the frame is stale: it is of none of this program's last {kept} runs; mark one of a newer run"
+            return f"the frame is stale: it is not from this program's last {kept} runs; mark one of a newer run"
         if inbox.max_age_s is not None and age_s > inbox.max_age_s:
             return f"the frame is stale: it is {age_s:.1f} s old, and the program takes {inbox.max_age_s:g} s at most"
         if len(inbox.waiting) >= MOST_WAITING:
-            return f"the program has not taken the last {MOST_WAITING} yet: wait until it has"
+            return f"the last {MOST_WAITING} still wait for the program: try again later"
         inbox.waiting.append(Waiting(sender, message, stream, age_s))
         inbox.came.set()
         return ""

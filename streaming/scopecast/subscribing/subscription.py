@@ -269,7 +269,7 @@ class Subscription:
         held = sum(lease.held for source in self._sources for lease in tuple(source.leases))
         if held > MAX_HELD:
             msg = (
-                f"this program still has the arrays of {held} earlier frames, and at most {MAX_HELD} are lent: "
+                f"this program still holds the arrays of {held} earlier frames, and at most {MAX_HELD} are lent: "
                 f"keep frame.copy() instead"
             )
             raise RuntimeError(msg)
@@ -424,7 +424,7 @@ class Subscription:
             except Exception as error:  # noqa: BLE001 - there is no other thread that would receive; counted, and told
                 more = False
                 self.errors += 1
-                self._complain(f"receiving: {type(error).__name__}: {error} (it is tried again)")
+                self._complain(f"receiving: {type(error).__name__}: {error} (will be tried again)")
                 time.sleep(_REST_S)  # it may come again at once, and would then take the whole processor
 
     def _turn(self, more: bool) -> bool:
@@ -549,7 +549,7 @@ class Subscription:
     def _why_alone(self, alive: Sequence[Entry]) -> str:
         if not self._title or not alive:
             return ""
-        return f"no program publishes under the title {self._title!r}; there are {', '.join(e.title for e in alive)}"
+        return f"no program publishes under the title {self._title!r}, only {', '.join(e.title for e in alive)}"
 
 
 def are_twins(one: Entry, other: Entry) -> bool:

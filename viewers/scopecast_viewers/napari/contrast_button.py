@@ -45,8 +45,8 @@ class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
         self.setCheckable(True)
         self.setChecked(True)
         self.setToolTip(
-            "Choose the contrast of all channels from the frames, as they come. A channel whose contrast you set "
-            "keeps it until then; the menu has the single channels."
+            "Choose the contrast of all channels from the frames, as they arrive. A channel whose contrast you have "
+            "set keeps it until you press this; the menu does the same for single channels."
         )
         self.channels = QMenu(self)
         self.channels.aboutToShow.connect(self.fill)

@@ -83,7 +83,7 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
             action = menu.addAction("Side by side")
             action.setCheckable(True)
             action.setChecked(view.side_by_side)
-            action.setToolTip("Show the runs beside each other; else they lie on each other, the upper one on top.")
+            action.setToolTip("Show the runs beside each other; otherwise they overlap, the upper one on top.")
             action.triggered.connect(view.set_side_by_side)
         if view.deleted:
             menu.addAction("Show deleted layers again", view.undelete)
