@@ -56,7 +56,7 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
     def __init__(self, view: _Runs) -> None:
         super().__init__("runs")
         self._view = view
-        self.setToolTip("The runs that are kept: show earlier ones again, compare or remove them; and whom to follow.")
+        self.setToolTip("The runs that are kept: show earlier ones again, compare or remove them; and what to follow.")
         self.runs = QMenu(self)
         self.runs.setToolTipsVisible(True)
         self.runs.aboutToShow.connect(self.fill)
