@@ -43,7 +43,7 @@ class Mark(NamedTuple):
 class Marks(Sequence[Mark]):
     """What a user has sent from a viewer: the items that they point at in one frame.
 
-    Iterate over it for each `Mark`. Nothing moves because of it: it is the program that does something with it.
+    Iterate over it for each `Mark`. Nothing moves by itself: it is up to the program to do something with it.
 
     Attributes
     ----------
@@ -169,8 +169,8 @@ class Marks(Sequence[Mark]):
         Returns
         -------
         list of tuple of int
-            x, y, width and height in pixels of the frame, for ``core.setROI``. If the frame is itself one of a region
-            of the sensor, they count from that.
+            x, y, width and height in pixels of the frame, for ``core.setROI``. If the frame itself is of a
+            region of the sensor, they are relative to that region.
 
         Raises
         ------

@@ -194,7 +194,7 @@ class Outcome(NamedTuple):
     frames
         How many planes the array had.
     reason
-        Why it, or the first of its planes that is not shown, is not: a `Reason`. None if all of it is shown, or waits
+        Why it is not shown, or the first of its planes that is not: a `Reason`. None if all of it is shown, or waits
         for its viewer.
     cause
         What caused that, as a line for the user (``"napari is not installed; …"``); ``""`` if it is not known.
@@ -274,7 +274,7 @@ class ReceiverStats:
     token
         The receiver's token, as in the run directory.
     kind
-        ``"napari"``, ``"fiji"``, …; ``"*"`` for a subscriber, which is no viewer.
+        ``"napari"``, ``"fiji"``, …; ``"*"`` for a subscriber, which is not a viewer.
     title
         The name that the receiver gives itself.
     pid

@@ -226,7 +226,7 @@ class Listener:
     def events(self, sequence: Any = None) -> Iterator[Any]:
         """Yield the events of a sequence at each position that is marked, as they come.
 
-        What is marked in frames whose place on the stage is not known, is refused.
+        Marks in frames whose place on the stage is not known are refused.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ class Listener:
         Yields
         ------
         useq.MDAEvent
-            For ``core.run_mda``: the run goes on until this listener is closed, or its timeout is over.
+            For ``core.run_mda``: the run goes on until this listener is closed, or its timeout expires.
         """
         first = 0
         for marks in self:
@@ -249,7 +249,7 @@ class Listener:
             first += len(marks)
 
     def call(self, callback: Callable[[Marks], object]) -> None:
-        """Call a function with all marks that come, on a thread of its own. An error of its refuses the marks."""
+        """Call a function with all marks that come, on a thread of its own. If it raises an error, they are refused."""
         threading.Thread(target=_call, args=(self, callback), name="scopecast-marks", daemon=True).start()
 
     def close(self) -> None:

@@ -601,8 +601,8 @@ def subscribe(
 ) -> Subscription:
     """Look at the live frames of this user's programs on this machine, in any Python program.
 
-    It is no viewer: it keeps none from being launched, and takes the frames of programs that publish for any kind of
-    viewer; once from a program that publishes for two. Whoever publishes pays no more for it than for a viewer. Only
+    It is not a viewer: it keeps none from being launched, and takes the frames of programs that publish for any kind of
+    viewer, only once from a program that publishes for two. It costs a publisher no more than a viewer does. Only
     images that were published come: neither annotations, nor what this or another program has replied.
 
     Parameters
@@ -610,7 +610,7 @@ def subscribe(
     title
         Only programs that publish under this title.
     stream
-        Only streams (runs) of this title.
+        Only streams (runs) with this title.
     channels
         Only these channels, by their names or numbers.
     axes
