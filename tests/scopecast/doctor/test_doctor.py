@@ -94,7 +94,7 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on():
 
     found = diagnose([crash, system.descriptors])
     assert [it.check for it in found][-1] == "open files"
-    (failed,) = [it for it in found if "failed itself" in it.message]
+    (failed,) = [it for it in found if "itself failed" in it.message]
     assert failed.state == "warning"
     assert failed.message == "this check itself failed: ZeroDivisionError: no"
 
