@@ -75,7 +75,7 @@ class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
             action.triggered.connect(lambda _on, channel=channel: self._view.automatic_contrast(channel))
             menu.addAction(action)
         if menu.isEmpty():
-            menu.addAction("no channel yet").setEnabled(False)
+            menu.addAction("no channels yet").setEnabled(False)
         menu.addSeparator()
         mark: Any = QAction("Mark saturated pixels red", menu)
         mark.setCheckable(True)

@@ -76,7 +76,7 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
             action.triggered.connect(lambda on, stream=stream: view.show_run(stream, on))
             menu.addAction(action)
         if not runs:
-            menu.addAction("no run yet").setEnabled(False)
+            menu.addAction("no runs yet").setEnabled(False)
         menu.addSeparator()
         self._add_choice()
         if view.side_by_side or len(view.scene.streams) > 1:

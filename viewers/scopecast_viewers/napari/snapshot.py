@@ -122,7 +122,7 @@ class Snapshot:
         free = int(psutil.virtual_memory().available)
         if self.nbytes < min(ASK_FROM, free // 2):
             return ""
-        warning = ", more than is available: the system may freeze" if self.nbytes > free else ""
+        warning = "; the system may freeze" if self.nbytes > free else ""
         return f"The copy takes {size_text(self.nbytes)} of memory; {size_text(free)} are free{warning}. Make it?"
 
     def copy(self) -> list[Copied]:
