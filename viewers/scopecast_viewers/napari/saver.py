@@ -128,7 +128,7 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
         self._end()
         text = f"saved {', '.join(path.name for path in saved.paths)}: {saved.planes} plane{'s' * (saved.planes != 1)}"
         if saved.missing:
-            text += f"; no frame had come for {saved.missing} places"
+            text += f"; no frame had arrived for {saved.missing} place{'s' * (saved.missing != 1)}"
         if saved.forgotten:
             show_warning(f"{text}; {saved.forgotten} planes were forgotten before they could be saved")
         else:
