@@ -64,7 +64,7 @@ def test_a_grid_covers_the_box_around_each():
 def test_a_box_is_a_region_of_the_camera_within_the_frame():
     made = marks(Mark("rectangle", BOX), Mark("ellipse", BOX + 25), Mark("point", np.array([[3.2, 4.9]])))
     assert made.rois() == [(20, 10, 21, 21), (45, 35, 19, 13), (5, 3, 1, 1)]
-    with pytest.raises(ValueError, match="a rectangle is no region of the camera"):
+    with pytest.raises(ValueError, match="this rectangle is not a region of the camera"):
         marks(Mark("rectangle", BOX + 100)).rois()
 
 

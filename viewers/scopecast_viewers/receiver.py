@@ -280,7 +280,7 @@ class Receiver:
             done(taken, f"{title} has taken {what}" if taken else f"{title} has not taken {what}: {reason}")
 
         if source is None or not source.connected:
-            tell(False, "the program of this frame is not there any more")
+            tell(False, "the program that sent this frame is no longer there")
         else:
             source.send_marks(stream, marks, tell)
 
@@ -321,7 +321,7 @@ class Receiver:
     def _failed(self, what: str, error: Exception) -> None:
         """Count an error, let viewers show it, and log the first one of its kind."""
         self.errors += 1
-        self._problems[what] = f"{what}: {type(error).__name__}: {error} (it is tried again)"
+        self._problems[what] = f"{what}: {type(error).__name__}: {error} (will be tried again)"
         self.problem = "; ".join(self._problems.values())
         level = logging.DEBUG if what in self._told else logging.WARNING
         self._told.add(what)

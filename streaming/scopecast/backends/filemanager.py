@@ -25,8 +25,8 @@ class FileManager:
     """Saves and loads with one or several backends, chosen by name.
 
     Several names, ``backend=["disk", "napari_stream"]``, save and show in one call. What keeps files comes first, in
-    the order of the names; an error there is raised, and nothing is shown. What cannot be shown then is logged and told
-    by the receipt, and never an error of what is saved. Reading asks each of several in order.
+    the order of the names; an error there is raised, and nothing is shown. What cannot be shown then is logged and
+    listed in the receipt, and never makes the saving fail. Reading asks each of several in order.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class FileManager:
     Attributes
     ----------
     not_shown : int
-        Calls after whose saving a viewer's backend failed.
+        Calls that were saved, but that a viewer's backend failed to show.
 
     Examples
     --------

@@ -106,7 +106,7 @@ class ReadOnlyBackend(_Readable):
 class StorageBackend(_Readable):
     """A backend that keeps what it is given under a path.
 
-    A subclass gives `save`, `load`, `exists` and `list_files`; the other methods are made of these, and worth writing
+    A subclass gives `save`, `load`, `exists` and `list_files`; the other methods are built on these; override them
     where the store can do better. A class whose own body names a ``_backend_type`` is found in every `BackendRegistry`.
 
     Examples

@@ -267,14 +267,14 @@ class StreamingBackend:
         file_paths
             A path for each; its extension must be in `SUPPORTED_EXTENSIONS`.
         axes
-            Where all of them belong; what the file name says comes on top.
+            Where all of them belong; what the file name says takes precedence.
         pattern
             Reads the axes from the file names; by default the backend's.
         dims, rgb, translate, metadata, kind, name, properties, style, shape_type, names, graph
             As in `Publisher.publish`, for each of them.
         scale, units, steps, channels, colors
-            What holds for all batches of a stream, see `FrameStream`; by default the backend's. Other ones than
-            those of the batch before begin another stream.
+            What holds for all batches of a stream, see `FrameStream`; by default the backend's. Values that
+            differ from those of the batch before begin another stream.
 
         Returns
         -------
@@ -376,7 +376,7 @@ class StreamingBackend:
     def _stream_data(self, data: Any, path: str | os.PathLike[str], **where: Any) -> None:
         """Show one image, whatever its extension; for a subclass's own `save_batch`.
 
-        It takes the keywords of `save_batch`, and ignores any other: a host may hand on options for other backends.
+        It takes the keywords of `save_batch`, and ignores any other: a host may pass on options for other backends.
         """
         self._stream(data, os.fspath(path), known_keywords(StreamingBackend.save_batch, where))
 
@@ -663,7 +663,7 @@ class StreamingBackend:
         return self._open_publisher().on_marks(callback, max_age_s=max_age_s)
 
     def keep(self) -> int:
-        """Let the flight recorders write what they have in memory; see `Publisher.keep`."""
+        """Have the flight recorders write what they have in memory; see `Publisher.keep`."""
         return self._open_publisher().keep()
 
     @property

@@ -55,7 +55,7 @@ def wait_for(condition: Callable[[], object], what: str, timeout: float = 15.0) 
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            msg = f"{what} did not come about within {timeout:g} s"
+            msg = f"{what} did not happen within {timeout:g} s"
             raise TimeoutError(msg)
         time.sleep(0.01)
 

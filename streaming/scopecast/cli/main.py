@@ -333,9 +333,9 @@ def open_viewer(
     ] = "napari",
     fiji: FijiOption = None,
 ) -> None:
-    """Open a viewer: it shows whatever acquisitions publish, those that are running already included.
+    """Open a viewer: it shows whatever acquisitions publish, including those already running.
 
-    If one is open, that is said, and no other is started. The window stays open until you close it.
+    If one is already open, no other is started, and a line says so. The window stays open until you close it.
     """
     with values():
         if kind in WITHOUT_WINDOW:
@@ -345,7 +345,7 @@ def open_viewer(
     running = [entry for entry in RunDirectory().living("receiver", kind) if entry.state == "ready"]
     with err.status(Text(f"opening {kind} …")), opened_viewer(kind, variables):
         pass
-    out.print(f"{kind} is open already." if running else f"{kind} is open.")
+    out.print(f"{kind} is already open." if running else f"{kind} is open.")
 
 
 @app.command()

@@ -31,15 +31,15 @@ def pipe(
     ] = "labels",
     name: Annotated[str, typer.Option(help="The layer's name in viewers; by default the function's.")] = "",
     every: Annotated[
-        bool, typer.Option("--every", help="One frame after the other, in place of the newest of each channel.")
+        bool, typer.Option("--every", help="Every frame, one after the other, instead of the newest of each channel.")
     ] = False,
     wait: WaitOption = None,
 ) -> None:
     """Call a function with each live frame, and show what it returns on that frame. Stop with Ctrl-C.
 
     The function is called with a frame: frame.array is the image, frame.axes says where it belongs. What it returns is
-    shown in every viewer of the stream; if it returns None, nothing is. What it raises is told and counted, and the
-    next frame is tried. When its file is saved, it is loaded again.
+    shown in every viewer of the stream; if it returns None, nothing is. An error that it raises is reported and
+    counted, and the next frame is tried. When its file is saved, it is loaded again.
     """
     with values():
         if kind not in KINDS:

@@ -59,9 +59,9 @@ def show(
     """Show image files in the running viewer, or in a new one.
 
     Stacks keep their axes, channels, colours and pixel size (ImageJ, OME-TIFF, Micro-Manager). Files whose names say
-    where they belong (img_t003_c1.tif) become one stack; the others lie side by side on a slider "file". ImageJ's
-    regions of interest appear on the image of the same name, or else on the one before. Large files are read plane by
-    plane. The window stays open until you close it.
+    where they belong (img_t003_c1.tif) become one stack; the others lie one after the other on a slider "file".
+    ImageJ's regions of interest appear on the image of the same name, or else on the one before. Large files are read
+    plane by plane. The window stays open until you close it.
     """
     with values():
         variables = variables_of(viewer, fiji)

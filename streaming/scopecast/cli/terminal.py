@@ -51,7 +51,7 @@ AxesOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME=PLACE,…",
-        help="Where all of it belongs, such as 't=3,c=DAPI': a number, or a name. What a file says comes on top.",
+        help="Where all of it belongs, such as 't=3,c=DAPI': a number or a name. What a file says takes precedence.",
     ),
 ]
 PatternOption = Annotated[
@@ -87,13 +87,13 @@ FijiOption = Annotated[
     ),
 ]
 OnlyTitleOption = Annotated[str, typer.Option(help="Only programs that publish under this title.")]
-OnlyStreamOption = Annotated[str, typer.Option(help="Only runs of this title.")]
+OnlyStreamOption = Annotated[str, typer.Option(help="Only runs with this title.")]
 OnlyChannelOption = Annotated[
     list[str] | None, typer.Option(help="Only this channel, by its name or number; may be given several times.")
 ]
 WaitOption = Annotated[
     float | None,
-    typer.Option(metavar="S", min=0, help="End after so many seconds without a program that publishes."),
+    typer.Option(metavar="S", min=0, help="End after this many seconds without a program that publishes."),
 ]
 TitleOption = Annotated[str, typer.Option(help="The title in the viewer; by default the name of the file or folder.")]
 ScaleOption = Annotated[

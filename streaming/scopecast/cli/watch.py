@@ -67,10 +67,9 @@ def watch(
     """Show the images that other software writes into a folder, as they arrive. Stop with Ctrl-C.
 
     A file (TIFF, PNG, JPEG, NPY) is shown as soon as it is complete, never before: no program is writing it any more,
-    and it can be read to its end. One that stays incomplete is given up after some tries: the planes that it has are
-    shown. A file that is written again is shown again. Files whose names say where they belong
-    (img_t003_c1.tif) become one stack; the others lie side by side on a slider "file". The window stays open when this
-    command ends.
+    and it can be read to its end. If it stays incomplete, the planes that it has are shown after some tries. A file
+    that is written again is shown again. Files whose names say where they belong (img_t003_c1.tif) become one stack;
+    the others lie one after the other on a slider "file". The window stays open when this command ends.
     """
     with values():
         variables = variables_of(viewer, fiji)

@@ -122,7 +122,7 @@ class VirtualScreen:
             except (RuntimeError, OSError) as error:
                 command = " ".join(["Xvfb", *server.extra_xvfb_args[:3]])
                 raise ScreenError(
-                    f"Xvfb did not come up within {timeout:g} s: {error}. What it says: {command} :99"
+                    f"Xvfb did not come up within {timeout:g} s: {error}. To see why, run: {command} :99"
                 ) from error
             ours = {"DISPLAY": self.display, "XAUTHORITY": path}
             undo.callback(_restore, {name: os.environ.pop(name, None) for name in _VARIABLES}, ours)

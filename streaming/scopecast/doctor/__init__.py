@@ -62,6 +62,6 @@ def diagnose(checks: Sequence[Check] = CHECKS, watch: Callable[[str], None] = la
         try:
             found.extend(check())
         except Exception as error:  # noqa: BLE001 - told as a finding of its own, and the others go on
-            message = f"this check failed itself: {type(error).__name__}: {error}".splitlines()[0]
+            message = f"this check itself failed: {type(error).__name__}: {error}".splitlines()[0]
             found.append(Finding(name, "warning", message, "report this to the developers of scopecast"))
     return found

@@ -107,9 +107,7 @@ def imagej(timeout: float = OPEN_S) -> Iterator[Finding]:
         yield Finding("ImageJ", "absent", f"{_name(steps)} is downloaded by PyImageJ, and was not opened")
     elif ended.code == 0:
         message = "its jar (2.5 MB) has not been downloaded yet: the first start fetches it from Maven Central"
-        yield Finding(
-            "ImageJ", "warning", message, "start it once with a network connection: scopecast demo --viewer fiji"
-        )
+        yield Finding("ImageJ", "warning", message, "start it once with a network connection: scopecast open fiji")
     else:
         yield _failed("ImageJ", steps, ended)
 

@@ -53,7 +53,7 @@ def place() -> Iterator[Finding]:
     except FileNotFoundError:
         yield _not_there(path, named)
     except OSError as error:
-        yield Finding(CHECK, "broken", f"{path} can't be looked at: {error.strerror}", named)
+        yield Finding(CHECK, "broken", f"{path} can't be inspected: {error.strerror}", named)
     else:
         if problem:
             yield Finding(CHECK, "broken", f"{path} {problem}", _fix(path, named))
@@ -114,7 +114,7 @@ def sockets() -> Iterator[Finding]:
     except FileNotFoundError:
         problem = None
     except OSError as error:
-        problem = f"can't be looked at: {error.strerror}"
+        problem = f"can't be inspected: {error.strerror}"
     if problem is None and len(os.fsencode(shorter)) + _LONGEST_NAME > MAX_SOCKET_PATH:
         problem = "is too long as well"
     if problem:

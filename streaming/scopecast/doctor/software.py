@@ -84,7 +84,7 @@ def _compare(requirements: list[Requirement], extra: str) -> Iterator[Finding]:
         else:
             message = f"{requirement.name} is {version}; scopecast works with {requirement.specifier}"
             yield Finding("versions", "broken", message, f"pip install '{requirement.name}{requirement.specifier}'")
-    what = f"[{extra}]" if extra else "needed by itself"
+    what = f"[{extra}]" if extra else "always needed"
     install = f"pip install 'scopecast{f'[{extra}]' if extra else ''}'"
     if missing and not extra:
         yield Finding("versions", "broken", f"{', '.join(missing)} is missing, which scopecast needs", install)

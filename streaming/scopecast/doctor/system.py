@@ -76,7 +76,7 @@ def descriptors() -> Iterator[Finding]:
     fix = (
         f"ulimit -n {min(4096, hard) if hard != resource.RLIM_INFINITY else 4096}"
         if raised
-        else (f"have the system's limit raised (it is {reach}; /etc/security/limits.conf)")
+        else (f"ask for the system's limit to be raised (it is {reach}; /etc/security/limits.conf)")
     )
     if soft < _NEEDED:
         message = f"a process may open {soft} files; a publisher or viewer needs {_NEEDED}"

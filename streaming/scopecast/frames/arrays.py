@@ -123,7 +123,7 @@ def check_plane(shape: Sequence[int], dtype: npt.DTypeLike) -> None:
     """
     check_dtype(dtype)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in COLOUR_LENGTHS):
-        msg = f"an array {tuple(shape)} is no plane: (y, x), or (y, x, 3 or 4) for colour"
+        msg = f"an array {tuple(shape)} is not a plane: (y, x), or (y, x, 3 or 4) for colour"
         raise ValueError(msg)
 
 
@@ -385,7 +385,7 @@ def _check_leading(names: tuple[str, ...], axes: Mapping[str, object]) -> None:
     if clash := [name for name in names if name in axes]:
         raise ValueError(
             f"{', '.join(clash)} is both a dimension of the array and in axes ({dict(axes)!r}): leave it out of axes, "
-            f"or name the dimension otherwise"
+            f"or give the dimension another name"
         )
     if len(names) + len(axes) > MAX_AXES:
         raise ValueError(

@@ -175,7 +175,7 @@ def spell_axes(axes: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
     """
     spelt = {spell_axis(str(name)): value for name, value in axes.items()}
     if len(spelt) < len(axes):
-        raise ValueError(f"two of the axes {', '.join(map(str, axes))} have the same name here: name one otherwise")
+        raise ValueError(f"two of the axes {', '.join(map(str, axes))} have the same name here: rename one of them")
     return spelt
 
 
@@ -340,12 +340,12 @@ def axes_from_path(path: str | os.PathLike[str], pattern: str | re.Pattern[str] 
     dict of str to int or str
         As `check_axes` would give it. Numbers are ints as they stand, except a channel's: that is always a label,
         without leading zeros, since a name does not tell whether its channels count from 0 or from 1. With a pattern,
-        text that is no number, or one past 2**31 - 1 (a date, say), is a label. Empty where nothing is recognised.
+        text that is not a number, or one past 2**31 - 1 (a date, say), is a label. Empty where nothing is recognised.
 
     Raises
     ------
     TypeError
-        If `path` is no path, or `pattern` neither str nor a compiled pattern of str.
+        If `path` is not a path, or `pattern` neither str nor a compiled pattern of str.
     ValueError
         If `pattern` is not a regular expression, has no named groups, or one of them cannot be an axis or matched what
         cannot be a label.

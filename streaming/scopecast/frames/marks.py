@@ -43,7 +43,7 @@ class Mark(NamedTuple):
 class Marks(Sequence[Mark]):
     """What a user has sent from a viewer: the items that they point at in one frame.
 
-    Iterate over it for each `Mark`. Nothing moves because of it: it is the program that does something with it.
+    Iterate over it for each `Mark`. Nothing moves by itself: it is up to the program to do something with it.
 
     Attributes
     ----------
@@ -169,8 +169,8 @@ class Marks(Sequence[Mark]):
         Returns
         -------
         list of tuple of int
-            x, y, width and height in pixels of the frame, for ``core.setROI``. If the frame is itself one of a region
-            of the sensor, they count from that.
+            x, y, width and height in pixels of the frame, for ``core.setROI``. If the frame itself is of a
+            region of the sensor, they are relative to that region.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class Marks(Sequence[Mark]):
             high = np.clip(np.ceil(mark.vertices.max(axis=0) + 0.5), 0, self.shape).astype(int)
             (y, x), (height, width) = low.tolist(), (high - low).tolist()
             if height < 1 or width < 1:
-                msg = f"a {mark.kind} is no region of the camera: draw a rectangle within the frame"
+                msg = f"this {mark.kind} is not a region of the camera: draw a rectangle within the frame"
                 raise ValueError(msg)
             made.append((x, y, width, height))
         return made

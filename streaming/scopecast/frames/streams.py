@@ -139,7 +139,7 @@ class FrameStream:
     def place(self, axes: Mapping[str, AxisValue]) -> list[int]:
         """Return where a frame belongs: an index along each of `self.axes`.
 
-        A string is a label, whose index is the order of its appearance; behind the integers that came before it. A
+        A string is a label, whose index is the order of its appearance; after the integers that came before it. A
         new axis or label makes `announced` False: the stream is to be announced again before the frame is.
 
         Raises

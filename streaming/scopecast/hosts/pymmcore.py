@@ -50,7 +50,7 @@ def live(
     Raises
     ------
     TypeError
-        If `core` has no ``mda`` and ``events``, and so is none of pymmcore-plus. If there is any other argument; the
+        If `core` has no ``mda`` and ``events``, and so is not one of pymmcore-plus. If there is any other argument; the
         text suggests which one may have been meant.
 
     Examples

@@ -143,7 +143,7 @@ class NdtiffDataset(ImageFile):
             units="um",
             steps=steps,
             complete=self._whole,
-            notes=() if self._whole else (f"its index breaks off behind {len(self)} images: these are shown",),
+            notes=() if self._whole else (f"its index breaks off after {len(self)} images: these are shown",),
         )
 
     def __len__(self) -> int:
@@ -156,7 +156,7 @@ class NdtiffDataset(ImageFile):
             raise FileError(f"image {number} is of a kind ({entry.kind}, {entry.compression}) that is not known")
         shape = (entry.height, entry.width, 3) if entry.kind == _RGB else (entry.height, entry.width)
         if not 0 < math.prod(shape) * np.dtype(dtype).itemsize <= _MOST_BYTES:
-            raise FileError(f"image {number} is said to have {entry.width} x {entry.height} pixels")
+            raise FileError(f"image {number} claims to have {entry.width} x {entry.height} pixels")
         array = read_exactly(self._open(entry.file), entry.pixels, shape, np.dtype(dtype))
         return FilePlane(array, dict(self._places[number]))
 

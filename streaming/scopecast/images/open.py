@@ -51,7 +51,7 @@ def open_image(path: str | os.PathLike[str], *, dims: str | Sequence[str] | None
         if not os.path.exists(file):  # noqa: PTH110 - never raises; a file removed meanwhile confuses decoders
             pattern = glob.has_magic(os.fspath(path))
             linked = "it is a link to a file that is not there" if file.is_symlink() else ""
-            text = linked or ("no file is called so" if pattern else "there is no such file")
+            text = linked or ("no file matches" if pattern else "there is no such file")
             raise FileError(text) from error
         raise
 

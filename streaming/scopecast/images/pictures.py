@@ -117,7 +117,7 @@ class Picture(ImageFile):
         if array.ndim == 3 and array.shape[2] not in COLOUR_LENGTHS:
             array = array[..., 0]  # grey with transparency
         if array.ndim != 2 and array.ndim != 3:
-            raise FileError(f"it holds an array of shape {array.shape}, which is no image")
+            raise FileError(f"it holds an array of shape {array.shape}, which is not an image")
         return FilePlane(array, {})
 
     def _decode(self) -> npt.NDArray[Any]:

@@ -194,7 +194,7 @@ class Outcome(NamedTuple):
     frames
         How many planes the array had.
     reason
-        Why it, or the first of its planes that is not shown, is not: a `Reason`. None if all of it is shown, or waits
+        Why it is not shown, or the first of its planes that is not: a `Reason`. None if all of it is shown, or waits
         for its viewer.
     cause
         What caused that, as a line for the user (``"napari is not installed; …"``); ``""`` if it is not known.
@@ -257,8 +257,8 @@ class Receipt:
 
     def __str__(self) -> str:
         """Return the receipt as one line."""
-        text = f"{len(self.sent)} sent ({self.frames} frames)"
-        for items, what in ((self.partly, "of them not all"), (self.skipped, "skipped")):
+        text = f"{len(self.sent)} sent ({self.frames} frame{'' if self.frames == 1 else 's'})"
+        for items, what in ((self.partly, "only in part"), (self.skipped, "skipped")):
             if items:
                 text += f", {len(items)} {what}: " + ", ".join(f"{s.path} ({s.reason})" for s in items[:5])
                 text += " …" if len(items) > 5 else ""
@@ -274,7 +274,7 @@ class ReceiverStats:
     token
         The receiver's token, as in the run directory.
     kind
-        ``"napari"``, ``"fiji"``, …; ``"*"`` for a subscriber, which is no viewer.
+        ``"napari"``, ``"fiji"``, …; ``"*"`` for a subscriber, which is not a viewer.
     title
         The name that the receiver gives itself.
     pid
@@ -408,7 +408,7 @@ class Stats:
             "skipped": ", ".join(f"{reason} {frames}" for reason, frames in self.skipped.items()),
             "without their metadata": self.metadata_cut and str(self.metadata_cut),
             "ignored messages": self.protocol_errors and str(self.protocol_errors),
-            "failures while looking after the viewers": self.keeper_errors and str(self.keeper_errors),
+            "errors while serving the viewers": self.keeper_errors and str(self.keeper_errors),
             "overwritten before a viewer had copied them": sum(row.rejected for row in self.receivers) or "",
             "problem": self.problem,
         }

@@ -95,9 +95,9 @@ class Keeper:
                 self.problem = ""
             except Exception as error:  # without the keeper no lease would ever end
                 self.errors += 1
-                self.problem = f"an error in the keeper of the viewers: {type(error).__name__}: {error}"
+                self.problem = f"an error while serving the viewers: {type(error).__name__}: {error}"
                 level = logging.ERROR if self.errors == 1 else logging.DEBUG
-                logger.log(level, "scopecast: an error in the keeper of the viewers", exc_info=error)
+                logger.log(level, "scopecast: an error while serving the viewers", exc_info=error)
                 more = False
                 time.sleep(0.05)  # it may recur at once, and would then take up the processor
 

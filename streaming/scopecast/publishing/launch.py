@@ -162,7 +162,7 @@ def python() -> str:
         if re.search("python|pypy", os.path.basename(path), re.IGNORECASE) and os.path.isfile(path):  # noqa: PTH113, PTH119
             return path
     msg = (
-        f"Python is part of {sys.executable or 'another program'} here, with none beside it to run a viewer; "
+        f"Python is embedded in {sys.executable or 'another program'} here, and there is none to run a viewer with; "
         f"start the viewer by hand (scopecast open), or name a Python: multiprocessing.set_executable(…)"
     )
     raise ViewerUnavailable(msg)

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 #: How many times marks may be sent before the program takes the first of them.
 MOST_WAITING: Final = 16
 _LOOK_S: Final = 0.25  # Windows lets Ctrl-C through only between two waits
-_NOBODY: Final = "the program does not take marks any more"
+_NOBODY: Final = "the program no longer takes marks"
 
 
 class Waiting(NamedTuple):
@@ -121,11 +121,11 @@ class Listening:
         stream = self._streams.get(message.stream)
         if stream is None or age_s < 0:
             kept = messages.KEPT_STREAMS
-            return f"the frame is stale: it is of none of this program's last {kept} runs; mark one of a newer run"
+            return f"the frame is stale: it is not from this program's last {kept} runs; mark one of a newer run"
         if inbox.max_age_s is not None and age_s > inbox.max_age_s:
             return f"the frame is stale: it is {age_s:.1f} s old, and the program takes {inbox.max_age_s:g} s at most"
         if len(inbox.waiting) >= MOST_WAITING:
-            return f"the program has not taken the last {MOST_WAITING} yet: wait until it has"
+            return f"the last {MOST_WAITING} still wait for the program: try again later"
         inbox.waiting.append(Waiting(sender, message, stream, age_s))
         inbox.came.set()
         return ""
@@ -226,7 +226,7 @@ class Listener:
     def events(self, sequence: Any = None) -> Iterator[Any]:
         """Yield the events of a sequence at each position that is marked, as they come.
 
-        What is marked in frames whose place on the stage is not known, is refused.
+        Marks in frames whose place on the stage is not known are refused.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ class Listener:
         Yields
         ------
         useq.MDAEvent
-            For ``core.run_mda``: the run goes on until this listener is closed, or its timeout is over.
+            For ``core.run_mda``: the run goes on until this listener is closed, or its timeout expires.
         """
         first = 0
         for marks in self:
@@ -249,7 +249,7 @@ class Listener:
             first += len(marks)
 
     def call(self, callback: Callable[[Marks], object]) -> None:
-        """Call a function with all marks that come, on a thread of its own. An error of its refuses the marks."""
+        """Call a function with all marks that come, on a thread of its own. If it raises an error, they are refused."""
         threading.Thread(target=_call, args=(self, callback), name="scopecast-marks", daemon=True).start()
 
     def close(self) -> None:

@@ -61,14 +61,14 @@ class Publisher:
     run
         A name for the run that the frames are part of, such as ``"plate 7"``, if several processes publish it: viewers
         show the frames of all publishers that give the same name as one run of that name, each frame at its own axes.
-        It is a new run if all of them have gone and a place comes again.
+        A new run begins if all of them have gone and a frame comes for a place that is taken.
     policy
         ``"latest"``: `publish` never waits, and frames that a slow viewer can't take are superseded by newer
         ones. ``"every"``: `publish` waits up to `timeout` for the attached viewers, and loses nothing.
     launch
         Whether to start a viewer if none of this kind is running.
     timeout
-        Seconds that `publish` waits under ``"every"``, also for a viewer that is being started.
+        Seconds that `publish` waits under ``"every"``, including for a viewer that is being started.
     linger
         Seconds that `close` waits for frames that are in flight, and for a viewer that is being started.
     budget
@@ -715,7 +715,7 @@ class Publisher:
         return self.session.flush(time.monotonic() + (self.linger if timeout is None else timeout))
 
     def capture(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
-        """Let the viewer save a picture of its window.
+        """Have the viewer save a picture of its window.
 
         Parameters
         ----------

@@ -444,7 +444,7 @@ class Receivers:
             return
         for known in tuple(self.attached.values()):
             if known.token == hello.token or known.address == address:
-                self.part(known, "it attached anew", level=logging.DEBUG)
+                self.part(known, "it attached again", level=logging.DEBUG)
         number = self._expected.pop(hello.token, None)
         account = Account() if number is None else self._accounts.receivers[number]
         if hello.kind == ANY_KIND:

@@ -191,5 +191,5 @@ def _checked(reply: messages.Reply) -> np.dtype[Any]:
     if reply.kind == "labels" and (dtype.kind not in "biu" or len(reply.shape) != 2):
         raise ValueError("labels are a plane of whole numbers")
     if reply.kind == "image" and not reply.name:
-        raise ValueError("an image that is a reply needs a name, which tells it from the source's")
+        raise ValueError("an image that is a reply needs a name, to tell it from the source's images")
     return dtype

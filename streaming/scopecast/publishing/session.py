@@ -355,7 +355,7 @@ class Session:
             if self.slots is not None:  # it has not been thrown away meanwhile
                 self.slot_bytes = layout.slot_bytes
         if self._failure and layout.slot_bytes >= self._failure[0]:
-            logger.warning("scopecast: what had failed works again: frames are shown again")
+            logger.warning("scopecast: the problem has passed: frames are shown again")
             self._failure, self._final = None, False
             self._retry.succeeded()
             self._warned.clear()

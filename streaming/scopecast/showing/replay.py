@@ -127,7 +127,7 @@ class Recording:
                 ), "recorded times"
             dated = [RecordedPlane(Sight.of(file).changed_ns / 1e9, file, number) for _, file, number in moments]
             if len({moment.time_s for moment in dated}) > 1 and all(number is None for _, _, number in moments):
-                return _in_order(dated), "the files' dates, as they hold no times: a copy may have others"
+                return _in_order(dated), "the files' dates, as they contain no times (a copy may have other dates)"
         rate = fps or DEFAULT_FPS
         source = (
             f"{rate:g} frames/s, as requested" if fps else f"{rate:g} frames/s, as no times are recorded (see --fps)"

@@ -56,7 +56,7 @@ def show(
     what
         An array of any library, (…, y, x) or (…, y, x, 3 or 4) for colour; dask, zarr and h5py arrays are read plane by
         plane. Or a path of a TIFF, PNG, JPEG or NPY file, of a folder, a pattern such as ``"run*/*.tif"``, or a list of
-        these; regions of interest of ImageJ (``.roi``, ``.roi.zip``) lie on the image of the same name, or on the one
+        these; regions of interest of ImageJ (``.roi``, ``.roi.zip``) go on the image of the same name, or on the one
         before.
     viewer
         The kind of viewer.

@@ -302,7 +302,7 @@ class Showing:
             key: tuple[object, ...] = (about.recording, tuple(about.sizes), repr(described))
             first = self._members.setdefault((about.recording, about.member), path)
             if first != path:
-                note = f"it is a copy of {first.name}, or is said to be the same part of the recording, and replaces it"
+                note = f"it is a copy of {first.name}, or claims to be the same part of the recording, and replaces it"
                 self.notes.setdefault(note, []).append(path.name)
             return {}, self._stream(key, (self._root or folder).name or path.name, described)
         named = {} if self._lone and self.pattern is None else axes_from_path(printable(path.name), self.pattern)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "FrameArray", "Lease"]
 
 _LATE = (
-    "this array is that of an earlier frame, whose memory is the camera's again, as the next one was asked for or the "
-    "subscription was closed: take frame.copy() of what you keep"
+    "this array belongs to an earlier frame, whose memory went back to the camera when the next one was asked for or "
+    "the subscription was closed: use frame.copy() for what you keep"
 )
 _LOST = (
     "the frame was taken away, as this program did not answer for too long (was it stopped?): its pixels may be gone"

@@ -44,7 +44,7 @@ class NamedFunction:
     def __init__(self, named: str) -> None:
         where, colon, self.name = named.rpartition(":")
         if not colon or not where or not self.name.isidentifier():
-            msg = f"{named!r} names no function: write file.py:function, or package.module:function"
+            msg = f"{named!r} does not name a function: write file.py:function, or package.module:function"
             raise ValueError(msg)
         self._where, self._file = where, Path(where).resolve() if where.endswith(".py") else None
         self._module = where if self._file is None else self._file.stem
@@ -151,9 +151,9 @@ class Pipe:
 
     def _reload(self) -> str:
         try:
-            return f"{self.function.name} was loaded again" if self.function.reload() else ""
+            return f"{self.function.name} was reloaded" if self.function.reload() else ""
         except ValueError as error:
-            return f"{error}; the one before goes on"
+            return f"{error}; the previous version stays in use"
 
     def _call(self, frame: Frame) -> str:
         self.looked_at += 1

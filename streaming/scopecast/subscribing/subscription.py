@@ -269,7 +269,7 @@ class Subscription:
         held = sum(lease.held for source in self._sources for lease in tuple(source.leases))
         if held > MAX_HELD:
             msg = (
-                f"this program still has the arrays of {held} earlier frames, and at most {MAX_HELD} are lent: "
+                f"this program still holds the arrays of {held} earlier frames, and at most {MAX_HELD} are lent: "
                 f"keep frame.copy() instead"
             )
             raise RuntimeError(msg)
@@ -424,7 +424,7 @@ class Subscription:
             except Exception as error:  # noqa: BLE001 - there is no other thread that would receive; counted, and told
                 more = False
                 self.errors += 1
-                self._complain(f"receiving: {type(error).__name__}: {error} (it is tried again)")
+                self._complain(f"receiving: {type(error).__name__}: {error} (will be tried again)")
                 time.sleep(_REST_S)  # it may come again at once, and would then take the whole processor
 
     def _turn(self, more: bool) -> bool:
@@ -549,7 +549,7 @@ class Subscription:
     def _why_alone(self, alive: Sequence[Entry]) -> str:
         if not self._title or not alive:
             return ""
-        return f"no program publishes under the title {self._title!r}; there are {', '.join(e.title for e in alive)}"
+        return f"no program publishes under the title {self._title!r}, only {', '.join(e.title for e in alive)}"
 
 
 def are_twins(one: Entry, other: Entry) -> bool:
@@ -601,8 +601,8 @@ def subscribe(
 ) -> Subscription:
     """Look at the live frames of this user's programs on this machine, in any Python program.
 
-    It is no viewer: it keeps none from being launched, and takes the frames of programs that publish for any kind of
-    viewer; once from a program that publishes for two. Whoever publishes pays no more for it than for a viewer. Only
+    It is not a viewer: it keeps none from being launched, and takes the frames of programs that publish for any kind of
+    viewer, only once from a program that publishes for two. It costs a publisher no more than a viewer does. Only
     images that were published come: neither annotations, nor what this or another program has replied.
 
     Parameters
@@ -610,7 +610,7 @@ def subscribe(
     title
         Only programs that publish under this title.
     stream
-        Only streams (runs) of this title.
+        Only streams (runs) with this title.
     channels
         Only these channels, by their names or numbers.
     axes

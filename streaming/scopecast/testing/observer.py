@@ -168,7 +168,7 @@ class Observer:
         Raises
         ------
         AssertionError
-            If that does not come about within `timeout` seconds, or what came is no message of the protocol.
+            If that does not happen within `timeout` seconds, or what came is not a message of the protocol.
         """
         deadline = time.monotonic() + timeout
         with self._news:

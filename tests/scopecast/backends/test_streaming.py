@@ -285,7 +285,7 @@ def test_a_volume_of_which_a_part_is_shown_is_told_as_such(backend: Headless, mo
     monkeypatch.setattr(publisher, "_publish_plane", lambda *_: next(answers))
     receipt = backend.save(np.zeros((48, 64, 48), "uint16"), "vol.tif")
     assert (receipt.frames, receipt.sent, receipt.skipped) == (43, ("vol.tif",), ())
-    assert str(receipt) == "1 sent (43 frames), 1 of them not all: vol.tif (43 of 48 planes shown; the others: no room)"
+    assert str(receipt) == "1 sent (43 frames), 1 only in part: vol.tif (43 of 48 planes shown; the others: no room)"
 
 
 def test_files_whose_names_tell_nothing_have_places_of_their_own(viewer: Viewer, backend: Headless):
@@ -391,7 +391,7 @@ def test_what_is_skipped_is_logged_once_a_batch_and_in_the_receipt(backend: Head
 def test_an_empty_item_is_skipped(viewer: Viewer, backend: Headless):
     receipt = backend.save_batch([stamped(0), np.zeros((0, 5))], ["t0.tif", "t1.tif"])
     assert receipt == Receipt(("t0.tif",), (Skipped("t1.tif", "empty"),), 1)
-    assert str(receipt) == "1 sent (1 frames), 1 skipped: t1.tif (empty)"
+    assert str(receipt) == "1 sent (1 frame), 1 skipped: t1.tif (empty)"
 
 
 def test_an_item_that_cannot_be_shown_is_an_error_and_those_before_it_are_sent(viewer: Viewer, backend: Headless):

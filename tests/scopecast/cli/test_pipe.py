@@ -63,10 +63,10 @@ def test_a_function_is_called_its_errors_are_told_and_counted_and_it_is_loaded_a
             wait_until(lambda: publisher.stats().replies.delivered == 3, "of the new function")
             source.write_text("def segment(frame:\n")
             publisher.publish(stamped(6), axes={"t": 6})
-            wait_until(lambda: publisher.stats().replies.delivered == 4, "the one before goes on")
+            wait_until(lambda: publisher.stats().replies.delivered == 4, "the previous version stays in use")
             source.write_text("def others(frame):\n    return None\n")
             publisher.publish(stamped(8), axes={"t": 8})
-            wait_until(lambda: publisher.stats().replies.delivered == 5, "the one before goes on")
+            wait_until(lambda: publisher.stats().replies.delivered == 5, "the previous version stays in use")
             labels = next(stack for stack in viewer.streams[0].stacks if stack.is_labels)
             assert labels.sent.name == "cells"
             for t, more in ((0, 0), (2, 0), (4, 1), (6, 1), (8, 1)):
@@ -77,11 +77,11 @@ def test_a_function_is_called_its_errors_are_told_and_counted_and_it_is_loaded_a
         text = log.read_text()
         assert code == 130, text
         assert text.count("LookupError: an odd one (cells.py:5)") == 1
-        assert "segment was loaded again" in text
+        assert "segment was reloaded" in text
         said = " ".join(text.split())
-        assert re.search(r"cells\.py can't be loaded: SyntaxError: .* \(cells\.py, line 1\); the one before", said)
-        assert re.search(r"cells\.py has no function 'segment'; the one before goes on", said)
-        assert text.count("was loaded again") == 1
+        assert re.search(r"cells\.py can't be loaded: SyntaxError: .* \(cells\.py, line 1\); the previous", said)
+        assert re.search(r"cells\.py has no function 'segment'; the previous version stays in use", said)
+        assert text.count("was reloaded") == 1
         ended = re.search(r"Looked at 7 frames \(.*\), 0 superseded; 5 of 5 replies shown; 2 frames failed\.", text)
         assert ended, text
 
@@ -89,7 +89,7 @@ def test_a_function_is_called_its_errors_are_told_and_counted_and_it_is_loaded_a
 @pytest.mark.parametrize(
     ("named", "problem"),
     [
-        ("segment", "names no function"),
+        ("segment", "does not name a function"),
         ("nowhere.py:segment", "there is no file nowhere.py"),
         ("no_such_module:segment", "no_such_module can't be imported: ModuleNotFoundError"),
         ("math:segment", "math has no function 'segment'"),

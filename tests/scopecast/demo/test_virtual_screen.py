@@ -202,7 +202,7 @@ class TestVirtualScreen:
     def test_says_how_to_find_out_why_the_server_refused(self, no_screen: pytest.MonkeyPatch, tmp_path: Path) -> None:
         _program(tmp_path / "Xvfb", "exit 1")
         no_screen.setenv("PATH", str(tmp_path))
-        with pytest.raises(ScreenError, match=r"What it says: Xvfb -screen 0 1600x1000x24 :99"):
+        with pytest.raises(ScreenError, match=r"To see why, run: Xvfb -screen 0 1600x1000x24 :99"):
             VirtualScreen(timeout=0.2)
         assert "DISPLAY" not in os.environ
 

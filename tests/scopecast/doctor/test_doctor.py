@@ -69,7 +69,7 @@ def test_json_is_a_list_of_findings(report: subprocess.CompletedProcess[str]):
     assert {tuple(finding) for finding in findings} == {("check", "state", "message", "fix")}
     assert {finding["state"] for finding in findings} <= {"ok", "warning", "broken", "absent"}
     assert {"versions", "shared memory", "run directory", "screen", "open files"} <= {it["check"] for it in findings}
-    assert not [it for it in findings if "this check failed itself" in it["message"]]
+    assert not [it for it in findings if "this check itself failed" in it["message"]]
     assert all(it["fix"] for it in findings if it["state"] in ("warning", "broken"))
     assert all("\n" not in it["message"] for it in findings)
     assert report.returncode == any(it["state"] == "broken" for it in findings)
@@ -94,9 +94,9 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on():
 
     found = diagnose([crash, system.descriptors])
     assert [it.check for it in found][-1] == "open files"
-    (failed,) = [it for it in found if "failed itself" in it.message]
+    (failed,) = [it for it in found if "itself failed" in it.message]
     assert failed.state == "warning"
-    assert failed.message == "this check failed itself: ZeroDivisionError: no"
+    assert failed.message == "this check itself failed: ZeroDivisionError: no"
 
 
 def test_looking_changes_nothing(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch):
@@ -529,7 +529,7 @@ def test_versions_are_compared_with_what_is_required():
     found = list(software.versions())
     assert {it.state for it in found} <= {"ok", "absent"}
     assert any(f"scopecast {scopecast.__version__}" in it.message for it in found)
-    assert any(it.message.startswith("needed by itself: ") and "numpy" in it.message for it in found)
+    assert any(it.message.startswith("always needed: ") and "numpy" in it.message for it in found)
 
 
 def test_a_version_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

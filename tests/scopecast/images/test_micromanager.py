@@ -115,7 +115,7 @@ def entry(axes: bytes = b'{"time": 0}', file: bytes = b"a.tif", *numbers: int) -
         (entry(axes=b"[]"), "can't be read"),
         (entry(axes=b'{"time": 1.5}'), "can't be read: the axis 'time' is 1.5"),
         (entry(b'{"z": 0}', b"a.tif", 0, 4, 4, 9, 0, 0, 0, 0), "of a kind .9, 0. that is not known"),
-        (entry(b'{"z": 0}', b"a.tif", 0, 2**31, 2**31, 1, 0, 0, 0, 0), "is said to have"),
+        (entry(b'{"z": 0}', b"a.tif", 0, 2**31, 2**31, 1, 0, 0, 0, 0), "claims to have"),
         (entry(b'{"z": 0}', b"a.tif", 90, 4, 4, 1, 0, 0, 0, 0), "ends 22 bytes too early"),
     ],
     ids=[

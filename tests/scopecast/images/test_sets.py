@@ -337,4 +337,4 @@ def test_an_index_of_ndtiff_that_breaks_off_is_told(tmp_path: Path):
     os.truncate(index, index.stat().st_size - 10)
     with open_image(folder) as image:
         assert len(image) == 4
-        assert "breaks off behind 4 images" in image.about.notes[0]
+        assert "breaks off after 4 images" in image.about.notes[0]

@@ -72,7 +72,7 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_program_that_embeds_python_is_not_started_in_its_place(embedded: Path, directory: RunDirectory):
-    with pytest.raises(ViewerUnavailable, match=r"Python is part of .*Imaging\.exe here"):
+    with pytest.raises(ViewerUnavailable, match=r"Python is embedded in .*Imaging\.exe here"):
         find_or_start_viewer(directory, "headless", timeout=60)
     python = embedded.parent / ("python.exe" if os.name == "nt" else "bin/python3")
     python.parent.mkdir(exist_ok=True)

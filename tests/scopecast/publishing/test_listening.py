@@ -202,11 +202,11 @@ def test_a_run_of_several_publishers_is_marked_at_the_one_that_sent_the_frame():
 def test_nobody_is_offered_to_send_what_no_program_takes(pair: Pair):
     assert not pair.viewer.receiver.listens(pair.viewer.streams[0])
     sent = pair.send(pair.message(POINT))
-    assert pair.told(sent) == [(False, "camera 1 has not taken the mark: it takes no marks now")]
+    assert pair.told(sent) == [(False, "camera 1 has not taken the mark: it is not taking marks now")]
     # A viewer that sends all the same is refused by the publisher.
     pair.viewer.sources[0].listens = True
     sent = pair.send(pair.message(POINT))
-    assert pair.told(sent) == [(False, "camera 1 has not taken the mark: the program does not take marks any more")]
+    assert pair.told(sent) == [(False, "camera 1 has not taken the mark: the program no longer takes marks")]
 
 
 def test_a_loop_that_is_left_takes_no_more(pair: Pair):
@@ -256,7 +256,7 @@ def test_a_frame_of_another_program_is_refused(pair: Pair):
         assert pair.told(told) == [(False, "the frame is of another program")]
         sent = pair.send(marks)
         assert pair.told(sent) == [
-            (False, "camera 1 has not taken the mark: the program of this frame is not there any more")
+            (False, "camera 1 has not taken the mark: the program that sent this frame is no longer there")
         ]
         assert listener.waiting == 0
 
@@ -276,7 +276,7 @@ def test_a_stale_frame_is_refused(pair: Pair):
         source = pair.viewer.sources[0]
         source._marks_sent[77] = stale
         pair.ask(lambda: source.socket.send(messages.encode(msgspec.structs.replace(old, number=77))))
-        assert pair.told(stale, 2)[1][1].startswith("the frame is stale: it is of none of this program's last 3 runs")
+        assert pair.told(stale, 2)[1][1].startswith("the frame is stale: it is not from this program's last 3 runs")
         assert listener.waiting == 0
 
 
@@ -294,7 +294,10 @@ def test_more_than_the_program_takes_is_refused_and_the_rest_is_not_lost(pair: P
         sent = [pair.send(pair.message(POINT, layer=str(number))) for number in range(MOST_WAITING + 2)]
         for each in sent[MOST_WAITING:]:
             assert pair.told(each) == [
-                (False, "camera 1 has not taken the mark: the program has not taken the last 16 yet: wait until it has")
+                (
+                    False,
+                    "camera 1 has not taken the mark: the last 16 still wait for the program: try again later",
+                )
             ]
         assert [next(listener).layer for _ in range(MOST_WAITING)] == [str(number) for number in range(MOST_WAITING)]
         assert all(pair.told(each)[0][0] for each in sent[:MOST_WAITING])
@@ -306,8 +309,8 @@ def test_what_can_not_be_sent_is_said_and_nothing_is_sent(pair: Pair):
         ([], "nothing is marked"),
         ([POINT] * 1_000_000, "1,000,000 items are too many: at most 1,024"),
         ([Drawn("polygon", np.zeros((3000, 2)))], "3,000 vertices are too many: at most 2,048"),
-        ([POINT, Drawn("point", np.array([[np.nan, 0.0]]))], "a vertex is no number"),
-        ([Drawn("point", np.array([[np.inf, 0.0]]))], "a vertex is no number"),
+        ([POINT, Drawn("point", np.array([[np.nan, 0.0]]))], "a vertex is NaN or infinite"),
+        ([Drawn("point", np.array([[np.inf, 0.0]]))], "a vertex is NaN or infinite"),
         ([Drawn("point", np.array([[1e9, 0.0]]))], "the marks can't be sent: .*<= 10000000"),
         ([Drawn("line", np.zeros((3, 2)))], "the marks can't be sent: .*a line of 3 vertices"),
         ([Drawn("heart", np.zeros((3, 2)))], "the marks can't be sent: .*a heart of 3 vertices"),
@@ -420,4 +423,4 @@ def test_a_program_that_dies_before_it_takes_them_is_told_of():
         ((taken, text),) = pair.told(sent)
     RunDirectory().clean(everything=True)
     assert not taken
-    assert text.endswith(("it ended before it took them", "so that it may have taken them or not"))
+    assert text.endswith(("it ended before it took them", "it may or may not have taken them"))

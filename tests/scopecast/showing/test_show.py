@@ -327,7 +327,7 @@ def test_a_mistake_of_the_users_is_a_line(arguments: list[str], text: str):
     ("names", "text"),
     [
         (["missing.tif"], "not shown: missing.tif: there is no such file"),
-        (["*.png"], "not shown: *.png: no file is called so"),
+        (["*.png"], "not shown: *.png: no file matches"),
         (["a.roi"], "regions of interest belong to an image: name their image, too"),
         (["folder"], "there are no images in folder; subfolders are not searched: add --recursive"),
         (

@@ -112,7 +112,7 @@ def test_only_what_is_asked_for_comes():
 def test_one_of_no_such_title_says_what_there_is():
     with opened(), subscribe(title="camera 2", wait=0.5) as frames:
         assert list(frames) == []
-        assert frames.problem == "no program publishes under the title 'camera 2'; there are camera 1"
+        assert frames.problem == "no program publishes under the title 'camera 2', only camera 1"
 
 
 def test_nothing_is_wrong_any_more_once_a_program_of_that_title_has_come():

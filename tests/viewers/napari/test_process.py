@@ -40,7 +40,7 @@ def test_open_opens_one_window_and_neither_stopped_nor_killed_it_costs_the_produ
     """That it stands still, or is gone, is noticed, and its leases freed; when it comes back it is served again."""
     command = [sys.executable, "-P", "-m", "scopecast", "open"]
     with ending_viewers(), Publisher("napari", policy="latest") as publisher:
-        for said in ("napari is open.", "napari is open already."):
+        for said in ("napari is open.", "napari is already open."):
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
             assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
         (window,) = RunDirectory().living("receiver", "napari")

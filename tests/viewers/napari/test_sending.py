@@ -125,7 +125,7 @@ def test_points_and_shapes_reach_the_program_only_while_it_listens(live):
             press_f3(live)
             live.until(lambda: listener.waiting == 1)
         live.until(lambda: not offered(live))
-        told(live, "camera 1 has not taken the mark: the program does not take marks any more")
+        told(live, "camera 1 has not taken the mark: the program no longer takes marks")
         assert not button.isVisible()
 
 

@@ -204,7 +204,7 @@ def test_saving_tells_how_far_it_is_can_be_stopped_and_says_why_it_failed(live, 
         live.until(lambda: "saving run.ome.tiff: 0 %" in live.view.status.text)
         assert tools.stop_saving.isVisible()
         tools.save_tiff.trigger()
-        assert "wait for its end, or stop it" in told[-1]
+        assert "wait until that is done, or stop it" in told[-1]
         tools.stop_saving.trigger()
         going.set()
         live.until(lambda: not tools.saver.busy)

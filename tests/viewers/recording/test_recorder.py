@@ -372,7 +372,7 @@ def test_a_frame_for_which_too_little_of_the_disk_would_be_left_is_not_written(t
     with Inside(tmp_path, leave_free=9 * 10**15) as inside:
         with opened() as publisher:
             publish_run(publisher, "run", timepoints=1)
-        inside.line("could not be written, and is lost: .*9e.06 GB are to stay so")
+        inside.line("could not be written, and is lost: .*9e.06 GB must stay free")
         inside.line("camera 1 run: nothing could be written; 2 could not be written")
     assert inside.recorder.counts == (2, 0, 0, 2, 0, 0)
     assert [path.suffix for path in tmp_path.iterdir()] == []

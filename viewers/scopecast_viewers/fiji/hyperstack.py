@@ -504,7 +504,7 @@ class Hyperstack:
         command = str(self.closer or java("scopecast.Commands").last(self.imp)).strip(". ") or "A command"
         self.strip.end(f"not live: changed by {command}")
         return (
-            f"{command} has changed {self.imp.getTitle()}, which is not live any more. "
+            f"{command} has changed {self.imp.getTitle()}, which is no longer live. "
             "The stream goes on in a new window with its next frame."
         )
 

@@ -51,9 +51,9 @@ class Sending:
         image = next((each for each in self._gallery if each.imp == imp), None)
         try:
             if image is None or not self._receiver.listens(image.stream):
-                raise ValueError("select a live image first, of a program that takes marks")
+                raise ValueError("first select a live image of a program that takes marks")
             if (frame := image.frame_shown()) is None:
-                raise ValueError("there is no frame at this place of the sliders")
+                raise ValueError("there is no frame where the sliders are")
             message = message_of(frame, list(_drawn(imp)), str(imp.getTitle()))
         except ValueError as error:
             self._tell(False, f"not sent: {error}")

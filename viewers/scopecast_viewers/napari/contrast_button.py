@@ -45,8 +45,8 @@ class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
         self.setCheckable(True)
         self.setChecked(True)
         self.setToolTip(
-            "Choose the contrast of all channels from the frames, as they come. A channel whose contrast you set "
-            "keeps it until then; the menu has the single channels."
+            "Choose the contrast of all channels from the frames, as they arrive. A channel whose contrast you have "
+            "set keeps it until you press this; the menu does the same for single channels."
         )
         self.channels = QMenu(self)
         self.channels.aboutToShow.connect(self.fill)
@@ -75,7 +75,7 @@ class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
             action.triggered.connect(lambda _on, channel=channel: self._view.automatic_contrast(channel))
             menu.addAction(action)
         if menu.isEmpty():
-            menu.addAction("no channel yet").setEnabled(False)
+            menu.addAction("no channels yet").setEnabled(False)
         menu.addSeparator()
         mark: Any = QAction("Mark saturated pixels red", menu)
         mark.setCheckable(True)

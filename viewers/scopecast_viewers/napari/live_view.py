@@ -212,13 +212,13 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         # With the picture that it is about: the canvas is painted once for both.
         if (updated and now - self._told_at > _TELL_S) or now - self._asked_at > STATUS_S:
             self._asked_at = now
-            self._attempt("telling of the frame", self._tell)
+            self._attempt("describing the frame", self._tell)
         if now - self._status_at > STATUS_S:
             self._status_at = now
             self._attempt("the contrast", lambda: self.layers.look_for_saturation(self.where))
             self._attempt("the status line", self._write_status)
             self._attempt("measuring", self.tools.measures.refresh)
-            self._attempt("looking who takes marks", self.tools.look_who_listens)
+            self._attempt("checking who takes marks", self.tools.look_who_listens)
 
     def _tell(self) -> None:
         if self.frame_info.tell(self.frame_shown()):

@@ -56,7 +56,7 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
     def __init__(self, view: _Runs) -> None:
         super().__init__("runs")
         self._view = view
-        self.setToolTip("The runs that are kept: show earlier ones again, compare or remove them; and whom to follow.")
+        self.setToolTip("The runs that are kept: show earlier ones again, compare or remove them; and what to follow.")
         self.runs = QMenu(self)
         self.runs.setToolTipsVisible(True)
         self.runs.aboutToShow.connect(self.fill)
@@ -76,14 +76,14 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
             action.triggered.connect(lambda on, stream=stream: view.show_run(stream, on))
             menu.addAction(action)
         if not runs:
-            menu.addAction("no run yet").setEnabled(False)
+            menu.addAction("no runs yet").setEnabled(False)
         menu.addSeparator()
         self._add_choice()
         if view.side_by_side or len(view.scene.streams) > 1:
             action = menu.addAction("Side by side")
             action.setCheckable(True)
             action.setChecked(view.side_by_side)
-            action.setToolTip("Show the runs beside each other; else they lie on each other, the upper one on top.")
+            action.setToolTip("Show the runs beside each other; otherwise they overlap, the upper one on top.")
             action.triggered.connect(view.set_side_by_side)
         if view.deleted:
             menu.addAction("Show deleted layers again", view.undelete)

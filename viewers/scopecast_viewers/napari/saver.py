@@ -73,9 +73,9 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _stream(self) -> LiveStream | None:
         if self.busy:
-            show_warning(f"{self.progress}: wait for its end, or stop it")
+            show_warning(f"{self.progress}: wait until that is done, or stop it")
         elif self._view.followed is None:
-            show_warning("no frame has come that could be saved")
+            show_warning("no frame has arrived that could be saved")
         else:
             return self._view.followed
         return None
@@ -101,7 +101,7 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
         if not path.name.endswith(tuple(FORMATS)):
             path = path.with_name(re.sub(r"(\.ome)?(\.tiff?|\.zarr)?$", "", path.name) + form)
             if path.exists():  # the dialog has asked about another name
-                show_warning(f"{path.name} is there already: choose it by that name to replace it")
+                show_warning(f"{path.name} exists already: choose it by that name to replace it")
                 return
         self._path, self._folder = path, path.parent
         self._done, self._of, self._stopped = 0, 1, False
@@ -128,7 +128,7 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
         self._end()
         text = f"saved {', '.join(path.name for path in saved.paths)}: {saved.planes} plane{'s' * (saved.planes != 1)}"
         if saved.missing:
-            text += f"; no frame had come for {saved.missing} places"
+            text += f"; no frame had arrived for {saved.missing} place{'s' * (saved.missing != 1)}"
         if saved.forgotten:
             show_warning(f"{text}; {saved.forgotten} planes were forgotten before they could be saved")
         else:

@@ -92,8 +92,8 @@ class Sending(QObject):  # type: ignore[misc]  # qtpy has no types
             key = (frame.stream, frame.tag.source, frame.tag.sequence)
             frames.setdefault(key, (frame, []))[1].append(drawn._replace(vertices=pixels))
         if outside:
-            number = "1 lies" if outside == 1 else f"{outside} lie"
-            raise ValueError(f"of {len(items)} items {number} on no image of a program that takes marks")
+            number = f"{outside} of {len(items)} items {'is' if outside == 1 else 'are'}"
+            raise ValueError(f"{number} not on an image of a program that takes marks")
         return [(frame, message_of(frame, inside, layer.name)) for frame, inside in frames.values()]
 
     def _images(self, layer: Any) -> list[tuple[LiveLayer, Callable[[Any], Any]]]:

@@ -122,7 +122,7 @@ class Snapshot:
         free = int(psutil.virtual_memory().available)
         if self.nbytes < min(ASK_FROM, free // 2):
             return ""
-        warning = ", more than is available: the system may freeze" if self.nbytes > free else ""
+        warning = "; the system may freeze" if self.nbytes > free else ""
         return f"The copy takes {size_text(self.nbytes)} of memory; {size_text(free)} are free{warning}. Make it?"
 
     def copy(self) -> list[Copied]:
@@ -215,7 +215,7 @@ class Snapshots(QObject):  # type: ignore[misc]  # qtpy has no types
         shown = [(live, frame) for live in mine if (frame := shown_picture(live, point)) is not None]
         made = [self._layer_of(live, *frame) for live, frame in shown]
         if not made:
-            show_warning("no frame is shown of which a snapshot could be taken")
+            show_warning("no frame is shown that a snapshot could be taken of")
             return
         add_unselected(view.viewer, made)
         show_info(f"{', '.join(layer.name for layer in made)}: hidden until you show it")

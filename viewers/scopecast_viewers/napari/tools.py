@@ -90,13 +90,13 @@ class LiveTools(QObject):  # type: ignore[misc]  # qtpy has no types
         )
         self.freeze = self._action(
             "freeze",
-            "Let the picture stand. Frames go on into the stack; at the end you see the newest.",
+            "Hold the picture still. Frames go on into the stack; afterwards you see the newest.",
             "F7",
             view.set_paused,
         )
         self.snap = self._action(
             "This frame as a layer",
-            "Copy the frame of each channel that is shown to a layer of its own, which no stream changes any more.",
+            "Copy the frame of each channel that is shown to a layer of its own, which stays as it is.",
             "F8",
             self.snapshots.take_frame,
             checkable=False,
@@ -115,13 +115,13 @@ class LiveTools(QObject):  # type: ignore[misc]  # qtpy has no types
             self.saver.save_frame,
             checkable=False,
         )
-        tip = "Save what has come of the run that is followed. Frames go on coming meanwhile."
+        tip = "Save what has arrived of the run that is followed. More frames may arrive meanwhile."
         self.save_tiff, self.save_zarr = (
             self._action(f"The run as {name} …", tip, "", partial(self.saver.save_run, form), checkable=False)
             for form, name in FORMATS.items()
         )
         self.stop_saving = self._action(
-            "Stop saving", "Nothing will be left of the file.", "", self.saver.stop, checkable=False
+            "Stop saving", "The unfinished file is deleted.", "", self.saver.stop, checkable=False
         )
         self.stop_saving.setVisible(False)
         self.saver.busy_changed.connect(self.stop_saving.setVisible)
@@ -164,7 +164,7 @@ class LiveTools(QObject):  # type: ignore[misc]  # qtpy has no types
         self.send.setVisible(False)
         self.keep = self._action(
             "keep the last seconds",
-            "Let the recorder write what it has in memory of the last seconds; it tells which files these are.",
+            "Have the recorder write the last seconds, which it has in memory; it says to which files.",
             "",
             self._keep,
             checkable=False,

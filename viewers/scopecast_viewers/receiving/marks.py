@@ -77,7 +77,7 @@ def check_finite(vertices: npt.NDArray[np.float64]) -> None:
         If not.
     """
     if not np.isfinite(vertices).all():
-        raise ValueError("a vertex is no number (NaN or infinite): delete that item, or draw it anew")
+        raise ValueError("a vertex is NaN or infinite: delete that item, or draw it again")
 
 
 def message_of(frame: MarkedFrame, drawn: Sequence[Drawn], layer: str = "") -> messages.Marks:

@@ -295,7 +295,7 @@ class Source(Line):
             if (each.stream if isinstance(each, SharedStream) else each) is stream
         ]
         if self.state != "attached" or not self.listens:
-            done(False, "it takes no marks now")
+            done(False, "it is not taking marks now")
         elif not numbers:
             done(False, "the frame is stale: its run has been removed")
         else:
@@ -309,7 +309,7 @@ class Source(Line):
                 del self._marks_sent[min(set(self._marks_sent) - self._unanswered)]
 
     def _forgotten(self) -> None:
-        self._give_up_marks("the connection to it broke, so that it may have taken them or not")
+        self._give_up_marks("the connection to it broke: it may or may not have taken them")
 
     def _give_up_marks(self, reason: str) -> None:
         """Tell of the marks that no answer will come for."""

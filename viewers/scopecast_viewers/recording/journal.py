@@ -147,8 +147,8 @@ class Journal:
 def check_room(folder: Path, nbytes: int, leave_free: int) -> None:
     """Raise OSError if so many bytes more would leave too little of a folder's disk free."""
     if (free := shutil.disk_usage(folder).free) - nbytes < leave_free or free < nbytes:
-        left = f"of {free / 1e9:.3g} GB that are free {leave_free / 1e9:.3g} GB are to stay so"
-        raise OSError(errno.ENOSPC, f"{nbytes / 1e6:.3g} MB are needed, and {left}", str(folder))
+        left = f"{free / 1e9:.3g} GB are free, of which {leave_free / 1e9:.3g} GB must stay free"
+        raise OSError(errno.ENOSPC, f"{nbytes / 1e6:.3g} MB are needed: {left}", str(folder))
 
 
 def lock_of(folder: Path) -> filelock.BaseFileLock:
@@ -182,7 +182,7 @@ def read_journal(folder: Path) -> Recorded:
     """
     data = (folder / "index").read_bytes()
     if not data.startswith(_MAGIC) and not _MAGIC.startswith(data):
-        raise ValueError(f"{folder} is no recording of scopecast's: its index begins with {data[: len(_MAGIC)]!r}")
+        raise ValueError(f"{folder} is not a recording of scopecast's: its index begins with {data[: len(_MAGIC)]!r}")
     recorded = Recorded([], [])
     pixels = memoryview(b"")
     with suppress(FileNotFoundError), (folder / "frames").open("rb") as file:
