@@ -350,7 +350,7 @@ def open_viewer(
 
 @app.command()
 def clean(
-    everything: Annotated[bool, typer.Option("--all", help="The last frames of acquisitions, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also remove the last frames of acquisitions.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Remove leftovers of crashed programs and viewers: shared memory, sockets, files.

@@ -36,12 +36,14 @@ _LOOK_S: Final = 0.25
 _ANSWER_S: Final = 10.0
 
 FormatOption = Annotated[
-    bool, typer.Option("--zarr", help=r"Write OME-Zarr (pip install 'scopecast\[zarr]'), in place of OME-TIFF.")
+    bool, typer.Option("--zarr", help=r"Write OME-Zarr (pip install 'scopecast\[zarr]') instead of OME-TIFF.")
 ]
 
 
 def record(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that the files go to; made if need be.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder that the files go to; created if it does not exist.")
+    ],
     last: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Keep the last 30s, 5m, … in memory, and write them when asked to."),
@@ -67,7 +69,7 @@ def record(
 
     Every image and all labels that are published are recorded, whichever viewer they are for. An acquisition that
     publishes with policy="every" waits for the recorder if the disk is slow, so that nothing is lost; one of "latest"
-    does not, and what is missing is said. A file is there when its run is over. Should the recorder be killed,
+    does not; missing frames are reported. A file is there when its run is over. Should the recorder be killed,
     `scopecast recover OUT` makes files of what it has recorded.
 
     With --last nothing is written until you press Enter, a program calls live.keep(), or the acquisition crashes.
@@ -119,7 +121,7 @@ def _tell_of_unfinished(folder: Path) -> None:
 
 
 def _summarize(counts: Any, last: str | None) -> None:
-    missed = f"; {counts.missed} were published and did not come" if counts.missed else ""
+    missed = f"; {counts.missed} were published but did not arrive" if counts.missed else ""
     if last:
         out.print(f"{count(counts.taken, 'frame')} came{missed}.")
         return
@@ -164,8 +166,9 @@ def recover(
 ) -> None:
     """Make files of what is left of an acquisition, or of a recorder, that was killed.
 
-    What a recorder has in OUT, as after it was killed or its disk was full. What open viewers have of acquisitions that
-    were killed. And, where no viewer has them, their last frames, which stay in shared memory for ten minutes.
+    That is: the recordings in OUT whose recorder was killed or ran out of disk; what open viewers have of acquisitions
+    that crashed or were killed; and, if no viewer has them, the last frames of those, which stay in shared memory for
+    ten minutes.
     """
     directory = RunDirectory()
     with values():

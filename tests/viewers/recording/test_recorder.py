@@ -225,7 +225,7 @@ def test_the_last_seconds_are_written_when_enter_is_pressed_a_program_asks_or_th
         publisher.publish(stamped(2), axes={"t": 2, "c": "DAPI"})
         publisher.flush()
         recorder.press_enter()
-        recorder.line("Kept the last .* of run: 5 frames in .*; no frame had come for 1 places")
+        recorder.line("Kept the last .* of run: 5 frames in .*; no frame had arrived for 1 places")
         with Child("produce", 6, "--ending", "wait") as program:
             program.line()
             recorder.press_enter()
@@ -279,12 +279,12 @@ def test_an_acquisition_that_waits_for_nobody_goes_on_and_what_is_missing_is_tol
             wait_until(lambda: any(row.attached for row in publisher.stats()), "it comes back")
             assert publisher.flush(30)
         recorder.line("Recorded run: ")
-        recorder.line(" did not come.$")
+        recorder.line(" did not arrive.$")
     told = recorder.lines
     came = int(re.search(r"run: (\d+) frames", told[-2])[1])
-    missed = int(re.search(r"(\d+) were published and did not come", told[-2])[1])
+    missed = int(re.search(r"(\d+) were published but did not arrive", told[-2])[1])
     assert came + missed == 2000
-    assert re.match(rf"{came} frames recorded; {missed} were published and did not come", told[-1])
+    assert re.match(rf"{came} frames recorded; {missed} were published but did not arrive", told[-1])
     (name,) = files(tmp_path)
     with tifffile.TiffFile(tmp_path / name) as file:
         places = file.series[0].asarray()

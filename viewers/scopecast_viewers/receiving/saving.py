@@ -85,7 +85,7 @@ class Saved(NamedTuple):
     def __str__(self) -> str:
         """Say what is where, and what is missing."""
         names = ", ".join(path.name for path in self.paths)
-        gaps = f"; no frame had come for {self.missing} places" if self.missing else ""
+        gaps = f"; no frame had arrived for {self.missing} places" if self.missing else ""
         gone = f"; {self.forgotten} frames had been forgotten" if self.forgotten else ""
         return f"{self.planes} frame{'s' * (self.planes != 1)} in {names}{gaps}{gone}"
 

@@ -382,7 +382,7 @@ def _why(error: Exception) -> str:
 
 def _gaps(run: _Run) -> str:
     lacking = [
-        f"{run.missed} were published and did not come" * bool(run.missed),
+        f"{run.missed} were published but did not arrive" * bool(run.missed),
         f"{run.lost} could not be written" * bool(run.lost),
     ]
     return ", ".join(filter(None, lacking)) or "every frame that was published while it ran"
