@@ -84,6 +84,7 @@ def test_the_newest_frame_of_each_channel_is_kept_and_shown_first(held: threadin
         assert sorted(planes_of(viewer.streams[0])) == [(9, 0), (9, 1), (10, 0)]
 
 
+@pytest.mark.needs("/dev/shm")
 def test_of_a_camera_that_runs_nothing_is_skipped_and_only_the_first_slot_is_waited_for(
     held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ):
