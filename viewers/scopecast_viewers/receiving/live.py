@@ -158,7 +158,8 @@ class LiveStream:
     def rate(self) -> float:
         """Frames per second over the last seconds; 0 when none came for two, and before it can be told."""
         marks = list(self._marks)
-        if not self.delivers or marks[-1][0] - marks[0][0] < _SHORTEST_S:
+        # None, too, while the first frames come: the receiver's thread adds to both at any moment.
+        if not marks or not self.delivers or marks[-1][0] - marks[0][0] < _SHORTEST_S:
             return 0.0
         (began, first), (ended, last) = marks[0], marks[-1]
         return (last - first) / (ended - began)
