@@ -23,7 +23,6 @@ import signal
 import struct
 import sys
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
 from scopecast.errors import ScreenError
@@ -135,9 +134,7 @@ class VirtualScreen:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
