@@ -84,8 +84,11 @@ class _Series:
             if self._place:
                 self._means.clear()  # the sliders are at another plane, channel or position
             self._place, self._high = here, low
+            self._waiting.clear()
+        if (*here[:axis], high - 1, *here[axis + 1 :]) not in layout.planes:
+            high -= 1  # of the newest time point, another channel or plane came first
         self._waiting.extend(range(self._high, high))
-        self._high = high
+        self._high = max(self._high, high)
         while self._waiting and time.monotonic() < until:
             index = (*here[:axis], self._waiting.pop(), *here[axis + 1 :])
             held = layout.planes.get(index)
