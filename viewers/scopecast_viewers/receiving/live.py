@@ -138,6 +138,12 @@ class LiveStream:
         return tuple(self.about.axes)
 
     @property
+    def pixel(self) -> tuple[float, float]:
+        """The size (y, x) of a pixel, in the unit of the pixels; 1 where it is not known."""
+        y, x = (*self.about.scale, 1.0, 1.0)[:2]
+        return float(y), float(x)
+
+    @property
     def spacing(self) -> dict[str, float]:
         """Distance of the planes along each axis on a canvas, in the unit of the pixels; 1 where there is none.
 
