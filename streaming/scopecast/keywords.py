@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["known_keywords", "suggesting"]
 
@@ -37,8 +37,7 @@ _OTHER_WORDS: Final = {
 }
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    known = list(known)
+def _suggestion(name: str, known: Sequence[str]) -> str:
     words = next((words for start, words in _OTHER_WORDS.items() if name.lower().startswith(start)), ())
     from difflib import get_close_matches
 
@@ -47,16 +46,11 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {meant!r}?" if meant else f"it has {', '.join(known)}"
 
 
-def _keywords(function: Callable[..., Any]) -> tuple[list[str], bool]:
-    """Return the keywords of a function, and whether it takes any other, too."""
-    parameters = [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
-    named = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    return named, any(each.kind is each.VAR_KEYWORD for each in parameters)
-
-
 def suggesting(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function say, of a keyword that it does not have, which one may have been meant."""
-    known, _ = _keywords(function)
+    parameters = inspect.signature(function).parameters.values()
+    named = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    known = [name for name in named if name != "self"]
     accepted = frozenset(known)
     owner = function.__qualname__.removesuffix(".__init__")
     called = owner if function.__name__ == "__init__" else function.__name__

@@ -89,7 +89,7 @@ class LiveFiji:
         gallery = self.display.gallery
         for stream in self.receiver.streams:
             for stack in stream.stacks if stream.key not in gallery.closed else ():
-                image = gallery.image_of(stack)
+                image = next((image for image in gallery if image.stack is stack), None)
                 if stack not in gallery.problems and (image is None or image._version != stack.version):
                     return False
         return not gallery.incomplete

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from importlib.metadata import EntryPoint
 
-__all__ = ["BackendRegistry", "ReadOnlyBackend", "StorageBackend", "check_lengths", "list_below", "register_backend"]
+__all__ = [
+    "BackendRegistry",
+    "ReadOnlyBackend",
+    "StorageBackend",
+    "check_lengths",
+    "list_below",
+    "posix_name",
+    "register_backend",
+]
 
 _classes: dict[str, type] = {}
 _ENTRY_POINTS = "scopecast.backends"
@@ -95,7 +103,8 @@ class _Readable(ABC):
 
     def list_dir(self, path: str | os.PathLike[str]) -> list[str]:
         """Return the names of what is in a directory, files and directories."""
-        below = (posixpath.relpath(_posix(file), _posix(path)) for file in self.list_files(path, recursive=True))
+        top = posix_name(path)
+        below = (posixpath.relpath(posix_name(file), top) for file in self.list_files(path, recursive=True))
         return list(dict.fromkeys(name.partition("/")[0] for name in below))
 
 
@@ -152,7 +161,7 @@ def check_lengths(data_list: Sequence[Any], file_paths: Sequence[Any]) -> None:
         raise ValueError(msg)
 
 
-def _posix(path: str | os.PathLike[str]) -> str:
+def posix_name(path: str | os.PathLike[str]) -> str:
     """Return a path as a store without directories names it: normalised, with ``/``."""
     return posixpath.normpath(os.fspath(path).replace("\\", "/"))
 
@@ -186,11 +195,11 @@ def list_below(
     >>> list_below(["a/1.tif", "a/b/2.TIF", "c/3.tif", "a/4.csv"], "a", extensions={".tif"}, recursive=True)
     ['a/1.tif', 'a/b/2.TIF']
     """
-    top = _posix(directory)
+    top = posix_name(directory)
     endings = None if extensions is None else tuple(ending.lower() for ending in extensions)
     found = []
     for path in paths:
-        parent, name = posixpath.split(_posix(path))
+        parent, name = posixpath.split(posix_name(path))
         inside = parent == ("" if top == "." else top)
         if recursive:
             inside = inside or top == "." or parent.startswith(f"{top.rstrip('/')}/")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from scopecast.backends.storage import StorageBackend, list_below
+from scopecast.backends.storage import StorageBackend, list_below, posix_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,12 +42,12 @@ class MemoryBackend(StorageBackend):
         kept = copy.deepcopy(data)
         if isinstance(kept, np.ndarray):
             kept.flags.writeable = False
-        self._files[_key(file_path)] = kept
+        self._files[posix_name(file_path)] = kept
 
     def load(self, file_path: str | os.PathLike[str], **options: Any) -> Any:
         """Return what was saved; an array is not copied, and read-only."""
         try:
-            kept = self._files[_key(file_path)]
+            kept = self._files[posix_name(file_path)]
         except KeyError:
             raise FileNotFoundError(f"the memory backend holds nothing under {os.fspath(file_path)!r}") from None
         return kept if isinstance(kept, np.ndarray) else copy.deepcopy(kept)
@@ -59,15 +58,11 @@ class MemoryBackend(StorageBackend):
 
     def is_file(self, path: str | os.PathLike[str]) -> bool:
         """Whether there is a file of this name."""
-        return _key(path) in self._files
+        return posix_name(path) in self._files
 
     def list_files(self, directory: str | os.PathLike[str], **options: Any) -> list[str]:
         """Return the paths in a directory; see `FileManager.list_files`."""
         return list_below(list(self._files), directory, **options)
-
-
-def _key(path: str | os.PathLike[str]) -> str:
-    return posixpath.normpath(os.fspath(path).replace("\\", "/"))
 
 
 class DiskBackend(StorageBackend):

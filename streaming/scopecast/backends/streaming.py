@@ -22,7 +22,7 @@ from scopecast.backends.acquisition import (
     place_event,
     recorded_with,
 )
-from scopecast.backends.storage import register_backend
+from scopecast.backends.storage import check_lengths, register_backend
 from scopecast.errors import ClosedError, FileError
 from scopecast.frames.annotations import keywords_of
 from scopecast.frames.arrays import as_array, check_dtype, dims_of
@@ -350,9 +350,7 @@ class StreamingBackend:
         ValueError
             If the lists differ in length.
         """
-        if len(data_list) != len(file_paths):
-            msg = f"{len(data_list)} items, but {len(file_paths)} paths; a batch needs one path for each item"
-            raise ValueError(msg)
+        check_lengths(data_list, file_paths)
         supported = tuple(extension.lower() for extension in self.SUPPORTED_EXTENSIONS)
         data: list[Any] = []
         paths: list[str | os.PathLike[str]] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scopecast.cli.console import err, wide
+from scopecast.cli.errors import print_json
 from scopecast.doctor import Finding, diagnose
 from scopecast.protocol import printable
 
@@ -32,7 +31,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     with err.status("looking") as status:
         findings = diagnose(watch=lambda name: status.update(f"looking at {name}"))
     if as_json:
-        sys.stdout.write(json.dumps([finding._asdict() for finding in findings], indent=2) + "\n")
+        print_json([finding._asdict() for finding in findings])
     else:
         out = wide(_FILE_WIDTH)  # a finding a line, for grep
         out.print(_table(findings, out), _summary(findings), sep="\n")

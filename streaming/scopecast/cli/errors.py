@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-__all__ = ["Commands", "check_writable", "print_line", "text_of", "values", "write_json"]
+__all__ = ["Commands", "check_writable", "print_json", "print_line", "text_of", "values", "write_json"]
 
 INTERRUPTED = 128 + signal.SIGINT
 #: The file that is standard output.
@@ -160,14 +160,18 @@ def check_writable(*paths: Path | None) -> None:
         raise ScopecastError(f"{path} can't be written: {reason}")
 
 
+def print_json(what: Any) -> None:
+    """Write JSON to standard output."""
+    sys.stdout.write(json.dumps(what, indent=2) + "\n")
+
+
 def write_json(path: Path, what: Any) -> None:
     """Write a file, or standard output (``-``); an error names it, also where the disk is full only at the end."""
-    text = json.dumps(what, indent=2) + "\n"
     if str(path) == STDOUT:
-        sys.stdout.write(text)
+        print_json(what)
         return
     try:
-        path.write_text(text)
+        path.write_text(json.dumps(what, indent=2) + "\n")
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 

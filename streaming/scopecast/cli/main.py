@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -22,7 +21,7 @@ from rich.text import Text
 import scopecast
 from scopecast.cli.console import err, out
 from scopecast.cli.doctor import doctor
-from scopecast.cli.errors import STDOUT, Commands, check_writable, values, write_json
+from scopecast.cli.errors import STDOUT, Commands, check_writable, print_json, values, write_json
 from scopecast.cli.output import guard_streams
 from scopecast.cli.pipe import pipe
 from scopecast.cli.record import record, recover
@@ -300,7 +299,7 @@ def viewers(as_json: JsonFlag = False) -> None:
     entries = RunDirectory().living()
     names = display_names(entries)
     if as_json:
-        _print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
+        print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
         return
     if not entries:
         out.print("Nothing is running: no viewer, no publisher, no subscriber, no recorder.")
@@ -360,7 +359,7 @@ def clean(
     cleaned = RunDirectory().clean(everything=everything)
     if as_json:
         kept = [_describe(each.entry) | {"until": each.until} for each in cleaned.kept]
-        _print_json(cleaned._asdict() | {"kept": kept})
+        print_json(cleaned._asdict() | {"kept": kept})
         return
     for leftover in cleaned.kept:
         out.print(printable(f"Not removed: {leftover}, 'scopecast clean --all' removes them."))
@@ -373,10 +372,6 @@ def clean(
     for name in cleaned.segments:
         out.print(f"  shared memory {name}")
     out.print(f"Freed {cleaned.bytes / 2**20:.0f} MiB of shared memory.")
-
-
-def _print_json(what: Any) -> None:
-    sys.stdout.write(json.dumps(what, indent=2) + "\n")
 
 
 app.command()(doctor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -65,22 +66,12 @@ def show(
     """
     with values():
         variables = variables_of(viewer, fiji)
-        showing_for(viewer, dims, pattern, title, scale, z_step, axes)
+        showing_with = partial(showing_for, viewer, dims, pattern, title, scale, z_step, axes)
+        showing_with()
     found, others = find_files(files, extensions=(*EXTENSIONS, *ROI_EXTENSIONS), recursive=recursive)
     found = pair_up(found)
     images = [file for file in found if not has_regions(file)]
-    showing = showing_for(
-        viewer,
-        dims,
-        pattern,
-        title,
-        scale,
-        z_step,
-        axes,
-        timeout=timeout,
-        root=common_folder(images),
-        lone=len(images) == 1,
-    )
+    showing = showing_with(timeout=timeout, root=common_folder(images), lone=len(images) == 1)
     if not found:
         raise FileError(nothing_in(files, "add --recursive"))
     if not images:

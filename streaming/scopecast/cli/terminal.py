@@ -123,7 +123,8 @@ def report(file: object, error: object, console: Console, verdict: str = "not sh
 def say_notes(notes: dict[str, list[str]], console: Console) -> None:
     """Print each note of the file readers once, with the files that it concerns."""
     for note, names in notes.items():
-        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > 3 else "")
+        more = len(names) - _MOST_NAMES
+        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         console.print(Text.assemble(("note: ", "bold"), printable(f"{listed}: {note}")), soft_wrap=True)
     notes.clear()
 

@@ -23,11 +23,10 @@ import signal
 import struct
 import sys
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
 from scopecast.errors import ScreenError
-from scopecast.publishing.screen import connect_to_x, x_answers
+from scopecast.publishing.screen import connect_to_x, why_no_screen
 
 __all__ = ["VirtualScreen", "ensure_screen", "has_screen"]
 
@@ -44,12 +43,10 @@ def has_screen() -> bool:
     Returns
     -------
     bool
-        On Linux: whether WAYLAND_DISPLAY is set, or DISPLAY is set and its server accepts a connection (a DISPLAY that
-        outlived its server counts as none). Elsewhere: True, as the desktop is part of the system.
+        On Linux: whether a compositor answers at WAYLAND_DISPLAY, or a server at DISPLAY (one that has outlived its
+        server counts as none). Elsewhere: True, as the desktop is part of the system.
     """
-    if sys.platform != "linux":
-        return True
-    return bool(os.environ.get("WAYLAND_DISPLAY")) or x_answers(os.environ.get("DISPLAY", ""))
+    return not why_no_screen()
 
 
 class VirtualScreen:
@@ -137,9 +134,7 @@ class VirtualScreen:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

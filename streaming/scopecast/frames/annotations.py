@@ -14,7 +14,7 @@ import numpy as np
 from scopecast.errors import UnsupportedDtypeError
 from scopecast.frames import documents
 from scopecast.frames.arrays import as_array
-from scopecast.frames.axes import axis_name, check_axes
+from scopecast.frames.axes import MAX_LABEL, axis_name, check_axes
 from scopecast.frames.documents import DOCUMENTS, MAX_DOCUMENT_BYTES, MAX_PROPERTIES, SHAPE_TYPES, Style
 from scopecast.protocol import printable, printable_lines
 
@@ -39,7 +39,6 @@ _KEYWORDS: Final[dict[str, tuple[str, ...]]] = {
     "tracks": ("name", "properties", "style", "graph"),
     "rois": ("name", "names"),
 }
-_MAX_NAME: Final = 64
 _PLANE: Final = ("y", "x")
 
 
@@ -134,9 +133,9 @@ def checked_name(name: object) -> str:
     ValueError
         If it is none.
     """
-    if not isinstance(name, str) or len(name) > _MAX_NAME:
-        raise ValueError(f"name must be a str of at most {_MAX_NAME} characters, such as 'cells'; got {name!r}")
-    return printable(name)[:_MAX_NAME]
+    if not isinstance(name, str) or len(name) > MAX_LABEL:
+        raise ValueError(f"name must be a str of at most {MAX_LABEL} characters, such as 'cells'; got {name!r}")
+    return printable(name)[:MAX_LABEL]
 
 
 def _labels(data: Any) -> npt.NDArray[Any]:
@@ -311,8 +310,8 @@ def _properties(properties: Any, count: int, what: str) -> list[documents.Number
         raise ValueError(f"{len(pairs)} properties are too many: at most {MAX_PROPERTIES}")
     columns: list[documents.Numbers | documents.Texts] = []
     for name, values in pairs:
-        if not isinstance(name, str) or not 1 <= len(name) <= _MAX_NAME:
-            raise ValueError(f"a property's name is a text of 1 to {_MAX_NAME} characters, not {name!r}")
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_LABEL:
+            raise ValueError(f"a property's name is a text of 1 to {MAX_LABEL} characters, not {name!r}")
         # numpy's own texts lose the zeros at their end, so that a list with texts in it is left one of objects.
         mixed = isinstance(values, list | tuple) and any(isinstance(value, str) for value in values)
         array = np.asarray(values, object if mixed else None)
@@ -329,9 +328,9 @@ def _properties(properties: Any, count: int, what: str) -> list[documents.Number
 def _texts(what: str, values: Iterable[Any], count: int, of: str) -> list[str]:
     texts = [*map(str, values)]
     _same_length(what, texts, count, of)
-    if long := next((text for text in texts if len(text) > _MAX_NAME), None):
-        raise ValueError(f"{what}: a text of {len(long)} characters ({long[:20]!r}…); at most {_MAX_NAME}: shorten it")
-    return [printable_lines(text)[:_MAX_NAME] for text in texts]
+    if long := next((text for text in texts if len(text) > MAX_LABEL), None):
+        raise ValueError(f"{what}: a text of {len(long)} characters ({long[:20]!r}…); at most {MAX_LABEL}: shorten it")
+    return [printable_lines(text)[:MAX_LABEL] for text in texts]
 
 
 def _same_length(what: str, values: Any, count: int, of: str) -> None:

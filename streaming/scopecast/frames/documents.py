@@ -12,7 +12,7 @@ with the columns that `dims` names; the last two are y and x.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -61,7 +61,7 @@ MAX_ROIS: Final = 10**4
 MAX_ROI_BYTES: Final = 64 * 1024
 
 ShapeType = Literal["rectangle", "ellipse", "polygon", "path", "line"]
-SHAPE_TYPES: Final[tuple[ShapeType, ...]] = ("rectangle", "ellipse", "polygon", "path", "line")
+SHAPE_TYPES: Final[tuple[ShapeType, ...]] = get_args(ShapeType)
 _VERTICES: Final = {"rectangle": (4, 4), "ellipse": (4, 4), "polygon": (3, None), "path": (2, None), "line": (2, 2)}
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]

@@ -116,7 +116,7 @@ class NdtiffDataset(ImageFile):
                 places[name] = {value: value - low for value in numbers}
                 self._sizes[name] = max(numbers) - low + 1
             else:
-                texts = unique_names([str(value) or "-" for value in known])
+                texts = unique_names([str(value) for value in known]) or unique_names(["-"] * len(known))
                 places[name] = dict(zip(known, range(len(known)) if name == "c" else texts, strict=True))
                 self._sizes[name] = len(texts)
                 if name == "c":

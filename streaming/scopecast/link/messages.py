@@ -28,7 +28,7 @@ BYE        both                   I am leaving in good order
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -413,8 +413,9 @@ class Bye(_Message, tag="BYE"):
 FromReceiver = Hello | Ack | Reply | Pong | Captured | Marks | Bye
 FromPublisher = Welcome | Reject | Stream | Frame | Replied | Ping | Capture | Marked | End | Bye
 
-_from_receiver = msgspec.msgpack.Decoder(FromReceiver)
-_from_publisher = msgspec.msgpack.Decoder(FromPublisher)
+_T = TypeVar("_T")
+_from_receiver: Final[msgspec.msgpack.Decoder[FromReceiver]] = msgspec.msgpack.Decoder(FromReceiver)
+_from_publisher: Final[msgspec.msgpack.Decoder[FromPublisher]] = msgspec.msgpack.Decoder(FromPublisher)
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
 
@@ -427,32 +428,22 @@ def decode_from_receiver(data: bytes) -> FromReceiver:
     ProtocolError
         If it is no message of this protocol, or a field is outside its limits.
     """
-    try:
-        message: FromReceiver = _from_receiver.decode(data)
-    # Deep nesting raises RecursionError, not DecodeError; a wild string a UnicodeDecodeError.
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ProtocolError(_describe(data, error)) from error
-    return message
+    return _decode(_from_receiver, data)
 
 
 def decode_from_publisher(data: bytes) -> FromPublisher:
-    """Decode what a publisher sent.
+    """Decode what a publisher sent; raises as `decode_from_receiver` does."""
+    return _decode(_from_publisher, data)
 
-    Raises
-    ------
-    ProtocolError
-        If it is no message of this protocol, or a field is outside its limits.
-    """
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:
     try:
-        message: FromPublisher = _from_publisher.decode(data)
+        return decoder.decode(data)
+    # Deep nesting raises RecursionError, not DecodeError; a wild string a UnicodeDecodeError.
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ProtocolError(_describe(data, error)) from error
-    return message
-
-
-def _describe(data: bytes, error: Exception) -> str:
-    what = f"{type(error).__name__}: {error}"
-    return printable(f"{len(data)} bytes that are not a message of protocol {PROTOCOL} ({what})")
+        what = f"{type(error).__name__}: {error}"
+        text = f"{len(data)} bytes that are not a message of protocol {PROTOCOL} ({what})"
+        raise ProtocolError(printable(text)) from error
 
 
 def _plain(value: Any) -> Any:

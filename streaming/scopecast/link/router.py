@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from scopecast.errors import ProtocolError
-from scopecast.link import messages, transport
+from scopecast.link import transport
 from scopecast.link.door import Door
 from scopecast.link.wakeup import WakeUp
 
@@ -56,17 +56,9 @@ class Router:
             self._context.set(zmq.MAX_SOCKETS, 64)
             self._socket = self._context.socket(zmq.ROUTER)
             undo.callback(self._socket.close, 0)
-            for option, value in (
-                (zmq.LINGER, 0),
-                (zmq.SNDTIMEO, 0),
-                (zmq.RCVTIMEO, 0),
-                (zmq.SNDHWM, 2000),
-                (zmq.RCVHWM, 2000),
-                (zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES),
-                (zmq.ROUTER_MANDATORY, 1),
-                (zmq.HANDSHAKE_IVL, 2000),
-            ):
-                self._socket.setsockopt(option, value)
+            transport.limit(self._socket)
+            self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            self._socket.setsockopt(zmq.HANDSHAKE_IVL, 2000)
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             undo.callback(self._monitor.close, 0)
             undo.callback(self._socket.disable_monitor)

@@ -23,11 +23,12 @@ import zmq
 from zmq.utils import z85
 
 from scopecast.errors import TransportError
+from scopecast.link.messages import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from scopecast.rundir.directory import Entry, Member, RunDirectory
 
-__all__ = ["ENVIRONMENT", "Gate", "KeyPair", "Transport", "bind", "chosen_transport", "connect"]
+__all__ = ["ENVIRONMENT", "Gate", "KeyPair", "Transport", "bind", "chosen_transport", "connect", "limit"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,19 @@ class KeyPair:
         """Make this the identity of a socket, before it is bound or connected."""
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self.public.encode())
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret)
+
+
+def limit(socket: zmq.Socket[Any]) -> None:
+    """Have a socket never wait, and bound what waits in it and what a message may be."""
+    for option, value in (
+        (zmq.LINGER, 0),
+        (zmq.SNDTIMEO, 0),
+        (zmq.RCVTIMEO, 0),
+        (zmq.SNDHWM, 2000),
+        (zmq.RCVHWM, 2000),
+        (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
+    ):
+        socket.setsockopt(option, value)
 
 
 def bind(socket: zmq.Socket[Any], member: Member) -> Gate | None:

@@ -279,11 +279,12 @@ class Publisher:
         what = IMAGE
         others = properties is not None or style is not None or shape_type is not None
         if kind != "image" or name or others or names is not None or graph is not None:
-            from scopecast.frames.annotations import prepare
-
             more = given(name=name, properties=properties, style=style, shape_type=shape_type, names=names, graph=graph)
-            array, axes, dims, what = prepare(kind, array, axes, dims, more)
-            rgb = False
+            if kind != "image" or more:  # an empty one says nothing
+                from scopecast.frames.annotations import prepare
+
+                array, axes, dims, what = prepare(kind, array, axes, dims, more)
+                rgb = False
         if type(array) is not np.ndarray:
             array = as_array(array)
         check_dtype(array.dtype)

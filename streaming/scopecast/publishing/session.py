@@ -177,8 +177,8 @@ class Session:
         """
         if self._cancelled.is_set():
             return Reason.CLOSED
-        if self._is_hopeless(frame_bytes):
-            return self._failure[1] if self._failure else Reason.OPENING
+        if (failed := self._hopeless(frame_bytes)) is not None:
+            return failed
         if not self._threads_run():
             text = "no thread could be started for the connection to the viewers"
             self._fail(frame_bytes, Reason.NO_CONNECTION, text)
@@ -209,10 +209,12 @@ class Session:
         """Whether more slots of the ring are being made: frames that find no free slot are kept for these."""
         return self._can_grow and not self._grow_retry.failures
 
-    def _is_hopeless(self, frame_bytes: int) -> bool:
-        """Whether making a ring for frames of this size failed, and it is not yet time to try again."""
+    def _hopeless(self, frame_bytes: int) -> Reason | None:
+        """Return why making a ring for frames of this size failed, until it is time to try again."""
         failure = self._failure
-        return failure is not None and frame_bytes >= failure[0] and (self._final or not self._retry.due)
+        if failure is not None and frame_bytes >= failure[0] and (self._final or not self._retry.due):
+            return failure[1]
+        return None
 
     def _threads_run(self) -> bool:
         """Start the threads that are not running yet; return whether all of them are."""
@@ -235,8 +237,8 @@ class Session:
         while frame_bytes > self.slot_bytes:
             if self._cancelled.is_set():
                 return Reason.CLOSED
-            if self._is_hopeless(frame_bytes):
-                return self._failure[1] if self._failure else Reason.OPENING
+            if (failed := self._hopeless(frame_bytes)) is not None:
+                return failed
             if (left := deadline - time.monotonic()) <= 0:
                 return Reason.OPENING
             self._want(frame_bytes, flush_s=left)
@@ -271,7 +273,7 @@ class Session:
                 return False
             wanted, self._wanted = self._wanted, 0
             flush_s, self._flush_s = self._flush_s, 0.0
-            if wanted > self.slot_bytes and not self._is_hopeless(wanted):
+            if wanted > self.slot_bytes and self._hopeless(wanted) is None:
                 self._make(wanted, flush_s=flush_s)
                 self._opened.set()
                 return True

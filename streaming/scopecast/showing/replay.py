@@ -231,9 +231,10 @@ def play(
     given_up: set[RecordedPlane] = set()
     told: set[Path] = set()
     frames = 0
+    pause = 0.0
     with _OpenFiles(showing.dims) as files:
         while True:
-            began = clock()
+            began = clock() + pause
             for moment in recording.moments:
                 due = began + (0.0 if math.isinf(speed) else moment.time_s / speed)
                 while (left := due - clock()) > 0:
@@ -259,9 +260,6 @@ def play(
                 return
             # A round ends as long after its last frame as frames are apart.
             pause = recording.seconds / max(1, len(recording.moments) - 1) / speed
-            if pause > 0:
-                yield Played(frames, None, pause, 0.0)
-                wait(pause)
 
 
 class _OpenFiles:

@@ -163,17 +163,9 @@ class Line:
         self._greet()
 
     def _open(self, socket: zmq.Socket[bytes]) -> None:
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.SNDTIMEO, 0),
-            (zmq.RCVTIMEO, 0),
-            (zmq.SNDHWM, 2000),
-            (zmq.RCVHWM, 2000),
-            (zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES),
-            # A reconnected DEALER is unknown to the publisher, so this one never reconnects: it is made again.
-            (zmq.RECONNECT_IVL, -1),
-        ):
-            socket.setsockopt(option, value)
+        transport.limit(socket)
+        # A reconnected DEALER is unknown to the publisher, so this one never reconnects: it is made again.
+        socket.setsockopt(zmq.RECONNECT_IVL, -1)
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
         monitor.setsockopt(zmq.LINGER, 0)
         self.socket, self.monitor = socket, monitor

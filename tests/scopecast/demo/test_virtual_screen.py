@@ -48,9 +48,16 @@ class TestHasScreen:
         no_screen.setenv("DISPLAY", display)
         assert not has_screen()
 
-    def test_yes_under_wayland(self, no_screen: pytest.MonkeyPatch) -> None:
+    def test_yes_under_wayland_as_long_as_it_answers(self, no_screen: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        no_screen.chdir(tmp_path)  # the paths of sockets are short
+        no_screen.setenv("XDG_RUNTIME_DIR", ".")
         no_screen.setenv("WAYLAND_DISPLAY", "wayland-0")
-        assert has_screen()
+        assert not has_screen()
+        with socket.socket(socket.AF_UNIX) as compositor:
+            compositor.bind("wayland-0")
+            compositor.listen()
+            assert has_screen()
+        assert not has_screen()
 
     def test_yes_with_a_server(self, no_screen: pytest.MonkeyPatch) -> None:
         with VirtualScreen() as screen:

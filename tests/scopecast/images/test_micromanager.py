@@ -80,6 +80,12 @@ def test_what_an_exploration_and_a_list_of_positions_call_their_places(tmp_path:
     ]
 
 
+@pytest.mark.parametrize("labels", [[" "], ["", "\0"]], ids=repr)
+def test_places_without_a_name_are_shown(tmp_path: Path, labels: list[str]):
+    with NdtiffDataset(write_dataset(tmp_path, [{"position": label} for label in labels], {})) as dataset:
+        assert [check_stamp(plane.array)[0] for plane in dataset.planes()] == list(range(len(labels)))
+
+
 def test_the_full_resolution_of_a_pyramid_is_shown(tmp_path: Path):
     folder = write_dataset(tmp_path, [{"row": 0, "column": 0}, {"row": 0, "column": 1}])
     (tmp_path / "pyramid").mkdir()

@@ -173,6 +173,14 @@ def test_colour_stays_together(viewer: Viewer, samples: int, dtype: str):
         assert [check_stamp(plane) for plane in planes_of(stream).values()] == [(5, 1, 2)] * 2
 
 
+def test_an_image_with_empty_keywords_of_annotations_is_an_image(viewer: Viewer):
+    with every() as publisher:
+        publisher.publish(stamped(0, shape=(5, 6, 3), dtype="uint8"), properties={}, style={}, names=[], graph={})
+        assert publisher.flush(10)
+        (stack,) = viewer.streams[0].stacks
+        assert (stack.sent.kind, stack.full_shape) == ("image", (5, 6, 3))
+
+
 def test_colour_by_name_is_planes_where_that_is_said(viewer: Viewer):
     with every() as publisher:
         publisher.publish(stamped(0, shape=(5, 6, 4)), rgb=False)

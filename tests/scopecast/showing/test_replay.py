@@ -157,10 +157,17 @@ def test_what_is_late_is_shown_at_once_and_nothing_is_left_out(recording: Record
 
 def test_a_loop_begins_anew_as_long_after_the_end_as_frames_are_apart(recording: Recording):
     stage = Stage()
-    for played in play(recording, stage, loop=True, clock=lambda: stage.now, wait=stage.wait):  # type: ignore[arg-type]
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        stage.wait(seconds)
+
+    for played in play(recording, stage, loop=True, clock=lambda: stage.now, wait=wait):  # type: ignore[arg-type]
         if played.frames == 6:
             break
     assert stage.shown == [(pytest.approx(5.0 * at), at % 4) for at in range(6)]
+    assert max(waits) <= 0.5, "one hears of it, and can stop it, also between two rounds"
 
 
 def test_a_file_that_is_damaged_is_told_once_and_the_others_go_on(tmp_path: Path):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from scopecast_viewers.napari.measures import _Series
 from scopecast_viewers.napari.measuring import DrawnRegion
+from scopecast_viewers.stacks.history import History
+from scopecast_viewers.stacks.stack import Stack
 
 PLANE = np.arange(64 * 48, dtype="uint16").reshape(64, 48)
 
@@ -54,3 +60,16 @@ def test_of_a_frame_in_colour_the_mean_of_its_colours_counts():
     color = np.stack([PLANE, PLANE, PLANE + 30], axis=-1)
     measured = DrawnRegion("rectangle", box(9.5, 4.5, 19.5, 14.5), PLANE.shape).measure(color)
     assert measured.mean == pytest.approx(PLANE[10:20, 5:15].mean() + 10)
+
+
+def test_a_time_point_of_which_another_channel_comes_first_is_measured_when_its_own_comes():
+    series = _Series(DrawnRegion("rectangle", box(9.5, 4.5, 19.5, 14.5), PLANE.shape))
+    with History(1 << 20, None) as history:
+        stack = Stack("tc", PLANE.shape, PLANE.dtype, history)
+        for sequence, index in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]):
+            tag = SimpleNamespace(sequence=sequence, sent_ns=10**9 * (sequence + 1))
+            stack.put(index, np.full_like(PLANE, sequence), tag=tag)
+            series.fill(stack, (0, 1), math.inf)
+    times, means = series.curve
+    assert times.tolist() == [2, 4, 6]
+    assert means.tolist() == [1, 3, 5]

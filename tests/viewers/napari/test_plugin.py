@@ -21,8 +21,10 @@ from napari_buttons import odd_buttons
 from napari_panel import Opened, rows_of, words
 from receivers import check_stamp, stamped
 from scopecast.link import messages
+from scopecast.publishing.launch import python
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.listing import Listed
+from scopecast_viewers.napari import sample
 from scopecast_viewers.napari import snapshot as snapshot_module
 from scopecast_viewers.napari.rows import StreamRow
 
@@ -44,6 +46,20 @@ def test_the_manifest_is_valid_and_names_what_the_distribution_has():
     manifest.validate_imports()
     assert [widget.display_name for widget in manifest.contributions.widgets] == ["Live streams"]
     assert [sample.display_name for sample in manifest.contributions.sample_data] == ["Simulated live stream"]
+
+
+def test_a_napari_that_is_a_program_of_its_own_is_not_started_once_more_for_the_sample(monkeypatch):
+    def start(command, **_):
+        started.append(command[0])
+        raise OSError
+
+    started, this = [], python()
+    monkeypatch.setattr(sample, "open_panel", lambda: None)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(sys, "executable", "napari.exe")
+    with pytest.raises(OSError):  # noqa: PT011
+        sample.simulated_stream()
+    assert started == [this]
 
 
 def test_streams_are_listed_by_name_attached_and_detached_one_by_one(opened):

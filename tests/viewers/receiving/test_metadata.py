@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+import msgspec
 import numpy as np
 import pytest
 import tifffile
@@ -14,7 +15,7 @@ import scopecast
 from imagefiles import hyperstack
 from receivers import Viewer, stamped
 from scopecast import Publisher, StreamingBackend
-from scopecast_viewers.receiving.metadata import metadata_lines, metadata_rows, recorded_of
+from scopecast_viewers.receiving.metadata import metadata_lines, metadata_rows, read_recorded, recorded_of
 from scopecast_viewers.stacks.plane import Tag
 
 
@@ -127,6 +128,12 @@ def test_of_a_frame_that_says_nothing_the_time_of_publishing_is_told():
             assert re.fullmatch(r"\d+\.\d\d s", told["elapsed"])
             assert abs((datetime.fromisoformat(told["time"]) - before).total_seconds()) < 60
             assert told.keys() == {"position", "elapsed", "time"}
+
+
+@pytest.mark.parametrize("clock", [-62135596800.0, -9e10, -1.0, float("nan"), 1e300])
+def test_a_clock_that_cannot_be_is_not_told(clock):
+    recorded = read_recorded(msgspec.msgpack.encode({"clock_s": clock, "elapsed_s": 2}))
+    assert (recorded.clock, recorded.date, recorded.elapsed) == ("", "", "2.00 s")
 
 
 @pytest.mark.parametrize(

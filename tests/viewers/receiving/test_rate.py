@@ -23,23 +23,20 @@ def clock(monkeypatch):
     return now
 
 
+def put(stream, number):
+    frame = SimpleNamespace(
+        dtype="uint8", kind="image", name="", index=[], sequence=number, sent_ns=0, path="", translate=(),
+        metadata=b"\xc0",
+    )  # fmt: skip
+    stream.put(frame, np.zeros((4, 4), "uint8"))
+
+
 def rates_of(clock, gaps):
     with History() as history:
         stream = LiveStream("token", "scope", FrameStream(0, "run").message(), history, PaintLog())
         for number, gap in enumerate(gaps):
             clock.at += gap
-            frame = SimpleNamespace(
-                dtype="uint8",
-                kind="image",
-                name="",
-                index=[],
-                sequence=number,
-                sent_ns=0,
-                path="",
-                translate=(),
-                metadata=b"\xc0",
-            )
-            stream.put(frame, np.zeros((4, 4), "uint8"))
+            put(stream, number)
             yield stream
 
 
@@ -61,3 +58,15 @@ def test_any_pace_is_told_as_it_is(clock, rate):
 def test_a_pause_is_no_part_of_the_rate(clock):
     *_, stream = rates_of(clock, [0.1] * 20 + [60.0] + [0.1] * 20)
     assert stream.rate == pytest.approx(10, rel=0.06)
+
+
+def test_the_rate_may_be_asked_for_while_the_first_frames_come(clock):
+    class Coming(LiveStream):
+        @property
+        def delivers(self):
+            for number in range(2):
+                put(self, number)
+            return super().delivers
+
+    with History() as history:
+        assert Coming("token", "scope", FrameStream(0, "run").message(), history, PaintLog()).rate == 0

@@ -87,9 +87,9 @@ def test_past_the_budget_the_oldest_are_spilled_and_read_back(tmp_path):
         for number in range(50):
             stack.put((number,), plane(number))
             wait_until(settled(history))
-        assert history.resident == 4
-        assert history.spilled == 46
-        assert history.forgotten == 0
+        assert history.stats().resident == 4
+        assert history.stats().spilled == 46
+        assert history.stats().forgotten == 0
         assert states(stack, 50) == ["here"] * 50
         for number in range(50):
             assert (stack.plane((number,)) == number).all()
@@ -105,7 +105,7 @@ def test_the_order_of_arrival_counts_over_all_stacks(tmp_path):
             wait_until(settled(history))
         assert states(first, 6) == ["forgotten", "missing", "here", "missing", "here", "here"]
         assert states(second, 4) == ["missing", "forgotten", "missing", "here"]
-        assert (first.forgotten, second.forgotten, history.forgotten) == (1, 1, 2)
+        assert (first.forgotten, second.forgotten, history.stats().forgotten) == (1, 1, 2)
         assert_counts_agree(history, first, second)
 
 
@@ -117,7 +117,7 @@ def test_a_full_scratch_file_keeps_the_newest(tmp_path):
             stack.put((number,), plane(number))
             wait_until(settled(history))
         assert states(stack, 40) == ["forgotten"] * 32 + ["here"] * 8
-        assert (stack.forgotten, stack.count, history.forgotten) == (32, 8, 32)
+        assert (stack.forgotten, stack.count, history.stats().forgotten) == (32, 8, 32)
         assert history.stats().forgotten_bytes == 32 * NBYTES
         assert [stack.view()[number, 0, 0] for number in range(30, 40)] == [0, 0, *range(32, 40)]
 
@@ -180,7 +180,7 @@ def test_a_stalled_disk_never_holds_up_put(tmp_path, stall):
             if number == 8:
                 assert stall.inside.wait(DEADLINE)  # with the oldest
 
-        assert history.spilled == 0
+        assert history.stats().spilled == 0
         assert stack.forgotten == 90
         kept = [number for number in range(100) if stack.state((number,)) == "here"]
         assert kept == [0, *range(91, 100)]  # the disk has the first, so forgetting it would free nothing
@@ -276,7 +276,7 @@ def test_a_plane_that_cannot_be_read_back_is_a_gap(tmp_path, monkeypatch, caplog
         monkeypatch.setattr(os, "preadv", broken)
         assert (stack.view()[0] == 0).all()
         assert stack.state((0,)) == "forgotten"
-        assert history.forgotten == stack.forgotten == 1
+        assert history.stats().forgotten == stack.forgotten == 1
         assert_counts_agree(history, stack)
     assert "cannot be read back" in caplog.text
 
@@ -378,9 +378,9 @@ def test_replacing_a_forgotten_plane_closes_its_gap():
         assert stack.forgotten == 1
         stack.put((0,), plane(3))
         assert states(stack, 2) == ["here", "forgotten"]
-        assert (stack.forgotten, history.forgotten) == (1, 2)
+        assert (stack.forgotten, history.stats().forgotten) == (1, 2)
         stack.clear()
-        assert (stack.forgotten, stack.count, stack.nbytes, history.forgotten) == (0, 0, 0, 2)
+        assert (stack.forgotten, stack.count, stack.nbytes, history.stats().forgotten) == (0, 0, 0, 2)
 
 
 def test_close_forgets_what_was_spilled_and_keeps_what_is_in_memory(tmp_path):
@@ -498,7 +498,7 @@ def test_a_smaller_budget_spills_what_there_is_and_forgets_nothing(tmp_path):
         for t in range(20, 22):  # frames go on coming while the disk is busy
             stack.put((t,), np.full((32, 32), t, "uint16"))
         wait_until(lambda: history.stats().resident <= 3)
-        assert history.forgotten == 0
+        assert history.stats().forgotten == 0
         assert [int(stack.plane((t,))[0, 0]) for t in range(22)] == list(range(22))
         with pytest.raises(ValueError, match="number of bytes"):
             history.budget = -1
@@ -510,7 +510,7 @@ def test_without_a_scratch_file_a_smaller_budget_forgets_at_once():
         for t in range(10):
             stack.put((t,), np.zeros((4, 4), "uint16"))
         history.budget = 4 * 32
-        assert (history.resident, history.forgotten) == (4, 6)
+        assert (history.stats().resident, history.stats().forgotten) == (4, 6)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,6 @@ def test_a_view_answers_to_any_basic_index_as_an_array(drawn, data):
         assert stack.full_shape == view.shape == model.shape
         assert (view.ndim, view.size, len(view), view.dtype) == (model.ndim, model.size, len(model), model.dtype)
         assert stack.count == len(set(puts))
-        assert stack.missing() == pytest.approx(1 - len(set(puts)) / math.prod(stack.shape))
         np.testing.assert_array_equal(np.asarray(view), model)
         for _ in range(5):
             key = data.draw(npst.basic_indices(model.shape, allow_ellipsis=True))
@@ -194,7 +193,7 @@ def test_missing_planes_share_one_read_only_zero(history):
 def test_an_empty_stack(history):
     stack = Stack(("t", "c"), (4, 6), np.uint16, history)
     assert (stack.origin, stack.shape, stack.full_shape) == ((0, 0), (0, 0), (0, 0, 4, 6))
-    assert (stack.newest, stack.version, stack.count, stack.missing()) == (None, 0, 0, 0.0)
+    assert (stack.newest, stack.version, stack.count) == (None, 0, 0)
     assert np.asarray(stack.view()).shape == (0, 0, 4, 6)
     assert stack.view({"c": 3}).shape == (0, 4, 6)
     assert np.asarray(Stack((), (4, 6), bool, history).view()).shape == (4, 6)
@@ -208,7 +207,6 @@ def test_it_starts_where_the_run_starts(history):
     stack.put((44,), plane(44))
     assert (stack.origin, stack.shape, stack.newest) == ((40,), (5,), (44,))
     assert [int(one[0, 0]) for one in stack.view()] == [40, 41, 0, 0, 44]
-    assert stack.missing() == pytest.approx(2 / 5)
     assert (stack.plane((41,))[0, 0], stack.plane((42,)), stack.plane((0,))) == (41, None, None)
     assert (stack.tag((41,)), stack.tag((40,)), stack.tag((7,))) == ("late", None, None)
     assert (stack.state((41,)), stack.state((42,))) == ("here", "missing")
@@ -414,7 +412,7 @@ def test_a_replaced_plane_is_never_seen_as_a_gap(tmp_path):
                     gaps.append(index)
         wait_for([writer])
         assert gaps == []
-        assert history.forgotten == 0
+        assert history.stats().forgotten == 0
 
 
 def test_a_call_under_way_is_consistent_while_the_stack_grows(history):
@@ -464,7 +462,7 @@ def test_a_stack_larger_than_its_budget_can_be_read_through(count, budget):
         for number in range(count):
             stack.put((number,), plane(number, (64, 64), np.uint8))
             wait_for_the_disk(history)
-        assert history.forgotten == 0
+        assert history.stats().forgotten == 0
         np.testing.assert_array_equal(stack.view()[:, 5, 6], np.arange(count))
         np.testing.assert_array_equal(stack.view()[::-3, 5, 6], np.arange(count)[::-3])
 

@@ -31,11 +31,10 @@ def calibration_of(stream: LiveStream, form: PixelForm) -> Any:
     """Return the ``ij.measure.Calibration`` of the images of a stream: pixel size, distance of planes, interval."""
     about = stream.about
     calibration = java("ij.measure.Calibration")()
-    y, x = (*about.scale, 1.0, 1.0)[:2]
     steps = dict(zip(about.axes, about.steps, strict=False))
     if about.units and about.units != "pixel":
         calibration.setUnit("µm" if micrometers(about.units) == 1 else about.units)
-        calibration.pixelWidth, calibration.pixelHeight = float(x), float(y)
+        calibration.pixelHeight, calibration.pixelWidth = stream.pixel
         calibration.pixelDepth = float(steps.get("z") or 1.0)
     if interval := steps.get("t"):
         calibration.frameInterval = float(interval)

@@ -48,7 +48,6 @@ class FijiDisplay(Display):
         self._receiver: Receiver | None = None
         self._window: Any = None
         self._timer: Any = None
-        self._changed = True
         self._status_at = 0.0
         self._updates_ms: list[float] = []
         # Unlike an Event, a SimpleQueue can be put to by a signal's handler in the middle of a get.
@@ -120,7 +119,6 @@ class FijiDisplay(Display):
         gallery, receiver = self.gallery, self._receiver
         if gallery is None or receiver is None or self._ended.is_set():
             return
-        self._changed = False
         began = time.perf_counter_ns()
         gallery.update(receiver.streams)
         self._updates_ms = [*self._updates_ms[-255:], (time.perf_counter_ns() - began) / 1e6]
@@ -175,10 +173,6 @@ class FijiDisplay(Display):
         """Copy labels into a Java array of as few bytes as hold them."""
         assert self.pool is not None
         return self.pool.take(narrow_labels(view))
-
-    def changed(self) -> None:
-        """Have the images brought up to date at the next tick."""
-        self._changed = True
 
     def report(self, stream_source: str) -> dict[str, float]:
         """Return how long updates and painting take."""

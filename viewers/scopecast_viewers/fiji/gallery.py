@@ -72,10 +72,6 @@ class Gallery:
     def __len__(self) -> int:
         return len(self._images)
 
-    def image_of(self, stack: Stack) -> Hyperstack | None:
-        """Return the image that shows a stack."""
-        return self._images.get(stack)
-
     def update(self, streams: Iterable[LiveStream]) -> None:
         """Open what is new, close what is gone, and bring up to date what is due; see `incomplete`.
 

@@ -23,7 +23,6 @@ from scopecast_viewers.stacks.pool import BufferPool
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from scopecast_viewers.fiji.pixels import PixelForm
     from scopecast_viewers.stacks.pool import Shelf
 
 __all__ = ["JavaPlane", "JavaPool", "to_java"]
@@ -31,11 +30,9 @@ __all__ = ["JavaPlane", "JavaPool", "to_java"]
 #: Form of a shelf: the Java type of its arrays.
 _BYTE: Final = "byte"
 _TYPES: Final = {"byte": JByte, "short": JShort, "int": JInt, "float": JFloat}
+#: By the bits of ImageJ's pixels.
+_KINDS: Final = {8: _BYTE, 16: "short", 24: "int", 32: "float"}
 _BUFFERS: Final = 256
-
-
-def _java_type(form: PixelForm) -> str:
-    return {8: _BYTE, 16: "short", 24: "int", 32: "float"}[form.bits]
 
 
 def _typed_buffer(address: int, nbytes: int, kind: str) -> Any:
@@ -50,7 +47,7 @@ def _typed_buffer(address: int, nbytes: int, kind: str) -> Any:
 
 def to_java(pixels: npt.NDArray[Any], bits: int) -> Any:
     """Return a new Java array with the bytes of a C-contiguous array, for an image of 8, 16, 24 or 32 bits."""
-    kind = {8: _BYTE, 16: "short", 24: "int", 32: "float"}[bits]
+    kind = _KINDS[bits]
     array = JArray(_TYPES[kind])(pixels.nbytes * 8 // (32 if bits == 24 else bits))
     if pixels.nbytes:
         _typed_buffer(pixels.ctypes.data, pixels.nbytes, kind).get(array)
@@ -115,7 +112,7 @@ class JavaPool(BufferPool):
             If the Java heap is full.
         """
         form = form_of(view.dtype, rgb=view.ndim == 3)
-        kind, shape = _java_type(form), form.shape(view.shape)
+        kind, shape = _KINDS[form.bits], form.shape(view.shape)
         nbytes = math.prod(shape) * form.dtype.itemsize
         array, shelf = self._buffer(nbytes, kind)
         with self._lock:  # the buffers have a position, and there is one staging array of a size

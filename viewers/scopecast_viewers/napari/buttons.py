@@ -9,10 +9,19 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QMenu
 
-__all__ = ["with_menu"]
+__all__ = ["follow_button", "with_menu"]
 
 #: Pixels; of the part with the arrow, and between both parts.
 _ARROW_WIDTH, _GAP = 18, 1
+
+
+def follow_button() -> QPushButton:
+    """Return a button that is down while the sliders follow."""
+    button = QPushButton("follow")
+    button.setCheckable(True)
+    button.setChecked(True)
+    button.setToolTip("Keep the sliders at the newest frame. Moving a slider stops that; this resumes it.")
+    return button
 
 
 def with_menu(button: QPushButton, menu: QMenu) -> QWidget:

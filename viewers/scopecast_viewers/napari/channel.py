@@ -70,20 +70,15 @@ class Shown:
         about = self.stream.about
         sizes = dict(zip(about.axes, about.sizes, strict=True))
         if self.layout is not None:
-            return Mosaic(self.stack, fixed, axes, sizes, self.layout, self._pixel)
+            return Mosaic(self.stack, fixed, axes, sizes, self.layout, self.stream.pixel)
         return LayerData(self.stack, fixed, axes, sizes)
-
-    @property
-    def _pixel(self) -> tuple[float, float]:
-        y, x = (*self.stream.about.scale, 1.0, 1.0)[:2]
-        return float(y), float(x)
 
     def lay_out(self, layout: StageLayout | None) -> bool:
         """Take over where the positions lie. Return whether that is new."""
         if layout is self.layout or layout is None or not isinstance(self.data, Mosaic):
             return False
         self.layout = layout
-        self.data.lay_out(layout, self._pixel)
+        self.data.lay_out(layout, self.stream.pixel)
         return True
 
     @property

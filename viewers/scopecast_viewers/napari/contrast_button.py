@@ -10,8 +10,6 @@ from qtpy.QtWidgets import QMenu, QPushButton
 from scopecast_viewers.napari.buttons import with_menu
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from qtpy.QtWidgets import QWidget
 
     from scopecast_viewers.napari.layers import LiveLayers
@@ -24,10 +22,6 @@ class _Shows(Protocol):
 
     @property
     def layers(self) -> LiveLayers: ...
-
-    def automatic_contrast(self, channel: Hashable = None) -> None: ...
-
-    def mark_saturation(self, on: bool) -> None: ...
 
 
 class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
@@ -57,7 +51,7 @@ class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
         return with_menu(self, self.channels)
 
     def _clicked(self, _down: bool) -> None:
-        self._view.automatic_contrast()
+        self._view.layers.automatic_contrast()
         self.refresh()
 
     def refresh(self) -> None:
@@ -72,7 +66,7 @@ class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
             action = QAction(f"Auto: {name}".replace("&", "&&"), menu)
             action.setCheckable(True)
             action.setChecked(not by_hand)
-            action.triggered.connect(lambda _on, channel=channel: self._view.automatic_contrast(channel))
+            action.triggered.connect(lambda _on, channel=channel: self._view.layers.automatic_contrast(channel))
             menu.addAction(action)
         if menu.isEmpty():
             menu.addAction("no channels yet").setEnabled(False)
@@ -80,5 +74,5 @@ class ContrastButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
         mark: Any = QAction("Mark saturated pixels red", menu)
         mark.setCheckable(True)
         mark.setChecked(self._view.layers.contrasts.marking)
-        mark.triggered.connect(self._view.mark_saturation)
+        mark.triggered.connect(self._view.layers.mark_saturation)
         menu.addAction(mark)

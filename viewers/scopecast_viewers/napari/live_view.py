@@ -32,7 +32,7 @@ from scopecast_viewers.receiving.metadata import metadata_lines
 from scopecast_viewers.receiving.status import HINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
@@ -635,16 +635,6 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             here = "frozen" if self._paused else self.hint()
             hint = html.escape("; ".join(filter(None, (here, *self.notes))), quote=False)
             self.status.show_status(self.followed, self.receiver.sources, hint, self._metadata())
-
-    # ---- contrast ------------------------------------------------------------------------------------------------
-
-    def automatic_contrast(self, channel: Hashable = None) -> None:
-        """Choose the contrast of a channel (see `LiveLayers.channels`), or of all, from the frames again."""
-        self.layers.automatic_contrast(channel)
-
-    def mark_saturation(self, on: bool) -> None:
-        """Show saturated pixels in red, or do not any more."""
-        self.layers.mark_saturation(on)
 
     # ---- painting ------------------------------------------------------------------------------------------------
 

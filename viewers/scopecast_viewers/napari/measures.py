@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -58,9 +59,9 @@ class _Series:
         self._means: dict[int, tuple[int, float]] = {}  # by the number of the frame: when it was sent, ns
         self._place: tuple[int, ...] = ()
         self._waiting: deque[int] = deque()  # time points that are to be measured, the next one last
-        self._low = self._high = 0
+        self._high = 0
 
-    def look(self, place: tuple[int, ...], plane: npt.NDArray[Any], tag: Tag | None) -> None:
+    def look(self, plane: npt.NDArray[Any], tag: Tag | None) -> None:
         """Measure the frame that is shown."""
         self.now, self.tag = self.region.measure(plane), tag
         self._note(tag, self.now)
@@ -82,9 +83,12 @@ class _Series:
         if here != self._place:
             if self._place:
                 self._means.clear()  # the sliders are at another plane, channel or position
-            self._place, self._low, self._high = here, low, low
+            self._place, self._high = here, low
+            self._waiting.clear()
+        if (*here[:axis], high - 1, *here[axis + 1 :]) not in layout.planes:
+            high -= 1  # of the newest time point, another channel or plane came first
         self._waiting.extend(range(self._high, high))
-        self._high = high
+        self._high = max(self._high, high)
         while self._waiting and time.monotonic() < until:
             index = (*here[:axis], self._waiting.pop(), *here[axis + 1 :])
             held = layout.planes.get(index)
@@ -190,24 +194,20 @@ class Measures(QObject):  # type: ignore[misc]  # qtpy has no types
         rows: list[tuple[str, str, LiveLayer, _Series]] = []
         shapes = self._shapes()
         self._number(shapes)
-        for number, layer, index in shapes:
-            for live in self._images():
-                key, region = self._region(layer, index, live)
-                series = before.get(key) or _Series(region())
-                self._series[key] = series
-                frame = shown_picture(live, point)
-                if frame is None:
-                    series.now = series.tag = None
-                else:
-                    place, plane, tag = frame
-                    if tag is None or tag is not series.tag:
-                        series.look(place, np.asarray(plane), tag)
-                    if not isinstance(live.data, Mosaic):  # whose picture of another time would have to be put together
-                        series.fill(live.stack, place, until)
-                rows.append((str(number), live.channel_name or live.stream.about.title, live, series))
-                if len(rows) == _MOST_ROWS:
-                    break
-        self._write(rows[:_MOST_ROWS])
+        for (number, layer, index), live in itertools.islice(itertools.product(shapes, self._images()), _MOST_ROWS):
+            key, region = self._region(layer, index, live)
+            series = self._series[key] = before.get(key) or _Series(region())
+            frame = shown_picture(live, point)
+            if frame is None:
+                series.now = series.tag = None
+            else:
+                place, plane, tag = frame
+                if tag is None or tag is not series.tag:
+                    series.look(np.asarray(plane), tag)
+                if not isinstance(live.data, Mosaic):  # whose picture of another time would have to be put together
+                    series.fill(live.stack, place, until)
+            rows.append((str(number), live.channel_name or live.stream.about.title, live, series))
+        self._write(rows)
 
     def _shapes(self) -> list[tuple[int, Any, int]]:
         """Return the shapes by their numbers: the layer that each is in, and which of that it is."""

@@ -16,13 +16,13 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QMainWindow,
-    QPushButton,
     QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from scopecast_viewers.listing import Listing
+from scopecast_viewers.napari.buttons import follow_button
 from scopecast_viewers.napari.contrast_button import ContrastButton
 from scopecast_viewers.napari.embedded import EmbeddedReceiver
 from scopecast_viewers.napari.frame_info import FrameButton
@@ -92,10 +92,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.attach_to_new.setChecked(True)
         self.attach_to_new.setToolTip("Show every new stream automatically.")
         self.attach_to_new.toggled.connect(self._set_attach_to_new)
-        self.follow = QPushButton("follow")
-        self.follow.setCheckable(True)
-        self.follow.setChecked(True)
-        self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider stops that; this resumes it.")
+        self.follow = follow_button()
         self.follow.clicked.connect(self._set_following)
         self._buttons = QGridLayout()
         self._buttons.addWidget(self.follow, 0, 0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from scopecast.demo.simulation import PIXEL_UM
 from scopecast.publishing.causes import cause_in
+from scopecast.publishing.launch import python
 
 if TYPE_CHECKING:
     from scopecast_viewers.napari.panel import LiveStreams
@@ -55,7 +55,7 @@ def simulated_stream() -> list[tuple[Any, dict[str, Any], str]]:
     """
     panel = open_panel()
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "scopecast.demo.simulation", "--size", str(SIZE), "--timepoints", str(TIMEPOINTS)],
+        [python(), "-P", "-m", "scopecast.demo.simulation", "--size", str(SIZE), "--timepoints", str(TIMEPOINTS)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

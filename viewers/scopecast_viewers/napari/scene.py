@@ -130,26 +130,20 @@ class Scene:
         self.joined = True  # what is left is to be looked at
         self.reconsider()
 
-    def reconsider(self) -> bool:
-        """Follow another run if the one that is followed is idle. Return whether that is so."""
+    def reconsider(self) -> None:
+        """Follow another run if the one that is followed is idle."""
         old = self.followed
         candidates = [stream for stream in self.streams if stream.received and stream is not old]
         candidates = [stream for stream in candidates if stream.source == self.chosen] or candidates
         if old is None or not old.received:
             self._follow(max(candidates, key=_sent, default=old))
-            return self.followed is not old
+            return
         newest = max((stream for stream in candidates if stream.state == "live"), key=_sent, default=None)
         if newest is None or _sent(newest) <= _sent(old) or not self._yields(old, newest):
-            return False
-        if (
-            not self._is_chosen(newest, old)
-            and old.pace_s
-            and self._goes_on(old)
-            and not 0 < 2 * newest.pace_s < old.pace_s
-        ):
-            return False  # both are slow: they would take turns
-        self._follow(newest)
-        return True
+            return
+        both_are_slow = old.pace_s and self._goes_on(old) and not 0 < 2 * newest.pace_s < old.pace_s
+        if self._is_chosen(newest, old) or not both_are_slow:  # else they would take turns
+            self._follow(newest)
 
     def _follow(self, stream: LiveStream | None) -> None:
         if stream is not self.followed:

@@ -168,8 +168,8 @@ def shown_frame(live: LiveLayer, point: tuple[float, ...]) -> tuple[tuple[int, .
     place = live.data.shown_at(at)
     if place is None:
         return None
-    frozen, kept = at in live.data.kept, live.data.kept
-    plane, tag = (kept[at], live.shown) if frozen else (live.stack.plane(place), live.stack.tag(place))
+    kept = live.data.kept
+    plane, tag = (kept[at], live.shown) if at in kept else (live.stack.plane(place), live.stack.tag(place))
     return None if plane is None else (place, plane, tag if isinstance(tag, Tag) else None)
 
 

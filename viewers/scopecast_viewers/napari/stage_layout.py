@@ -134,7 +134,7 @@ def arrange(fields: Mapping[Place, Field], announced: Sequence[str] = (), expect
 
 
 def _least(points: Iterable[_Point]) -> _Point:
-    ys, xs = zip(*(points or [(0.0, 0.0)]), strict=True) if points else ((0.0,), (0.0,))
+    ys, xs = zip(*(points or [(0.0, 0.0)]), strict=True)
     return min(ys), min(xs)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
+from scopecast_viewers.napari.buttons import follow_button
 from scopecast_viewers.receiving.status import figures_of, sources_of, state_of
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from scopecast_viewers.receiving.source import Source
 
 __all__ = ["DOTS", "StatusLine"]
+
+#: Rich text has no attributes here that a quote could end.
+_escape = partial(html.escape, quote=False)
 
 DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c5c"}
 
@@ -32,10 +37,7 @@ class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
         self._text.setTextFormat(Qt.TextFormat.RichText)
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.follow = QPushButton("follow")
-        self.follow.setCheckable(True)
-        self.follow.setChecked(True)
-        self.follow.setToolTip("Keep the sliders at the newest frame. Moving a slider stops that; this resumes it.")
+        self.follow = follow_button()
         self.follow.clicked.connect(self.follow_clicked)
         row = QHBoxLayout(self)
         row.setContentsMargins(8, 2, 8, 2)
@@ -81,20 +83,16 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
         state, text = "idle", "waiting for frames"
     else:
         state = state_of(stream)
-        text = f"<b>{_plain(stream.title)}</b>"
+        text = f"<b>{_escape(stream.title)}</b>"
         if stream.about.title not in ("", stream.title):
-            text += f" &rsaquo; {_plain(stream.about.title)}"
+            text += f" &rsaquo; {_escape(stream.about.title)}"
         parts += figures_of(stream, sources_of(stream, sources))
     if hint:
         parts.append(f"<i>{hint}</i>")
     parts += [
-        f"<span style='color:{DOTS['lost']}'>{_plain(known.entry.title)}: {_plain(known.problem)}</span>"
+        f"<span style='color:{DOTS['lost']}'>{_escape(known.entry.title)}: {_escape(known.problem)}</span>"
         for known in sources
         if known.problem
     ]
     dot = f"<span style='color:{DOTS.get(state, DOTS['ended'])}'>●</span>"
     return "&nbsp;&nbsp;·&nbsp;&nbsp;".join([f"{dot}&nbsp;{text}", *parts])
-
-
-def _plain(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

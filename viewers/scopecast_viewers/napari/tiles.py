@@ -97,7 +97,7 @@ class Tiling:
         known = self._layouts.get(stream.key)
         if known is not None and known[0] == made_of:
             return known[1]
-        y, x = (*stream.about.scale, 1.0, 1.0)[:2]
+        y, x = stream.pixel
         fields: dict[Place, Field] = {}
         for stack in stacks:
             axes = stack.axes

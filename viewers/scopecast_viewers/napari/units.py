@@ -50,7 +50,7 @@ def canvas_unit(stream: LiveStream) -> str:
 def pixel_on_canvas(stream: LiveStream) -> tuple[float, float]:
     """Return the size (y, x) of a pixel on the canvas, in `canvas_unit`."""
     _, factor = _canvas_unit(stream.about.units)
-    y, x = (*stream.about.scale, 1.0, 1.0)[:2]
+    y, x = stream.pixel
     return y * factor, x * factor
 
 

@@ -138,6 +138,12 @@ class LiveStream:
         return tuple(self.about.axes)
 
     @property
+    def pixel(self) -> tuple[float, float]:
+        """The size (y, x) of a pixel, in the unit of the pixels; 1 where it is not known."""
+        y, x = (*self.about.scale, 1.0, 1.0)[:2]
+        return float(y), float(x)
+
+    @property
     def spacing(self) -> dict[str, float]:
         """Distance of the planes along each axis on a canvas, in the unit of the pixels; 1 where there is none.
 
@@ -158,7 +164,8 @@ class LiveStream:
     def rate(self) -> float:
         """Frames per second over the last seconds; 0 when none came for two, and before it can be told."""
         marks = list(self._marks)
-        if not self.delivers or marks[-1][0] - marks[0][0] < _SHORTEST_S:
+        # None, too, while the first frames come: the receiver's thread adds to both at any moment.
+        if not marks or not self.delivers or marks[-1][0] - marks[0][0] < _SHORTEST_S:
             return 0.0
         (began, first), (ended, last) = marks[0], marks[-1]
         return (last - first) / (ended - began)

@@ -203,6 +203,8 @@ def read_recorded(metadata: bytes) -> Recorded:
             value = said.get(key)
             if isinstance(value, _NUMBER) and not isinstance(value, bool) and abs(value) < _LATEST_S:  # NaN is not
                 found.setdefault(name, value * factor)
+    if found.get("clock_s", 0.0) < 0.0:  # of the year 1, which some programs write where they know none
+        del found["clock_s"]
     for key in _TIME_KEYS:
         if "clock_s" not in found and isinstance(text := said.get(key), str) and (clock := _clock(text)) is not None:
             found["clock_s"] = clock

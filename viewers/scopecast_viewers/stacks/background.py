@@ -9,11 +9,7 @@ import warnings
 import weakref
 from abc import ABC, abstractmethod
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+from typing import Any, Self
 
 __all__ = ["Background"]
 
@@ -60,9 +56,7 @@ class Background(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

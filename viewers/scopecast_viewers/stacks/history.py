@@ -213,21 +213,6 @@ class History(Background):
                 self._keep_to_budget(newest, dropped)
         del dropped  # outside the lock, since freeing memory takes its time
 
-    @property
-    def resident(self) -> int:
-        """Planes in memory, previews not counted."""
-        return len(self._memory)
-
-    @property
-    def spilled(self) -> int:
-        """Planes in the scratch file."""
-        return len(self._spilled)
-
-    @property
-    def forgotten(self) -> int:
-        """Planes forgotten since the start."""
-        return self._forgotten
-
     def stats(self) -> HistoryStats:
         """Return where the planes are, all figures of one moment.
 

@@ -21,7 +21,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 import psutil
@@ -31,8 +31,6 @@ from scopecast_viewers.stacks.pages import GiB, whole_pages
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
     import numpy.typing as npt
 
@@ -280,9 +278,7 @@ class Scratch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -14,7 +14,6 @@ not call a stack from a destructor: the garbage collector may run it while its o
 
 from __future__ import annotations
 
-import math
 import operator
 import threading
 from typing import TYPE_CHECKING, Any, Literal
@@ -322,18 +321,6 @@ class Stack:
         """
         held = self._layout.planes.get(tuple(index))
         return None if held is None else held.tag
-
-    def missing(self) -> float:
-        """Return which part of the extent has never come.
-
-        Returns
-        -------
-        float
-            0 to 1; forgotten planes did come. 0 before the first plane.
-        """
-        layout = self._layout
-        places = math.prod(layout.shape)
-        return max(0.0, 1 - len(layout.planes) / places) if layout.planes and places else 0.0
 
     def discard(self, index: Sequence[int]) -> bool:
         """Give up the plane at an index, without it counting as forgotten; the extent remains.
