@@ -37,13 +37,14 @@ class Run:
         self.stream = LiveStream("token", "scope", self.announced.message(), history, PaintLog())
         self.sequence = 0
 
-    def put(self, plane, metadata=None, **axes):
+    def put(self, plane, metadata=None, name="", kind="image", sent_ns=None, **axes):
         index = self.announced.place(axes)
         self.stream.update(self.announced.message())
         self.sequence += 1
         frame = Frame(
-            0, self.sequence, 0, 0, 0, "image", plane.dtype.str, list(plane.shape), index, time.monotonic_ns()
+            0, self.sequence, 0, 0, 0, kind, plane.dtype.str, list(plane.shape), index, sent_ns or time.monotonic_ns()
         )
+        frame.name = name
         if metadata is not None:
             frame.metadata = type(frame.metadata)(encode_metadata(metadata))
         self.stream.put(frame, plane)
@@ -168,6 +169,34 @@ def test_images_of_several_sizes_are_files_beside_each_other(history, tmp_path):
     saved = save_all(exports(run.stream), tmp_path / "cells.ome.tiff")
     assert [path.name for path in saved.paths] == ["cells.ome.tiff", "cells 4x4 uint16.ome.tiff"]
     assert [int(tifffile.imread(path).max()) for path in saved.paths] == [1, 2]
+
+
+def test_images_of_one_size_are_told_apart_by_their_names_and_none_replaces_another(history, tmp_path):
+    run = Run(history)
+    run.put(stamped(1))
+    run.put(stamped(2), name="denoised")
+    run.put(stamped(3), name="Denoised")  # the same file where case does not count
+    run.put(stamped(4), name="a/b")
+    run.put(stamped(5), kind="labels", name="cells")
+    saved = save_all(exports(run.stream), tmp_path / "cells.ome.tiff")
+    assert [path.name.removesuffix(".ome.tiff") for path in saved.paths] == [
+        "cells",
+        "cells denoised 8x6 uint16",
+        "cells Denoised 8x6 uint16 (3)",
+        "cells a_b 8x6 uint16",
+        "cells cells 8x6",
+    ]
+    assert [int(tifffile.imread(path).max()) for path in saved.paths] == [1, 2, 3, 4, 5]
+
+
+def test_time_begins_with_the_frame_that_was_sent_first(history, tmp_path):
+    run = Run(history, sizes={"t": 3})
+    for t, seconds in (1, 20), (0, 10), (2, 40):
+        run.put(stamped(t), sent_ns=seconds * 10**9, t=t)
+    save_all(exports(run.stream), tmp_path / "cells.ome.tiff")
+    with tifffile.TiffFile(tmp_path / "cells.ome.tiff") as file:
+        planes = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Plane"]
+    assert [plane["DeltaT"] for plane in planes] == [0.0, 10.0, 30.0]
 
 
 def test_without_ome_writers_the_sentence_says_what_to_install(history, tmp_path, monkeypatch):

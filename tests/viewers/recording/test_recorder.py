@@ -252,7 +252,10 @@ def test_live_mode_becomes_a_series(tmp_path):
 
 @pytest.mark.needs("limits of memory")
 def test_a_full_disk_is_told_and_counted_and_the_acquisition_goes_on(tmp_path):
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))"
+    limit = (
+        "import resource, sys; sys.dont_write_bytecode = True  # Python would leave files that were cut short\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))"
+    )
     with Recorder(tmp_path, "--wait", "0.5", before=limit) as recorder:
         with opened() as publisher:
             publish_run(publisher, "run")
@@ -376,6 +379,29 @@ def test_a_frame_for_which_too_little_of_the_disk_would_be_left_is_not_written(t
         inside.line("camera 1 run: nothing could be written; 2 could not be written")
     assert inside.recorder.counts == (2, 0, 0, 2, 0, 0)
     assert [path.suffix for path in tmp_path.iterdir()] == []
+
+
+def test_what_can_not_be_kept_is_told_where_its_folder_has_gone(tmp_path):
+    folder = tmp_path / "on a drive"
+    folder.mkdir()
+    said: queue.Queue[str] = queue.Queue()
+    tap = Tap(keeps="10min")
+    with recorder.Recorder(tap, folder, ".ome.tiff", memory=2**24, leave_free=0, last_s=600.0, tell=said.put) as made:
+        with opened() as publisher:
+            publish_run(publisher, "run")
+            wait_until(lambda: made.counts.taken == 10)
+        folder.rmdir()
+        made.keep()
+        assert re.match("The last .* s of run could not be written: No such file", said.get(timeout=60))
+
+
+def test_an_error_that_lasts_is_told_once_and_the_end_comes_all_the_same(tmp_path, monkeypatch):
+    said: list[str] = []
+    tap = Tap(wait=0.5)
+    monkeypatch.setattr(tap, "next", lambda _: 1 / 0)
+    with recorder.Recorder(tap, tmp_path, ".ome.tiff", memory=2**24, leave_free=0, tell=said.append) as made:
+        assert made.wait(60)
+    assert said == ["A frame could not be taken: ZeroDivisionError: division by zero."]
 
 
 def test_a_publisher_keeps_its_first_frames_for_a_recorder_that_is_about_to_attach():

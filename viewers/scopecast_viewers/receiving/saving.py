@@ -51,6 +51,8 @@ UNFINISHED: Final = ".unfinished"
 _TIFF_TYPES: Final = frozenset(["int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64"])
 _UNITS: Final = {"um": "µm", "micrometer": "µm", "micron": "µm", "µm": "µm", "nm": "nm", "mm": "mm", "m": "m"}
 _At = tuple[int, int, int, int]
+#: What is not in the names of files.
+_UNFIT: Final = re.compile(r"[^\w .,+-]+")
 _RGB: Final = ("red", "green", "blue", "alpha")
 _NO_ZARR: Final = (
     "OME-Zarr is written by ome-writers, which is not installed here ({error}): pip install 'scopecast[zarr]', "
@@ -133,6 +135,8 @@ class Export(NamedTuple):
         Size of a voxel (z, y, x) in `unit`, 0 where it is not known; and the interval of t in seconds.
     unit
         ``"µm"``, ``"nm"``, …; ``""`` where none is known.
+    begin_ns
+        When its first frame was sent.
     """
 
     stack: Stack
@@ -145,6 +149,7 @@ class Export(NamedTuple):
     colors: tuple[tuple[int, int, int], ...]
     scale: tuple[float, float, float, float]
     unit: str
+    begin_ns: int
 
     @property
     def places(self) -> int:
@@ -160,7 +165,7 @@ class Export(NamedTuple):
 def claim(folder: Path, source: str, run: str) -> Path:
     """Make the folder for a run that begins now, with a name that is not taken; return it."""
     named = " ".join(dict.fromkeys(filter(None, (source, run))))
-    plain = re.sub(r"[^\w .,+-]+", "_", named)[:120].strip(" .") or "run"
+    plain = _UNFIT.sub("_", named)[:120].strip(" .") or "run"
     stem, number = f"{plain} {time.strftime('%Y-%m-%d %H-%M-%S')}", 1
     while True:
         name = stem if number == 1 else f"{stem} ({number})"
@@ -264,6 +269,7 @@ def _export(
         colors=tuple((int(color[0]), int(color[1]), int(color[2])) for color in colors),
         scale=(steps.get("z", 0.0) if unit else 0.0, y, x, steps.get("t", 0.0)),
         unit=unit,
+        begin_ns=min((frame.tag.sent_ns for frame in frames.values() if frame.tag is not None), default=0),
     )
 
 
@@ -278,11 +284,13 @@ def _told_apart(stack: Stack, stacks: Sequence[Stack]) -> str:
     if len(stacks) == 1:
         return ""
     size = "x".join(str(extent) for extent in stack.plane_shape[1::-1])
-    return f"{stack.sent.name or 'labels'} {size}" if stack.is_labels else f"{size} {stack.dtype}"
+    if stack.is_labels:
+        return f"{stack.sent.name or 'labels'} {size}"
+    return f"{stack.sent.name} {size} {stack.dtype}".strip()
 
 
 def save_all(parts: Sequence[Export], path: Path, told: Callable[[int, int], None] = lambda done, of: None) -> Saved:
-    """Write exports: one as the file that is named, several beside it, each with its name.
+    """Write exports: one as the file that is named, several beside it, each with its name, and a number if need be.
 
     Called from any thread but the receiver's and the GUI's; waits for the disk. Parameters as of `save`.
     """
@@ -290,8 +298,12 @@ def save_all(parts: Sequence[Export], path: Path, told: Callable[[int, int], Non
     stem = path.name[: -len(form)]
     of, before = sum(each.places for each in parts), 0
     results: list[Saved] = []
+    named: set[str] = set()
     for number, each in enumerate(parts):
-        name = f"{stem} {each.name}" if each.name and number else stem
+        wanted = name = f"{stem} {_UNFIT.sub('_', each.name)}" if each.name and number else stem
+        while name.lower() in named:  # which is the same file on some systems
+            name = f"{wanted} ({len(named) + 1})"
+        named.add(name.lower())
 
         def told_of_all(done: int, _of: int, before: int = before) -> None:
             told(before + done, of)
@@ -448,10 +460,9 @@ def _said(export: Export, place: _At) -> dict[str, float]:
     tag = export.tag(place)
     if tag is None:
         return {}
-    first = next(iter(export.frames.values())).tag or tag
     said = read_recorded(tag.metadata)._asdict()
     known = {name: said[name] for name, _, _ in _PLANE if said[name] is not None}
-    return {"elapsed_s": (tag.sent_ns - first.sent_ns) / 1e9, **known}
+    return {"elapsed_s": (tag.sent_ns - export.begin_ns) / 1e9, **known}
 
 
 def _signed(red: int, green: int, blue: int) -> int:

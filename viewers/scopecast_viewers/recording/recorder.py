@@ -39,6 +39,8 @@ __all__ = ["Recorder", "RecorderCounts"]
 _TURN_S: Final = 0.25
 #: A run that has not been ended is over when its program has begun another, and no frame has come for so long.
 _QUIET_S: Final = 2.0
+#: Seconds of rest after what failed.
+_REST_S: Final = 0.05
 #: Frames that were published before the recorder is to keep what it has, or to end, may take so long to come.
 _PATIENCE_NS: Final = 5_000_000_000
 
@@ -138,6 +140,7 @@ class Recorder:
         self._asked: deque[int] = deque()
         self._stopping = self._closing = self._closed = False
         self._ended = threading.Event()
+        self._complained = ""
         self._files = ThreadPoolExecutor(1, "scopecast-files")
         self._taker = threading.Thread(target=self._take_all, name="scopecast-recorder", daemon=True)
         self._writer = threading.Thread(target=self._write_all, name="scopecast-writer", daemon=True)
@@ -165,10 +168,7 @@ class Recorder:
 
     def _take_all(self) -> None:
         while not (self._stopping or self._tap.over):
-            try:
-                self._turn()
-            except Exception as error:  # noqa: BLE001 - there is no other thread that would take them; told
-                self._tell(f"A frame could not be taken: {type(error).__name__}: {error}.")
+            self._turn()
         asked = clock_ns()
         while not self._has_all_until(asked):
             self._turn()
@@ -181,6 +181,19 @@ class Recorder:
         self._ended.set()
 
     def _turn(self) -> None:
+        try:
+            self._take_next()
+        except Exception as error:  # noqa: BLE001 - there is no other thread that would take them; told
+            self._complain(f"A frame could not be taken: {type(error).__name__}: {error}.")
+            time.sleep(_REST_S)
+
+    def _complain(self, text: str) -> None:
+        """Tell of an error, but not again as long as it is the same."""
+        if text != self._complained:
+            self._complained = text
+            self._tell(text)
+
+    def _take_next(self) -> None:
         caught = self._tap.next(_TURN_S)
         if isinstance(caught, RunOver):
             self._end(caught)
@@ -275,14 +288,16 @@ class Recorder:
         seconds = (of_run[-1].message.sent_ns - of_run[0].message.sent_ns) / 1e9
 
         def write() -> None:
-            folder = claim(self._folder, source, recorded.announcements[-1].title)
-            name = folder.name.removesuffix(UNFINISHED) + self._form
+            title = recorded.announcements[-1].title
             try:
-                written = write_run(recorded, folder.with_name(name))
+                folder = claim(self._folder, source, title)
+                try:
+                    written = write_run(recorded, folder.with_name(folder.name.removesuffix(UNFINISHED) + self._form))
+                finally:
+                    folder.rmdir()
                 told = f"Kept the last {seconds:.1f} s of {written}."
             except Exception as error:  # noqa: BLE001 - told; the recorder goes on
-                told = f"{name} could not be written: {_why(error)}."
-            folder.rmdir()
+                told = f"The last {seconds:.1f} s of {title} could not be written: {_why(error)}."
             self._tell(told)
 
         self._files.submit(write)
@@ -302,7 +317,10 @@ class Recorder:
                 written = runs.pop(each.key, None)
                 if written is not None:
                     each.journal, each.lost = written.journal, written.lost
-                    self._close_run(each)
+                    try:
+                        self._close_run(each)
+                    except Exception as error:  # noqa: BLE001 - the disk has gone; the other runs go on
+                        self._complain(f"{each.title} could not be finished: {_why(error)}.")
                 continue
             run = runs.setdefault(each.key, _Run(each.key, each.source, 0))
             done = self._write(run, each)
