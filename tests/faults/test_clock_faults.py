@@ -33,7 +33,7 @@ MEANT = {
     "scopecast_viewers/receiving/live.py",  # when a run began
     "scopecast_viewers/napari/runs_button.py",
     "scopecast_viewers/napari/saver.py",  # the name of a file
-    "scopecast_viewers/recording/assembly.py",
+    "scopecast_viewers/receiving/saving.py",
     "scopecast_viewers/receiving/metadata.py",  # when a frame was taken
     "scopecast/images/ome.py",  # when an acquisition began
 }

@@ -18,7 +18,7 @@ from children import Child, wait_until
 from peers import entry_of
 from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher
-from scopecast.memory.ring import RingReader
+from scopecast.memory.ring import RingLayout, RingReader
 from scopecast.rundir.directory import new_token
 
 
@@ -106,7 +106,7 @@ def test_a_larger_frame_gets_a_new_ring_within_the_budget():
             publisher.publish(stamped(t, shape=(128, 128)), axes={"t": t})
         assert publisher.flush(10)
         assert publisher.stats().frames.delivered == 40
-        assert publisher.stats().segment_bytes == second.layout.total, "the old one is let go of"
+        assert publisher.stats().segment_bytes == second.layout.size, "the old one is let go of"
         assert not Path("/dev/shm", first.name).exists()
         (source,) = viewer.sources
         assert (source.rejected, source.errors) == (0, 0)
@@ -145,7 +145,7 @@ def test_a_ring_is_made_anew_while_slots_of_the_old_one_are_written():
         shown = {stack.plane_shape: stack for stack in viewer.streams[0].stacks}
         assert (shown[64, 48].plane((1,)) == 8).all()
         assert publisher.stats().balanced
-        wait_until(lambda: publisher.stats().segment_bytes == publisher.session.slots.ring.layout.total)
+        wait_until(lambda: publisher.stats().segment_bytes == publisher.session.slots.ring.layout.size)
         assert viewer.sources[0].errors == 0
 
 
@@ -161,7 +161,7 @@ def test_a_new_ring_loses_nothing_that_a_viewer_had_no_room_for_yet():
 
     with (
         Viewer(display=Waiting()) as viewer,
-        Publisher("headless", policy="every", budget=16 * 32768 + 3 * 4096) as publisher,
+        Publisher("headless", policy="every", budget=RingLayout(16, 32768).size) as publisher,
     ):
         publisher.open((128, 128), wait=10)
         session = publisher.session

@@ -5,7 +5,7 @@ Layout, all integers native and 64 bits wide unless stated::
     0       header: magic, token, version, epoch, slots, slot_bytes, table, pixels, total, state (written last)
     4096    slot table: 64 bytes a slot; generation (odd while the slot is written), sequence number, nbytes, time
     page    pixels: `slots` times `slot_bytes`, page-aligned
-    total   captions: 8 KiB a slot; the messages that announced its frame
+    total   captions: 4 KiB a slot; the messages that announced its frame
 
 A counter is one aligned 64-bit word, which the processor never tears; packed with ``struct`` (0.3 %) or across a cache
 line (1.2 %) it was seen torn. A receiver validates the header once and computes every offset from its own copy: a
@@ -39,7 +39,7 @@ READY = 0x5245414459  # "READY"
 WORDS = 8  # 64-bit words per entry of the slot table: a cache line of its own
 GENERATION, SEQUENCE, NBYTES, PUBLISHED = range(4)
 #: Bytes of the caption of a slot: two lengths, of 32 bits, and the messages STREAM and FRAME.
-CAPTION_BYTES = 8192
+CAPTION_BYTES = 4096
 _LENGTHS = struct.Struct("=II")
 #: Bytes of both messages together, at most.
 MAX_CAPTION = CAPTION_BYTES - _LENGTHS.size
@@ -81,7 +81,7 @@ class Header(NamedTuple):
     captions
         Offset of the captions, which is `total`; that of slot `n` begins at `captions` + `n` * `caption_bytes`.
     caption_bytes
-        Bytes of a caption: 8192.
+        Bytes of a caption: 4096.
     """
 
     magic: bytes

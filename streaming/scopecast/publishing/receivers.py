@@ -55,7 +55,7 @@ MAX_REPLIES: Final = 64
 #: that waits, and one that is to take the place of such.
 _FEWEST_OF_SUBSCRIBERS: Final = 8
 #: Bytes of a caption that are left to FRAME.
-_ROOM_OF_FRAME: Final = 2048
+_ROOM_OF_FRAME: Final = 1536
 
 
 def _short(about: messages.Stream) -> bytes:

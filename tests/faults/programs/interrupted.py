@@ -6,10 +6,11 @@ import sys
 
 from receivers import stamped
 from scopecast import Publisher
+from scopecast.memory.ring import RingLayout
 
 rounds, policy = int(sys.argv[1]), sys.argv[2]
 frames = [stamped(t, shape=(128, 128)) for t in range(8)]
-with Publisher("headless", policy=policy, budget=16 * 32768 + 3 * 4096) as publisher:
+with Publisher("headless", policy=policy, budget=RingLayout(16, 32768).size) as publisher:
     publisher.publish(frames[0], axes={"t": 0}, policy="every")
     for number in range(rounds):
         try:

@@ -110,7 +110,7 @@ def test_points_and_shapes_reach_the_program_only_while_it_listens(live):
             # What can't be sent is said, and stays as it is.
             for spoil, problem in (
                 (lambda: setattr(points, "data", np.zeros((5000, 2))), "5,000 items are too many"),
-                (lambda: setattr(points, "data", [[500.0, 5.0], [5.0, 5.0]]), "of 2 items 1 lies on no image"),
+                (lambda: setattr(points, "data", [[500.0, 5.0], [5.0, 5.0]]), "1 of 2 items is"),
                 (lambda: setattr(points, "data", np.empty((0, 2))), "nothing is marked"),
                 (lambda: live.viewer.layers.selection.select_only(live.viewer.layers[0]), "select the layer of points"),
             ):

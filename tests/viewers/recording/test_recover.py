@@ -73,6 +73,11 @@ def recover(folder: Path, *options: str, code: int = 0) -> list[str]:
     return done.output.splitlines()
 
 
+def has_lost(viewer: Viewer, programs: int) -> bool:
+    """Whether it has frames of so many programs, and has noticed that they have gone."""
+    return [source.state for source in viewer.sources if source.streams] == ["lost"] * programs
+
+
 def stamps(folder: Path, number: int = 0) -> set[tuple[int, int, int]]:
     """Return the stamps (t, c, z) of the planes that are not empty in a file."""
     pixels = tifffile.imread(sorted(folder.glob("*.ome.tiff"))[number]).reshape(-1, 64, 48)
@@ -98,7 +103,7 @@ def test_the_last_frames_of_an_acquisition_that_was_killed_become_a_file_with_al
         assert 'PhysicalSizeX="0.65"' in about
         assert "28.0" in about, "the exposure of the last time point"
     assert recover(tmp_path) == ["There was nothing to recover."]
-    assert not list(SHM.glob("headless_*"))
+    assert not RunDirectory().entries()
 
 
 @pytest.mark.fault("P15")
@@ -173,23 +178,23 @@ def test_clean_removes_them_where_that_is_wanted():
     assert kept["title"] == "camera 1"
     assert kept["until"] == pytest.approx(time.time() + 600, abs=60)
     assert "Removed the leftovers of 1 crashed program" in CliRunner().invoke(app, ["clean", "--all"]).output
-    assert not list(SHM.glob("headless_*"))
+    assert not RunDirectory().entries()
 
 
 @pytest.mark.fault("P15")
 def test_what_viewers_have_of_killed_programs_becomes_files_once(tmp_path):
     with Viewer() as viewer:
         killed(RUN)
-        viewer.wait_for(lambda: viewer.sources[0].state == "lost")
+        viewer.wait_for(lambda: has_lost(viewer, 1))
         (line,) = recover(tmp_path)
         assert line.startswith("Recovered from headless: run 7: 18 frames in ")
         assert stamps(tmp_path) == {(t, c, 0) for t in range(9) for c in range(2)}
         assert recover(tmp_path) == ["There was nothing to recover."]
         killed(KEPT)
-        viewer.wait_for(lambda: len(viewer.sources) == 2 and viewer.sources[1].state == "lost")
+        viewer.wait_for(lambda: has_lost(viewer, 2))
         (line,) = recover(tmp_path)
         assert "live: 5 frames" in line
-        assert not list(SHM.glob("headless_*")), "the viewer has had all that was in the ring"
+        assert not RunDirectory().leftovers(), "the viewer has had all that was in the ring"
 
 
 @pytest.mark.fault("P15")
@@ -199,7 +204,7 @@ def test_what_a_viewer_can_not_write_it_still_has(tmp_path, monkeypatch):
 
     with Viewer() as viewer:
         killed(RUN)
-        viewer.wait_for(lambda: viewer.sources[0].state == "lost")
+        viewer.wait_for(lambda: has_lost(viewer, 1))
         with monkeypatch.context() as full:
             full.setattr("scopecast_viewers.receiving.rescue.save_all", refuse)
             lines = recover(tmp_path, code=1)
