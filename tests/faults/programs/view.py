@@ -47,13 +47,13 @@ def report(receiver):
     for stream in receiver.streams:
         for stack in stream.stacks:
             for index in tuple(stack.layout.planes):
-                plane = stack.plane(index)
-                if plane is not None:
+                plane, tag = stack.plane(index), stack.tag(index)
+                if plane is not None and tag is not None:  # the stream may be removed at this moment
                     try:
                         places.append(check_stamp(plane))
                     except AssertionError:
                         bad += 1
-                    sequences.append(stack.tag(index).sequence)
+                    sequences.append(tag.sequence)
     lines = Path("/proc/self/maps").read_text().splitlines()
     return {
         "bad": bad,
