@@ -486,7 +486,7 @@ class RunDirectory:
         path = self.file(token, "keep")
         if not path.exists():
             return False
-        insist(lambda: remove(path))
+        remove(path)
         return True
 
     def ask_to_rescue(self, viewer: str, asked: Rescue) -> None:
@@ -507,7 +507,7 @@ class RunDirectory:
             asked = msgspec.json.decode(insist(lambda: _read_regular(path)), type=Rescue)
         except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             asked = None
-        insist(lambda: remove(path))
+        remove(path)
         return asked
 
     def tell_of_rescue(self, viewer: str, rescued: Rescued) -> None:
@@ -523,7 +523,7 @@ class RunDirectory:
         if not path.exists():
             return None
         found = msgspec.json.decode(insist(path.read_bytes), type=Rescued)
-        insist(lambda: remove(path))
+        remove(path)
         return found
 
     def launch_lock(self, kind: str) -> filelock.BaseFileLock:
