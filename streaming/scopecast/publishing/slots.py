@@ -119,8 +119,7 @@ class Slots:
         self.ring, self.clock, self.retired = ring, clock, False
         self._accounts = accounts
         self._frames: list[SlotFrame | None] = []
-        # The last is used next. While receivers are served, that is the one that was freed last, whose pages are still
-        # in the caches; while nobody has the frames, the one that was freed first, so that the ring has the last ones.
+        # Last in, first out: the pages of the slot that was freed last are still in the caches.
         self._free: list[int] = []
         self._newest: dict[Hashable, SlotFrame] = {}  # of each channel; last the one committed last
         self.take_in()
@@ -407,7 +406,7 @@ class Slots:
     def _release(self, frame: SlotFrame) -> None:
         self._forget(frame)
         self._frames[frame.number] = None
-        self._free.insert(len(self._free) if self._accounts.receivers else 0, frame.number)
+        self._free.append(frame.number)
 
     def _forget(self, frame: SlotFrame) -> None:
         if self._newest.get(frame.channel) is frame:
