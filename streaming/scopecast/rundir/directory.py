@@ -183,6 +183,13 @@ def _read_regular(path: Path) -> bytes:
         os.close(descriptor)
 
 
+def _write_in_one_step(target: Path, draft: Path, data: bytes) -> None:
+    """Write a file for this user alone, which nobody sees half written."""
+    insist(lambda: draft.touch(0o600))
+    insist(lambda: draft.write_bytes(data))
+    insist(lambda: draft.replace(target))
+
+
 class Cleaned(NamedTuple):
     """What `RunDirectory.clean` removed.
 
@@ -493,10 +500,7 @@ class RunDirectory:
         """Ask a viewer to write what it has of programs that were killed; see `rescued`."""
         with suppress(OSError):
             remove(self.file(viewer, "rescued"))
-        draft = self.file(viewer, "asking")
-        draft.touch(0o600)
-        draft.write_bytes(msgspec.json.encode(asked))
-        draft.replace(self.file(viewer, "rescue"))
+        _write_in_one_step(self.file(viewer, "rescue"), self.file(viewer, "asking"), msgspec.json.encode(asked))
 
     def asked_to_rescue(self, viewer: str) -> Rescue | None:
         """Return what a viewer has been asked for since this was called last."""
@@ -512,10 +516,7 @@ class RunDirectory:
 
     def tell_of_rescue(self, viewer: str, rescued: Rescued) -> None:
         """Tell who has asked a viewer what it has written."""
-        draft = self.file(viewer, "telling")
-        draft.touch(0o600)
-        draft.write_bytes(msgspec.json.encode(rescued))
-        draft.replace(self.file(viewer, "rescued"))
+        _write_in_one_step(self.file(viewer, "rescued"), self.file(viewer, "telling"), msgspec.json.encode(rescued))
 
     def rescued(self, viewer: str) -> Rescued | None:
         """Return what a viewer that was asked has written, once; None as long as it has not told."""
@@ -780,11 +781,8 @@ class Member:
             self._write()
 
     def _write(self) -> None:
-        target = self.directory.file(self.token, "json")
-        draft = self.directory.file(self.token, "new")
-        insist(lambda: draft.touch(0o600))
-        insist(lambda: draft.write_bytes(msgspec.json.format(msgspec.json.encode(self.entry))))
-        insist(lambda: draft.replace(target))
+        target, draft = (self.directory.file(self.token, suffix) for suffix in ("json", "new"))
+        _write_in_one_step(target, draft, msgspec.json.format(msgspec.json.encode(self.entry)))
 
     def close(self) -> None:
         """Remove the member's files and free its lock. Idempotent; does nothing in a forked child."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopecast.rundir.directory import Rescued
-from scopecast_viewers.receiving.saving import UNFINISHED, claim, exports, save_all
+from scopecast_viewers.receiving.saving import claimed, exports, save_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,16 +33,12 @@ def rescue(asked: Rescue, streams: Iterable[tuple[str, LiveStream]]) -> Rescued:
         What is where, and what could not be written.
     """
     found = Rescued()
-    folder = Path(asked.folder)
     for source, stream in streams:
         if not (parts := exports(stream)):
             continue
         try:
-            place = claim(folder, source, stream.about.title)
-            try:
-                saved = save_all(parts, folder / (place.name.removesuffix(UNFINISHED) + asked.form))
-            finally:
-                place.rmdir()
+            with claimed(Path(asked.folder), source, stream.about.title, asked.form) as path:
+                saved = save_all(parts, path)
         except Exception as error:  # noqa: BLE001 - told to who has asked; the others are written
             found.problems.append(f"{source} {stream.about.title}: {error}")
         else:

@@ -12,6 +12,7 @@ import math
 import re
 import shutil
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ __all__ = [
     "StoppedError",
     "TakenFrame",
     "claim",
+    "claimed",
     "exports",
     "save",
     "save_all",
@@ -177,6 +179,16 @@ def claim(folder: Path, source: str, run: str) -> Path:
         except FileExistsError:
             continue
         return folder / (name + UNFINISHED)
+
+
+@contextmanager
+def claimed(folder: Path, source: str, run: str, form: str) -> Iterator[Path]:
+    """Yield the path of a file for a run, whose name nobody else takes meanwhile."""
+    place = claim(folder, source, run)
+    try:
+        yield folder / (place.name.removesuffix(UNFINISHED) + form)
+    finally:
+        place.rmdir()
 
 
 def exports(

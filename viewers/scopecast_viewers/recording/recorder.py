@@ -19,7 +19,7 @@ import numpy as np
 
 from scopecast.errors import FrameGoneError
 from scopecast.protocol import clock_ns
-from scopecast_viewers.receiving.saving import UNFINISHED, claim
+from scopecast_viewers.receiving.saving import claim, claimed
 from scopecast_viewers.recording.assembly import finish, write_run
 from scopecast_viewers.recording.journal import Journal, Recorded, RecordedFrame
 from scopecast_viewers.recording.tap import CaughtFrame, RunOver
@@ -290,11 +290,8 @@ class Recorder:
         def write() -> None:
             title = recorded.announcements[-1].title
             try:
-                folder = claim(self._folder, source, title)
-                try:
-                    written = write_run(recorded, folder.with_name(folder.name.removesuffix(UNFINISHED) + self._form))
-                finally:
-                    folder.rmdir()
+                with claimed(self._folder, source, title, self._form) as path:
+                    written = write_run(recorded, path)
                 told = f"Kept the last {seconds:.1f} s of {written}."
             except Exception as error:  # noqa: BLE001 - told; the recorder goes on
                 told = f"The last {seconds:.1f} s of {title} could not be written: {_why(error)}."

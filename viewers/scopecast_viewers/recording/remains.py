@@ -10,7 +10,7 @@ from scopecast.errors import ProtocolError, UnsupportedDtypeError
 from scopecast.frames.arrays import native
 from scopecast.link import messages
 from scopecast.memory.ring import RingReader
-from scopecast_viewers.receiving.saving import UNFINISHED, claim
+from scopecast_viewers.receiving.saving import claimed
 from scopecast_viewers.recording.assembly import write_run
 from scopecast_viewers.recording.journal import Recorded, RecordedFrame
 
@@ -78,9 +78,7 @@ def write_ring(leftover: Leftover, folder: Path, form: str) -> Iterator[Written]
     """
     with RingReader(leftover.segment, leftover.entry.token, None) as ring:
         for recorded in read_ring(ring):
-            place = claim(folder, leftover.entry.title, recorded.announcements[-1].title)
-            try:
-                yield write_run(recorded, folder / (place.name.removesuffix(UNFINISHED) + form))
-            finally:
-                place.rmdir()
+            with claimed(folder, leftover.entry.title, recorded.announcements[-1].title, form) as path:
+                written = write_run(recorded, path)
+            yield written
             recorded.frames.clear()  # its views of the memory
