@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pytest
 
-from children import Child, wait_until
+from children import Child, stop, wait_until
 from receivers import stamped
 from scopecast import Publisher
 from scopecast.rundir.directory import RunDirectory
@@ -180,7 +180,7 @@ def test_it_answers_goodbye_and_attaches_to_the_next(program: Path):
 def test_stopped_it_is_given_up_and_comes_back(program: Path):
     with publishing() as publisher, GoReceiver(program) as receiver:
         wait_until(lambda: attached(publisher))
-        receiver.signal(signal.SIGSTOP)
+        stop(receiver.process.pid)
         publisher.publish(stamped(0), axes={"t": 0})
         wait_until(lambda: not attached(publisher))
         assert publisher.flush(WAIT_S)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import scopecast
-from children import Child, wait_until
+from children import Child, stop, wait_until
 from crashpoints import LAUNCH_STEPS, STEPS
 from peers import entry_of
 from receivers import Viewer, check_stamp, planes_of, stamped
@@ -566,7 +566,7 @@ def test_without_the_run_directory_a_producer_that_dies_is_noticed_all_the_same(
     directory = RunDirectory()
     with Viewer() as viewer, Child("produce", 5, "--ending", "wait") as child:
         assert child.line() == [[viewer.token, 5]]
-        os.kill(child.pid, signal.SIGSTOP)  # it makes nothing anew
+        stop(child.pid)  # it makes nothing anew
         remove(directory.path)
         directory.path.touch()  # neither does the viewer
         child.process.kill()

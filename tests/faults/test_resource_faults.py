@@ -11,10 +11,9 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
-import psutil
 import pytest
 
-from children import Child, wait_until
+from children import Child, stop, wait_until
 from peers import entry_of
 from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher
@@ -249,8 +248,7 @@ def test_a_viewer_leaves_alone_what_was_truncated_before_it_came_to_it(kind: str
         publisher.publish(stamped(0), axes={"t": 0})
         assert publisher.flush(20)
         wait_until(lambda: publisher.session.slots and not publisher.session.slots.ring.can_grow)
-        os.kill(viewer.pid, signal.SIGSTOP)
-        wait_until(lambda: psutil.Process(viewer.pid).status() == psutil.STATUS_STOPPED)
+        stop(viewer.pid)
         publisher.publish(stamped(1) if kind == "image" else np.zeros((3, 2)), axes={"t": 1}, kind=kind)
         (segment,) = entry_of(publisher).segments
         os.truncate(Path("/dev/shm", segment), 0)

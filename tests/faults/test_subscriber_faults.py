@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from children import Child, wait_until
+from children import Child, stop, wait_until
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher
 from scopecast.memory.segment import own_bytes
@@ -75,7 +75,7 @@ def test_one_that_is_stopped_loses_its_frame_is_told_and_is_served_again():
         publish(publisher, 0)
         first = child.ask("frame")
         assert first["stamp"] == [0, 0, 0]
-        os.kill(child.pid, signal.SIGSTOP)
+        stop(child.pid)
         wait_until(lambda: not any(row.attached for row in publisher.stats()), "given up")
         for t in range(1, 600):  # into its slot, too
             publish(publisher, t)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from children import Child, wait_until
+from children import Child, stop, wait_until
 from peers import peers
 from receivers import Viewer, WatchedDisplay, check_stamp, planes_of, stamped, viewer_process
 from scopecast import Publisher
@@ -265,9 +265,8 @@ def test_a_viewer_that_is_closed_leaves_in_good_order(caplog):
 def test_publish_never_waits_for_a_stopped_viewer(publisher):
     with viewer_process() as viewer:
         await_viewers(publisher, viewer.token)
-        os.kill(viewer.pid, signal.SIGSTOP)
+        stop(viewer.pid)
         process = psutil.Process(viewer.pid)
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
         sequences = [publish(publisher, t) for t in range(500)]
         # That we come here, while nobody reads, is the test.
         assert process.status() == psutil.STATUS_STOPPED

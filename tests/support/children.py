@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,25 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Child", "wait_until"]
+__all__ = ["Child", "stop", "wait_until"]
 
 PROGRAMS = Path(__file__).parent.parent / "faults" / "programs"
 _POLL = 0.01  # seconds between two looks at what can't be waited for
+
+
+def stop(pid: int) -> None:
+    """Stop a process, and wait until none of its threads runs any more: the signal only asks for it."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")  # elsewhere the state of the process has to do
+
+    def stopped() -> bool:
+        try:
+            states = [each.read_text().rpartition(")")[2].split()[0] for each in threads.glob("*/stat")]
+        except OSError:  # a thread has just ended
+            return False
+        return set(states) == {"T"} if states else psutil.Process(pid).status() == psutil.STATUS_STOPPED
+
+    wait_until(stopped, f"process {pid} stands still")
 
 
 def wait_until(predicate: Callable[[], Any], what: str = "", timeout: float = 60.0) -> Any:

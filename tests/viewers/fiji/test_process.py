@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from children import wait_until
+from children import stop, wait_until
 from launched import ending_viewers
 from receivers import stamped, viewer_process
 from scopecast import FijiStreamingBackend, Publisher
@@ -40,7 +40,7 @@ def test_a_killed_and_a_stopped_imagej_cost_the_producer_nothing():
     ):
         publisher.open(SHAPE, "uint16")
         wait_until(lambda: sum(row.attached for row in publisher.stats()) == 2, "both attached", 60)
-        os.kill(stopped.pid, signal.SIGSTOP)
+        stop(stopped.pid)
         os.kill(killed.pid, signal.SIGKILL)
         for t in range(200):
             publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})

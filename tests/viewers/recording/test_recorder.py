@@ -16,7 +16,7 @@ import tifffile
 import zarr
 from typer.testing import CliRunner
 
-from children import Child, wait_until
+from children import Child, stop, wait_until
 from receivers import check_stamp, stamped
 from scopecast import Publisher
 from scopecast.cli.main import app
@@ -273,7 +273,7 @@ def test_an_acquisition_that_waits_for_nobody_goes_on_and_what_is_missing_is_tol
     with Recorder(tmp_path, "--wait", "1") as recorder:
         with opened(policy="latest") as publisher:
             wait_until(lambda: any(row.attached for row in publisher.stats()))
-            recorder.process.send_signal(signal.SIGSTOP)
+            stop(recorder.process.pid)
             publisher.new_stream("run", sizes={"t": 2000})
             for t in range(2000):
                 publisher.publish(stamped(t), axes={"t": t})
