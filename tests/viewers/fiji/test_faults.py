@@ -142,3 +142,20 @@ def test_regions_that_claim_to_be_huge_and_archives_that_are_cost_nothing_but_th
         assert check_stamp(live.pixels(live.image().imp, 1, 1, 3)) == (2, 0, 0)
         assert publisher.stats().balanced
         live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)
+
+
+@pytest.mark.parametrize("newer", ["", "12 particles"])
+def test_the_end_of_a_problem_takes_back_no_newer_message(live: LiveFiji, newer: str):
+    bar = java("ij.IJ").getInstance().getStatusBar().getComponent(0)
+
+    def change() -> list[str]:
+        seen = []
+        for problem, told in (("the run directory can't be read", newer), ("", "")):
+            live.receiver.problem = problem
+            live.display.menu.update()
+            seen.append(str(bar.getText()))
+            if told:
+                java("ij.IJ").showStatus(told)
+        return seen
+
+    assert live.on_awt(change) == ["scopecast: the run directory can't be read", newer]

@@ -115,8 +115,11 @@ class StreamMenu:
         found = [f"{each.entry.title}: {each.problem}" for each in self._receiver.sources if each.problem]
         problems = "; ".join((*found, *((self._receiver.problem,) if self._receiver.problem else ())))
         if problems != self._told:
+            if problems:
+                java("ij.IJ").showStatus(f"scopecast: {problems}")
+            elif _status() == f"scopecast: {self._told}":  # ImageJ, or we, may have told something newer
+                java("ij.IJ").showStatus("")
             self._told = problems
-            java("ij.IJ").showStatus(f"scopecast: {problems}" if problems else "")
         if self.window is None:
             return
         streams = [stream for stream in self._receiver.streams if stream.stacks]
@@ -181,3 +184,9 @@ def _menu_named(label: str) -> Any:
     bar = java("ij.Menus").getMenuBar()
     menus = [] if bar is None else [bar.getMenu(number) for number in range(bar.getMenuCount())]
     return next((menu for menu in menus if str(menu.getLabel()) == label), None)
+
+
+def _status() -> str:
+    """Return what ImageJ's status bar says."""
+    window = java("ij.IJ").getInstance()
+    return "" if window is None else str(window.getStatusBar().getComponent(0).getText())
