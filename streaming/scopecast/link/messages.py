@@ -28,6 +28,7 @@ BYE        both                   I am leaving in good order
 
 from __future__ import annotations
 
+import threading
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -75,6 +76,7 @@ __all__ = [
     "Welcome",
     "decode_from_publisher",
     "decode_from_receiver",
+    "decode_metadata",
     "encode",
     "encode_metadata",
 ]
@@ -206,8 +208,8 @@ class Frame(_Message, tag="FRAME"):
     `kind` is ``image`` or ``labels``, whose pixels lie there, or that of a document, whose bytes do; a receiver
     acknowledges what it doesn't know as skipped. `name` tells several of a kind apart. `dtype` and `shape` say how the
     pixels lie there (see above). `path` names the file that it was or will be saved as, `translate` is the place of its
-    first pixel (y, x) in the units of the stream, or empty, and `metadata` is any MessagePack value; all three are for
-    information. `sent_ns` is CLOCK_MONOTONIC in nanoseconds.
+    first pixel (y, x) in the units of the stream, or empty, and `metadata` is any MessagePack value of at most 64
+    levels; all three are for information. `sent_ns` is CLOCK_MONOTONIC in nanoseconds.
     """
 
     stream: U32
@@ -446,12 +448,33 @@ def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:
         raise ProtocolError(printable(text)) from error
 
 
-def _plain(value: Any) -> Any:
-    """Turn what msgspec can't encode (pymmcore's events, numpy scalars) into what it can."""
-    for method in ("model_dump", "tolist", "item"):
-        if callable(convert := getattr(value, method, None)):
-            return convert()
-    return str(value)
+class _Conversions(threading.local):
+    """How many conversions of metadata, one within the other, are under way."""
+
+    depth = 0
+
+
+_conversions = _Conversions()
+#: Levels of metadata that are read, and conversions within each other that are made: far more than anyone means.
+_DEEPEST: Final = 64
+
+
+def _plain(value: Any) -> msgspec.Raw:
+    """Encode what msgspec can't (pymmcore's events, numpy scalars), by what it can.
+
+    It is encoded here, not by who asks, so that an object whose conversion holds another such object, and so on, is
+    noticed: the interpreter's own limit lets the stack overflow (Python 3.12 and later).
+    """
+    if _conversions.depth == _DEEPEST:
+        raise RecursionError(f"more than {_DEEPEST} conversions within each other")
+    _conversions.depth += 1
+    try:
+        for method in ("model_dump", "tolist", "item"):
+            if callable(convert := getattr(value, method, None)):
+                return msgspec.Raw(_metadata_encoder.encode(convert()))
+        return msgspec.Raw(_metadata_encoder.encode(str(value)))
+    finally:
+        _conversions.depth -= 1
 
 
 _metadata_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
@@ -481,3 +504,33 @@ def encode_metadata(metadata: Any) -> msgspec.Raw | None:
     except Exception:  # noqa: BLE001 - whatever a host's object does when it is converted; counted by the caller
         return None
     return msgspec.Raw(data) if len(data) <= MAX_METADATA_BYTES else None
+
+
+def decode_metadata(data: msgspec.Raw | bytes) -> Any:
+    """Decode a frame's metadata, which another program has sent.
+
+    Raises
+    ------
+    ProtocolError
+        If it is not MessagePack, or nested more than 64 levels deep: what handles it next may not survive that.
+
+    Examples
+    --------
+    >>> decode_metadata(encode_metadata({"exposure_ms": 10}))
+    {'exposure_ms': 10}
+    """
+    try:
+        metadata = msgspec.msgpack.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise ProtocolError(printable(f"metadata that can't be read ({type(error).__name__}: {error})")) from error
+    level = [metadata]
+    for _ in range(_DEEPEST + 1):
+        level = [
+            each
+            for value in level
+            if isinstance(value, dict | list)
+            for each in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return metadata
+    raise ProtocolError(f"metadata that can't be read (nested more than {_DEEPEST} levels deep)")

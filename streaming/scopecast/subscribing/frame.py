@@ -6,11 +6,11 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from scopecast.errors import FrameGoneError
+from scopecast.link.messages import decode_metadata
 from scopecast.protocol import clock_ns
 
 if TYPE_CHECKING:
@@ -231,8 +231,14 @@ class Frame:
 
     @property
     def metadata(self) -> Any:
-        """What was published with it; None if there is nothing."""
-        return msgspec.msgpack.decode(self._lease.message.metadata)
+        """What was published with it; None if there is nothing.
+
+        Raises
+        ------
+        ProtocolError
+            If it can't be read, or is nested more than 64 levels deep.
+        """
+        return decode_metadata(self._lease.message.metadata)
 
     @property
     def age_s(self) -> float:

@@ -413,6 +413,13 @@ class Converted:
         return Converted()
 
 
+class Contained:
+    """An object whose conversion holds another such object, for ever."""
+
+    def tolist(self) -> list[Contained]:
+        return [Contained()]
+
+
 class Broken:
     """An object that fails in every way."""
 
@@ -427,6 +434,7 @@ CUT = {
     "too long": {"blob": "x" * messages.MAX_METADATA_BYTES},
     "cyclic": _cyclic(),
     "endless": {"a": Converted()},
+    "endless lists": {"a": Contained()},
     "broken": Broken(),
     "broken inside": {"a": Broken()},
     "an int of 65 bits": {"a": 2**64},

@@ -244,7 +244,8 @@ def test_a_program_that_is_idle_takes_neither_the_picture_nor_the_status(live):
             assert middle(live) == pytest.approx(100 + t, abs=2)
 
 
-def test_of_two_programs_that_both_deliver_both_are_seen_and_one_is_followed(live):
+def test_of_two_programs_that_both_deliver_both_are_seen_and_one_is_followed(live, monkeypatch):
+    monkeypatch.setattr("scopecast_viewers.napari.scene.IDLE_S", 60.0)  # however long a busy machine takes for a frame
     with live.publisher(dtype="uint8", title="left") as left, live.publisher(dtype="uint8", title="right") as right:
         followed = set()
         for t in range(6):

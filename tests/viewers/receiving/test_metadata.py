@@ -141,6 +141,9 @@ def test_a_clock_that_cannot_be_is_not_told(clock):
     [
         pytest.param(b"", [], id="none"),
         pytest.param(b"\xc1", ["metadata that can't be read"], id="no MessagePack"),
+        pytest.param(b"\x91" * 64 + b"\xc0", ["[" * 64 + "None" + "]" * 64], id="nested"),
+        pytest.param(b"\x91" * 65 + b"\xc0", ["metadata that can't be read"], id="nested deeper than is read"),
+        pytest.param(b"\x81\xa1a" * 65 + b"\xc0", ["metadata that can't be read"], id="dicts likewise"),
         pytest.param(b"\x91" * 5000 + b"\xc0", ["metadata that can't be read"], id="deep"),
         pytest.param(b"\xa1\xff", ["metadata that can't be read"], id="no UTF-8"),
         pytest.param(b"\xa5a\x1b[1m", ["a [1m"], id="control characters"),

@@ -6,7 +6,8 @@ import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
+from scopecast.errors import ProtocolError
+from scopecast.link.messages import decode_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -230,8 +231,8 @@ def _clock(text: str) -> float | None:
 def decoded(metadata: bytes) -> Any:
     """Return the metadata of a frame as they were before they were sent, or a sentence if they can't be read."""
     try:
-        return msgspec.msgpack.decode(metadata)
-    except (msgspec.DecodeError, RecursionError, ValueError):  # from another process: anything may be in it
+        return decode_metadata(metadata)
+    except ProtocolError:
         return _UNREADABLE
 
 
