@@ -164,6 +164,7 @@ class Receivers:
         self.news = Bell(self.wake)
         self.protocol_errors = self.last_publish_ns = 0
         self.closing = False
+        self._goodbye_said = False
         self.recent: dict[int, RecentFrame] = {}
         self.replies: deque[tuple[AttachedReceiver, messages.Reply]] = deque()
         self._member, self._accounts, self._guard = member, accounts, guard
@@ -433,6 +434,8 @@ class Receivers:
             if reason:
                 self.answer(receiver, messages.Marked(message.number, "refused", reason))
         elif isinstance(message, messages.Bye):
+            if self._goodbye_said and not message.reason:  # its answer, not its own wish to leave
+                self._let_finish(receiver)
             self.part(receiver, message.reason or "it was closed", level=logging.INFO)
 
     def _greet(self, address: bytes, hello: messages.Hello) -> None:
@@ -549,6 +552,7 @@ class Receivers:
     def say_goodbye(self) -> None:
         """Tell the receivers that the publisher ends, and wait for their answers; takes the lock itself."""
         with self._guard.lock, self._guard:
+            self._goodbye_said = True
             for receiver in tuple(self.attached.values()):
                 if not receiver.account.viewer:
                     self.ping(receiver, 0)  # the last account: a recorder says how many frames it lacks
@@ -562,11 +566,15 @@ class Receivers:
                 ticket = self.news.ticket()
             ticket.acquire(timeout=left)
 
+    def _let_finish(self, receiver: AttachedReceiver) -> None:
+        """Count what a program that is no viewer was sent as delivered: it reads that after our end, too."""
+        if not receiver.account.viewer:
+            keep_all(receiver.account)
+
     def stop(self) -> None:
         """Detach all receivers, and retire the slots: nothing is sent any more."""
         for receiver in tuple(self.attached.values()):
-            if not receiver.account.viewer:
-                keep_all(receiver.account)
+            self._let_finish(receiver)
             self.part(receiver, "the publisher was closed", level=logging.DEBUG)
         self.expect_nobody()
         if self.slots is not None:
