@@ -75,14 +75,21 @@ class _Line(Line):
         keys: KeyPair | None,
     ) -> None:
         self._observer = observer
+        self.unanswered: set[int] = set()  # marks
         super().__init__(entry, directory, hello, context, keys)
 
     def _handle(self, message: messages.FromPublisher) -> None:
         super()._handle(message)
         if isinstance(message, messages.Marked):
+            self.unanswered.discard(message.number)
             self._observer.fates[message.number].append(f"{message.fate}{message.reason and ': '}{message.reason}")
         if self.state == "refused":
             raise AssertionError(f"{self.entry.title} refused the observer: {self.problem}")
+
+    def _left(self) -> None:
+        for number in sorted(self.unanswered):
+            self._observer.fates[number].append("refused: it ended before it took them")
+        self.unanswered.clear()
 
     def _announce(self, about: messages.Stream) -> None:
         super()._announce(about)
@@ -200,6 +207,8 @@ class Observer:
 
         Raises
         ------
+        ProtocolError
+            If these can't be marks (NaN, too many, too far away): no viewer sends such.
         AssertionError
             If the program takes none within 20 s.
         """
@@ -211,23 +220,23 @@ class Observer:
         labels = {name: at for name, at in frame.axes.items() if isinstance(at, str)}
         index = {name: frame.stream.labels[name].index(at) for name, at in labels.items()}
         number = next(self._numbers)
-        self.fates[number] = []
-        self._marks.append(
-            messages.Marks(
-                number=number,
-                token=frame.source,
-                stream=frame.stream.id,
-                sent_ns=frame.sent_ns,
-                axes={name: int(index.get(name, frame.axes.get(name, 0))) for name in axes},
-                labels=labels,
-                shape=list(frame.pixels.shape[:2]),
-                position=stage if len(stage) > 1 else [],
-                types=["point"] * len(points),
-                lengths=[1] * len(points),
-                vertices=[float(at) for point in points for at in point],
-                layer="points",
-            )
+        marks = messages.Marks(
+            number=number,
+            token=frame.source,
+            stream=frame.stream.id,
+            sent_ns=frame.sent_ns,
+            axes={name: int(index.get(name, frame.axes.get(name, 0))) for name in axes},
+            labels=labels,
+            shape=list(frame.pixels.shape[:2]),
+            position=stage if len(stage) > 1 else [],
+            types=["point"] * len(points),
+            lengths=[1] * len(points),
+            vertices=[float(at) for point in points for at in point],
+            layer="points",
         )
+        messages.decode_from_receiver(messages.encode(marks))  # as the program will
+        self.fates[number] = []
+        self._marks.append(marks)
         return self.fates[number]
 
     def _run(self) -> None:
@@ -254,7 +263,11 @@ class Observer:
                             raise AssertionError(f"{line.entry.title} sent something that is no message")
                 while self._marks:
                     marks = self._marks.popleft()
-                    next(line for line in self._lines if line.entry.token == marks.token).send(marks)
+                    line = next(line for line in self._lines if line.entry.token == marks.token)
+                    if line.send(marks):
+                        line.unanswered.add(marks.number)
+                    else:
+                        self.fates[marks.number].append("refused: it ended before it took them")
                 with self._news:
                     self._news.notify_all()
         except Exception as error:  # noqa: BLE001 - told by wait_for

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from children import Child
 from receivers import Viewer, planes_of, stamped, viewer_process
 from scopecast import MemoryBackend, Publisher, Receipt, StreamingBackend
+from scopecast.errors import ProtocolError
+from scopecast.rundir.directory import RunDirectory
 from scopecast.testing import DisplayContract, Observer, OpenViewer, StorageBackendContract, StreamingBackendContract
 
 if TYPE_CHECKING:
@@ -201,6 +204,27 @@ def test_the_observer_sees_what_a_viewer_sees():
     assert (seen[7].stream.title, seen[7].stream.scale, seen[7].kind) == ("cells", [0.5, 0.5], "image")
     for t in range(50):
         np.testing.assert_array_equal(seen[t].pixels, planes[t, 0, 0])
+
+
+@pytest.mark.parametrize("point", [(float("nan"), 0), (0, float("inf")), (1e9, 0)], ids=str)
+def test_an_observer_sends_no_marks_that_no_viewer_would(point: tuple[float, float]):
+    with Observer("headless") as user, Publisher("headless", launch=False) as publisher, publisher.marks() as marks:
+        publisher.open((64, 48), "uint16", wait=30)
+        publisher.publish(stamped(0))
+        with pytest.raises(ProtocolError):
+            user.mark([point])
+        user.mark([(1, 2)])
+        assert next(marks)[0].vertices.tolist() == [[1, 2]]
+
+
+def test_an_observer_knows_the_fate_of_marks_whose_program_ends_without_a_word():
+    with Observer("headless") as user:
+        with Child("mark") as program:
+            fates = user.mark([(1, 2)])
+            assert program.line() == 1
+            program.process.kill()
+        assert user.wait_for(lambda: fates) == ["refused: it ended before it took them"]
+    RunDirectory().clean(everything=True)
 
 
 def test_an_observer_that_waits_in_vain_says_what_it_has():
