@@ -3,7 +3,8 @@
 A `Showing` decides for each file which stream it joins:
 
 - Files whose names give axes (``t000_c1.tif``, or the user's own pattern) are one stack; those of several folders
-  differ by an axis ``folder``, and those whose names give them one place by an axis ``file``.
+  differ by an axis ``folder``, or by ``p`` if the folders are positions of Micro-Manager's, and those whose names give
+  them one place by an axis ``file``.
 - Files whose names say nothing lie side by side along an axis ``file``, as long as they have the same axes, channels
   and pixel size.
 - A file whose own axes are also in its name has a stream of its own: nobody can tell which of the two is meant.
@@ -28,6 +29,7 @@ from scopecast.protocol import printable
 from scopecast.publishing.accounts import Reason
 from scopecast.publishing.publisher import Publisher
 from scopecast.showing.pairing import ShownImages, has_regions
+from scopecast.showing.sites import PlacesOnStage, site_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,6 +110,7 @@ class Showing:
         self._places: dict[FrameStream, Places] = {}
         self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
         self._images = ShownImages()
+        self._on_stage = PlacesOnStage()
         self._total = 0  # planes of the file that is being shown
         self._beside: dict[Path, Beside] = {}
         self._waiting: dict[Path, None] = {}  # regions whose image is not shown yet
@@ -241,7 +244,14 @@ class Showing:
         if encode_metadata(metadata) is None:  # as of a microscope with hundreds of properties
             metadata = {name: value for name, value in metadata.items() if name in TOLD}
         where = {**axes, **plane.axes}
-        return self._offer(plane.array, where, stream, plane.dims, str(image.path), metadata=metadata or None)
+        more: dict[str, Any] = {"metadata": metadata or None}
+        if plane.dims is None:
+            folder = image.path.absolute().parent
+            site = site_beside(image.path, self._beside[folder], self._root or folder)
+            affine = image.about.sites.affine or self._beside[folder].affine
+            place = {**self._where, **where}
+            more["translate"] = self._on_stage.corner(stream, place, plane.array.shape, image.about.sites, site, affine)
+        return self._offer(plane.array, where, stream, plane.dims, str(image.path), **more)
 
     def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:
         """Show an array as a stream of its own, plane by plane; return how many those were, or why it is not shown."""
@@ -317,7 +327,10 @@ class Showing:
         axes: dict[str, AxisValue] = dict(named)
         if "c" in axes:
             axes["c"] = beside.channel(path.name, str(axes["c"]))
-        if folder != root and "folder" not in axes:
+        site = site_beside(path, beside, root)
+        if folder != root and site is not None and site.name == folder.name:  # as Micro-Manager has its positions
+            axes["p"] = site.name
+        elif folder != root and "folder" not in axes:
             axes["folder"] = self._label(folder)
         key = ("named", root, tuple(sorted(own)), repr(described))
         stream = self._stream(key, root.name or str(root), described)

@@ -86,7 +86,7 @@ def test_a_file_for_each_position_is_one_stack_of_positions(tmp_path: Path):
     write_set(tmp_path / "run", 0, positions=3)
     with Observer("headless") as observer:
         scopecast.show(tmp_path / "run", viewer="headless")
-        expected = [((("t", t), ("p", p)), 100 * p + t) for p in range(3) for t in range(3)]
+        expected = [((("t", t), ("p", f"Pos{p}")), 100 * p + t) for p in range(3) for t in range(3)]
         found = [(dict(axes), value) for axes, value in places_of(observer)]
         assert sorted(found, key=lambda each: each[1]) == [(dict(axes), value) for axes, value in expected]
         assert len({seen.stream.id for seen in observer.seen}) == 1
@@ -173,7 +173,7 @@ def test_files_that_refer_to_the_first_one_are_one_stack_with_it(tmp_path: Path)
     with Observer("headless") as observer:
         assert scopecast.show(tmp_path / "run", viewer="headless").frames == 9
         places = {(seen.axes["p"], seen.axes["t"]): int(seen.pixels[0, 0]) for seen in observer.seen}
-        assert places == {(p, t): 100 * p + t for p in range(3) for t in range(3)}
+        assert places == {(f"Pos{p}", t): 100 * p + t for p in range(3) for t in range(3)}
         assert len({seen.stream.id for seen in observer.seen}) == 1
 
 
