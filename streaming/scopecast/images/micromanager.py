@@ -118,5 +118,5 @@ def read_metadata(folder: Path) -> Beside:
     )
     scale = checked.scale[0] if checked.units == "um" else 0.0
     step = checked.steps.get("z", 0.0)
-    several = len({site.name for site in sites.values()}) > 1
+    several = len({site.name for site in sites.values()}) > 1 < len({site.stage for site in sites.values()})
     return Beside(times, scale, step, tuple(checked.channels), sites, several, affine, checked.notes)

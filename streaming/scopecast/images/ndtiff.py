@@ -155,7 +155,7 @@ class NdtiffDataset(ImageFile):
         told = self._metadata(0)
         affine = affine_of(told, pixel_um) or affine_of_summary(summary, pixel_um)
         if len(first) > MAX_LABELS or "p" not in self._sizes:
-            return Sites(lone=site_of(told).stage, affine=affine)
+            return Sites(affine=affine)
         return Sites.of({place: site_of(self._metadata(number)) for place, number in first.items()}, affine)
 
     def __len__(self) -> int:

@@ -48,15 +48,12 @@ class Sites:
         (x, y) in µm of each position, by its place along the axis ``p``: a number or a label. Empty unless all are
         known and the stage was not in one and the same place for all: many programs write zeros for lack of a stage,
         and fields on top of each other are not seen.
-    lone
-        (x, y) in µm of a file that has one position, or a part of one; None where it is not told.
     affine
         As from `scopecast.frames.stage.usable_affine`.
     """
 
     names: Sequence[str] = ()
     stage: Mapping[int | str, tuple[float, float]] = field(default_factory=dict)
-    lone: tuple[float, float] | None = None
     affine: tuple[float, ...] | None = None
 
     @classmethod

@@ -37,7 +37,7 @@ from scopecast.images.ome import (
     referred_file,
     sites_told,
 )
-from scopecast.images.sites import Sites, affine_of, site_of
+from scopecast.images.sites import Sites, affine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -273,17 +273,13 @@ class TiffImage(ImageFile):
         return self._told[at].get((where.get("t", 0), where.get("c", 0), where.get("z", 0)), {})
 
     def _sites(self) -> Sites:
-        """Return where the positions were taken, by the OME-XML; of one position also by Micro-Manager's metadata."""
+        """Return where the positions were taken, by the OME-XML; the affine by Micro-Manager's metadata."""
         first = self._by_micromanager(self._present[0]) if self._tiff.is_micromanager and len(self._present) else {}
         affine = affine_of(first, self._ome[0].scale[1] if self._ome else None)
-        texts = self._texts
-        if self._part_of:  # of a set, in which images of which nothing is listed do not count
-            texts = listed_images(texts)
-        told = sites_told(tuple(texts)) if self._ome else ()
-        if not self._image_axis and not self._part_of:
-            at = self._ome_of(0) if told else 0
-            lone = told[at].stage if at < len(told) else None
-            return Sites(lone=lone or site_of(first).stage, affine=affine)
+        if not self._ome or not (self._image_axis or self._part_of):
+            return Sites(affine=affine)
+        # Of a set, images of which nothing is listed do not count.
+        told = sites_told(tuple(listed_images(self._texts) if self._part_of else self._texts))
         images = [self._ome_of(image) for image in range(len(self._images))] if self._image_axis else range(len(told))
         return Sites.of({at: told[image] for at, image in enumerate(images) if image < len(told)}, affine)
 

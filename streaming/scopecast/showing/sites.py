@@ -5,32 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scopecast.frames.stage import corner_of_frame
+from scopecast.images.micromanager import METADATA
 from scopecast.images.ome import micrometers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.streams import FrameStream
+    from scopecast.images.base import ImageFile
     from scopecast.images.micromanager import Beside
-    from scopecast.images.sites import Site, Sites
 
-__all__ = ["PlacesOnStage", "site_beside"]
+__all__ = ["PlacesOnStage", "is_position"]
 
 
-def site_beside(path: Path, beside: Beside, root: Path) -> Site | None:
-    """Return what the ``metadata.txt`` beside a file says of its position.
-
-    Returns
-    -------
-    Site or None
-        None where it does not tell positions apart. Those of Micro-Manager have a folder each, of the same name.
-    """
-    site, folder = beside.sites.get(path.name), path.absolute().parent
-    if site is None or beside.several:
-        return site
-    return site if folder != root and site.name == folder.name else None
+def is_position(folder: Path, name: str, beside: Beside) -> bool:
+    """Whether Micro-Manager has a folder for a position, of which a file is: that is called as the position is."""
+    site = beside.sites.get(name)
+    return site is not None and site.name == folder.name
 
 
 class PlacesOnStage:
@@ -38,9 +31,16 @@ class PlacesOnStage:
 
     A position is where its first plane was taken: a stage does not return to the very same place, and a picture that
     moves with each time point is of no use.
+
+    Parameters
+    ----------
+    beside
+        Returns what the ``metadata.txt`` of a folder says.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Callable[[Path], Beside]) -> None:
+        self._beside = beside
+        self._at_several: dict[Path, bool] = {}
         self._first: dict[tuple[FrameStream, AxisValue], tuple[float, float]] = {}
 
     def corner(
@@ -48,9 +48,7 @@ class PlacesOnStage:
         stream: FrameStream,
         where: Mapping[str, AxisValue],
         plane_shape: Sequence[int],
-        sites: Sites,
-        site: Site | None,
-        affine: tuple[float, ...] | None,
+        image: ImageFile,
     ) -> tuple[float, ...]:
         """Return where a plane belongs on the canvas.
 
@@ -60,10 +58,8 @@ class PlacesOnStage:
             Its place in the stream; without a position (``p``), planes are not placed.
         plane_shape
             (y, x, …) in pixels.
-        sites, site
-            What the file says of its positions, and what is said of the file.
-        affine
-            From pixels to µm of the stage.
+        image
+            The file.
 
         Returns
         -------
@@ -74,12 +70,26 @@ class PlacesOnStage:
         um = micrometers(stream.units)
         if position is None or not um:
             return ()
+        sites, folder = image.about.sites, image.path.absolute().parent
+        beside = self._beside(folder)
         stage = sites.stage.get(position)
-        if stage is None and (told := (site and site.stage) or sites.lone):
+        if stage is None and (told := self._told_beside(image.path.name, folder, beside)):
             stage = self._first.setdefault((stream, position), told)
-            stage = stage if any(stage) else None  # at 0, 0: one that is not there, as for `Sites`
         if stage is None:
             return ()
         pixel = [size * um for size in stream.scale]
-        y, x = corner_of_frame(stage, pixel, plane_shape, affine)
+        y, x = corner_of_frame(stage, pixel, plane_shape, sites.affine or beside.affine)
         return (y / um, x / um)
+
+    def _told_beside(self, name: str, folder: Path, beside: Beside) -> tuple[float, float] | None:
+        """Return where a file was taken; None unless the stage was at several places, see `scopecast.images.sites`."""
+        site = beside.sites.get(name)
+        if site is None:
+            return None
+        if is_position(folder, name, beside):
+            if folder.parent not in self._at_several:
+                others = [each for each in folder.parent.iterdir() if (each / METADATA).is_file()]
+                found = {next((site.stage for site in self._beside(each).sites.values()), None) for each in others}
+                self._at_several[folder.parent] = len(found - {None}) > 1
+            return site.stage if self._at_several[folder.parent] else None
+        return site.stage if beside.several else None

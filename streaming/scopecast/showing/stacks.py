@@ -29,7 +29,7 @@ from scopecast.protocol import printable
 from scopecast.publishing.accounts import Reason
 from scopecast.publishing.publisher import Publisher
 from scopecast.showing.pairing import ShownImages, has_regions
-from scopecast.showing.sites import PlacesOnStage, site_beside
+from scopecast.showing.sites import PlacesOnStage, is_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,7 +110,7 @@ class Showing:
         self._places: dict[FrameStream, Places] = {}
         self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
         self._images = ShownImages()
-        self._on_stage = PlacesOnStage()
+        self._on_stage = PlacesOnStage(self._read_beside)
         self._total = 0  # planes of the file that is being shown
         self._beside: dict[Path, Beside] = {}
         self._waiting: dict[Path, None] = {}  # regions whose image is not shown yet
@@ -246,11 +246,8 @@ class Showing:
         where = {**axes, **plane.axes}
         more: dict[str, Any] = {"metadata": metadata or None}
         if plane.dims is None:
-            folder = image.path.absolute().parent
-            site = site_beside(image.path, self._beside[folder], self._root or folder)
-            affine = image.about.sites.affine or self._beside[folder].affine
             place = {**self._where, **where}
-            more["translate"] = self._on_stage.corner(stream, place, plane.array.shape, image.about.sites, site, affine)
+            more["translate"] = self._on_stage.corner(stream, place, plane.array.shape, image)
         return self._offer(plane.array, where, stream, plane.dims, str(image.path), **more)
 
     def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:
@@ -302,11 +299,7 @@ class Showing:
         """Return where a file's planes belong besides their own axes, and in which stream."""
         about, own = image.about, set(image.about.sizes)
         folder = path.absolute().parent
-        beside = self._beside.get(folder)
-        if beside is None:
-            beside = self._beside[folder] = read_metadata(folder)
-            for note in beside.notes:
-                self.notes.setdefault(note, []).append(METADATA)
+        beside = self._read_beside(folder)
         described = beside.complete(about.stream())
         if about.recording:  # what its files say of their own planes tells them apart
             key: tuple[object, ...] = (about.recording, tuple(about.sizes), repr(described))
@@ -327,9 +320,8 @@ class Showing:
         axes: dict[str, AxisValue] = dict(named)
         if "c" in axes:
             axes["c"] = beside.channel(path.name, str(axes["c"]))
-        site = site_beside(path, beside, root)
-        if folder != root and site is not None and site.name == folder.name:  # as Micro-Manager has its positions
-            axes["p"] = site.name
+        if folder != root and is_position(folder, path.name, beside):
+            axes["p"] = folder.name
         elif folder != root and "folder" not in axes:
             axes["folder"] = self._label(folder)
         key = ("named", root, tuple(sorted(own)), repr(described))
@@ -338,6 +330,15 @@ class Showing:
         if settled.note:
             self.notes.setdefault(settled.note, []).append(path.name)
         return settled.axes, stream
+
+    def _read_beside(self, folder: Path) -> Beside:
+        """Return what the ``metadata.txt`` of a folder says of its files."""
+        beside = self._beside.get(folder)
+        if beside is None:
+            beside = self._beside[folder] = read_metadata(folder)
+            for note in beside.notes:
+                self.notes.setdefault(note, []).append(METADATA)
+        return beside
 
     def _label(self, path: Path) -> str:
         """Return what a file or folder is called along its axis: always the same, and like no other's."""
