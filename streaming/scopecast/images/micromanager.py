@@ -63,6 +63,18 @@ class Beside(NamedTuple):
         steps = {"z": self.z_step_um, **described["steps"]} if self.z_step_um else described["steps"]
         return {**described, "scale": (self.scale_um, self.scale_um), "units": "um", "steps": steps}
 
+    def told(self, name: str) -> dict[str, float | str]:
+        """Return what viewers tell of a file, by the names that scopecast has for it."""
+        found: dict[str, float | str] = {}
+        if name in self.times:
+            found["elapsed_s"] = self.times[name]
+        if (site := self.sites.get(name)) is not None:
+            if site.stage is not None:
+                found |= {"x_um": site.stage[0], "y_um": site.stage[1]}
+            if site.name:
+                found["position"] = site.name
+        return found
+
     def channel(self, name: str, label: str) -> str:
         """Return the channel of a file, where its name has only the number: ``img_channel000_….tif``.
 

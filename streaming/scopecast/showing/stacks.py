@@ -240,7 +240,7 @@ class Showing:
             self._placed = (image, *self._place(image.path, image))
             self._images.note(image.path, *self._placed[1:])
         _, axes, stream = self._placed
-        metadata = plane.metadata
+        metadata = plane.metadata or self._read_beside(image.path.absolute().parent).told(image.path.name)
         if encode_metadata(metadata) is None:  # as of a microscope with hundreds of properties
             metadata = {name: value for name, value in metadata.items() if name in TOLD}
         where = {**axes, **plane.axes}

@@ -16,6 +16,7 @@ from scopecast.images.open import open_image
 from scopecast.images.sites import Site, Sites
 from scopecast.showing.replay import Recording, play
 from scopecast.showing.stacks import Showing
+from scopecast_viewers.receiving.metadata import read_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,17 @@ def test_each_position_lies_where_its_first_plane_was_taken(viewer: Viewer, tmp_
     assert corners_of(viewer) == {name: {corner} for name, corner in zip(NAMES, CORNERS, strict=True)}
     (stream,) = viewer.streams
     assert "folder" not in stream.axes
+
+
+@pytest.mark.parametrize("write", POSITION_WRITERS.values(), ids=list(POSITION_WRITERS))
+def test_viewers_are_told_where_each_plane_was_taken(viewer: Viewer, tmp_path: Path, write: Any):
+    scopecast.show(str(tmp_path / write(tmp_path, STAGE, NAMES)), viewer="headless")
+    (stream,) = viewer.streams
+    (stack,) = stream.stacks
+    for index in stack.layout.planes:
+        t, p = (index[stack.axes.index(axis)] for axis in "tp")
+        said = read_recorded(stack.tag(index).metadata)
+        assert (said.x_um, said.y_um, said.position) == (STAGE[p][0] + 0.3 * t, STAGE[p][1], NAMES[p])
 
 
 @pytest.mark.parametrize("write", list(POSITION_WRITERS.values())[:2], ids=list(POSITION_WRITERS)[:2])
