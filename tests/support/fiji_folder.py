@@ -20,7 +20,7 @@ import platformdirs
 
 from scopecast_viewers.fiji.jar import imagej_jar
 
-__all__ = ["compile_java", "make_fiji", "make_pyimagej_jars"]
+__all__ = ["compile_java", "make_fiji", "make_pyimagej_jars", "scijava_jars"]
 
 _MAVEN = "https://repo1.maven.org/maven2"
 _JARS = {
@@ -37,7 +37,9 @@ package net.imagej;
 
 /** As much of ImageJ2's gateway as opens a window; like the real one, in a thread of its own, and it ends with it. */
 public class ImageJ {
-	private final org.scijava.Context context = new org.scijava.Context(org.scijava.object.ObjectService.class);
+	public static org.scijava.Context opened;
+	private final org.scijava.Context context = opened =
+		new org.scijava.Context(org.scijava.object.ObjectService.class, org.scijava.command.CommandService.class);
 
 	public org.scijava.Context context() {
 		return context;
@@ -67,6 +69,38 @@ public class Count_Frames implements ij.plugin.PlugIn {
 	}
 }
 """
+#: A command of SciJava's own, as ImageJ2's are: it looks at the current image before and after a test lets it go on.
+_COMMAND = """
+package lab;
+
+import java.util.concurrent.CountDownLatch;
+
+public class Look implements org.scijava.command.Command {
+	public static volatile CountDownLatch begun, goOn;
+	public static volatile boolean fails;
+	public static volatile String seen = "";
+
+	public static void prepare(boolean fails) {
+		begun = new CountDownLatch(1);
+		goOn = new CountDownLatch(1);
+		Look.fails = fails;
+	}
+
+	public void run() {
+		ij.ImagePlus image = ij.IJ.getImage();
+		int before = image.getNFrames();
+		begun.countDown();
+		try {
+			goOn.await();
+		} catch (InterruptedException ended) {
+			return;
+		}
+		seen = before + " " + image.getNFrames();
+		if (fails)
+			throw new IllegalStateException("as a command may");
+	}
+}
+"""
 _PLUGINS_CONFIG = 'Plugins>Of the lab, "Count frames", Count_Frames(" counted")\n'
 
 
@@ -81,6 +115,11 @@ def _jar(artifact: str) -> Path:
         Path(partial.name).replace(path)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == _JARS[artifact], f"{path} is not {artifact}"
     return path
+
+
+def scijava_jars() -> list[Path]:
+    """Return the jars of SciJava that Maven Central has: what runs commands, and nothing of Fiji."""
+    return [_jar(name) for name in _JARS if name.startswith("org/scijava")]
 
 
 def compile_java(sources: list[Path], target: Path, *jars: Path) -> None:
@@ -135,12 +174,15 @@ def make_fiji(folder: Path) -> Path:
     work = folder.parent / f"{folder.name}-sources"
     for each in (folder / "jars", folder / "plugins", work / "plugin"):
         each.mkdir(parents=True)
-    scijava = [_jar(name) for name in _JARS if name.startswith("org/scijava")]
+    scijava = scijava_jars()
     for jar in (imagej_jar(), *scijava):
         shutil.copy(jar, folder / "jars")
     (work / "ImageJ.java").write_text(_GATEWAY)
     (work / "Count_Frames.java").write_text(_PLUGIN)
-    compile_java([work / "ImageJ.java", work / "Count_Frames.java"], work / "gateway", *scijava)
+    (work / "Look.java").write_text(_COMMAND)
+    compile_java(
+        [work / name for name in ("ImageJ.java", "Count_Frames.java", "Look.java")], work / "gateway", *scijava
+    )
     (work / "gateway" / "Count_Frames.class").rename(work / "plugin" / "Count_Frames.class")
     (work / "plugin" / "plugins.config").write_text(_PLUGINS_CONFIG)
     _pack(work / "gateway", folder / "jars" / "imagej-2.17.0.jar")

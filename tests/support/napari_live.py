@@ -53,6 +53,10 @@ class Live:
     def settled(self, publisher: Publisher) -> None:
         """Wait until all that was published is in the stacks and on the layers."""
         self.until(lambda: publisher.flush(0))
+        self.caught_up()
+
+    def caught_up(self) -> None:
+        """Wait until all that has come is on the layers."""
         # A frame is acknowledged before the window is told of it: look at what the layers show, not at who was told.
         self.until(lambda: not self.view._changed and not self.view.layers.incomplete and not self._behind())
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scopecast.frames.axes import short_label, spell_axis
+from scopecast.frames.stage import corner_of_frame, usable_affine
 from scopecast.frames.streams import MAX_LABELS
 
 if TYPE_CHECKING:
@@ -165,9 +166,7 @@ def corner_on_stage(
 
     Notes
     -----
-    The stage's coordinates are those of the frame's centre. An affine A takes a step in pixels (x, y) to the step of
-    the stage that moves the image as far, so A⁻¹ takes the stage's coordinates to pixels of the canvas. Without one,
-    the stage's y points up, as useq's grids have it, whose first row has the largest y.
+    See `scopecast.frames.stage.corner_of_frame`.
     """
     if "p" not in axes and "g" not in axes:
         return ()
@@ -175,12 +174,7 @@ def corner_on_stage(
     stage = _stage_position(event, metadata)
     if size is None or stage is None or len(plane_shape) < 2:
         return ()
-    x, y = stage[0], -stage[1]
-    if affine is not None:
-        a, b, _, d, e, _ = affine
-        determinant = a * e - b * d
-        x, y = size * (e * stage[0] - b * stage[1]) / determinant, size * (a * stage[1] - d * stage[0]) / determinant
-    return (y - (plane_shape[0] - 1) * size / 2, x - (plane_shape[1] - 1) * size / 2)
+    return corner_of_frame(stage, (size, size), plane_shape, affine)
 
 
 def corner_on_sensor(metadata: Any) -> tuple[int, int] | None:
@@ -288,12 +282,7 @@ def pixel_affine(metadata: Any) -> tuple[float, ...] | None:
         return None
     about: dict[str, Any] = (metadata.get("image_infos") or ({},))[0]
     affine = about.get("pixel_size_affine") or metadata.get("pixel_size_affine")
-    if affine is None or len(affine) != 6 or not all(map(math.isfinite, affine)):
-        return None
-    a, b, _, d, e, _ = affine
-    if a == e > 0 and b == d == 0 and (a == int(a) or a != pixel_size(metadata)):
-        return None  # the identity of an affine that nobody has set, which the core multiplies by the binning
-    return tuple(float(value) for value in affine) if a * e - b * d else None
+    return usable_affine(affine, pixel_size(metadata))
 
 
 # ---- sequences -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scopecast.errors import FileError
 from scopecast.frames.axes import check_axes, short_label
 from scopecast.frames.streams import MAX_COLORS, MAX_LABELS
+from scopecast.images.sites import Sites
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,6 +47,8 @@ class About:
         ``"um"``, or ``"pixel"`` where the file does not say.
     steps
         Distance of the planes along z in `units`, and of the time points in seconds.
+    sites
+        Where its positions were taken, and their names.
     recording, member
         Identifies the set of files that are one recording, where this is one of several, and which of them this is;
         ``""`` otherwise.
@@ -68,6 +71,7 @@ class About:
     scale: Sequence[Any] = (1.0, 1.0)
     units: str = "pixel"
     steps: dict[str, Any] = field(default_factory=dict)
+    sites: Sites = field(default_factory=Sites)
     recording: str = ""
     member: str = ""
     missing: int = 0
@@ -109,6 +113,7 @@ class About:
         """Return the arguments for `Publisher.new_stream`, without the sizes."""
         return {
             "channels": self.channels,
+            "positions": self.sites.names if "p" in self.sizes else (),
             "colors": self.colors,
             "scale": self.scale,
             "units": self.units,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from scopecast.errors import FileError
 from scopecast.images.about import About, as_length, elapsed_s
 from scopecast.images.base import open_regular, reading
+from scopecast.images.sites import Site, affine_of, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,10 @@ __all__ = ["METADATA", "TOLD", "Beside", "read_metadata"]
 METADATA: Final = "metadata.txt"
 #: What viewers tell of a frame, of all that Micro-Manager says of it.
 TOLD: Final = frozenset(
-    ("ElapsedTime-ms", "Exposure-ms", "Exposure", "Time", "XPositionUm", "YPositionUm", "ZPositionUm", "PositionName")
+    (
+        *("ElapsedTime-ms", "Exposure-ms", "Exposure", "Time", "PositionName"),
+        *(f"{axis}{key}" for axis in "XYZ" for key in ("PositionUm", "Position_um_Intended")),
+    )
 )
 _MOST_BYTES: Final = 1 << 28
 
@@ -35,6 +39,10 @@ class Beside(NamedTuple):
         Size of a pixel and distance of the planes in µm; 0 where it is not told.
     channels
         Names of the channels; Micro-Manager 2 has only their numbers in the files' names.
+    sites, several
+        Where the stage was at each file, and what the position is called; whether there are several.
+    affine
+        As from `scopecast.frames.stage.usable_affine`.
     notes
         What the user should know of it.
     """
@@ -43,6 +51,9 @@ class Beside(NamedTuple):
     scale_um: float = 0.0
     z_step_um: float = 0.0
     channels: tuple[str, ...] = ()
+    sites: Mapping[str, Site] = {}
+    several: bool = False
+    affine: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
 
     def complete(self, described: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +62,18 @@ class Beside(NamedTuple):
             return described
         steps = {"z": self.z_step_um, **described["steps"]} if self.z_step_um else described["steps"]
         return {**described, "scale": (self.scale_um, self.scale_um), "units": "um", "steps": steps}
+
+    def told(self, name: str) -> dict[str, float | str]:
+        """Return what viewers tell of a file, by the names that scopecast has for it."""
+        found: dict[str, float | str] = {}
+        if name in self.times:
+            found["elapsed_s"] = self.times[name]
+        if (site := self.sites.get(name)) is not None:
+            if site.stage is not None:
+                found |= {"x_um": site.stage[0], "y_um": site.stage[1]}
+            if site.name:
+                found["position"] = site.name
+        return found
 
     def channel(self, name: str, label: str) -> str:
         """Return the channel of a file, where its name has only the number: ``img_channel000_….tif``.
@@ -80,6 +103,8 @@ def read_metadata(folder: Path) -> Beside:
     if not isinstance(about, dict):
         return Beside()
     times: dict[str, float] = {}
+    sites: dict[str, Site] = {}
+    affine = None
     summary = about.get("Summary")
     summary = summary if isinstance(summary, dict) else {}
     size: Any = summary.get("PixelSize_um")
@@ -87,11 +112,15 @@ def read_metadata(folder: Path) -> Beside:
         if not isinstance(frame, dict) or not key.startswith(("Metadata-", "FrameKey-")):
             continue
         name = frame.get("FileName") or key.partition("-")[2]
-        elapsed = elapsed_s(frame)
-        if isinstance(name, str) and elapsed is not None:
-            times[name.replace("\\", "/").rpartition("/")[2]] = elapsed
         if as_length(of_frame := frame.get("PixelSizeUm")):
             size = of_frame
+        if not isinstance(name, str):
+            continue
+        name = name.replace("\\", "/").rpartition("/")[2]
+        if (elapsed := elapsed_s(frame)) is not None:
+            times[name] = elapsed
+        sites[name] = site_of(frame)
+        affine = affine or affine_of(frame, as_length(size) or None)
     names = summary.get("ChNames")
     checked = About(
         scale=(size, size),
@@ -100,4 +129,6 @@ def read_metadata(folder: Path) -> Beside:
         channels=names if isinstance(names, list) else (),
     )
     scale = checked.scale[0] if checked.units == "um" else 0.0
-    return Beside(times, scale, checked.steps.get("z", 0.0), tuple(checked.channels), checked.notes)
+    step = checked.steps.get("z", 0.0)
+    several = len({site.name for site in sites.values()}) > 1 < len({site.stage for site in sites.values()})
+    return Beside(times, scale, step, tuple(checked.channels), sites, several, affine, checked.notes)

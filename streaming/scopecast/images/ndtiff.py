@@ -19,8 +19,10 @@ import numpy as np
 
 from scopecast.errors import FileError, IncompleteFileError, UnreadableFileError
 from scopecast.frames.axes import sort_axes, spell_axis
+from scopecast.frames.streams import MAX_LABELS
 from scopecast.images.about import About, as_length, elapsed_s, unique_names
 from scopecast.images.base import FilePlane, ImageFile, natural_key, open_regular, read_exactly
+from scopecast.images.sites import Sites, affine_of, affine_of_summary, site_of
 from scopecast.protocol import printable
 
 if TYPE_CHECKING:
@@ -142,9 +144,19 @@ class NdtiffDataset(ImageFile):
             scale=(size, size),
             units="um",
             steps=steps,
+            sites=self._sites(summary, size if as_length(size) else None),
             complete=self._whole,
             notes=() if self._whole else (f"its index breaks off after {len(self)} images: these are shown",),
         )
+
+    def _sites(self, summary: Mapping[str, Any], pixel_um: float | None) -> Sites:
+        """Return where the positions were taken: by the first image of each."""
+        first = {place["p"]: number for number, place in reversed(list(enumerate(self._places))) if "p" in place}
+        told = self._metadata(0)
+        affine = affine_of(told, pixel_um) or affine_of_summary(summary, pixel_um)
+        if len(first) > MAX_LABELS or "p" not in self._sizes:
+            return Sites(affine=affine)
+        return Sites.of({place: site_of(self._metadata(number)) for place, number in first.items()}, affine)
 
     def __len__(self) -> int:
         return len(self._entries)

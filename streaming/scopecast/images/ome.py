@@ -20,6 +20,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from scopecast.images.sites import Site, as_name, as_stage, distinct_part
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,11 +31,13 @@ __all__ = [
     "check_text",
     "image_texts",
     "imagej_colors",
+    "listed_images",
     "micrometers",
     "own_part",
     "planes_told",
     "read_ome",
     "referred_file",
+    "sites_told",
 ]
 
 _MICROMETERS: Final = {
@@ -61,6 +65,9 @@ _PLANE: Final = re.compile(
     r"<(?:\w+:)?Plane\b([^<>]*+)(?:(?<=/)>|>[^<]*+(?:<(?!/?(?:\w+:)?Plane\b)[^<]*+)*+</(?:\w+:)?Plane\s*>)"
 )
 _OF_PLANE: Final = re.compile(r"\b((?:DeltaT|ExposureTime|Position[XYZ])(?:Unit)?|The[TCZ])\s*=\s*[\"']([^\"'<]*)")
+_LABEL: Final = re.compile(r"<(?:\w+:)?StageLabel\b([^<>]*)>")
+_OF_LABEL: Final = re.compile(r"\b(Name|[XY](?:Unit)?)\s*=\s*[\"']([^\"'<]*)")
+_NAME: Final = re.compile(r"\A[^<>]*?\bName\s*=\s*[\"']([^\"'<]*)")
 _DATE: Final = re.compile(r"<(?:\w+:)?AcquisitionDate\s*>([^<]*)<")
 _REFERRED: Final = re.compile(r"<(?:\w+:)?BinaryOnly\b[^<>]*?\bMetadataFile\s*=\s*[\"']([^\"'<]+)")
 #: A quarter of a million planes have a text of this size. It is searched, in seconds; what becomes a tree, several
@@ -68,6 +75,8 @@ _REFERRED: Final = re.compile(r"<(?:\w+:)?BinaryOnly\b[^<>]*?\bMetadataFile\s*=\
 _MOST_LETTERS: Final = 1 << 26
 _MOST_TAGS: Final = 1 << 20
 _MOST_BLOCKS: Final = 10_000
+#: Planes of an image that are asked where the stage was, until one says it.
+_MOST_LOOKED_AT: Final = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +135,11 @@ def image_texts(xml: str) -> list[str]:
     return _IMAGE.split(xml)[1:]
 
 
+def listed_images(images: list[str]) -> list[str]:
+    """Return those of `image_texts` of which a file has planes."""
+    return [part for part in images if _BLOCK.search(part)]
+
+
 @functools.lru_cache(maxsize=1)  # the files of a set, which are read one after the other, all have the same text
 def planes_told(image: str) -> dict[tuple[int, int, int], dict[str, float]]:
     """Return when, where and how the planes of an image were recorded, by (t, c, z).
@@ -153,6 +167,43 @@ def planes_told(image: str) -> dict[tuple[int, int, int], dict[str, float]]:
             t, c, z = map(int, where)
             planes[t, c, z] = said
     return planes
+
+
+@functools.lru_cache(maxsize=1)
+def sites_told(images: tuple[str, ...]) -> tuple[Site, ...]:
+    """Return where each image was taken, and what its position is called.
+
+    The first plane that says it counts; then the ``StageLabel``. An image without one is called by what tells its name
+    from those of the others.
+
+    Parameters
+    ----------
+    images
+        As from `image_texts`.
+
+    Examples
+    --------
+    >>> plane = '<Plane TheC="0" PositionX="1" PositionXUnit="mm" PositionY="-20" PositionYUnit="µm"/>'
+    >>> sites_told((f' Name="run A1"><Pixels>{plane}</Pixels>', ' Name="run A2"><StageLabel Name="left"/>'))
+    (Site(stage=(1000.0, -20.0), name='A1'), Site(stage=None, name='left'))
+    """
+    named = distinct_part([html.unescape(match[1]) if (match := _NAME.search(image)) else "" for image in images])
+    return tuple(_site_of(image, name) for image, name in zip(images, named, strict=True))
+
+
+def _site_of(image: str, name: str) -> Site:
+    stage = None
+    for plane in itertools.islice(_PLANE.finditer(image), _MOST_LOOKED_AT):
+        said = _said_of(dict(_OF_PLANE.findall(plane[1])))
+        if (stage := as_stage(said.get("x_um"), said.get("y_um"))) is not None:
+            break
+    if (match := _LABEL.search(image)) is not None:
+        label = dict(_OF_LABEL.findall(match[1]))
+        name = html.unescape(label.get("Name", "")) or name
+        factors = [micrometers(_unit(label, axis, "")) if axis in label else 0.0 for axis in "XY"]
+        if stage is None and all(factors):
+            stage = as_stage(_number(label["X"]) * factors[0], _number(label["Y"]) * factors[1])
+    return Site(stage, as_name(name))
 
 
 def _said_of(plane: Mapping[str, str]) -> dict[str, float]:
@@ -249,7 +300,7 @@ def own_part(xml: str, file_name: str, pages: int, *, referred: bool = False) ->
     recording, image, images = "", 0, 1
     if len(files) > 1 and own:
         # Only the blocks of this file are parsed: otherwise the time would grow with the square of the number of files.
-        listed = [part for part in image_texts(xml) if _BLOCK.search(part)]
+        listed = listed_images(image_texts(xml))
         images = len(listed)
         image = next((at for at, part in enumerate(listed) if f">{own}<" in part), 0)
         recording = hashlib.sha256("\n".join(files).encode(errors="replace")).hexdigest()

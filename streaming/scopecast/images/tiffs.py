@@ -29,12 +29,15 @@ from scopecast.images.ome import (
     check_text,
     image_texts,
     imagej_colors,
+    listed_images,
     micrometers,
     own_part,
     planes_told,
     read_ome,
     referred_file,
+    sites_told,
 )
+from scopecast.images.sites import Sites, affine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -174,6 +177,7 @@ class TiffImage(ImageFile):
         about = self._calibrate(first, sizes)
         self.about = About(
             sizes=sizes,
+            sites=self._sites(),
             recording=self._own.recording,
             member=self._own.member,
             missing=missing,
@@ -268,6 +272,17 @@ class TiffImage(ImageFile):
             self._told[at] = planes_told(self._texts[at]) if at < len(self._texts) else {}
         return self._told[at].get((where.get("t", 0), where.get("c", 0), where.get("z", 0)), {})
 
+    def _sites(self) -> Sites:
+        """Return where the positions were taken, by the OME-XML; the affine by Micro-Manager's metadata."""
+        first = self._by_micromanager(self._present[0]) if self._tiff.is_micromanager and len(self._present) else {}
+        affine = affine_of(first, self._ome[0].scale[1] if self._ome else None)
+        if not self._ome or not (self._image_axis or self._part_of):
+            return Sites(affine=affine)
+        # Of a set, images of which nothing is listed do not count.
+        told = sites_told(tuple(listed_images(self._texts) if self._part_of else self._texts))
+        images = [self._ome_of(image) for image in range(len(self._images))] if self._image_axis else range(len(told))
+        return Sites.of({at: told[image] for at, image in enumerate(images) if image < len(told)}, affine)
+
     def __len__(self) -> int:
         return len(self._present)
 
@@ -325,8 +340,11 @@ class TiffImage(ImageFile):
         number = self._present[number]
         if self._ome:
             image, _ = self._place(number)
-            said, name = self._said_of(number), self._ome[self._ome_of(image)].name
-            return {**said, "position": name} if name and "p" in self.about.sizes else said
+            at, names = self._part_of.get("p", image), self.about.sites.names
+            said = self._said_of(number)
+            return (
+                {**said, "position": names[at]} if "p" in self.about.sizes and at < len(names) and names[at] else said
+            )
         return self._by_micromanager(number) if self._tiff.is_micromanager or self._tiff.is_ndtiff else {}
 
     def _by_micromanager(self, number: int) -> Mapping[str, Any]:

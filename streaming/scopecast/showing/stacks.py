@@ -3,7 +3,8 @@
 A `Showing` decides for each file which stream it joins:
 
 - Files whose names give axes (``t000_c1.tif``, or the user's own pattern) are one stack; those of several folders
-  differ by an axis ``folder``, and those whose names give them one place by an axis ``file``.
+  differ by an axis ``folder``, or by ``p`` if the folders are positions of Micro-Manager's, and those whose names give
+  them one place by an axis ``file``.
 - Files whose names say nothing lie side by side along an axis ``file``, as long as they have the same axes, channels
   and pixel size.
 - A file whose own axes are also in its name has a stream of its own: nobody can tell which of the two is meant.
@@ -28,6 +29,7 @@ from scopecast.protocol import printable
 from scopecast.publishing.accounts import Reason
 from scopecast.publishing.publisher import Publisher
 from scopecast.showing.pairing import ShownImages, has_regions
+from scopecast.showing.sites import PlacesOnStage, is_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,6 +110,7 @@ class Showing:
         self._places: dict[FrameStream, Places] = {}
         self._placed: tuple[ImageFile, dict[str, AxisValue], FrameStream] | None = None  # that of the last plane
         self._images = ShownImages()
+        self._on_stage = PlacesOnStage(self._read_beside)
         self._total = 0  # planes of the file that is being shown
         self._beside: dict[Path, Beside] = {}
         self._waiting: dict[Path, None] = {}  # regions whose image is not shown yet
@@ -237,11 +240,15 @@ class Showing:
             self._placed = (image, *self._place(image.path, image))
             self._images.note(image.path, *self._placed[1:])
         _, axes, stream = self._placed
-        metadata = plane.metadata
+        metadata = plane.metadata or self._read_beside(image.path.absolute().parent).told(image.path.name)
         if encode_metadata(metadata) is None:  # as of a microscope with hundreds of properties
             metadata = {name: value for name, value in metadata.items() if name in TOLD}
         where = {**axes, **plane.axes}
-        return self._offer(plane.array, where, stream, plane.dims, str(image.path), metadata=metadata or None)
+        more: dict[str, Any] = {"metadata": metadata or None}
+        if plane.dims is None:
+            place = {**self._where, **where}
+            more["translate"] = self._on_stage.corner(stream, place, plane.array.shape, image)
+        return self._offer(plane.array, where, stream, plane.dims, str(image.path), **more)
 
     def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:
         """Show an array as a stream of its own, plane by plane; return how many those were, or why it is not shown."""
@@ -292,11 +299,7 @@ class Showing:
         """Return where a file's planes belong besides their own axes, and in which stream."""
         about, own = image.about, set(image.about.sizes)
         folder = path.absolute().parent
-        beside = self._beside.get(folder)
-        if beside is None:
-            beside = self._beside[folder] = read_metadata(folder)
-            for note in beside.notes:
-                self.notes.setdefault(note, []).append(METADATA)
+        beside = self._read_beside(folder)
         described = beside.complete(about.stream())
         if about.recording:  # what its files say of their own planes tells them apart
             key: tuple[object, ...] = (about.recording, tuple(about.sizes), repr(described))
@@ -317,7 +320,9 @@ class Showing:
         axes: dict[str, AxisValue] = dict(named)
         if "c" in axes:
             axes["c"] = beside.channel(path.name, str(axes["c"]))
-        if folder != root and "folder" not in axes:
+        if folder != root and is_position(folder, path.name, beside):
+            axes["p"] = folder.name
+        elif folder != root and "folder" not in axes:
             axes["folder"] = self._label(folder)
         key = ("named", root, tuple(sorted(own)), repr(described))
         stream = self._stream(key, root.name or str(root), described)
@@ -325,6 +330,15 @@ class Showing:
         if settled.note:
             self.notes.setdefault(settled.note, []).append(path.name)
         return settled.axes, stream
+
+    def _read_beside(self, folder: Path) -> Beside:
+        """Return what the ``metadata.txt`` of a folder says of its files."""
+        beside = self._beside.get(folder)
+        if beside is None:
+            beside = self._beside[folder] = read_metadata(folder)
+            for note in beside.notes:
+                self.notes.setdefault(note, []).append(METADATA)
+        return beside
 
     def _label(self, path: Path) -> str:
         """Return what a file or folder is called along its axis: always the same, and like no other's."""

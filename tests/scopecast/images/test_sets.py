@@ -37,8 +37,11 @@ class StreamingOnly(StreamingBackend):
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
-def write_set(folder: Path, files: int, *, positions: int = 1) -> list[Path]:
-    """Write a file for each time point, or for each position with all time points; a pixel says which plane it is."""
+def write_set(folder: Path, files: int, *, positions: int = 1, apart_um: float = 0.0) -> list[Path]:
+    """Write a file for each time point, or for each position with all time points; a pixel says which plane it is.
+
+    With `apart_um`, pixels have 2 µm, and positions lie that far from each other along y of the stage.
+    """
     folder.mkdir()
     times = files if positions == 1 else 3
     count = files if positions == 1 else positions
@@ -53,10 +56,15 @@ def write_set(folder: Path, files: int, *, positions: int = 1) -> list[Path]:
             for t, (at, page) in enumerate(places)
         )
 
-    told = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{2 * t}"/>' for t in range(times))
+    sizes = 'PhysicalSizeX="2" PhysicalSizeY="2" ' if apart_um else ""
+
+    def told(p: int) -> str:
+        stage = f'PositionX="7" PositionXUnit="µm" PositionY="{p * apart_um}" PositionYUnit="µm" ' if apart_um else ""
+        return "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{2 * t}" {stage}/>' for t in range(times))
+
     images = "".join(
         f'<Image ID="Image:{p}" Name="Pos{p}"><Pixels ID="Pixels:{p}" DimensionOrder="XYCZT" Type="uint16" SizeX="32" '
-        f'SizeY="24" SizeC="1" SizeZ="1" SizeT="{times}">{blocks(p)}{told}</Pixels></Image>'
+        f'SizeY="24" SizeC="1" SizeZ="1" SizeT="{times}" {sizes}>{blocks(p)}{told(p)}</Pixels></Image>'
         for p in range(positions)
     )
     for at, name in enumerate(names):
@@ -86,7 +94,7 @@ def test_a_file_for_each_position_is_one_stack_of_positions(tmp_path: Path):
     write_set(tmp_path / "run", 0, positions=3)
     with Observer("headless") as observer:
         scopecast.show(tmp_path / "run", viewer="headless")
-        expected = [((("t", t), ("p", p)), 100 * p + t) for p in range(3) for t in range(3)]
+        expected = [((("t", t), ("p", f"Pos{p}")), 100 * p + t) for p in range(3) for t in range(3)]
         found = [(dict(axes), value) for axes, value in places_of(observer)]
         assert sorted(found, key=lambda each: each[1]) == [(dict(axes), value) for axes, value in expected]
         assert len({seen.stream.id for seen in observer.seen}) == 1
@@ -173,8 +181,19 @@ def test_files_that_refer_to_the_first_one_are_one_stack_with_it(tmp_path: Path)
     with Observer("headless") as observer:
         assert scopecast.show(tmp_path / "run", viewer="headless").frames == 9
         places = {(seen.axes["p"], seen.axes["t"]): int(seen.pixels[0, 0]) for seen in observer.seen}
-        assert places == {(p, t): 100 * p + t for p in range(3) for t in range(3)}
+        assert places == {(f"Pos{p}", t): 100 * p + t for p in range(3) for t in range(3)}
         assert len({seen.stream.id for seen in observer.seen}) == 1
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_the_positions_of_a_set_lie_where_the_stage_was(tmp_path: Path, by_reference: bool):
+    files = write_set(tmp_path / "run", 0, positions=3, apart_um=48.0)
+    if by_reference:
+        refer(files)
+    with Observer("headless") as observer:
+        scopecast.show(tmp_path / "run", viewer="headless")
+        found = {(seen.axes["p"], seen.translate) for seen in observer.seen}
+        assert found == {(f"Pos{p}", (-48.0 * p - 23.0, 7.0 - 31.0)) for p in range(3)}
 
 
 @pytest.mark.parametrize("what", ["removed", "renamed", "a pipe", "outside"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fiji_folder import compile_java
+from fiji_folder import compile_java, scijava_jars
 from scopecast.errors import ViewerStartError
 from scopecast_viewers.fiji.folding import Folding
 from scopecast_viewers.fiji.jvm import CLASSES, Choice, choose
@@ -13,7 +13,7 @@ from scopecast_viewers.stacks.history import StackLayout
 
 def test_the_classes_are_what_their_sources_compile_to(tmp_path):
     sources = sorted((CLASSES / "scopecast").glob("*.java"))
-    compile_java(sources, tmp_path)
+    compile_java(sources, tmp_path, *scijava_jars())
     compiled = {path.name: path.read_bytes() for path in (tmp_path / "scopecast").iterdir()}
     shipped = {path.name: path.read_bytes() for path in (CLASSES / "scopecast").glob("*.class")}
     assert sorted(compiled) == sorted(shipped)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scopecast_viewers.napari import mosaic
-from scopecast_viewers.napari.mosaic import Mosaic
+from scopecast_viewers.napari.mosaic import Mosaic, Window
 from scopecast_viewers.napari.stage_layout import Field, arrange
 from scopecast_viewers.stacks.history import History
 from scopecast_viewers.stacks.plane import Tag
@@ -160,3 +160,72 @@ def test_only_fields_that_have_changed_are_read(history, monkeypatch):
     data[49]
     data[49]
     assert read[6:] == [(49, 1, 1, 1)]
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("shape", [SHAPE, (6, 5, 3)], ids=["gray", "colour"])
+def test_a_part_has_the_pixels_that_the_whole_has_there(history, every, shape):
+    model = Model(history, shape)
+    put_all(model, range(2))
+    data = model.data()
+    whole = [model.whole(lambda p, g, t=t: (t, p, 1, g)) for t in range(2)]
+    assert data.window == data.whole == Window((0, 0), whole[0].shape[:2], 1)
+    rng = np.random.default_rng(every)
+    for _ in range(60):
+        low = tuple(int(rng.integers(extent)) for extent in whole[0].shape[:2])
+        high = tuple(int(rng.integers(at, extent)) + 1 for at, extent in zip(low, whole[0].shape[:2], strict=True))
+        window = Window(low, high, every)
+        assert data.look_at(window)
+        assert not data.look_at(window)
+        part = (slice(low[0], high[0], every), slice(low[1], high[1], every))
+        for t in range(2):
+            np.testing.assert_array_equal(data[t], whole[t][part])
+    model.put(0, 1, 0)
+    np.testing.assert_array_equal(data[0], model.whole(lambda p, g: (0, p, 1, g))[part])
+    assert data.look_at(data.whole)
+    np.testing.assert_array_equal(data[1], whole[1])
+
+
+def test_the_field_under_a_pixel_of_a_part_is_found(history):
+    model = Model(history)
+    put_all(model, [0])
+    data = model.data()
+    y, x = (round(at / by) for at, by in zip(model.layout.corners[(("p", 1), ("g", 1))], PIXEL, strict=True))
+    for window in (data.whole, Window((y - 1, x - 2), (y + 4, x + 4), 1), Window((y, x - 3), (y + 6, x + 5), 2)):
+        data.look_at(window)
+        under = (np.array([y + 2, x + 3]) - window.low) / window.every
+        index, tag, corner = data.field_under({"t": 0}, under)
+        assert index == (0, 1, 1, 1)
+        assert tag is model.stack.tag(index)
+        assert tuple(under * window.every - corner) == (2, 3), "in the field's own pixels"
+
+
+def test_a_part_of_a_picture_that_is_held_is_held(history):
+    model = Model(history)
+    put_all(model, [0])
+    data = model.data()
+    data.stand_in = (0, 2, 1, 1)
+    data.always = True
+    before = data[0]
+    data.keep(data.place({"t": 0}))
+    put_all(model, [1])
+    data.advance(model.stack.layout)
+    data.look_at(Window((0, 1), data.whole.high, 1))
+    np.testing.assert_array_equal(data[0], before[:, 1:])
+    data.let_go()
+    np.testing.assert_array_equal(data[0], model.whole(lambda p, g: (1, p, 1, g))[:, 1:])
+
+
+def test_a_part_stays_where_it_is_while_fields_come_before_it(history):
+    model = Model(history)
+    put_all(model, [0])
+    fields = {
+        place: Field((field.corner[0] % 13, field.corner[1] % 11), field.size) for place, field in model.fields.items()
+    }
+    data = Mosaic(model.stack, {"c": 1}, ("t",), {}, arrange(dict(list(fields.items())[:4])), PIXEL)
+    data.advance(model.stack.layout)
+    low = data.stage_layout.origin
+    data.look_at(Window((1, 1), (4, 5), 1))
+    fields[(("p", 2), ("g", 1))] = Field((low[0] - 4 * PIXEL[0], low[1] - 2 * PIXEL[1]), (12.0, 15.0))
+    data.lay_out(arrange(fields), PIXEL)
+    assert data.window == Window((5, 3), (8, 7), 1)

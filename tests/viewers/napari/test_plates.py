@@ -9,7 +9,7 @@ import pytest
 
 from napari_live import sliced
 from receivers import stamped
-from scopecast_viewers.napari import mosaic, tiles
+from scopecast_viewers.napari import closer, mosaic, tiles
 from scopecast_viewers.napari.frame_info import FrameButton
 
 SHAPE = (64, 48)
@@ -158,7 +158,8 @@ def check_far_positions(live, publisher, title):
 
 def test_a_mosaic_of_more_fields_than_layers_stays_as_it_lies_on_the_stage(live, monkeypatch):
     monkeypatch.setattr(tiles, "MOST_LAYERS", 8)
-    monkeypatch.setattr(mosaic, "MOST_PIXELS", 100)  # so that not every pixel is shown
+    for module in (mosaic, closer):
+        monkeypatch.setattr(module, "MOST_PIXELS", 100)  # so that not every pixel is shown
     height, width = SHAPE[0] * PIXEL_UM, SHAPE[1] * PIXEL_UM
     places = [(height * (p // 3), 1000 + width * (p % 3)) for p in range(9)]
     with live.publisher() as publisher:

@@ -1,12 +1,31 @@
-"""ImageJ2 beside ImageJ, in a whole Fiji: what it has made of the images."""
+"""ImageJ2 beside ImageJ, in a whole Fiji: what it has made of the images, and which commands it runs."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from scopecast_viewers.fiji.awt import java
 
-__all__ = ["ImageJ2"]
+__all__ = ["ImageJ2", "watch_commands"]
+
+logger = logging.getLogger(__name__)
+
+
+def watch_commands(made: Any) -> None:
+    """Let the commands that ImageJ2 runs by itself, as those of its search bar, hold a live image like others.
+
+    Parameters
+    ----------
+    made : net.imagej.ImageJ
+        The gateway.
+    """
+    import jpype
+
+    try:
+        java("scopecast.Modules").watch(made.context())
+    except (TypeError, AttributeError, jpype.JException) as error:  # of a SciJava that has other classes
+        logger.warning("commands of ImageJ2's search bar are not noticed by a live image: %s", error)
 
 
 class ImageJ2:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from scopecast.errors import ViewerStartError
 from scopecast_viewers.fiji.folder import find_fiji, heap_setting, jars_of
+from scopecast_viewers.fiji.imagej2 import watch_commands
 from scopecast_viewers.fiji.jar import IMAGEJ_VERSION, imagej_jar
 from scopecast_viewers.fiji.javahome import find_java
 from scopecast_viewers.fiji.pyimagej import gateway, missing_jars
@@ -275,6 +276,7 @@ def _window_of(choice: Choice, made: Any) -> Any:
     # window thread, after what opens the window there.
     stay = listener("java.lang.Runnable", run=lambda: window.exitWhenQuitting(False))
     class_of("java.awt.EventQueue").invokeAndWait(stay)
+    watch_commands(made)
     return window
 
 

@@ -161,11 +161,12 @@ class Shown:
 
     def _corner(self) -> tuple[float, float]:
         """Return where the frame lies that is shown; before that, the newest one."""
-        if self.layout is not None:
+        if self.layout is not None and isinstance(self.data, Mosaic):
             low = corner_on_canvas(self.stream, self.layout.origin)
             # A pixel that stands for several lies in their middle.
-            middle = [(self.every - 1) / 2 * size for size in pixel_on_canvas(self.stream)]
-            return (low[0] + middle[0], low[1] + middle[1])
+            first = [at + (self.every - 1) / 2 for at in self.data.window.low]
+            y, x = (start + at * by for start, at, by in zip(low, first, pixel_on_canvas(self.stream), strict=True))
+            return (y, x)
         tag: object = self.shown
         if tag is None:
             newest = self.newest_index()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from napari.layers import Vectors
 
+from scopecast_viewers.napari.mosaic import Mosaic
 from scopecast_viewers.napari.snapshot import add_unselected, in_plane
 from scopecast_viewers.napari.steady import take_out
 
@@ -73,7 +74,7 @@ class Guides:
             take_out(self._viewer, self.layer)
             self.layer = None
             return
-        where, size = in_plane(image.layer), image.data.plane_shape[:2]
+        where, size = _whole_of(image)
         drawn = (self.crosshair, self.grid, size, *(tuple(np.ravel(value)) for value in where.values()))
         if self.layer is None or drawn != self._drawn:
             self._drawn = drawn
@@ -113,6 +114,19 @@ class Guides:
     def stop(self) -> None:
         """Listen to the viewer no more; the layer stays. Idempotent."""
         self._viewer.scene.camera.events.zoom.disconnect(self._keep_width)
+
+
+def _whole_of(image: LiveLayer) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """Return where an image lies, and its pixels (y, x); of a picture of which a part is shown, those of all of it."""
+    where, size = in_plane(image.layer), image.data.plane_shape[:2]
+    if not isinstance(image.data, Mosaic) or image.data.window == (whole := image.data.whole):
+        return where, size
+    part = image.data.window  # the user has not turned it, see `CloserLook`
+    pixel = np.asarray(where["scale"]) / part.every
+    away = np.array(part.low) + (part.every - whole.every) / 2
+    where["scale"] = tuple(pixel * whole.every)
+    where["translate"] = tuple(np.asarray(where["translate"]) - away * pixel)
+    return where, tuple(-(-extent // whole.every) for extent in whole.high)
 
 
 def _lines(size: tuple[int, ...], steps: tuple[float, float]) -> npt.NDArray[np.float64]:

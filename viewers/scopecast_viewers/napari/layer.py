@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from scopecast_viewers.look.colors import GRAY, table_of
 from scopecast_viewers.look.contrast import Contrasts
 from scopecast_viewers.napari.channel import Shown
 from scopecast_viewers.napari.layer_contrast import LayerContrast
+from scopecast_viewers.napari.mosaic import Mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
+    from scopecast_viewers.napari.mosaic import Window
     from scopecast_viewers.napari.stage_layout import Place, StageLayout
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.stacks.stack import Stack
@@ -261,13 +264,17 @@ class LiveLayer(Shown):
         """Tell napari how far the stack reaches now; the sliders' ranges follow in `LiveLayers.update`."""
         geometry = self.geometry()
         translate = geometry["translate"]
+        moves = self._translate != translate
         self.stale = False
+        scale, before = np.array(self.layer.scale), dict(self._scale)
         for axis, name in enumerate(("y", "x"), start=len(translate) - 2):
-            if self._scale[name] != geometry["scale"][axis]:  # more or fewer pixels of a picture are shown
-                scale = np.array(self.layer.scale)
-                scale[axis] *= geometry["scale"][axis] / self._scale[name]
-                self._scale[name], self.layer.scale = geometry["scale"][axis], scale
-        if self._translate != translate:
+            scale[axis] *= geometry["scale"][axis] / self._scale[name]
+            self._scale[name] = geometry["scale"][axis]
+        if self._scale != before:  # more or fewer pixels of a picture are shown
+            # If it moves, too, the viewer is told once for both.
+            with self.layer.events.scale.blocker() if moves else nullcontext():
+                self.layer.scale = scale
+        if moves:
             moved = self.layer.translate - np.asarray(self._translate)
             self._translate = translate
             self.layer.translate = moved + translate  # which does all that refresh() would
@@ -278,6 +285,20 @@ class LiveLayer(Shown):
             forget()
         else:
             self.layer.refresh(data_displayed=False, thumbnail=False, highlight=False, extent=True)
+
+    @property
+    def window(self) -> Window | None:
+        """The part that is shown of a picture of many fields; None if it is none."""
+        return self.data.window if isinstance(self.data, Mosaic) else None
+
+    def look_at(self, window: Window) -> None:
+        """Show another part of a picture of many fields, or all of it."""
+        if not isinstance(self.data, Mosaic) or not self.data.look_at(window):
+            return
+        before = self._translate, tuple(self._scale.values())
+        self.grow()
+        if before == (self._translate, tuple(self._scale.values())):  # napari has not read it anew
+            self.layer.refresh(thumbnail=False, highlight=False)
 
     def go_along(self) -> tuple[float, float]:
         """Move to where the frame that is shown lies. Return how far, (y, x) in the stream's unit."""

@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from scopecast_viewers.look.ticks import MAX_WAIT_S, SLIDERS_MAX_S, SLIDERS_REST, STATUS_S, TICK_MS
 from scopecast_viewers.napari.annotation_layers import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
+from scopecast_viewers.napari.closer import CloserLook
 from scopecast_viewers.napari.contrast_button import ContrastButton
 from scopecast_viewers.napari.follow import Follower
 from scopecast_viewers.napari.frame_info import FrameButton, FrameInfo
@@ -101,6 +102,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self.annotations = LiveAnnotations(viewer, self.layers)
         self.names = PlaceNames(viewer)
         self.follower = Follower(viewer, self._show_following)
+        self.closer = CloserLook(viewer, self.layers, self._change_layers)
         self.status: StatusLine | None = None
         self.frame_info = FrameInfo(viewer)
         self._told_at = self._asked_at = 0.0  # when something new was told, and when it was looked for
@@ -215,6 +217,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self._attempt("describing the frame", self._tell)
         if now - self._status_at > STATUS_S:
             self._status_at = now
+            self._attempt("a closer look at the picture", self.closer.look)  # also at what is new, or shown again
             self._attempt("the contrast", lambda: self.layers.look_for_saturation(self.where))
             self._attempt("the status line", self._write_status)
             self._attempt("measuring", self.tools.measures.refresh)
@@ -368,6 +371,11 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self._attempt("a move of the sliders", lambda: self.annotations.show(self.where, make=False, remake=False))
         self._changed = self._changed or self.layers.incomplete
 
+    def _change_layers(self, change: Callable[[], object]) -> None:
+        """Change how much of a picture is shown; what napari says of the sliders meanwhile is not the user's doing."""
+        with self.follower.moving():
+            self._attempt("a closer look at the picture", change)
+
     def _shows_volume(self) -> bool:
         """Whether the user has put one of the sliders' axes on the canvas, so that it shows many planes at once."""
         dims = self.viewer.dims
@@ -416,11 +424,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             everything = [live.layer for live in self.annotations]
         if not everything:
             return
-        far_away = mine and self.layers.width_of(mine) < FAR_AWAY * self.layers.width_of(everything)
-        layers = mine if far_away else everything
-        # napari can't take the extent of layers that have fewer axes than another one, which the user has added.
-        known = max(layer.ndim for layer in layers) == self.viewer.dims.ndim
-        self.viewer.reset_view(layers=layers if known else None, margin=MARGIN, reset_camera_angle=False)
+        with self.closer.whole():
+            far_away = mine and self.layers.width_of(mine) < FAR_AWAY * self.layers.width_of(everything)
+            layers = mine if far_away else everything
+            # napari can't take the extent of layers that have fewer axes than another one, which the user has added.
+            known = max(layer.ndim for layer in layers) == self.viewer.dims.ndim
+            self.viewer.reset_view(layers=layers if known else None, margin=MARGIN, reset_camera_angle=False)
         self._looks_at = _look(self.viewer)
         self._fit_due = False
 
@@ -724,4 +733,5 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         for event in (dims.events.point, dims.events.ndisplay, dims.events.order):
             event.disconnect(self._look_again)
         self.viewer.canvas.events.size.disconnect(self._fit_again)
+        self.closer.stop()
         self._canvas.stop()

@@ -2,12 +2,14 @@
 
 A layer for each field costs napari some ten milliseconds for each move of a slider; a plate has hundreds. So the fields
 are put into one array, each at its place in a `StageLayout`. Only what has changed since is put there anew.
+
+Of a picture that is too large, every second, third, … pixel is shown; of a part of it, a `Window`, all are.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -25,13 +27,32 @@ if TYPE_CHECKING:
     from scopecast_viewers.stacks.plane import Plane
     from scopecast_viewers.stacks.stack import Stack
 
-__all__ = ["Mosaic"]
+__all__ = ["MOST_PIXELS", "Mosaic", "Window"]
 
 #: Pixels along a side of the picture; of larger ones every second, third, … pixel is shown.
 MOST_PIXELS: Final = 4096
 _SPREAD: Final = frozenset("pg")
 _NOTHING: Final = object()  # in place of the tag where no frame is
 _UNKNOWN: Final = object()
+
+
+class Window(NamedTuple):
+    """A part of a picture.
+
+    Attributes
+    ----------
+    low, high
+        (y, x) of its first pixel, and behind its last one, in pixels of the frames.
+    every
+        1 if all of its pixels are shown, 2 for every second, …
+    """
+
+    low: tuple[int, int]
+    high: tuple[int, int]
+    every: int
+
+
+_NO_WINDOW: Final = Window((0, 0), (0, 0), 1)
 
 
 class Mosaic(LayerData):
@@ -48,8 +69,8 @@ class Mosaic(LayerData):
 
     Attributes
     ----------
-    every : int
-        1 if all pixels are shown, 2 for every second, …
+    window, whole : Window
+        The part that is shown, and all of it. The array has the pixels of `window`.
     """
 
     def __init__(
@@ -62,34 +83,69 @@ class Mosaic(LayerData):
         pixel: tuple[float, float],
     ) -> None:
         super().__init__(stack, fixed, axes, sizes)
-        self._held = False
+        self._held: dict[Place, tuple[int, ...]] | None = None  # which frame of each field is to stay
+        self._index: tuple[int, ...] = ()  # what was read last of a single plane
+        self._lead: tuple[int, ...] = ()  # and that without positions and fields
+        self.whole = self.window = _NO_WINDOW
+        self.stage_layout = layout
         self.lay_out(layout, pixel)
 
     def lay_out(self, layout: StageLayout, pixel: tuple[float, float]) -> None:
-        """Put the fields elsewhere, and new ones beside them."""
+        """Put the fields elsewhere, and new ones beside them. What is looked at closely stays where it is."""
+
+        def pixels(point: tuple[float, float]) -> tuple[int, int]:
+            y, x = (round((at - low) / by) for at, low, by in zip(point, layout.origin, pixel, strict=True))
+            return y, x
+
         height, width = self._stack.plane_shape[:2]
-        starts = {
-            place: tuple(round((at - low) / by) for at, low, by in zip(corner, layout.origin, pixel, strict=True))
-            for place, corner in layout.corners.items()
-        }
+        starts = {place: pixels(corner) for place, corner in layout.corners.items()}
         size = [max((at[axis] for at in starts.values()), default=0) + (height, width)[axis] for axis in (0, 1)]
         planned = [round(extent / by) for extent, by in zip(layout.extent, pixel, strict=True)]
-        size = [max(sizes) for sizes in zip(size, planned, strict=True)]
-        self.stage_layout = layout
-        self.every = every = max(1, math.ceil(max(size) / MOST_PIXELS))
-        rows, columns = (math.ceil(extent / every) for extent in size)
+        rows, columns = (max(sizes) for sizes in zip(size, planned, strict=True))
+        window, is_part = self.window, self.window != self.whole
+        self.whole = Window((0, 0), (rows, columns), max(1, math.ceil(max(rows, columns) / MOST_PIXELS)))
+        if is_part and (moved := pixels(self.stage_layout.origin)) != (0, 0):
+            low, high = ((at[0] + moved[0], at[1] + moved[1]) for at in window[:2])
+            window = Window(low, high, window.every)
+        self.stage_layout, self._starts = layout, starts
+        self._cut(window if is_part else self.whole)
+
+    def look_at(self, window: Window) -> bool:
+        """Show another part of the picture. Return whether that is new."""
+        if window == self.window:
+            return False
+        self._cut(window)
+        return True
+
+    @property
+    def every(self) -> int:
+        """Return 1 if all pixels are shown, 2 for every second, and so on."""
+        return self.window.every
+
+    def fields_in(self, window: Window) -> int:
+        """Return how many fields lie in a part of the picture, or partly."""
+        height, width = self._stack.plane_shape[:2]
+        (top, left), (bottom, right) = window.low, window.high
+        return sum(top - height < y < bottom and left - width < x < right for y, x in self._starts.values())
+
+    def _cut(self, window: Window) -> None:
+        self.window, every = window, window.every
+        rows, columns = (math.ceil((high - low) / every) for low, high in zip(window.low, window.high, strict=True))
         self._sheet = np.zeros((rows, columns, *self._stack.plane_shape[2:]), self._stack.dtype)
-        self._starts = starts
         self._parts: dict[Place, tuple[Any, Any]] = {}  # where each lies in the picture, and which pixels of it
-        for place, (y, x) in starts.items():
-            pixels = tuple(slice(-at % every, None, every) for at in (y, x))
-            counts = (len(range(-y % every, height, every)), len(range(-x % every, width, every)))
-            first = (-(-y // every), -(-x // every))
-            at = tuple(slice(low, low + count) for low, count in zip(first, counts, strict=True))
-            self._parts[place] = (at, pixels)
+        for place, start in self._starts.items():
+            pixels, at = [], []
+            for first, extent, low, high in zip(start, self._stack.plane_shape, window.low, window.high, strict=False):
+                behind = max(0, low - first)  # pixels of the field that lie before the window
+                behind += (low - first - behind) % every
+                count = len(range(behind, min(extent, high - first), every))
+                pixels.append(slice(behind, None if first + extent <= high else high - first, every))
+                at.append(slice((first + behind - low) // every, (first + behind - low) // every + count))
+            if all(each.stop > each.start for each in at):
+                self._parts[place] = (tuple(at), tuple(pixels))
         self._over = self._overlaps({place: (at[0], at[1]) for place, (at, _) in self._parts.items()})
         self._put: dict[Place, object] = {}  # the tag of what was put there
-        self._lead: tuple[int, ...] = ()
+        self._copied: npt.NDArray[Any] | None = None  # of the picture as it is
 
     def _overlaps(self, parts: Mapping[Place, tuple[slice, slice]]) -> dict[Place, list[tuple[Place, Any, Any]]]:
         """Return which later fields lie over each: where in the picture, and which of their pixels."""
@@ -135,11 +191,13 @@ class Mosaic(LayerData):
 
     def keep(self, place: tuple[int, ...]) -> None:
         """Show what is shown now, until `let_go`."""
-        self._held = True
+        planes = self._frozen.planes
+        if self._index:
+            self._held = {part: self._at(planes, self._index, part, alone=True) for part in self._starts}
 
     def let_go(self) -> None:
         """Show what the stack has again."""
-        self._held = False
+        self._held = None
 
     # ---- which frame is where --------------------------------------------------------------------------------------
 
@@ -183,13 +241,14 @@ class Mosaic(LayerData):
         """
         index, planes = super().place(where), self._frozen.planes
         height, width = self._stack.plane_shape[:2]
-        full = pixel * self.every
+        top, left = self.window.low
+        full = pixel * self.every + (top, left)
         for place, (y, x) in reversed(self._starts.items()):
             if y - 0.5 <= full[0] < y + height - 0.5 and x - 0.5 <= full[1] < x + width - 0.5:
                 at = self._at(planes, index, place, alone=True)
                 held = planes.get(at)
                 if held is not None and isinstance(held.tag, Tag):
-                    return at, held.tag, (y, x)
+                    return at, held.tag, (y - top, x - left)
         return None
 
     # ---- the picture -----------------------------------------------------------------------------------------------
@@ -206,22 +265,32 @@ class Mosaic(LayerData):
         if self.ahead is not None:
             index = LayerData.place(self, self.ahead)
         lead = tuple(at for name, at in zip(layout.axes, index, strict=True) if name not in _SPREAD)
-        if self._held and lead == self._lead:
-            return self._sheet.copy()
-        self._lead = lead
+        held = self._held if lead == self._lead else None
+        if held is not None and self._put:
+            return self._copy()
+        self._lead, self._index = lead, index
         changed: dict[Place, tuple[int, ...]] = {}
         for place in self._parts:
-            here = self._at(layout.planes, index, place, alone=True)
-            held = layout.planes.get(here)
-            tag = _NOTHING if held is None else held.tag
+            here = held.get(place, index) if held else self._at(layout.planes, index, place, alone=True)
+            there = layout.planes.get(here)
+            tag = _NOTHING if there is None else there.tag
             if self._put.get(place, _UNKNOWN) is not tag:
                 changed[place], self._put[place] = here, tag
         for place, here in changed.items():
             self._paste(layout, here, *self._parts[place])
             for other, at, pixels in self._over[place]:  # whatever came first, they lie over it
                 if other not in changed:
-                    self._paste(layout, self._at(layout.planes, index, other, alone=True), at, pixels)
-        return self._sheet.copy()  # napari keeps it
+                    here = held.get(other, index) if held else self._at(layout.planes, index, other, alone=True)
+                    self._paste(layout, here, at, pixels)
+        if changed:
+            self._copied = None
+        return self._copy()
+
+    def _copy(self) -> npt.NDArray[Any]:
+        """Return the picture as napari may keep it; napari reads it several times for one change."""
+        if self._copied is None:
+            self._copied = self._sheet.copy()
+        return self._copied
 
     def _paste(self, layout: StackLayout, index: tuple[int, ...], at: Any, pixels: Any) -> None:
         plane = super()._read(layout, index)

@@ -30,14 +30,14 @@ _MOST_CHARACTERS: Final = 300
 _DEEPEST: Final = 8
 _UNREADABLE: Final = "metadata that can't be read"
 _NUMBER: Final = int | float
-#: By what is told, its keys: scopecast's own, and those of Micro-Manager's tags; with their factors.
+#: By what is told, its keys: scopecast's own, those of Micro-Manager's tags, and pycro-manager's; with their factors.
 _KEYS: Final = {
     "elapsed_s": (("elapsed_s", 1.0), ("ElapsedTime-ms", 1e-3)),
     "clock_s": (("clock_s", 1.0),),
     "exposure_ms": (("exposure_ms", 1.0), ("Exposure-ms", 1.0), ("Exposure", 1.0)),
-    "x_um": (("x_um", 1.0), ("XPositionUm", 1.0)),
-    "y_um": (("y_um", 1.0), ("YPositionUm", 1.0)),
-    "z_um": (("z_um", 1.0), ("ZPositionUm", 1.0)),
+    "x_um": (("x_um", 1.0), ("XPositionUm", 1.0), ("XPosition_um_Intended", 1.0)),
+    "y_um": (("y_um", 1.0), ("YPositionUm", 1.0), ("YPosition_um_Intended", 1.0)),
+    "z_um": (("z_um", 1.0), ("ZPositionUm", 1.0), ("ZPosition_um_Intended", 1.0)),
 }
 _POSITION_KEYS: Final = ("position", "PositionName")
 #: Keys of times, in the forms of ISO 8601 and of Micro-Manager ("2026-11-29 16:20:01.123 +0100").

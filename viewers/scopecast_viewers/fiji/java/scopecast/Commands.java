@@ -9,14 +9,14 @@ import java.util.HashMap;
 import java.util.Map;
 
 /**
- * Which commands of the menus are at work, and on which image.
+ * Which commands are at work, and on which image: those of the menus, and those that Modules tells of.
  *
  * A command reads the extents of its image at one moment and its slices at others, while its dialog is open or the file
  * is written. Not all commands lock their image, so a live image asks here before it grows. Whoever lets one grow holds
  * this class's monitor meanwhile: a command that is just starting waits for it, see commandExecuting.
  */
 public final class Commands implements CommandListener {
-	private static final Map<Thread, Commands> WORKING = new HashMap<>();
+	private static final Map<Object, Commands> WORKING = new HashMap<>(); // by their threads, or by what runs
 	private static Commands listener;
 	private static Commands last = new Commands("", null);
 	private final String name;
@@ -35,7 +35,7 @@ public final class Commands implements CommandListener {
 
 	/** Returns the name of a command that is at work on an image, or null. */
 	public static synchronized String on(ImagePlus image) {
-		WORKING.keySet().removeIf(thread -> !thread.isAlive());
+		WORKING.keySet().removeIf(each -> each instanceof Thread && !((Thread) each).isAlive());
 		for (Commands each : WORKING.values())
 			if (each.image == image)
 				return each.name;
@@ -51,6 +51,18 @@ public final class Commands implements CommandListener {
 	static synchronized String closing(ImagePlus image) {
 		String working = on(image);
 		return working != null ? working : IJ.macroRunning() ? last(image) : "";
+	}
+
+	/** Notes that something begins to work on the current image, until it has ended. */
+	static synchronized void began(Object what, String name) {
+		ImagePlus current = WindowManager.getCurrentImage();
+		if (current != null)
+			WORKING.put(what, last = new Commands(name, current));
+	}
+
+	/** Notes that it has ended; what has not begun may end, too. */
+	static synchronized void ended(Object what) {
+		WORKING.remove(what);
 	}
 
 	@Override
