@@ -21,6 +21,9 @@ from scopecast.demo.virtual_screen import ensure_screen
 from scopecast.errors import ScreenError
 from systems import skip_without
 
+#: Of a process of the tests; a whole ImageJ, with its JVM, has less than a third.
+_MOST_BYTES = 8 * 2**30
+
 collect_ignore = ["guides"]  # test_guides.py runs these
 #: Where tests keep a processor busy; and where they take minutes, but wait for windows and programs most of the time.
 _BUSY = "viewers/napari/"
@@ -57,6 +60,15 @@ hypothesis.settings.register_profile("dev", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_configure() -> None:
+    if sys.platform == "linux":
+        import resource
+
+        # A mistake that takes all memory fails where it is, instead of ending whatever the system chooses.
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, hard))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
