@@ -4,6 +4,7 @@ import contextlib
 import doctest
 import struct
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -189,6 +190,20 @@ def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.Monke
             codec.check_available()
     finally:
         loader.cache_clear()
+
+
+def test_several_threads_encode_and_decode_at_once():
+    planes = [camera(300, 400) + np.uint16(i) for i in range(8)]
+    found = Companding(0.0, 4000.0)
+    alone = [[encode(plane, rung, found) for rung in LADDER] for plane in planes]
+
+    def both(i: int) -> bool:
+        made = [encode(planes[i % 8], rung, found) for rung in LADDER]
+        back = decode(made[0], EXACT, planes[0].shape, "uint16")
+        return made == alone[i % 8] and bool((back == planes[i % 8]).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(both, range(64)))
 
 
 # --- what comes from the network ---
