@@ -268,6 +268,12 @@ def frame_of(data: bytes) -> int:
     return data.index(b"\xff\xc0")
 
 
+def hidden(data: bytes) -> bytes:
+    """A frame of 65,500 x 65,500 pixels behind fill bytes, which decoders skip."""
+    at = frame_of(data)
+    return b"\xff\xff\xff\xc0" + changed(data[at : at + 13], 5, b"\xff\xdc\xff\xdc")[2:]
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -276,6 +282,10 @@ def frame_of(data: bytes) -> int:
         pytest.param(lambda data: data[:2], "does not say how many pixels", id="beginning"),
         pytest.param(lambda data: data[:2] + b"\xff\xe0\xff\xff" + data[2:], "does not say", id="far-away"),
         pytest.param(lambda data: data[:2] + b"\xff\xda" + data[2:], "does not say", id="pixels-first"),
+        pytest.param(lambda data: data[:2] + hidden(data) + data[2:], "does not say", id="frame-after-fill-bytes"),
+        pytest.param(
+            lambda data: data[:2] + b"\xff\xd0" + hidden(data)[2:] + data[2:], "does not say", id="restart-first"
+        ),
         pytest.param(lambda data: data + bytes(100_000), "JPEG has at most", id="too-long"),
         pytest.param(lambda data: changed(data, frame_of(data) + 5, b"\xff\xff"), r"shape \(65535, 52\)", id="bomb"),
         pytest.param(lambda data: changed(data, frame_of(data) + 1, b"\xc2"), "kind 2", id="progressive"),
