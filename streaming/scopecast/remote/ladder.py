@@ -39,7 +39,6 @@ _SHARES: Final = (0.45, 0.037, 0.015, 0.0103, 0.0075, 0.0045, 0.0019)
 class _Sent:
     at: int
     quality: int  # its number
-    chosen: bool  # whether that quality was this module's choice
 
 
 class LinkPace:
@@ -117,7 +116,8 @@ class LinkPace:
         now : int
             When its first byte was given to the link, encoded.
         quality : Quality, optional
-            If it was not sent as `quality` says, as labels and planes on demand are: in which one it was.
+            In which it was encoded. By default that which is chosen now; but acknowledgements that came while the frame
+            was encoded may have changed the choice, and labels and planes on demand have none: name it.
         share : float, optional
             Its encoded bytes for each byte of the plane: by this it is known what another quality would take. Not for
             labels, which are smaller than images are.
@@ -125,7 +125,7 @@ class LinkPace:
         which = self._number if quality is None else LADDER.index(quality)
         if share is not None and share > 0:
             self._shares[which] = share
-        self._flying[number] = _Sent(now, which, quality is None)
+        self._flying[number] = _Sent(now, which)
 
     def acknowledged(self, number: int, now: int) -> bool:
         """Note that a frame has arrived.
@@ -158,7 +158,7 @@ class LinkPace:
         """Choose the quality of the next frames by how long one has occupied the link."""
         if occupied > LONGEST_NS:
             self._drop(frame, occupied)
-        elif frame.chosen and frame.quality == self._number:
+        elif frame.quality == self._number:
             if self._proving is not None:
                 self._proving += 1
                 if self._proving >= _CLIMBING:

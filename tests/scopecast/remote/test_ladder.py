@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopecast.remote.ladder import LONGEST_NS, LinkPace
-from scopecast.remote.quality import EXACT, LADDER, Quality
+from scopecast.remote.quality import EXACT, LADDER
 
 MS, S = 1_000_000, 1_000_000_000
 MBIT = 1_000_000 / 8 / S  # bytes in a nanosecond
@@ -92,7 +92,7 @@ def watch(
     for each in range(int(seconds * fps)):
         later(each * S / fps, "frame")
     newest: float | None = None  # when it was taken; None if it was sent
-    encoding: tuple[float, int, Quality] | None = None
+    encoding: tuple[float, int] | None = None
     taken: dict[int, tuple[float, int]] = {}
     while events:
         now, _, what, which = heapq.heappop(events)
@@ -100,10 +100,10 @@ def watch(
             newest = now
         elif what == "encoded":
             assert encoding is not None
-            at, rung, _ = encoding
+            at, rung = encoding
             encoding = None
             nbytes = sizes[rung] * random.uniform(1 - noise, 1 + noise)
-            pace.sent(which, int(now), share=nbytes / RAW if tell_share else None)
+            pace.sent(which, int(now), LADDER[rung], nbytes / RAW if tell_share else None)
             seen.most_in_flight = max(seen.most_in_flight, pace.in_flight)
             taken[which] = (at, rung)
             later(link.carry(now, nbytes), "arrived", which)
@@ -122,7 +122,7 @@ def watch(
             later(arrived + link.latency(arrived), "answer")
         if newest is not None and encoding is None and pace.may_send(int(now)):
             rung = LADDER.index(pace.quality)
-            encoding, newest = (newest, rung, pace.quality), None
+            encoding, newest = (newest, rung), None
             later(now + ENCODING[rung], "encoded", next(numbers))
     return seen
 
@@ -371,6 +371,21 @@ def test_noise_makes_previews_large_and_exact_pixels_less_so():
         pace.sent(number, number * S, share=share)
         pace.acknowledged(number, number * S + 5 * MS)
     assert pace.quality == EXACT
+
+
+def test_a_choice_that_changes_while_a_frame_is_encoded_is_not_taken_for_its_quality():
+    pace = LinkPace(start=EXACT)
+    pace.sent(1, 0, share=0.4)
+    being_encoded = pace.quality
+    pace.acknowledged(1, 350 * MS)
+    assert pace.quality == LADDER[1]
+    pace.sent(2, 360 * MS, being_encoded, share=0.4)
+    for number in range(3, 8):
+        pace.sent(number, number * S, LADDER[1], share=0.04)
+        pace.acknowledged(number, number * S + 10 * MS)
+    assert pace.quality == LADDER[1]  # ten times as many bytes would be too slow
+    pace.acknowledged(2, 10 * S)  # 3 s after the one before: a hundredth of the bytes would have been quick enough
+    assert pace.quality == LADDER[5]
 
 
 def test_planes_that_had_no_choice_do_not_climb_and_may_be_too_slow():
