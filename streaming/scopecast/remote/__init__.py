@@ -1,0 +1,1 @@
+"""Streams on another machine: what crosses, how it is encoded, and at which pace."""
