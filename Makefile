@@ -79,7 +79,7 @@ clean:  ## remove what the tools leave; .venv stays
 	rm -rf build dist docs/_build docs/_generated docs/_pictures .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	find streaming viewers tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt .ci/setup streaming/hatch_build.py streaming/scopecast/memory/_copying.c $(if $(USABLE),,FORCE)
+$(READY): pyproject.toml constraints.txt .ci/setup streaming/hatch_build.py streaming/scopecast/memory/_copying.c streaming/scopecast/remote/_companding.c $(if $(USABLE),,FORCE)
 	@PYTHON='$(PYTHON)' .ci/setup
 
 FORCE:
