@@ -13,7 +13,9 @@ from rich.text import Text
 from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
 from scopecast.cli.terminal import FijiOption, count, variables_of, viewer_kinds
+from scopecast.errors import ScopecastError
 from scopecast.protocol import printable
+from scopecast.remote.codec import check_available
 from scopecast.remote.connection import Connection
 from scopecast.remote.link import command_for
 from scopecast.showing.show import check_viewer
@@ -55,6 +57,7 @@ def connect(
         for kind in kinds:
             check_viewer(kind)
         variables = variables_of("fiji" if "fiji" in kinds else kinds[0], fiji)
+        _check_codecs()
         line = command_for(host, ssh=ssh, command=command, end_after=end_after)
     connection = Connection(
         line,
@@ -87,6 +90,13 @@ def connect(
         showing.join()
         shown.stop()
         _summarize(connection)
+
+
+def _check_codecs() -> None:
+    try:
+        check_available()
+    except ImportError as error:
+        raise ScopecastError(str(error)) from error
 
 
 def _summarize(connection: Connection) -> None:

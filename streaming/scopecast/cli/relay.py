@@ -21,6 +21,7 @@ from scopecast.link import transport
 from scopecast.link.transport import KeyPair
 from scopecast.protocol import ANY_KIND
 from scopecast.remote import messages, stdio
+from scopecast.remote.codec import check_available
 from scopecast.rundir.directory import RunDirectory
 
 __all__ = ["relay"]
@@ -65,6 +66,10 @@ def _run(end_after_s: float | None, *, quiet: bool) -> None:
     relaying = importlib.import_module("scopecast_viewers.relaying.relay")
     history = importlib.import_module("scopecast_viewers.stacks.history")
     receiver = importlib.import_module("scopecast_viewers.receiver")
+    try:
+        check_available()
+    except ImportError as error:
+        raise ScopecastError(str(error)) from error
     lock = RunDirectory().launch_lock("relay")
     try:
         lock.acquire(timeout=0)

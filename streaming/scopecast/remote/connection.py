@@ -21,7 +21,7 @@ from scopecast.remote import messages
 from scopecast.remote.link import Link, LinkError
 from scopecast.remote.mirror import Mirror
 from scopecast.remote.quality import LADDER
-from scopecast.rundir.directory import new_token
+from scopecast.rundir.directory import RunDirectory, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,6 +111,7 @@ class Connection:
         self._marks: dict[int, tuple[Publisher, Waiting]] = {}  # that wait for an answer
         self._taken: OrderedDict[int, tuple[Publisher, Waiting]] = OrderedDict()  # that may still be refused
         self._numbers, self._pings = itertools.count(1), itertools.count(1)
+        self._directory = RunDirectory()
         self._greeted = self._ever = False
         self._stop = threading.Event()
         self._link: Link | None = None
@@ -130,7 +131,7 @@ class Connection:
         Raises
         ------
         LinkError
-            If there is no connection, and trying again is of no use: what to do is in the text.
+            If there has been no connection yet, or trying again is of no use: what to do is in the text.
         """
         pause = PAUSE_S
         while not self._stop.is_set():
@@ -140,7 +141,7 @@ class Connection:
                     self._link.open()
                     self._serve(self._link)
             except LinkError as error:
-                if error.hopeless and not self._ever:
+                if error.hopeless or not self._ever:
                     raise
                 if self.problem != str(error):
                     self._tell(f"{error}; trying again")
@@ -243,6 +244,9 @@ class Connection:
 
     def _source(self, message: messages.Source) -> None:
         mirror = self._mirrors.get(message.origin)
+        if mirror is None and self._directory.alive(message.origin):
+            self._send(messages.Decline(message.id))
+            return
         if mirror is None:
             if len(self._mirrors) >= _MOST_SOURCES:
                 raise ProtocolError(f"more than {_MOST_SOURCES} sources")

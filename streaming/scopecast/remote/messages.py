@@ -17,6 +17,7 @@ END        relay    no new frames will come in this run
 FRAME      relay    a frame, or a piece of one
 ACK        desk     I have shown it (or not); send another one
 FETCH      desk     I have nothing of this source: send all that you have
+DECLINE    desk     I want nothing of this source: it comes from here
 VIEW       desk     this place is looked at: its exact pixels first
 MARKS      desk     this is what the user points at, for the acquisition
 MARKED     relay    the program has taken it, or why not
@@ -46,6 +47,7 @@ __all__ = [
     "WIRE",
     "Ack",
     "Bye",
+    "Decline",
     "DeskAccount",
     "DeskMarks",
     "End",
@@ -152,6 +154,12 @@ class Ack(_Message, tag="ACK"):
 
 class Fetch(_Message, tag="FETCH"):
     """All frames of a source that the relay has are wanted, exact, besides the newest: a viewer has been opened."""
+
+    source: U32
+
+
+class Decline(_Message, tag="DECLINE"):
+    """Nothing of a source is wanted: its publisher is on the desk's own machine."""
 
     source: U32
 
@@ -341,7 +349,7 @@ class Bye(_Message, tag="BYE"):
         self.reason = printable(self.reason, MAX_TEXT)
 
 
-FromDesk = Hello | Ack | Fetch | View | DeskMarks | ListDesks | Ping | Pong | Bye
+FromDesk = Hello | Ack | Fetch | Decline | View | DeskMarks | ListDesks | Ping | Pong | Bye
 FromRelay = Welcome | Reject | Source | Gone | Stream | End | Piece | Marked | Listed | Ping | Pong | Bye
 
 _T = TypeVar("_T")

@@ -18,6 +18,7 @@ from scopecast.frames.documents import DOCUMENTS, check_document
 from scopecast.frames.streams import FrameStream
 from scopecast.publishing.publisher import Publisher
 from scopecast.remote import codec
+from scopecast.remote.companding import Companding
 from scopecast.remote.quality import quality_of
 
 if TYPE_CHECKING:
@@ -271,5 +272,5 @@ def _checked(piece: Piece) -> tuple[np.dtype[Any], tuple[int, ...]]:
     return dtype, shape
 
 
-def _companding(piece: Piece) -> Any:
-    return piece.companding or None
+def _companding(piece: Piece) -> Companding | None:
+    return Companding.from_wire(piece.companding) if piece.companding else None

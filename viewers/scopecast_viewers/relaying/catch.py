@@ -30,10 +30,8 @@ logger = logging.getLogger(__name__)
 class Taker(Protocol):
     """Who takes what comes; called by the thread that receives."""
 
-    def take(
-        self, entry: Entry, about: messages.Stream, message: messages.Frame, pixels: npt.NDArray[Any], *, listens: bool
-    ) -> None:
-        """Take a frame: a plane, or the bytes of a document, which are the taker's own."""
+    def take(self, entry: Entry, about: messages.Stream, message: messages.Frame, pixels: npt.NDArray[Any]) -> None:
+        """Take a frame of a publisher that is present: a plane, or the bytes of a document; they are the taker's."""
 
     def over(self, token: str, stream: int | None, *, died: bool) -> None:
         """Take note that no more frames come of a stream; None: of any of a publisher."""
@@ -41,11 +39,8 @@ class Taker(Protocol):
     def marked(self, token: str, message: Marked) -> None:
         """Take the answer to marks."""
 
-    def listening(self, token: str, *, listens: bool) -> None:
-        """Take note of whether a publisher takes marks."""
-
-    def scanned(self) -> None:
-        """Take note that a round is over: what is to be done now and then may be done."""
+    def present(self, entry: Entry, *, listens: bool) -> None:
+        """Take note of a publisher, and of whether it takes marks; called now and then."""
 
 
 class Catch(Subscription):
@@ -69,7 +64,6 @@ class Catch(Subscription):
         super().__init__(policy="every", name=name)
         self._taker = taker
         self._pool = PlanePool()
-        self._listening: dict[str, bool] = {}
 
     @property
     def member(self) -> Member:
@@ -119,7 +113,8 @@ class Catch(Subscription):
             return False
         lease.end()
         try:
-            self._taker.take(source.entry, about, message, pixels, listens=source.listens)
+            self._taker.present(source.entry, listens=source.listens)
+            self._taker.take(source.entry, about, message, pixels)
         except ProtocolError as error:
             source.errors += 1
             logger.debug("ignored a frame of %s: %s", source.entry.title, error)
@@ -135,12 +130,8 @@ class Catch(Subscription):
     def _scan(self) -> None:
         super()._scan()
         for source in self._sources:
-            token = source.entry.token
-            if self._listening.get(token, False) != source.listens:
-                self._listening[token] = source.listens
-                self._taker.listening(token, listens=source.listens)
-        self._listening = {each.entry.token: each.listens for each in self._sources}
-        self._taker.scanned()
+            if source.state == "attached":
+                self._taker.present(source.entry, listens=source.listens)
 
     def _wants(self, entry: Entry) -> bool:
         # What goes round in a circle has its publisher here.

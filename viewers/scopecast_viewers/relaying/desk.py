@@ -14,7 +14,8 @@ import numpy as np
 
 from scopecast.frames.documents import DOCUMENTS
 from scopecast.remote import messages
-from scopecast.remote.quality import LADDER
+from scopecast.remote.codec import has_preview
+from scopecast.remote.quality import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -29,7 +30,7 @@ PIECE_BYTES: Final = 256 * 1024
 #: Pieces that are on their way at a time.
 _FILLING: Final = 2
 
-State = Literal["waiting", "sending", "preview", "exact"]
+State = Literal["waiting", "sending", "preview", "exact", "superseded"]
 Rectangle = tuple[int, int, int, int]  # y, x, rows, columns
 
 
@@ -107,6 +108,7 @@ class Desk:
         self._live: dict[Hashable, Kept] = {}
         self._in_order: deque[Kept] = deque()
         self._fetched: set[int] = set()
+        self._declined: set[int] = set()
         self._backlog: list[Kept] = []  # what is to be sent exact, the next last
         self._filling: tuple[Kept, Iterator[Job]] | None = None
         self._fills_on_the_way: dict[int, Job] = {}
@@ -125,6 +127,8 @@ class Desk:
         """Take note of a frame that has come, and of the one whose place it takes."""
         if former is not None:
             self._forget(former)
+        if kept.run.source.number in self._declined:
+            return
         offered = self._offered[kept.serial] = _Offered(kept)
         self._counts.update(("came", "waiting"))
         if self.every:
@@ -135,25 +139,25 @@ class Desk:
             self._backlog.append(kept)
         if kept.message.late:
             if not fetched:
-                self._drop(offered)
+                self._move(offered, "superseded")
             return
-        channel = kept.channel
-        replaced = self._live.get(channel)
-        self._live[channel] = kept  # in the place of its channel: each has its turn
+        replaced = self._live.get(kept.channel)
+        self._live[kept.channel] = kept
         if replaced is not None and not fetched:
-            self._forget(replaced)
+            self._supersede(replaced)
 
     def _forget(self, kept: Kept) -> None:
-        """Take note that a frame is not to be sent any more."""
+        """Take note that a frame is not kept any more."""
+        self._supersede(kept)
         offered = self._offered.get(kept.serial)
         if offered is not None and offered.state != "sending":
-            self._drop(offered)
+            del self._offered[kept.serial]
 
-    def _drop(self, offered: _Offered) -> None:
-        self._offered.pop(offered.kept.serial, None)
-        if offered.state == "waiting":
-            self._counts["waiting"] -= 1
-            self._counts["superseded"] += 1
+    def _supersede(self, kept: Kept) -> None:
+        """Take note that a frame is not to be sent any more, if nothing of it was."""
+        offered = self._offered.get(kept.serial)
+        if offered is not None and offered.state == "waiting":
+            self._move(offered, "superseded")
 
     def _move(self, offered: _Offered, state: State) -> None:
         self._counts[offered.state] -= 1
@@ -181,6 +185,11 @@ class Desk:
                 sorted((*self._in_order, *(k for k in more if k.serial not in there)), key=lambda kept: kept.serial)
             )
         self._filling = None
+
+    def decline(self, source: RelayedSource) -> None:
+        """Send nothing of a source."""
+        self._declined.add(source.number)
+        self.forget_source(source)
 
     def look(self, run: RelayedRun, index: list[int], region: list[int]) -> None:
         """Prefer the frames at a place of a run, and that region of them."""
@@ -210,8 +219,8 @@ class Desk:
         self._in_order = deque(kept for kept in self._in_order if kept.run.source is not source)
         self._backlog = [kept for kept in self._backlog if kept.run.source is not source]
         for offered in tuple(self._offered.values()):
-            if offered.kept.run.source is source and offered.state != "sending":
-                self._drop(offered)
+            if offered.kept.run.source is source:
+                self._forget(offered.kept)
 
     # ---- what is sent --------------------------------------------------------------------------------------------
 
@@ -235,15 +244,16 @@ class Desk:
             if kept.serial in self._offered and not kept.gone:
                 return Job(kept, 0, late=kept.message.late)
         while self._live:
-            kept = self._live.pop(next(iter(self._live)))
+            # In the order in which they came; each channel has its turn, as what comes later has a higher number.
+            kept = self._live.pop(min(self._live, key=lambda channel: self._live[channel].serial))
             if kept.serial in self._offered and not kept.gone:
                 return Job(kept, self._quality_of(kept), late=False)
         return None
 
     def _quality_of(self, kept: Kept) -> int:
-        if kept.message.kind != "image" or np.dtype(kept.message.dtype).kind == "b":
+        if kept.message.kind != "image" or not has_preview(kept.message.shape, kept.message.dtype):
             return 0
-        return LADDER.index(self.pace.quality)
+        return number_of(self.pace.quality)
 
     def _next_fill(self) -> Job | None:
         if self._live or self._on_the_way or len(self._fills_on_the_way) >= _FILLING:
@@ -266,14 +276,21 @@ class Desk:
         if self._view is not None:
             run, index, region = self._view
             for kept in run.at(index) if run.source.number in self._fetched else ():
-                if (offered := self._offered.get(kept.serial)) is not None and offered.state in ("waiting", "preview"):
+                if (offered := self._offered.get(kept.serial)) is not None and offered.state not in (
+                    "exact",
+                    "sending",
+                ):
                     return kept, region
         while self._backlog:
             kept = self._backlog.pop()
-            offered = self._offered.get(kept.serial)
-            if offered is not None and offered.state in ("waiting", "preview") and not kept.gone:
+            if self._is_wanted(kept):
                 return kept, []
         return None, []
+
+    def _is_wanted(self, kept: Kept) -> bool:
+        """Whether the exact pixels of a frame are still to be sent."""
+        offered = self._offered.get(kept.serial)
+        return offered is not None and offered.state not in ("exact", "sending") and not kept.gone
 
     def sent(self, job: Job, now: float) -> int:
         """Return the number of what is sent now, and take note of it."""
@@ -295,8 +312,8 @@ class Desk:
         offered = self._offered.get(job.kept.serial)
         if offered is not None:
             if offered.state == "sending":
-                self._move(offered, "waiting")
-            self._drop(offered)
+                self._move(offered, "superseded")
+            self._forget(job.kept)
         if self._filling is not None and self._filling[0] is job.kept:
             self._filling = None
 
@@ -317,7 +334,7 @@ class Desk:
             del self._offered[job.kept.serial]
         elif job.last and job.quality == 0:
             self._move(offered, "exact")
-        elif job.shown and offered.state in ("waiting", "sending"):
+        elif job.shown and offered.state in ("waiting", "sending", "superseded"):
             self._move(offered, "preview")
         if job.kept.gone and offered.state != "sending":
             self._offered.pop(job.kept.serial, None)
@@ -342,7 +359,7 @@ class Desk:
             if offered.state == "sending":
                 self._move(offered, "waiting")
             if job.kept.gone:
-                self._drop(offered)
+                self._forget(job.kept)
             elif self.every:
                 self._in_order.appendleft(job.kept)
             elif self._is_fill(job):

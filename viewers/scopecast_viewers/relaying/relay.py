@@ -15,7 +15,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import numpy as np
 
 from scopecast.errors import ProtocolError
 from scopecast.frames.documents import DOCUMENTS
@@ -24,6 +23,7 @@ from scopecast.link.router import GoneError, Router
 from scopecast.link.wakeup import Poller
 from scopecast.protocol import clock_ns
 from scopecast.remote import codec, messages
+from scopecast.remote.companding import Companding
 from scopecast.remote.ladder import Pace
 from scopecast.remote.pump import VERSION
 from scopecast.remote.quality import LADDER
@@ -32,6 +32,8 @@ from scopecast_viewers.relaying.desk import Desk
 from scopecast_viewers.relaying.shelf import Shelf
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import numpy.typing as npt
 
     from scopecast.rundir.directory import Entry
@@ -57,6 +59,7 @@ _MOST_WAITING: Final = 10_000
 _HANDSHAKE_S: Final = 30.0
 #: Messages that are read before others have their turn.
 _READ: Final = 64
+_MOST_COMPANDINGS: Final = 256
 #: Marks whose fate is still to be told.
 _MOST_MARKS: Final = 256
 
@@ -84,6 +87,7 @@ class Relay:
         self._desks: dict[str, Desk] = {}  # by their sessions
         self._by_address: dict[bytes, Desk] = {}
         self._cache = _Cache(_CACHE_BYTES)
+        self._compandings: OrderedDict[Hashable, Companding] = OrderedDict()  # of the last preview of each channel
         self._marks: OrderedDict[int, tuple[Desk, int]] = OrderedDict()  # by the number that the publisher knows
         self._mark_numbers = 0
         self._gone: list[RelayedSource] = []
@@ -95,7 +99,14 @@ class Relay:
     # ---- coming and going ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Bind the socket, and take frames from now on."""
+        """Bind the socket, and take frames from now on.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If a codec is not installed; the text says how to install it.
+        """
+        codec.check_available()
         self._catch.start()
         self._router = Router(
             self._catch.member, largest=messages.MAX_FROM_DESK, handshake_s=_HANDSHAKE_S, keys=self._catch.keys
@@ -153,15 +164,21 @@ class Relay:
 
     # ---- what publishers send (on the thread that receives) --------------------------------------------------------
 
-    def take(
-        self, entry: Entry, about: local.Stream, message: local.Frame, pixels: npt.NDArray[Any], *, listens: bool
-    ) -> None:
+    def present(self, entry: Entry, *, listens: bool) -> None:
+        """Tell the desks of a publisher, and of whether it takes marks, if that is new."""
+        with self._lock:
+            origin = entry.origin or entry.token
+            source, new = self._shelf.source(entry.token, origin, entry.title, entry.host)
+            if not new and source.listens == listens:
+                return
+            source.listens = listens
+            self._tell_all(_about_source(source))
+        self._wake()
+
+    def take(self, entry: Entry, about: local.Stream, message: local.Frame, pixels: npt.NDArray[Any]) -> None:
         """Keep a frame, and offer it to the desks."""
         with self._lock:
-            source, new = self._shelf.source(entry.token, entry.origin or entry.token, entry.title, entry.host)
-            if new:
-                source.listens = listens
-                self._tell_all(_about_source(source))
+            source, _ = self._shelf.source(entry.token, entry.origin or entry.token, entry.title, entry.host)
             run, announced = self._shelf.run(source, about)
             if announced:
                 self._tell_all(messages.Stream(run.number, source.number, run.about))
@@ -169,8 +186,7 @@ class Relay:
             for desk in self._desks.values():
                 desk.offer(kept, former)
             self._lock.notify_all()
-            waiting = new or announced
-        if waiting:
+        if announced:
             self._wake()
 
     def over(self, token: str, stream: int | None, *, died: bool) -> None:
@@ -195,18 +211,6 @@ class Relay:
             if desk is not None and desk.address:
                 desk.outbox.append(messages.encode(messages.Marked(number, message.fate, message.reason)))
         self._wake()
-
-    def listening(self, token: str, *, listens: bool) -> None:
-        """Tell the desks whether a publisher takes marks."""
-        with self._lock:
-            for source in self._shelf.sources:
-                if source.token == token and source.listens != listens:
-                    source.listens = listens
-                    self._tell_all(_about_source(source))
-        self._wake()
-
-    def scanned(self) -> None:
-        """Do nothing: what is done now and then, `_ping` does."""
 
     # ---- what desks send -------------------------------------------------------------------------------------------
 
@@ -240,11 +244,15 @@ class Relay:
         if isinstance(message, messages.Ack):
             desk.acknowledged(message.number, now, refused=message.fate == "refused")
             self._lock.notify_all()
-        elif isinstance(message, messages.Fetch):
+        elif isinstance(message, messages.Fetch | messages.Decline):
             source = next((each for each in self._shelf.sources if each.number == message.source), None)
-            if source is not None:
+            if source is None:
+                return
+            if isinstance(message, messages.Fetch):
                 desk.fetch(source)
-                self._lock.notify_all()
+            else:
+                desk.decline(source)
+            self._lock.notify_all()
         elif isinstance(message, messages.View):
             run = self._shelf.run_of(message.stream)
             if run is not None and (place := run.place(list(message.index))) is not None:
@@ -442,8 +450,15 @@ class Relay:
             pixels = pixels.reshape(1, -1)
         elif job.piece is not None:
             y, x, rows, columns = job.piece
-            pixels = np.ascontiguousarray(pixels[y : y + rows, x : x + columns])
-        made = _Encoded(memoryview(codec.encode(pixels, LADDER[job.quality], None)), [])
+            pixels = pixels[y : y + rows, x : x + columns]
+        quality, companding = LADDER[job.quality], None
+        if not quality.is_exact:
+            channel = kept.channel
+            companding = self._compandings[channel] = Companding.covering(pixels, self._compandings.get(channel))
+        data = codec.encode(pixels, quality, companding)
+        made = _Encoded(memoryview(data), list(companding.wire) if companding is not None else [])
+        while len(self._compandings) > _MOST_COMPANDINGS:
+            self._compandings.popitem(last=False)
         self._cache.put(key, made)
         return made
 
