@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import psutil
 import pytest
 
 from children import wait_until
@@ -22,7 +24,7 @@ from scopecast.rundir.directory import RunDirectory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ConnectProcess", "OtherMachine"]
+__all__ = ["ConnectProcess", "OtherMachine", "SshServer"]
 
 
 class OtherMachine:
@@ -103,6 +105,64 @@ class OtherMachine:
             machine = cls(Path(folder))
             yield machine
             machine.relay_ends()
+
+
+class SshServer:
+    """A real sshd on the loopback, with keys of its own, whose logins find themselves on the other machine.
+
+    Attributes
+    ----------
+    ssh
+        What `scopecast connect --ssh` is given to reach it.
+    """
+
+    def __init__(self, machine: OtherMachine, folder: Path) -> None:
+        self._folder = folder
+        for name in ("host", "user"):
+            self._run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+        self.admit()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        host_key = (folder / "host.pub").read_text()
+        (folder / "known").write_text(f"[127.0.0.1]:{port} {host_key}")
+        (folder / "config").write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/admitted\n"
+            f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n"
+            f"KbdInteractiveAuthentication no\nSetEnv SCOPECAST_RUNTIME_DIR={machine.path}\n"
+        )
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # which sshd of root wants
+        self._log = folder / "log"
+        self._process = subprocess.Popen(
+            ["/usr/sbin/sshd", "-D", "-f", str(folder / "config"), "-E", str(self._log)], start_new_session=True
+        )
+        self.ssh = (
+            f"ssh -F none -p {port} -i {folder}/user -o IdentitiesOnly=yes -o UserKnownHostsFile={folder}/known "
+            f"-o StrictHostKeyChecking=yes"
+        )
+        wait_until(lambda: self._log.exists() and "Server listening" in self._log.read_text(), "sshd listens")
+
+    @staticmethod
+    def _run(*command: str) -> None:
+        subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL)
+
+    def admit(self, admitted: bool = True) -> None:
+        """Let the user's key in, or not."""
+        (self._folder / "admitted").write_text((self._folder / "user.pub").read_text() if admitted else "")
+
+    def sessions(self) -> list[psutil.Process]:
+        """The processes of sshd that carry a connection."""
+        return psutil.Process(self._process.pid).children()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*psutil.Process(self._process.pid).children(recursive=True), self._process):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._process.wait(10)
 
 
 class ConnectProcess:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from children import wait_until
-from desks import ConnectProcess, OtherMachine
+from desks import ConnectProcess, OtherMachine, SshServer
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher, subscribe
 from scopecast.frames.documents import Points
@@ -287,3 +287,28 @@ def test_what_does_not_work_is_said_in_one_line(machine, command, said, code):
 def test_a_host_that_is_an_option_of_ssh_is_refused(machine):
     with ConnectProcess(machine, host="-oProxyCommand=touch /tmp/x") as desk:
         assert desk.process.wait(60) == 2
+
+
+@pytest.mark.needs("sshd")
+def test_through_a_real_sshd_and_again_when_its_connection_was_killed(machine, camera, tmp_path):
+    with Viewer() as viewer, SshServer(machine, tmp_path) as server:
+        with ConnectProcess(machine, host="127.0.0.1", ssh=server.ssh) as desk:
+            desk.line("camera 1 @ 127.0.0.1 is live")
+            wait_until(lambda: watched(camera))
+            begin(camera, "run")
+            publish(camera, timepoints=3)
+            viewer.wait_for(lambda: has(viewer, "run", stamps(timepoints=3)))
+            for process in server.sessions():
+                process.kill()
+            desk.line("trying again")
+            desk.line("Connected")
+            for c, channel in enumerate(("DAPI", "FITC")):
+                camera.publish(stamped(3, c), axes={"t": 3, "c": channel})
+            viewer.wait_for(lambda: has(viewer, "run", stamps(timepoints=4)))
+        server.admit(False)
+        with ConnectProcess(machine, host="127.0.0.1", ssh=server.ssh) as desk:
+            assert desk.process.wait(60) == 1
+            assert desk.process.stderr is not None
+            (line,) = desk.process.stderr.read().splitlines()
+            assert "127.0.0.1 refuses" in line
+            assert "Permission denied" in line
