@@ -290,7 +290,9 @@ class Desk:
     def _is_wanted(self, kept: Kept) -> bool:
         """Whether the exact pixels of a frame are still to be sent."""
         offered = self._offered.get(kept.serial)
-        return offered is not None and offered.state not in ("exact", "sending") and not kept.gone
+        if offered is None or offered.state in ("exact", "sending") or kept.gone:
+            return False
+        return not any(job.kept is kept for job in self._fills_on_the_way.values())  # all of it has been sent
 
     def sent(self, job: Job, now: float) -> int:
         """Return the number of what is sent now, and take note of it."""
