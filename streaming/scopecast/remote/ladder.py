@@ -1,27 +1,209 @@
-"""When the next frame may be sent, and in which quality."""
+"""At which quality and how quickly frames are sent over one link, told from when they were acknowledged.
+
+This module knows times and numbers of frames. It has no clock, no socket and no pixels: who sends asks it, and tells it
+what was sent and what was acknowledged. There is one `LinkPace` for each remote viewer.
+
+The time that one frame occupies the link is measured twice: from its sending to its acknowledgement, less the round
+trip of an idle link; and from the acknowledgement before to its own. Either is too long for reasons of its own, the
+first where frames wait for each other, the second where nothing was sent for a while. The smaller one counts.
+"""
 
 from __future__ import annotations
 
-from scopecast.remote.quality import EXACT, Quality
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["Pace"]
+from scopecast.remote.quality import LADDER, Quality
+
+__all__ = ["LONGEST_NS", "LinkPace"]
+
+#: A frame may occupy the link for this long.
+LONGEST_NS: Final = 40_000_000
+#: Frames in a row that would have been quick enough in a better quality, before it is taken.
+_CLIMBING: Final = 5
+#: After a climb that was too slow at once, twice as many are asked for, up to this many.
+_MOST_CLIMBING: Final = 80
+#: Frames on their way: as many, and one more for each of these times in the round trip.
+_IN_FLIGHT: Final = 2
+_ONE_MORE_NS: Final = 50_000_000
+#: How often the idle round trip is measured anew, and how many measurements are remembered.
+_PROBE_NS: Final = 5_000_000_000
+_PROBES: Final = 3
+#: Encoded bytes for each byte of a plane, as they are for a sCMOS camera's images. Their ratios are assumed until those
+#: of the frames of this link are known.
+_SHARES: Final = (0.5, 0.037, 0.015, 0.0103, 0.0075, 0.0045, 0.0019)
 
 
-class Pace:
-    """Two frames at a time, exact."""
+@dataclass(slots=True)
+class _Sent:
+    at: int
+    quality: int  # its number
+    chosen: bool  # whether that quality was this module's choice
 
-    def __init__(self) -> None:
-        self.quality: Quality = EXACT
-        self._under_way: set[int] = set()
 
-    def may_send(self, now: float) -> bool:
-        """Whether another frame may be sent."""
-        return len(self._under_way) < 2
+class LinkPace:
+    """The pace of one link.
 
-    def sent(self, number: int, now: float) -> None:
-        """Take note of a frame that is sent."""
-        self._under_way.add(number)
+    Frames of all streams that cross the link count, also those that are sent exactly on demand. All times are in
+    nanoseconds of one clock that never goes back.
 
-    def acknowledged(self, number: int, now: float) -> None:
-        """Take note of an answer."""
-        self._under_way.discard(number)
+    Parameters
+    ----------
+    round_trip : int
+        The time from sending a small message to its answer when the two sides met; 0 if nothing is known of it.
+    start : Quality
+        The quality of the first frame. That of the fewest bytes, by default, is there quickly on every link, and on a
+        fast one the better ones follow, up to exact pixels within a second.
+    """
+
+    __slots__ = (
+        "_after",
+        "_asked",
+        "_draining",
+        "_fitting",
+        "_flying",
+        "_last_ack",
+        "_number",
+        "_probe",
+        "_proving",
+        "_shares",
+        "_trips",
+    )
+
+    def __init__(self, round_trip: int = 0, start: Quality = LADDER[-1]) -> None:
+        self._number = LADDER.index(start)
+        self._shares: list[float | None] = [None] * len(LADDER)  # as they were last
+        self._flying: dict[int, _Sent] = {}
+        self._last_ack: int | None = None
+        self._fitting = 0  # frames in a row that would have been quick enough in the next better quality
+        self._after = _CLIMBING  # how many of them it takes
+        self._proving: int | None = None  # after a climb: frames that were quick enough since, until they are five
+        self._trips = deque((round_trip,) if round_trip > 0 else (), _PROBES)
+        self._probe: int | None = None  # when the last one was sent
+        self._asked = False  # and whether its answer is still to come
+        self._draining = False
+
+    @property
+    def quality(self) -> Quality:
+        """The quality in which the next frame is to be sent, if it has a choice."""
+        return LADDER[self._number]
+
+    @property
+    def in_flight(self) -> int:
+        """How many frames were sent and not acknowledged."""
+        return len(self._flying)
+
+    @property
+    def round_trip(self) -> int:
+        """The round trip of the idle link, as far as it is known, in nanoseconds."""
+        return min(self._trips, default=0)
+
+    def may_send(self, now: int) -> bool:
+        """Return whether another frame may be sent now.
+
+        Frames wait here and not in the buffers of the link: while this says no, newer frames take the place of older
+        ones, and what is sent next is new.
+        """
+        return not self._draining and len(self._flying) < _IN_FLIGHT + self.round_trip // _ONE_MORE_NS
+
+    def sent(self, number: int, now: int, quality: Quality | None = None, share: float | None = None) -> None:
+        """Note that a frame was sent.
+
+        Parameters
+        ----------
+        number : int
+            By which it will be acknowledged: each frame on its way has another one.
+        now : int
+            When its first byte was given to the link, encoded.
+        quality : Quality, optional
+            If it was not sent as `quality` says, as labels and planes on demand are: in which one it was.
+        share : float, optional
+            Its encoded bytes for each byte of the plane: by this it is known what another quality would take.
+        """
+        chosen = quality is None
+        which = self._number if quality is None else LADDER.index(quality)
+        if chosen and share is not None and share > 0:
+            self._shares[which] = share
+        self._flying[number] = _Sent(now, which, chosen)
+
+    def acknowledged(self, number: int, now: int) -> bool:
+        """Note that a frame has arrived.
+
+        Parameters
+        ----------
+        number : int
+            That with which it was sent.
+        now : int
+            When the acknowledgement came.
+
+        Returns
+        -------
+        bool
+            False if no such frame was on its way, and nothing is noted.
+        """
+        frame = self._flying.pop(number, None)
+        if frame is None:
+            return False
+        took = now - frame.at
+        if took < self.round_trip:  # no link is quicker than when it is idle
+            self._trips.append(took)
+        alone = took - self.round_trip
+        occupied = alone if self._last_ack is None else min(alone, now - self._last_ack)
+        self._last_ack = now
+        self._judge(frame, max(0, occupied))
+        return True
+
+    def _judge(self, frame: _Sent, occupied: int) -> None:
+        """Choose the quality of the next frames by how long one has occupied the link."""
+        if occupied > LONGEST_NS:
+            self._drop(frame, occupied)
+        elif frame.chosen and frame.quality == self._number:
+            if self._proving is not None:
+                self._proving += 1
+                if self._proving >= _CLIMBING:
+                    self._proving, self._after = None, _CLIMBING
+            better = self._number - 1
+            fits = better >= 0 and self._expected(frame.quality, occupied, better) <= LONGEST_NS
+            self._fitting = self._fitting + 1 if fits else 0
+            if self._fitting >= self._after:
+                self._number, self._fitting, self._proving = better, 0, 0
+
+    def _drop(self, frame: _Sent, occupied: int) -> None:
+        """Take the best quality in which the frame would not have been too slow; those on their way say it again."""
+        worse = range(frame.quality + 1, len(LADDER))
+        wanted = next((each for each in worse if self._expected(frame.quality, occupied, each) <= LONGEST_NS), None)
+        self._fitting = 0
+        if (number := len(LADDER) - 1 if wanted is None else wanted) > self._number:
+            if self._proving is not None:  # hardly there, and too slow
+                self._after = min(2 * self._after, _MOST_CLIMBING)
+            self._number, self._proving = number, None
+
+    def _expected(self, number: int, occupied: int, other: int) -> float:
+        """Return how long a frame that occupied the link in one quality would occupy it in another one."""
+        known, wanted = self._shares[number], self._shares[other]
+        ratio = _SHARES[other] / _SHARES[number] if known is None or wanted is None else wanted / known
+        return occupied * ratio
+
+    def probe(self, now: int) -> bool:
+        """Return whether a small message is to be sent now, whose answer is told to `probed`.
+
+        It measures the round trip of the idle link, every five seconds. It needs an idle link: while it waits for that,
+        `may_send` says no, for as long as the frames on their way take. Without a first call nothing waits.
+
+        Parameters
+        ----------
+        now : int
+        """
+        if self._probe is not None and now - self._probe < _PROBE_NS:
+            return False
+        self._draining = bool(self._flying)
+        if not self._draining:
+            self._probe, self._asked = now, True
+        return not self._draining
+
+    def probed(self, now: int) -> None:
+        """Note that the small message has been answered, at a time in nanoseconds."""
+        if self._asked and self._probe is not None:
+            self._asked = False
+            self._trips.append(max(0, now - self._probe))
