@@ -15,20 +15,25 @@ import numpy as np
 from scopecast.frames.documents import DOCUMENTS
 from scopecast.remote import messages
 from scopecast.remote.codec import has_preview
-from scopecast.remote.quality import number_of
+from scopecast.remote.quality import LADDER, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-    from scopecast.remote.ladder import Pace
+    from scopecast.remote.ladder import LinkPace
     from scopecast_viewers.relaying.shelf import Kept, RelayedRun, RelayedSource
 
 __all__ = ["Desk", "Job"]
 
-#: Bytes of pixels in a piece of a frame that is sent while nothing new comes: the link is free again soon.
-PIECE_BYTES: Final = 256 * 1024
-#: Pieces that are on their way at a time.
+#: Bytes of pixels in a piece of a frame that is sent while nothing new comes: at first, at least, and at most.
+PIECE_BYTES: Final = 64 * 1024
+_LEAST_PIECE, _MOST_PIECE = 16 * 1024, 2**20
+#: A piece that occupies the link for longer is followed by smaller ones, and one that does for less by larger ones: the
+#: link is free again soon when something new comes.
+_LONG_NS, _SHORT_NS = 60_000_000, 25_000_000
+#: Pieces that are on their way at a time, and one more for each of these times in the round trip.
 _FILLING: Final = 2
+_ONE_MORE_NS: Final = 50_000_000
 
 State = Literal["waiting", "sending", "preview", "exact", "superseded"]
 Rectangle = tuple[int, int, int, int]  # y, x, rows, columns
@@ -51,6 +56,8 @@ class Job(NamedTuple):
         Whether the desk has the whole frame then.
     late
         Whether it is no news to the desk.
+    chosen
+        Whether the quality is that of the pace; else there was no choice.
     """
 
     kept: Kept
@@ -59,6 +66,7 @@ class Job(NamedTuple):
     shown: bool = True
     last: bool = True
     late: bool = False
+    chosen: bool = False
 
 
 class _Offered:
@@ -95,7 +103,7 @@ class Desk:
         The sources of which it was told that nothing more comes.
     """
 
-    def __init__(self, hello: messages.Hello, pace: Pace) -> None:
+    def __init__(self, hello: messages.Hello, pace: LinkPace) -> None:
         self.session, self.title, self.every = hello.session, hello.title, hello.every
         self.address, self.heard, self.left = b"", 0.0, 0.0
         self.outbox: deque[bytes] = deque()
@@ -112,6 +120,9 @@ class Desk:
         self._backlog: list[Kept] = []  # what is to be sent exact, the next last
         self._filling: tuple[Kept, Iterator[Job]] | None = None
         self._fills_on_the_way: dict[int, Job] = {}
+        self._fills_sent: dict[int, int] = {}
+        self._piece_bytes = PIECE_BYTES
+        self._last_fill_ns = 0  # when one was acknowledged
         self._on_the_way: dict[int, Job] = {}
         self._view: tuple[RelayedRun, list[int], list[int]] | None = None
 
@@ -212,6 +223,13 @@ class Desk:
             for each in self._offered.values()
         )
 
+    def forget_gone(self) -> None:
+        """Let go of what is known of frames that are not kept any more; to be called now and then."""
+        for offered in tuple(self._offered.values()):
+            if offered.kept.gone:
+                self._forget(offered.kept)
+        self._backlog = [kept for kept in self._backlog if not kept.gone]
+
     def forget_source(self, source: RelayedSource) -> None:
         """Let go of what is known of a source's frames."""
         self._fetched.discard(source.number)
@@ -224,11 +242,15 @@ class Desk:
 
     # ---- what is sent --------------------------------------------------------------------------------------------
 
-    def next(self, now: float) -> Job | None:
+    def probes(self, now_ns: int) -> bool:
+        """Return whether a small message is to be sent now that measures the round trip of the idle link."""
+        return bool(self.address) and not self._fills_on_the_way and self.pace.probe(now_ns)
+
+    def next(self, now_ns: int) -> Job | None:
         """Return what is to be encoded now; None if there is nothing, or as much as may be is on its way."""
         if not self.address or self.encoding is not None:
             return None
-        job = self._next_live(now) or self._next_fill()
+        job = self._next_live(now_ns) or self._next_fill()
         if job is not None:
             self.encoding = job
             offered = self._offered.get(job.kept.serial)
@@ -236,8 +258,9 @@ class Desk:
                 self._move(offered, "sending")
         return job
 
-    def _next_live(self, now: float) -> Job | None:
-        if not self.pace.may_send(now):
+    def _next_live(self, now_ns: int) -> Job | None:
+        # Behind what fills the past a frame would take longer than the link needs for it.
+        if self._fills_on_the_way or not self.pace.may_send(now_ns):
             return None
         while self._in_order:
             kept = self._in_order.popleft()
@@ -247,24 +270,24 @@ class Desk:
             # In the order in which they came; each channel has its turn, as what comes later has a higher number.
             kept = self._live.pop(min(self._live, key=lambda channel: self._live[channel].serial))
             if kept.serial in self._offered and not kept.gone:
-                return Job(kept, self._quality_of(kept), late=False)
+                return self._job_of(kept)
         return None
 
-    def _quality_of(self, kept: Kept) -> int:
+    def _job_of(self, kept: Kept) -> Job:
         if kept.message.kind != "image" or not has_preview(kept.message.shape, kept.message.dtype):
-            return 0
-        return number_of(self.pace.quality)
+            return Job(kept, 0)
+        return Job(kept, number_of(self.pace.quality), chosen=True)
 
     def _next_fill(self) -> Job | None:
-        if self._live or self._on_the_way or len(self._fills_on_the_way) >= _FILLING:
+        most = _FILLING + self.pace.round_trip // _ONE_MORE_NS
+        if self._live or self._in_order or self._on_the_way or len(self._fills_on_the_way) >= most:
             return None
         while True:
             if self._filling is None:
                 kept, region = self._most_wanted()
                 if kept is None:
                     return None
-                late = True
-                self._filling = kept, _pieces(kept, region, late)
+                self._filling = kept, self._pieces(kept, region)
             kept, jobs = self._filling
             job = None if kept.gone else next(jobs, None)
             if job is not None:
@@ -276,16 +299,34 @@ class Desk:
         if self._view is not None:
             run, index, region = self._view
             for kept in run.at(index) if run.source.number in self._fetched else ():
-                if (offered := self._offered.get(kept.serial)) is not None and offered.state not in (
-                    "exact",
-                    "sending",
-                ):
+                if self._is_wanted(kept):
                     return kept, region
         while self._backlog:
             kept = self._backlog.pop()
             if self._is_wanted(kept):
                 return kept, []
         return None, []
+
+    def _pieces(self, kept: Kept, region: Iterable[int]) -> Iterator[Job]:
+        """Yield the pieces of a frame, exact, the region first, each as large as it is to be by then."""
+        shape, dtype = kept.message.shape, np.dtype(kept.message.dtype)
+        if kept.message.kind in DOCUMENTS:
+            yield Job(kept, 0, late=True)
+            return
+        parts = deque(_parts(shape[0], shape[1], [*region]))
+        of_region = 1 if len(parts) > 1 else 0
+        while parts:
+            y, x, rows, columns = parts.popleft()
+            step = max(1, self._piece_bytes // (columns * dtype.itemsize * math.prod(shape[2:])))
+            if step < rows:
+                parts.appendleft((y + step, x, rows - step, columns))
+            elif of_region:
+                of_region -= 1
+                yield Job(kept, 0, (y, x, rows, columns), last=False, late=True)
+                continue
+            whole = [rows, columns] == shape[:2] and step >= rows
+            piece = None if whole else (y, x, min(step, rows), columns)
+            yield Job(kept, 0, piece, shown=not parts, last=not parts, late=True)
 
     def _is_wanted(self, kept: Kept) -> bool:
         """Whether the exact pixels of a frame are still to be sent."""
@@ -294,15 +335,18 @@ class Desk:
             return False
         return not any(job.kept is kept for job in self._fills_on_the_way.values())  # all of it has been sent
 
-    def sent(self, job: Job, now: float) -> int:
-        """Return the number of what is sent now, and take note of it."""
+    def sent(self, job: Job, now_ns: int, nbytes: int = 0) -> int:
+        """Return the number of what is sent now in so many bytes, and take note of it."""
         self._number += 1
         self.encoding = None
         if self._is_fill(job):
             self._fills_on_the_way[self._number] = job
+            self._fills_sent[self._number] = now_ns
         else:
             self._on_the_way[self._number] = job
-            self.pace.sent(self._number, now)
+            message = job.kept.message
+            share = nbytes / (math.prod(message.shape) * np.dtype(message.dtype).itemsize)
+            self.pace.sent(self._number, now_ns, None if job.chosen else LADDER[job.quality], share)
         return self._number
 
     def _is_fill(self, job: Job) -> bool:
@@ -319,14 +363,16 @@ class Desk:
         if self._filling is not None and self._filling[0] is job.kept:
             self._filling = None
 
-    def acknowledged(self, number: int, now: float, *, refused: bool) -> None:
+    def acknowledged(self, number: int, now_ns: int, *, refused: bool) -> None:
         """Take note of what has become of a message."""
         job = self._fills_on_the_way.pop(number, None)
-        if job is None:
+        if job is not None:
+            self._adapt(self._fills_sent.pop(number), now_ns)
+        else:
             job = self._on_the_way.pop(number, None)
             if job is None:
                 return
-            self.pace.acknowledged(number, now)
+            self.pace.acknowledged(number, now_ns)
         offered = self._offered.get(job.kept.serial)
         if offered is None:
             return
@@ -341,6 +387,15 @@ class Desk:
         if job.kept.gone and offered.state != "sending":
             self._offered.pop(job.kept.serial, None)
 
+    def _adapt(self, sent_ns: int, now_ns: int) -> None:
+        """Choose the size of the next pieces by how long one has occupied the link."""
+        took = min(now_ns - sent_ns - self.pace.round_trip, now_ns - self._last_fill_ns)
+        self._last_fill_ns = now_ns
+        if took > _LONG_NS:
+            self._piece_bytes = max(_LEAST_PIECE, self._piece_bytes // 2)
+        elif took < _SHORT_NS:
+            self._piece_bytes = min(_MOST_PIECE, self._piece_bytes * 2)
+
     def away(self, now: float) -> None:
         """Take note that the connection has broken; what was on its way is to be sent again."""
         self.address, self.left = b"", now
@@ -353,6 +408,7 @@ class Desk:
         self.encoding = None
         self._on_the_way.clear()
         self._fills_on_the_way.clear()
+        self._fills_sent.clear()
         self._filling = None
         for job in sorted(jobs, key=lambda job: -job.kept.serial):
             offered = self._offered.get(job.kept.serial)
@@ -369,26 +425,23 @@ class Desk:
             else:
                 self._live.setdefault(job.kept.channel, job.kept)
 
-    def back(self, address: bytes, hello: messages.Hello, pace: Pace, now: float) -> None:
+    def back(self, address: bytes, hello: messages.Hello, pace: LinkPace, now: float) -> None:
         """Take note that it is there (again)."""
         self.address, self.heard, self.pace = address, now, pace
         self.title, self.every = hello.title, hello.every
 
 
-def _pieces(kept: Kept, region: Iterable[int], late: bool) -> Iterator[Job]:
-    """Yield the pieces of a frame, the region first, each with so few bytes that the link is soon free again."""
-    shape, dtype = kept.message.shape, np.dtype(kept.message.dtype)
-    if kept.message.kind in DOCUMENTS:
-        yield Job(kept, 0, late=late)
-        return
-    height, width = shape[:2]
-    pixel = dtype.itemsize * math.prod(shape[2:])
-    asked = [*region]
-    parts: list[Rectangle] = [(0, 0, height, width)]
-    regions = 0
-    if len(asked) == 4:
-        y, x = min(asked[0], height - 1), min(asked[1], width - 1)
-        rows, columns = min(asked[2], height - y), min(asked[3], width - x)
+def _parts(height: int, width: int, region: list[int]) -> list[Rectangle]:
+    """Return the rectangles that a frame is sent as: the region, and what is around it; or all of it.
+
+    >>> _parts(10, 20, [2, 4, 3, 5])
+    [(2, 4, 3, 5), (0, 0, 2, 20), (2, 0, 3, 4), (2, 9, 3, 11), (5, 0, 5, 20)]
+    >>> _parts(10, 20, [])
+    [(0, 0, 10, 20)]
+    """
+    if len(region) == 4:
+        y, x = min(region[0], height - 1), min(region[1], width - 1)
+        rows, columns = min(region[2], height - y), min(region[3], width - x)
         if rows and columns and rows * columns < height * width:
             parts = [
                 (y, x, rows, columns),
@@ -397,15 +450,5 @@ def _pieces(kept: Kept, region: Iterable[int], late: bool) -> Iterator[Job]:
                 (y, x + columns, rows, width - x - columns),
                 (y + rows, 0, height - y - rows, width),
             ]
-            regions = len(list(_cut(parts[0], pixel)))
-    cut = [piece for part in parts if part[2] and part[3] for piece in _cut(part, pixel)]
-    for at, piece in enumerate(cut, 1):
-        whole = None if len(cut) == 1 else piece
-        yield Job(kept, 0, whole, shown=at in (regions, len(cut)), last=at == len(cut), late=late)
-
-
-def _cut(part: Rectangle, pixel: int) -> Iterator[Rectangle]:
-    y, x, rows, columns = part
-    step = max(1, PIECE_BYTES // max(1, columns * pixel))
-    for top in range(y, y + rows, step):
-        yield top, x, min(step, y + rows - top), columns
+            return [part for part in parts if part[2] and part[3]]
+    return [(0, 0, height, width)]

@@ -24,7 +24,7 @@ from scopecast.link.wakeup import Poller
 from scopecast.protocol import clock_ns
 from scopecast.remote import codec, messages
 from scopecast.remote.companding import Companding
-from scopecast.remote.ladder import Pace
+from scopecast.remote.ladder import LinkPace
 from scopecast.remote.pump import VERSION
 from scopecast.remote.quality import LADDER
 from scopecast_viewers.relaying.catch import Catch
@@ -57,6 +57,8 @@ _CACHE_BYTES: Final = 32 * 2**20
 _MOST_WAITING: Final = 10_000
 #: Seconds that a connection, which may be a slow one, has to become one of ZeroMQ's.
 _HANDSHAKE_S: Final = 30.0
+#: The number of a PING that measures the round trip.
+_PROBE: Final = 2**62
 #: Messages that are read before others have their turn.
 _READ: Final = 64
 _MOST_COMPANDINGS: Final = 256
@@ -240,9 +242,9 @@ class Relay:
                 answer = messages.Reject("the relay does not know this desk", again=True)
                 self._try_to_send(router, address, messages.encode(answer))
             return
-        now = desk.heard = time.monotonic()
+        desk.heard = time.monotonic()
         if isinstance(message, messages.Ack):
-            desk.acknowledged(message.number, now, refused=message.fate == "refused")
+            desk.acknowledged(message.number, time.monotonic_ns(), refused=message.fate == "refused")
             self._lock.notify_all()
         elif isinstance(message, messages.Fetch | messages.Decline):
             source = next((each for each in self._shelf.sources if each.number == message.source), None)
@@ -262,6 +264,10 @@ class Relay:
             self._take_marks(desk, message)
         elif isinstance(message, messages.Ping):
             desk.outbox.append(messages.encode(messages.Pong(message.number)))
+        elif isinstance(message, messages.Pong):
+            if message.number == _PROBE:
+                desk.pace.probed(time.monotonic_ns())
+                self._lock.notify_all()
         elif isinstance(message, messages.Bye):
             self._part(desk)
             del self._desks[desk.session]
@@ -280,13 +286,13 @@ class Relay:
         desk = self._desks.get(hello.session)
         resumed = desk is not None
         if desk is None:
-            desk = self._desks[hello.session] = Desk(hello, Pace())
+            desk = self._desks[hello.session] = Desk(hello, LinkPace())
         elif desk.address:
             self._part(desk)
         former = self._by_address.get(address)
         if former is not None:
             self._part(former)
-        desk.back(address, hello, Pace(), now)
+        desk.back(address, hello, LinkPace(), now)
         self._by_address[address] = desk
         origins = [source.origin for source in self._shelf.sources]
         told: list[messages.FromRelay] = [
@@ -367,6 +373,7 @@ class Relay:
                 if now - desk.heard > BROKEN_S or len(desk.outbox) > _MOST_WAITING:
                     self._part(desk)
                     continue
+                desk.forget_gone()
                 desk.outbox.append(messages.encode(messages.Ping(number, desk.account)))
                 for source in self._shelf.sources:
                     if source.over and not desk.lacks(source) and source.number not in desk.told_gone:
@@ -430,8 +437,11 @@ class Relay:
             self._wake()
 
     def _next_job(self) -> tuple[Desk, Job] | None:
-        now = time.monotonic()
+        now = time.monotonic_ns()
         for session, desk in tuple(self._desks.items()):
+            if desk.probes(now):
+                desk.outbox.append(messages.encode(messages.Ping(_PROBE, desk.account)))
+                self._wake()
             job = desk.next(now)
             if job is not None:
                 self._desks[session] = self._desks.pop(session)  # the others have their turn
@@ -470,9 +480,9 @@ class Relay:
         if encoded is None or place is None:
             desk.failed(job)
             return
-        now, message = time.monotonic(), kept.message
+        message = kept.message
         piece = messages.Piece(
-            number=desk.sent(job, now),
+            number=desk.sent(job, time.monotonic_ns(), encoded.data.nbytes),
             serial=kept.serial,
             stream=kept.run.number,
             quality=job.quality,
