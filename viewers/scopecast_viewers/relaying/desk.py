@@ -344,8 +344,8 @@ class Desk:
         else:
             self._on_the_way[self._number] = job
             message = job.kept.message
-            share = nbytes / (math.prod(message.shape) * np.dtype(message.dtype).itemsize)
-            self.pace.sent(self._number, now_ns, None if job.chosen else LADDER[job.quality], share)
+            share = nbytes / (math.prod(message.shape) * np.dtype(message.dtype).itemsize) if job.chosen else None
+            self.pace.sent(self._number, now_ns, LADDER[job.quality], share)
         return self._number
 
     def _is_fill(self, job: Job) -> bool:
