@@ -220,13 +220,8 @@ def test_marks_go_to_the_acquisition_and_its_answer_comes_back(machine, camera):
         viewer.wait_for(lambda: not any(source.listens for source in viewer.sources))
 
 
-@pytest.mark.parametrize(
-    "killed",
-    [
-        pytest.param("the connection", marks=pytest.mark.fault("W1")),
-        pytest.param("the relay", marks=pytest.mark.fault("W2")),
-    ],
-)
+@pytest.mark.fault("W1", "W2")
+@pytest.mark.parametrize("killed", ["the connection", "the relay"])
 def test_a_broken_connection_comes_back_by_itself_and_the_stream_goes_on(machine, camera, killed):
     with Viewer() as viewer, ConnectProcess(machine) as desk:
         desk.line("Connected")
@@ -321,9 +316,8 @@ def test_a_desk_that_is_stopped_holds_up_nobody_and_gets_the_rest_when_it_wakes(
         wait_until(lambda: watched(camera))
         begin(camera, "run")
         publish(camera, timepoints=1)
-        viewer.wait_for(
-            lambda: len(viewer.streams) == 2 and all(is_exact(s, stamps(timepoints=1)) for s in viewer.streams)
-        )
+        first = stamps(timepoints=1)
+        viewer.wait_for(lambda: [is_exact(stream, first) for stream in viewer.streams] == [True, True])
         os.kill(stopped.process.pid, signal.SIGSTOP)
         try:
             publish(camera)
