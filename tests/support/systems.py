@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -33,6 +34,7 @@ HAS = {
     "removal of segments": _POSIX,
     "sessions": hasattr(os, "setsid"),
     "signals": _POSIX,
+    "sshd": _POSIX and None not in map(shutil.which, ("ssh", "ssh-keygen", "/usr/sbin/sshd")),  # openssh-server
     "stopped processes": hasattr(signal, "SIGSTOP"),
     "unix sockets": hasattr(socket, "AF_UNIX"),
 }

@@ -19,12 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 import scopecast
+from scopecast.cli.connect import connect
 from scopecast.cli.console import err, out
 from scopecast.cli.doctor import doctor
 from scopecast.cli.errors import STDOUT, Commands, check_writable, print_json, values, write_json
 from scopecast.cli.output import guard_streams
 from scopecast.cli.pipe import pipe
 from scopecast.cli.record import record, recover
+from scopecast.cli.relay import relay
 from scopecast.cli.replay import replay
 from scopecast.cli.show import show
 from scopecast.cli.terminal import FijiOption, count, help_of, variables_of, viewer_kinds
@@ -286,7 +288,7 @@ def _milliseconds(value: Percentiles) -> str:
 
 # ---- commands of their own modules ----------------------------------------------------------------------------------
 
-for _command in (show, watch, replay, pipe, record, recover):
+for _command in (show, watch, replay, pipe, record, recover, relay, connect):
     app.command(help=help_of(_command))(_command)
 
 
@@ -295,14 +297,14 @@ for _command in (show, watch, replay, pipe, record, recover):
 
 @app.command()
 def viewers(as_json: JsonFlag = False) -> None:
-    """List the viewers, the publishers, the subscribers and the recorders that are running."""
+    """List the viewers, publishers, subscribers, recorders and relays that are running."""
     entries = RunDirectory().living()
     names = display_names(entries)
     if as_json:
         print_json([_describe(entry) | {"name": names[entry.token]} for entry in entries])
         return
     if not entries:
-        out.print("Nothing is running: no viewer, no publisher, no subscriber, no recorder.")
+        out.print("Nothing is running: no viewer, no publisher, no subscriber, no recorder, no relay.")
         return
     table = Table()
     for name in ("role", "kind", "title", "state", "process", "since", "shared memory"):

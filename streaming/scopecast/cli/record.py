@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 import threading
 import time
@@ -17,7 +16,15 @@ from rich.text import Text
 
 from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
-from scopecast.cli.terminal import OnlyChannelOption, OnlyStreamOption, OnlyTitleOption, WaitOption, count
+from scopecast.cli.terminal import (
+    OnlyChannelOption,
+    OnlyStreamOption,
+    OnlyTitleOption,
+    WaitOption,
+    count,
+    seconds,
+    with_unit,
+)
 from scopecast.protocol import printable
 from scopecast.rundir.directory import Format, Rescue, RunDirectory
 
@@ -28,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["record", "recover"]
 
-_SECONDS: Final[dict[str, float]] = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 _BYTES: Final[dict[str, float]] = {"": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _BYTES_2: Final = {f"{letter}iB": 2.0 ** (10 * power) for power, letter in enumerate("KMGT", 1)}
 _LOOK_S: Final = 0.25
@@ -76,7 +82,7 @@ def record(
     """
     with values():
         form = _form(zarr)
-        last_s = None if last is None else _parse(last, _SECONDS, "--last is a time, such as 30s, 5m or 1h")
+        last_s = None if last is None else seconds("--last", last)
         room = None if memory is None else int(_size("--memory", memory))
         left = int(_size("--leave-free", leave_free))
         folder.mkdir(parents=True, exist_ok=True)
@@ -272,17 +278,9 @@ def _form(zarr: bool) -> Format:
 
 
 def _size(option: str, text: str) -> float:
-    return _parse(text, {**_BYTES, **_BYTES_2}, f"{option} is a number of bytes, such as 500MB or 2GiB")
+    """Return a number of bytes.
 
-
-def _parse(text: str, units: dict[str, float], wanted: str) -> float:
-    """Return a number with its unit.
-
-    >>> _parse("5 min", _SECONDS, ""), _size("", "2GiB")
-    (300.0, 2147483648.0)
+    >>> _size("", "2GiB")
+    2147483648.0
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", text.strip())
-    if found is None or found[2] not in units or not float(found[1]):
-        msg = f"{wanted}; not {text}"
-        raise ValueError(msg)
-    return float(found[1]) * units[found[2]]
+    return with_unit(text, {**_BYTES, **_BYTES_2}, f"{option} is a number of bytes, such as 500MB or 2GiB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -14,7 +15,7 @@ from scopecast.publishing.environment import imagej_variables
 from scopecast.showing.show import check_names, check_viewer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rich.console import Console
 
@@ -37,10 +38,12 @@ __all__ = [
     "help_of",
     "report",
     "say_notes",
+    "seconds",
     "shorten",
     "showing_for",
     "variables_of",
     "viewer_kinds",
+    "with_unit",
 ]
 
 DimsOption = Annotated[
@@ -107,6 +110,7 @@ ZStepOption = Annotated[
     float | None, typer.Option(metavar="µm", help="Distance between z planes in µm, if the files don't give it.")
 ]
 _MOST_NAMES: Final = 3
+_SECONDS: Final[dict[str, float]] = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
 def help_of(command: Callable[..., Any]) -> str:
@@ -136,6 +140,37 @@ def count(number: int, noun: str, of: int = 0) -> str:
     ('1 plane', '3 planes', '5 of 6 files')
     """
     return f"{f'{number} of ' if number < of else ''}{max(number, of)} {noun}{'' if max(number, of) == 1 else 's'}"
+
+
+def seconds(option: str, text: str) -> float:
+    """Return a time in seconds.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the text names the option.
+
+    Examples
+    --------
+    >>> seconds("--last", "5 min")
+    300.0
+    """
+    return with_unit(text, _SECONDS, f"{option} is a time, such as 30s, 5m or 1h")
+
+
+def with_unit(text: str, units: Mapping[str, float], wanted: str) -> float:
+    """Return a number above 0, multiplied by its unit.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the text begins with `wanted`.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", text.strip())
+    if found is None or found[2] not in units or not float(found[1]):
+        msg = f"{wanted}; not {text}"
+        raise ValueError(msg)
+    return float(found[1]) * units[found[2]]
 
 
 def shorten(name: str, most: int = 40) -> str:

@@ -12,7 +12,7 @@ with the columns that `dims` names; the last two are y and x.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ from msgspec import Meta, Struct
 from scopecast.errors import ProtocolError
 from scopecast.link.messages import AxisName, Text
 from scopecast.protocol import Label, printable, printable_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "DOCUMENTS",
@@ -40,6 +43,7 @@ __all__ = [
     "Style",
     "Texts",
     "Tracks",
+    "check_document",
     "column",
     "decode",
     "encode",
@@ -258,6 +262,29 @@ def decode(kind: str, data: bytes) -> Document:
     if wrong:
         raise ProtocolError(printable(f"{kind} that contradict themselves: {wrong}"))
     return document
+
+
+def check_document(shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Check what is said of a document before it is read.
+
+    Parameters
+    ----------
+    shape
+        Its number of bytes.
+    dtype
+        uint8.
+
+    Raises
+    ------
+    ValueError
+        If it is no document, or too large to be one.
+    """
+    if dtype != np.uint8 or len(shape) != 1 or shape[0] > MAX_DOCUMENT_BYTES:
+        msg = (
+            f"a document is at most {MAX_DOCUMENT_BYTES} bytes; "
+            f"{' x '.join(map(str, shape))} {dtype.name} can't be one: publish fewer items at once"
+        )
+        raise ValueError(msg)
 
 
 def _contradiction(document: Document) -> str:

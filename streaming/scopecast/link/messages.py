@@ -119,8 +119,9 @@ class _Message(Struct, array_like=True, gc=False):
 class Hello(_Message, tag="HELLO"):
     """A receiver introduces itself, with the range of protocols that it speaks.
 
-    `token`, `kind` and `title` are those of its entry; the kind of a subscriber, which is no viewer, is ``*``. The
-    answer is WELCOME as soon as there is a segment, which may take a while, or REJECT.
+    `token`, `kind` and `title` are those of its entry; the kind of a subscriber, which is no viewer, is ``*``. With
+    `replies`, a subscriber is sent what subscribers reply, as a viewer is. The answer is WELCOME as soon as there is a
+    segment, which may take a while, or REJECT.
     """
 
     protocol_min: U32
@@ -129,6 +130,7 @@ class Hello(_Message, tag="HELLO"):
     kind: Kind
     pid: U32
     title: Title = ""
+    replies: bool = False
 
     def __post_init__(self) -> None:
         self.title = printable(self.title, MAX_TITLE)
@@ -210,6 +212,10 @@ class Frame(_Message, tag="FRAME"):
     pixels lie there (see above). `path` names the file that it was or will be saved as, `translate` is the place of its
     first pixel (y, x) in the units of the stream, or empty, and `metadata` is any MessagePack value of at most 64
     levels; all three are for information. `sent_ns` is CLOCK_MONOTONIC in nanoseconds.
+
+    Of frames that come from another machine, `preview` says that the pixels are not exact, as the link is too slow for
+    these; exact ones may take their place later. `late` says that the frame is no news: it belongs to an earlier
+    place, or has the exact pixels of a frame that was shown; who follows the newest frame stays where it is.
     """
 
     stream: U32
@@ -226,6 +232,8 @@ class Frame(_Message, tag="FRAME"):
     translate: Transform = []
     metadata: msgspec.Raw = msgspec.Raw(b"\xc0")
     name: Label = ""
+    preview: bool = False
+    late: bool = False
 
     def __post_init__(self) -> None:
         if not (self.path.isprintable() and self.name.isprintable()):  # it is asked for each frame

@@ -10,9 +10,11 @@ import zmq
 from scopecast.errors import ProtocolError
 from scopecast.link import transport
 from scopecast.link.door import Door
+from scopecast.link.messages import MAX_MESSAGE_BYTES
 from scopecast.link.wakeup import WakeUp
 
 if TYPE_CHECKING:
+    from scopecast.link.transport import KeyPair
     from scopecast.rundir.directory import Member
 
 __all__ = ["GoneError", "Router"]
@@ -38,7 +40,13 @@ class Router:
     Parameters
     ----------
     member
-        The publisher's entry in the run directory; its endpoint and key are set here.
+        The entry in the run directory; its endpoint and key are set here.
+    largest
+        Bytes of a message that is taken.
+    handshake_s
+        Seconds that who connects has to become a peer.
+    keys
+        Those of this process, where the entry has its public key already.
 
     Attributes
     ----------
@@ -48,7 +56,14 @@ class Router:
         Decides who may connect, if the socket uses tcp.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(
+        self,
+        member: Member,
+        *,
+        largest: int = MAX_MESSAGE_BYTES,
+        handshake_s: float = 2.0,
+        keys: KeyPair | None = None,
+    ) -> None:
         self._member = member
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         with ExitStack() as undo:
@@ -57,13 +72,14 @@ class Router:
             self._socket = self._context.socket(zmq.ROUTER)
             undo.callback(self._socket.close, 0)
             transport.limit(self._socket)
+            self._socket.setsockopt(zmq.MAXMSGSIZE, largest)
             self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-            self._socket.setsockopt(zmq.HANDSHAKE_IVL, 2000)
+            self._socket.setsockopt(zmq.HANDSHAKE_IVL, int(handshake_s * 1000))
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             undo.callback(self._monitor.close, 0)
             undo.callback(self._socket.disable_monitor)
             self._monitor.getsockopt(_EVENTS)  # its descriptor signals nothing before this was asked once
-            self.gate = transport.bind(self._socket, member)
+            self.gate = transport.bind(self._socket, member, keys)
             if self.gate is not None:
                 undo.callback(self.gate.close)
             self._alarm = WakeUp()

@@ -108,7 +108,7 @@ def limit(socket: zmq.Socket[Any]) -> None:
         socket.setsockopt(option, value)
 
 
-def bind(socket: zmq.Socket[Any], member: Member) -> Gate | None:
+def bind(socket: zmq.Socket[Any], member: Member, keys: KeyPair | None = None) -> Gate | None:
     """Bind a publisher's socket by the chosen transport, and write into its entry how it is reached.
 
     Parameters
@@ -117,6 +117,8 @@ def bind(socket: zmq.Socket[Any], member: Member) -> Gate | None:
         The socket, with all other options set.
     member
         The publisher's entry in the run directory; its ``endpoint`` and ``key`` are set, not yet written.
+    keys
+        Those of its process, where that has some already.
 
     Returns
     -------
@@ -133,7 +135,7 @@ def bind(socket: zmq.Socket[Any], member: Member) -> Gate | None:
         socket.bind(endpoint)
         member.entry.endpoint = endpoint
         return None
-    keys = KeyPair()
+    keys = keys or KeyPair()
     gate = Gate(socket.context, member.directory)
     try:
         keys.use(socket)

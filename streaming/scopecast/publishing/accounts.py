@@ -98,10 +98,12 @@ class Account:
     pace : Pace
         How the receiver keeps up.
     viewer : bool
-        Whether it is a viewer; a subscriber is none, and is sent no replies.
+        Whether it is a viewer; a subscriber is none.
+    replies : bool
+        Whether it is sent replies: viewers are, and subscribers that ask for them.
     """
 
-    __slots__ = ("early", "fates", "leased", "pace", "pending", "published", "viewer")
+    __slots__ = ("early", "fates", "leased", "pace", "pending", "published", "replies", "viewer")
 
     def __init__(self) -> None:
         self.published = 0
@@ -110,7 +112,7 @@ class Account:
         self.leased: dict[tuple[int, int], Any] = {}
         self.early: Collection[object] = ()
         self.pace = Pace()
-        self.viewer = True
+        self.viewer = self.replies = True
 
     @property
     def in_flight(self) -> int:

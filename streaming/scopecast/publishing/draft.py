@@ -24,7 +24,7 @@ __all__ = ["IMAGE", "NOTHING", "Draft", "Extras", "Policy", "What"]
 Policy = Literal["latest", "every"]
 Extras = tuple[str, list[float], Any]  # sent along with a frame: path, translation, encoded metadata
 NOTHING: Final[Extras] = ("", [], messages.encode_metadata(None))
-What = tuple[str, str]  # the kind and name of a frame
+What = tuple[str, str] | tuple[str, str, bool, bool]  # kind and name of a frame; whether a preview, and late
 IMAGE: Final[What] = ("image", "")
 
 
@@ -88,7 +88,8 @@ class Draft:
         """
         self.index = self.stream.place(self.axes)
         axes = self.stream.axes
-        self.channel = self.stream.number, self.index[axes.index("c")] if "c" in axes else 0, self.what
+        channel = self.index[axes.index("c")] if "c" in axes else 0
+        self.channel = self.stream.number, channel, self.what[:2], self.what[3:]
 
     def encode(self, sequence: int, now_ns: int, *, bare: bool = False) -> bytes:
         """Return the encoded message that announces it.
@@ -104,7 +105,7 @@ class Draft:
         """
         assert self.frame is not None
         path, translate, metadata = self.about
-        kind, name = self.what
+        kind, name, *detail = self.what
         epoch, number = self.frame.key
         return messages.encode(
             messages.Frame(
@@ -122,5 +123,6 @@ class Draft:
                 translate,
                 NOTHING[2] if bare else metadata,
                 name,
+                *detail,
             )
         )

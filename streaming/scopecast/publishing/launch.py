@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WITHOUT_WINDOW",
     "Launch",
+    "apart",
     "end_viewer",
     "find_or_start_viewer",
     "known_viewers",
@@ -190,7 +191,7 @@ def _start(
                 stdout=output,
                 stderr=output,
                 env=environment,
-                **_apart(),
+                **apart(),
             )
         # A thread waits for the viewer's process, so that it leaves no zombie here when it ends. If this process is
         # itself about to end, it can't start a thread any more, and needs none.
@@ -231,7 +232,7 @@ def _await_ready(
     raise ViewerStartError(msg)
 
 
-def _apart() -> dict[str, Any]:
+def apart() -> dict[str, Any]:
     """Return options of Popen for a process that survives the end of this one, and Ctrl-C in its terminal."""
     if sys.platform == "win32":
         # A hidden console of its own. Without one (DETACHED_PROCESS) a window would open for the real Python that the

@@ -451,7 +451,7 @@ class Receivers:
         number = self._expected.pop(hello.token, None)
         account = Account() if number is None else self._accounts.receivers[number]
         if hello.kind == ANY_KIND:
-            account.viewer, account.pace = False, Pace(_FEWEST_OF_SUBSCRIBERS)
+            account.viewer, account.replies, account.pace = False, hello.replies, Pace(_FEWEST_OF_SUBSCRIBERS)
         if number is None:
             number = next(self._numbers)
             if self.slots is not None:

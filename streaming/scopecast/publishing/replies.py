@@ -4,7 +4,7 @@ A reply lies in the subscriber's own memory, and is copied from there into a slo
 "keeper" and never by ``publish()``. There it is a frame like any other, except that it
 
 * never takes the place of a frame of the source: if no slot is free it is dropped,
-* is sent only to viewers that have got the frame that it is about, or will,
+* is sent only to viewers, and to relays, that have got the frame that it is about, or will,
 * counts in an account of its own.
 """
 
@@ -13,12 +13,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from scopecast.errors import ClosedError, SharedMemoryError, UnsupportedDtypeError
 from scopecast.frames.annotations import KINDS
 from scopecast.frames.arrays import check_plane, native
-from scopecast.frames.documents import DOCUMENTS, MAX_DOCUMENT_BYTES
+from scopecast.frames.documents import DOCUMENTS, check_document
 from scopecast.link import messages
 from scopecast.memory.copying import copy_frame
 from scopecast.memory.ring import RingReader
@@ -27,6 +25,7 @@ from scopecast.publishing.draft import NOTHING, Draft
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
     import numpy.typing as npt
 
     from scopecast.publishing.accounts import Accounts, Fate
@@ -131,10 +130,10 @@ class Replies:
                 draft.missed = known.frame.missed
             elif (newest := slots.newest(draft.channel)) is not None and newest.of > reply.sequence:
                 return messages.Replied(reply.number, "superseded")
-            viewers = [account for account in accounts if account.viewer]
-            if viewers and all(account in draft.missed for account in viewers):
+            shown = [account for account in accounts if account.replies]
+            if shown and all(account in draft.missed for account in shown):
                 return messages.Replied(reply.number, "superseded")
-            draft.missed = (*draft.missed, *(account for account in accounts if not account.viewer))
+            draft.missed = (*draft.missed, *(account for account in accounts if not account.replies))
             with self._guard:
                 if not receivers.claim(draft):
                     return messages.Replied(reply.number, "dropped", "no slot is free")
@@ -180,9 +179,7 @@ def _checked(reply: messages.Reply) -> np.dtype[Any]:
     """
     dtype = native(reply.dtype)
     if reply.kind in DOCUMENTS:
-        if dtype != np.uint8 or len(reply.shape) != 1 or reply.shape[0] > MAX_DOCUMENT_BYTES:
-            msg = f"{reply.kind} are a document of at most {MAX_DOCUMENT_BYTES} bytes"
-            raise ValueError(msg)
+        check_document(reply.shape, dtype)
         return dtype
     if reply.kind not in KINDS:
         msg = f"the kind {reply.kind!r} can't be shown: use one of {', '.join(KINDS)}"

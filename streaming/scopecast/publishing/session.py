@@ -98,6 +98,8 @@ class Session:
         Numbers the frames, and the replies.
     replies : Replies or None
         Shows what subscribers reply; None before there is a ring.
+    origin : str
+        The token of the publisher on another machine whose frames it publishes; ``""`` for frames of its own.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Session:
         self.forgotten: deque[SlotFrame] = deque()
         self.sequence = itertools.count()
         self.replies: Replies | None = None
+        self.origin = ""
         self._cancelled = Event()
         self._warned: set[str] = set()
         self._threads: dict[str, threading.Thread] = {}
@@ -306,7 +309,9 @@ class Session:
             for leftover in directory.clean().kept:
                 if leftover.is_new:
                     logger.warning("scopecast: %s", leftover)
-            self.member = directory.join("publisher", self.kind, title=self.title[:200], host=self.host[:200])
+            self.member = directory.join(
+                "publisher", self.kind, title=self.title[:200], host=self.host[:200], origin=self.origin
+            )
         old = self.slots
         if old is not None and flush_s:
             self.flush(time.monotonic() + flush_s, early=False)
@@ -463,13 +468,17 @@ class Session:
 
     def listen(self, timeout: float | None, max_age_s: float | None) -> Listener:
         """Take marks from viewers; see `Publisher.marks`."""
+        return Listener(self.open_inbox(max_age_s), self.answer, timeout)
+
+    def open_inbox(self, max_age_s: float | None) -> Inbox:
+        """Return where marks from viewers are put from now on, until it is closed; each is to be answered."""
         inbox = Inbox(max_age_s)
         with self.guard.lock:
             self.guard.check_usable()
             self.listening.begin(inbox)
-        return Listener(inbox, self._answer, timeout)
+        return inbox
 
-    def _answer(self, receiver: AttachedReceiver, marked: Marked) -> None:
+    def answer(self, receiver: AttachedReceiver, marked: Marked) -> None:
         """Tell a viewer what has become of its marks."""
         with self.guard.lock:
             if self.receivers is not None:

@@ -82,9 +82,9 @@ class Viewers:
         return {entry.token for entry in directory.living("receiver", self._kind) if entry.state == "ready"}
 
     def expected(self, directory: RunDirectory) -> set[str]:
-        """Return the tokens of all that are about to attach: the viewers, and recorders, which are to miss nothing."""
-        recorders = {entry.token for entry in directory.living("recorder") if entry.state == "ready"}
-        return self.running(directory) | recorders
+        """Return the tokens of all that are about to attach: the viewers; recorders and relays are to miss nothing."""
+        others = [entry for entry in directory.living() if entry.role in ("recorder", "relay")]
+        return self.running(directory) | {entry.token for entry in others if entry.state == "ready"}
 
     def find(self, receivers: Receivers, directory: RunDirectory) -> None:
         """Request the search for viewers, unless it is over; called when a new ring is in use."""

@@ -84,13 +84,14 @@ _Moment = Annotated[float, Meta(ge=0, le=32_503_680_000)]
 #: Of this machine only.
 _Endpoint = Annotated[str, Meta(pattern=r"\A(?:(?s:ipc://.+)|tcp://127\.0\.0\.1:[0-9]{1,5})?\Z", max_length=MAX_PATH)]
 _SegmentName = Annotated[str, Meta(max_length=30)]
-Role = Literal["publisher", "receiver", "subscriber", "recorder"]
+Role = Literal["publisher", "receiver", "subscriber", "recorder", "relay"]
 #: What each is called where people read it.
 ROLES: Final[dict[Role, str]] = {
     "receiver": "viewer",
     "publisher": "publisher",
     "subscriber": "subscriber",
     "recorder": "recorder",
+    "relay": "relay",
 }
 _TOKEN = re.compile(r"\A[a-z2-7]{8}\Z")
 
@@ -108,11 +109,11 @@ class Entry(msgspec.Struct, kw_only=True):
     token
         Its token; the file is named by the same.
     role
-        Whether it publishes, is a viewer (receiver), a program that looks at the frames (subscriber), or one that
-        writes them to files (recorder).
+        Whether it publishes, is a viewer (receiver), a program that looks at the frames (subscriber), one that writes
+        them to files (recorder), or one that sends them to other machines (relay).
     kind
-        The kind of viewer: ``"napari"``, ``"fiji"``, … A publisher serves viewers of one kind, and subscribers and
-        recorders, whose own is ``"*"``.
+        The kind of viewer: ``"napari"``, ``"fiji"``, … A publisher serves viewers of one kind, and subscribers,
+        recorders and relays, whose own is ``"*"``.
     title
         What it calls itself.
     host
@@ -125,13 +126,15 @@ class Entry(msgspec.Struct, kw_only=True):
         ``"starting"`` is an intent, ``"ready"`` means that it can be reached, ``"leaving"`` that it is about to end;
         ``"choosing"`` is a viewer that attaches only where its user says so: nobody is to rely on it.
     endpoint
-        A publisher's ZeroMQ endpoint; a receiver has none.
+        The ZeroMQ endpoint of a publisher or a relay; others have none.
     key
         Its public CURVE key in Z85, which guards a tcp endpoint; ``""`` where it has none.
     segments
         Names of the shared memory segments that it has, or is about to make.
     protocol
         The version of the protocol that it speaks; 0 where it does not say so.
+    origin
+        Of a publisher that shows what is published on another machine: the token of the publisher there; else ``""``.
     """
 
     token: Token
@@ -146,6 +149,7 @@ class Entry(msgspec.Struct, kw_only=True):
     key: Label = ""
     segments: Annotated[list[_SegmentName], Meta(max_length=64)] = []
     protocol: U32 = 0
+    origin: Annotated[str, Meta(pattern=r"\A(?:[a-z2-7]{8})?\Z")] = ""
 
     def __post_init__(self) -> None:
         self.title, self.host = printable(self.title, MAX_TITLE), printable(self.host, MAX_TITLE)
@@ -390,13 +394,14 @@ class RunDirectory:
         title: str = "",
         host: str = "",
         key: str = "",
+        origin: str = "",
     ) -> Member:
         """Enter a new member, with its lock held and its intent written.
 
         Parameters
         ----------
         role
-            ``"publisher"``, ``"receiver"``, ``"subscriber"`` or ``"recorder"``.
+            ``"publisher"``, ``"receiver"``, ``"subscriber"``, ``"recorder"`` or ``"relay"``.
         kind
             The kind of viewer.
         token
@@ -405,6 +410,8 @@ class RunDirectory:
             What it calls itself, and the software that it runs in.
         key
             Its public CURVE key, where it has one.
+        origin
+            The token of the publisher on another machine whose frames it publishes.
         """
         entry = Entry(
             token=token or new_token(),
@@ -416,6 +423,7 @@ class RunDirectory:
             pid=os.getpid(),
             created=psutil.Process().create_time(),
             protocol=PROTOCOL,
+            origin=origin,
         )
         return Member(self, entry)
 
@@ -795,7 +803,7 @@ class Member:
         for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new", "keep", *_RESCUE)):
             with suppress(OSError):
                 remove(path)
-        if self.entry.role == "publisher":
+        if self.entry.role in ("publisher", "relay"):
             with suppress(OSError, RuntimeDirectoryError):
                 remove(self.directory.socket_path(self.token))
                 remove(self.directory.socket_path(self.token).with_suffix(".shut"))

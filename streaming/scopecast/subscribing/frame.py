@@ -175,6 +175,8 @@ class Frame:
         Position (y, x) of its first pixel in `units`; empty if it has none.
     path : str
         The file that holds it, or will hold it; ``""`` if there is none.
+    preview : bool
+        Whether its pixels are not exact: it comes from another machine, by a link that is too slow for these.
     """
 
     def __init__(
@@ -182,7 +184,7 @@ class Frame:
     ) -> None:
         message = lease.message
         self.axes, self.source, self.stream, self.units = axes, source, about.title, about.units
-        self.sequence, self.path = message.sequence, message.path
+        self.sequence, self.path, self.preview = message.sequence, message.path, message.preview
         self.scale = (about.scale[0], about.scale[-1]) if about.scale else (1.0, 1.0)
         self.translate = tuple(message.translate)
         self._lease, self._reply = lease, reply

@@ -16,6 +16,7 @@ import zmq
 
 from scopecast.errors import ProtocolError, SharedMemoryError, TransportError
 from scopecast.frames.arrays import check_plane
+from scopecast.frames.documents import DOCUMENTS, check_document
 from scopecast.link import descriptors, messages, transport
 from scopecast.memory.ring import RingReader
 
@@ -279,7 +280,7 @@ class Line:
         Raises
         ------
         ValueError, TypeError, UnsupportedDtypeError
-            If they are no plane that could be shown.
+            If they are no plane or document that could be shown.
         SharedMemoryError
             If another program has truncated the segment.
         """
@@ -287,7 +288,10 @@ class Line:
         if reader is None or reader.epoch != frame.epoch:
             return None
         dtype = np.dtype(frame.dtype)
-        check_plane(frame.shape, dtype)
+        if frame.kind in DOCUMENTS:
+            check_document(frame.shape, dtype)
+        else:
+            check_plane(frame.shape, dtype)
         view = reader.view(frame.slot, frame.shape, dtype)
         return view if self.intact(frame) else None
 

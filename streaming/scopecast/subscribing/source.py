@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from scopecast.errors import SharedMemoryError, UnsupportedDtypeError
-from scopecast.link.messages import Ping, Replied
+from scopecast.link.messages import Marked, Ping, Replied
 from scopecast.protocol import clock_ns
 from scopecast.subscribing.frame import Lease
 from scopecast.subscribing.line import Line
@@ -35,8 +35,8 @@ class SubscribedSource(Line):
     take
         Called with each frame: the source, the lease, the announcement of its stream and its axes. It returns whether
         the frame is wanted.
-    replied
-        Called with each answer to a reply.
+    answered
+        Called with the source and each answer to a reply or to marks.
     give_back
         Called with the source and a lease that is over, in any thread; `settle` is to be called for it in ours.
     lost
@@ -63,14 +63,14 @@ class SubscribedSource(Line):
         keys: KeyPair | None,
         *,
         take: Callable[[SubscribedSource, Lease, messages.Stream, dict[str, int | str]], bool],
-        replied: Callable[[messages.Replied], None],
+        answered: Callable[[SubscribedSource, messages.Replied | messages.Marked], None],
         give_back: Callable[[SubscribedSource, Lease], None],
         lost: Callable[[SubscribedSource], None],
         over: Callable[[SubscribedSource, int | None], None],
         kinds: Collection[str] = ("image",),
     ) -> None:
         self.leases: set[Lease] = set()
-        self._give, self._replied, self._give_back, self._lost = take, replied, give_back, lost
+        self._give, self._answered, self._give_back, self._lost = take, answered, give_back, lost
         self._over, self._kinds = over, kinds
         self.settled_ns = self._pinged_ns = 0
         self._received = 0  # frames, since we have a row in the publisher's accounts
@@ -80,8 +80,8 @@ class SubscribedSource(Line):
         super().__init__(entry, directory, hello, context, keys)
 
     def _handle(self, message: messages.FromPublisher) -> None:
-        if isinstance(message, Replied):
-            self._replied(message)
+        if isinstance(message, Replied | Marked):
+            self._answered(self, message)
             return
         super()._handle(message)
         if not isinstance(message, Ping):

@@ -121,6 +121,7 @@ class Subscription:
     role: ClassVar[Role] = "subscriber"
     host = ""
     kinds: ClassVar[tuple[str, ...]] = ("image",)
+    replies: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -186,7 +187,13 @@ class Subscription:
         )
         self._outbox = Outbox(self._member, self._wait_for)
         self._hello = messages.Hello(
-            messages.PROTOCOL, messages.PROTOCOL, self._member.token, ANY_KIND, os.getpid(), self.name
+            messages.PROTOCOL,
+            messages.PROTOCOL,
+            self._member.token,
+            ANY_KIND,
+            os.getpid(),
+            self.name,
+            replies=self.replies,
         )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = WakeUp()
@@ -391,7 +398,9 @@ class Subscription:
         if not (source.state == "attached" and source.send(message)):
             self._settle_reply(message.number, "reply dropped")
 
-    def _replied(self, message: messages.Replied) -> None:
+    def _answered(self, source: SubscribedSource, message: messages.Replied | messages.Marked) -> None:
+        if not isinstance(message, messages.Replied):
+            return
         if message.fate == "refused":
             self._complain(f"a reply is not shown: {message.reason}")
         fate = f"reply {message.fate}" if message.fate in ("superseded", "dropped") else message.fate
@@ -460,7 +469,9 @@ class Subscription:
     def _take(self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]) -> bool:
         """Have a frame wait for the program. Return False if it is not wanted."""
         self._count("received")
-        if self._closed:
+        # What comes from another machine may come twice, as a preview and exact: a program has it once.
+        again = lease.message.late if self._policy == "latest" else lease.message.preview
+        if self._closed or again:
             return False
         index = dict(zip(about.axes, lease.message.index, strict=False))
         if self._stream and about.title != self._stream:
@@ -519,7 +530,7 @@ class Subscription:
                     self._context,
                     self._keys,
                     take=self._take,
-                    replied=self._replied,
+                    answered=self._answered,
                     give_back=self._give_back,
                     lost=self._lost,
                     over=self._over_with,
@@ -618,7 +629,9 @@ def subscribe(
     policy
         ``"latest"``: the newest frame of each channel; those that come while the program works are superseded.
         ``"every"``: one after the other. A publisher of the policy ``every`` then waits for this program as for a
-        viewer, and nothing is lost; one of ``latest`` does not, and sends what it can.
+        viewer, and nothing is lost; one of ``latest`` does not, and sends what it can. Of frames that come from
+        another machine by a slow link, ``"latest"`` has what comes first (`Frame.preview` tells whether it is exact),
+        and ``"every"`` the exact ones, whenever they come.
     wait
         Seconds after which the loop ends if there is no program whose frames could come. By default it goes on for
         ever: a program that is started again is found again.

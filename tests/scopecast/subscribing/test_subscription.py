@@ -485,7 +485,7 @@ def test_what_a_hostile_subscriber_replies_is_refused(runtime_dir):
         frame = next(frames)
         source = frames._sources[0]
         answers: list[messages.Replied] = []
-        source._replied = answers.append
+        source._answered = lambda _, answer: answers.append(answer)
         box = Outbox(frames._member, lambda *_: None)
         posted = box.put(np.zeros(SHAPE, "uint8"), 1.0)
         right = messages.Reply(1, frame.sequence, *posted, "labels", "|u1", list(SHAPE), "x")

@@ -24,7 +24,7 @@ from scopecast_viewers.fiji.window_places import WindowPlace
 from scopecast_viewers.look.colors import color_problem
 from scopecast_viewers.look.ticks import MAX_WAIT_S
 from scopecast_viewers.receiving.marks import MarkedFrame
-from scopecast_viewers.receiving.status import HINTS
+from scopecast_viewers.receiving.status import HINTS, PREVIEW
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -519,11 +519,12 @@ class Hyperstack:
         number = min(self._selected, self._size)
         others = [known.slice for at, known in self._pixels.items() if known.slice != at]
         at_selected = self._pixels.get(number)
-        state = self.stack.state(self._slices.place(number if at_selected is None else at_selected.slice))
+        shown = number if at_selected is None else at_selected.slice
+        state, tag = self.stack.state(self._slices.place(shown)), self._slices.tag(shown)
         hints = [
             "frozen" if self.frozen else "",
             self.problem,
-            HINTS[state],
+            HINTS[state] or (PREVIEW if tag is not None and tag.preview else ""),
             self._saturation(number),
             f"waits for {self.waits_for}" if self.waits_for else "",
             self.overlay.problem,

@@ -101,7 +101,7 @@ class Slices:
         """
         number = int(number)
         state, tag = self._known(number)
-        if state != "here" or tag is None or not tag.metadata:
+        if state != "here" or tag is None or not (tag.metadata or tag.preview):
             return self.title(number)
         rows = metadata_rows(recorded_of(self._stream, self.place(number), tag), tag)
         return "\n".join([self.title(number), *(f"{name}: {value}" if name else value for name, value in rows), ""])
@@ -128,6 +128,8 @@ class Slices:
             parts.append("the frame here is forgotten")
         elif tag is not None and tag.path and os.path.basename(tag.path) not in parts:  # noqa: PTH119 - of any host
             parts.append(os.path.basename(tag.path))  # noqa: PTH119
+        if tag is not None and state == "here" and tag.preview:
+            parts.append("preview")
         if tag is not None and state == "here" and tag.metadata:
             recorded = recorded_of(self._stream, place, tag)
             parts += [each for each in (recorded.position, describe_recorded(recorded)) if each and each not in parts]

@@ -30,7 +30,7 @@ from scopecast_viewers.napari.steady import steady
 from scopecast_viewers.napari.tools import LiveTools
 from scopecast_viewers.napari.units import canvas_spacing
 from scopecast_viewers.receiving.metadata import metadata_lines
-from scopecast_viewers.receiving.status import HINTS
+from scopecast_viewers.receiving.status import HINTS, PREVIEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -601,8 +601,10 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if stream is not None and (mine := [live for live in self.layers if live.stream is stream]):
             where = self.where(stream)
             states = {live.stack.state(live.data.place(where)) for live in mine}
-            if len(states) == 1:
-                return HINTS[states.pop()]
+            if len(states) == 1 and (hint := HINTS[states.pop()]):
+                return hint
+            if any(tag.preview for live in mine if (tag := live.tag_at(where)) is not None):
+                return PREVIEW
         return ""
 
     @property

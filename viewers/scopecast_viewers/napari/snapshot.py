@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QMessageBox
 from scopecast_viewers.napari.mosaic import Mosaic
 from scopecast_viewers.napari.steady import all_or_nothing
 from scopecast_viewers.receiving.metadata import metadata_lines
+from scopecast_viewers.receiving.saving import is_preview
 from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
 
 #: What the layer of one frame takes over as it is.
 _LOOK = ("colormap", "contrast_limits", "gamma", "opacity", "blending", "interpolation2d", "rgb")
+_NOT_EXACT = "not copied: what is shown is a preview, whose exact pixels are still on their way; try again in a while"
 #: Bytes from which the user is asked first.
 ASK_FROM = 1 << 30
 
@@ -213,6 +215,9 @@ class Snapshots(QObject):  # type: ignore[misc]  # qtpy has no types
         point = tuple(view.viewer.dims.point)
         mine = [live for live in view.layers if live.stream is view.followed and live.layer.visible]
         shown = [(live, frame) for live in mine if (frame := shown_picture(live, point)) is not None]
+        if any(is_preview(tag) for _, (_, _, tag) in shown):
+            show_warning(_NOT_EXACT)
+            return
         made = [self._layer_of(live, *frame) for live, frame in shown]
         if not made:
             show_warning("no frame is shown that a snapshot could be taken of")
@@ -240,6 +245,9 @@ class Snapshots(QObject):  # type: ignore[misc]  # qtpy has no types
         if self.busy or not (layers := chosen_layers(self._view)):
             return
         self._view.catch_up()
+        if any(is_preview(held.tag) for live in layers for held in tuple(live.stack.layout.planes.values())):
+            show_warning(_NOT_EXACT)
+            return
         made = Snapshot(layers)
         if made.question and not self._agreed(made.question):
             return

@@ -240,12 +240,18 @@ class LiveStream:
         tag = self._tag(frame, source)
         channel = index[self.axes.index("c")] if "c" in self.axes else 0
         is_first = stack.latest(channel) is None
-        stack.put(index, plane, tag)
+        adds = index not in stack.layout.planes
+        stack.put(index, plane, tag, late=frame.late)
         if is_first:
             self.parts = (*self.parts, (stack, channel))
         if self.about.preview and len(self._by_signature) > 1:
             self._replace(signature, index)
         own = frame.kind == "image" and not frame.name  # and not what a program has replied to one
+        if frame.late and self.newest is not None:  # nobody follows it; it may have the exact pixels of the newest
+            if self.newest[:2] == (stack, index):
+                self.newest = (stack, index, tag)
+            self.received += own and adds
+            return
         if own:
             self.received += 1
             self.first_sent_ns = min(self.first_sent_ns or frame.sent_ns, frame.sent_ns)
@@ -277,7 +283,15 @@ class LiveStream:
     def _tag(self, frame: Frame, source: str) -> Tag:
         metadata = bytes(frame.metadata)
         said = b"" if metadata == _NIL else metadata
-        return Tag(frame.sequence, frame.sent_ns, frame.path, tuple(frame.translate), said, source or self.source)
+        return Tag(
+            frame.sequence,
+            frame.sent_ns,
+            frame.path,
+            tuple(frame.translate),
+            said,
+            source or self.source,
+            frame.preview,
+        )
 
     def annotate(self, frame: Frame, document: Document, *, source: str = "") -> bool:
         """Put a document where it belongs. Return False if the stream has no room for another name."""

@@ -163,6 +163,7 @@ def describe_recorded(recorded: Recorded) -> str:
 def metadata_rows(recorded: Recorded, tag: Tag) -> list[tuple[str, str]]:
     """Return all that is known of a frame as (name, value): first what all frames have, then its own metadata."""
     known = (
+        ("pixels", "preview, not exact" if tag.preview else ""),
         ("position", recorded.position),
         ("elapsed", recorded.elapsed),
         ("time", recorded.date),

@@ -34,9 +34,9 @@ def rescue(asked: Rescue, streams: Iterable[tuple[str, LiveStream]]) -> Rescued:
     """
     found = Rescued()
     for source, stream in streams:
-        if not (parts := exports(stream)):
-            continue
         try:
+            if not (parts := exports(stream)):
+                continue
             with claimed(Path(asked.folder), source, stream.about.title, asked.form) as path:
                 saved = save_all(parts, path)
         except Exception as error:  # noqa: BLE001 - told to who has asked; the others are written

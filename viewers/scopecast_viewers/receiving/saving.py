@@ -42,6 +42,7 @@ __all__ = [
     "claim",
     "claimed",
     "exports",
+    "is_preview",
     "save",
     "save_all",
 ]
@@ -209,17 +210,34 @@ def exports(
     -------
     tuple of Export
         As of now. Of a run, only the positions of its planes are taken, not yet the pixels. Called from any thread.
+
+    Raises
+    ------
+    ValueError
+        If some frames are previews, whose exact pixels have not come yet.
     """
     if shown is None:
         shown = {stack: _frames_of(stack) for stack in stream.stacks if stack.layout.planes}
         whole = frozenset(("t", "c", "z"))
     else:
         whole = frozenset(("c",))
+    previews = sum(is_preview(frame.tag) for _, frames in shown.values() for frame in frames.values())
+    if previews:
+        number = sum(len(frames) for _, frames in shown.values())
+        raise ValueError(
+            f"{previews} of {number} frames are previews, whose exact pixels are still on their way from the other "
+            f"machine: save again in a while, or pause the acquisition"
+        )
     return tuple(
         _export(stream, stack, axes, frames, whole)._replace(name=_told_apart(stack, list(shown)))
         for stack, (axes, frames) in shown.items()
         if frames
     )
+
+
+def is_preview(tag: object) -> bool:
+    """Whether a frame with this tag has pixels that are not exact."""
+    return isinstance(tag, Tag) and tag.preview
 
 
 def _frames_of(stack: Stack) -> _Frames:

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
 
-__all__ = ["HINTS", "figures_of", "format_age", "sources_of", "state_of"]
+__all__ = ["HINTS", "PREVIEW", "figures_of", "format_age", "sources_of", "state_of"]
 
 #: What is said of a place by `Stack.state`.
 HINTS: Final = {"here": "", "missing": "no frame here yet", "forgotten": "the frame here is forgotten"}
+#: What is said of a frame whose pixels are not exact.
+PREVIEW: Final = "preview: the exact pixels are still on their way"
 
 
 def sources_of(stream: LiveStream, sources: Iterable[Source]) -> list[Source]:

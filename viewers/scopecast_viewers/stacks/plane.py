@@ -28,6 +28,8 @@ class Tag(NamedTuple):
         What was published with it, as MessagePack; ``b""`` if nothing was.
     source
         The token of its publisher.
+    preview
+        Its pixels are not exact: it comes from another machine, by a link that is too slow for these.
     """
 
     sequence: int
@@ -36,6 +38,7 @@ class Tag(NamedTuple):
     translate: tuple[float, ...]
     metadata: bytes = b""
     source: str = ""
+    preview: bool = False
 
 
 class Sent(NamedTuple):

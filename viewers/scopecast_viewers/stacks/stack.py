@@ -193,7 +193,7 @@ class Stack:
         """Planes that came, but read as gaps now because neither memory nor disk had room."""
         return self._share.forgotten
 
-    def put(self, index: Sequence[int], plane: Plane, tag: object = None) -> None:
+    def put(self, index: Sequence[int], plane: Plane, tag: object = None, *, late: bool = False) -> None:
         """Put a plane in its place, over what was there; never waits for the disk.
 
         Parameters
@@ -204,6 +204,8 @@ class Stack:
             Of the stack's plane shape and dtype. It is kept, not copied, and must not change afterwards.
         tag : object
             Kept with the plane, see `tag`.
+        late : bool
+            It is no news: what was put last, there and in the stack, stays so if there is any.
 
         Raises
         ------
@@ -230,9 +232,14 @@ class Stack:
             layout.planes[place] = held
             self._extend(layout, place)
             dropped = self.history.keep(held, replaced)
-            self.newest = self._latest[_channel(layout.axes, place)] = place
             self.version += 1
-            self._places[_place(layout.axes, place)] = (self.version, place)
+            channel, at = _channel(layout.axes, place), _place(layout.axes, place)
+            if not (late and self.newest is not None):
+                self.newest = place
+            if not (late and channel in self._latest):
+                self._latest[channel] = place
+            if not (late and at in self._places):
+                self._places[at] = (self.version, place)
         del dropped, replaced  # outside the lock, since freeing memory takes its time
 
     def add_axis(self, name: str, position: int) -> None:

@@ -1,0 +1,356 @@
+"""``scopecast connect``: what is published on another machine, on this one, for as long as it is wanted.
+
+One thread, that of `Connection.run`, does everything: it connects, and again whenever the connection breaks; decodes
+and publishes what comes; and sends what local viewers want and mark.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from scopecast.errors import ProtocolError, ScopecastError, ViewerLagging
+from scopecast.link import messages as local
+from scopecast.protocol import ANY_KIND, printable
+from scopecast.remote import messages
+from scopecast.remote.link import Link, LinkError
+from scopecast.remote.mirror import Mirror
+from scopecast.remote.quality import LADDER
+from scopecast.rundir.directory import RunDirectory, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scopecast.publishing.listening import Inbox, Waiting
+    from scopecast.publishing.publisher import Publisher
+
+__all__ = ["Connection"]
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S: Final = 0.1
+_PING_S: Final = 1.0
+#: Seconds without a single byte after which a connection is taken to be broken.
+SILENT_S: Final = 10.0
+#: Seconds until it is tried again: the first time, and at most.
+PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 30.0
+_MOST_MARKS: Final = 64
+_MOST_SOURCES: Final = 64
+
+
+class Connection:
+    """Publishes on this machine what is published on another one.
+
+    Use it as a context manager.
+
+    Parameters
+    ----------
+    command
+        The command line whose standard input and output lead to the relay; see `scopecast.remote.link.command_for`.
+    place
+        What the other machine is called; the titles of its programs end with it.
+    kinds
+        The kinds of viewers to publish for.
+    launch
+        Whether to open a viewer of a kind if none is running.
+    every
+        Have each frame, exact, one after the other, instead of the newest.
+    title
+        What this desk calls itself.
+    options
+        More options for each `scopecast.Publisher`.
+    tell
+        Called with each line that the user is to see.
+
+    Attributes
+    ----------
+    state : str
+        ``"connecting"``, ``"connected"``, ``"waiting"`` (until it is tried again) or ``"closed"``.
+    problem : str
+        Why it is not connected; ``""`` if it is.
+    account : DeskAccount
+        What the relay says of the frames.
+    quality : str
+        In which quality the last frame came.
+    age_ms : float
+        How old that was when it was sent, in ms; the way is not included.
+    refused : int
+        Frames that could not be shown.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        place: str,
+        kinds: Sequence[str],
+        *,
+        launch: bool = False,
+        every: bool = False,
+        title: str = "",
+        options: Mapping[str, Any] = {},
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._command, self._place, self._kinds, self._launch = list(command), place, tuple(kinds), launch
+        self._options, self._tell = dict(options), tell
+        self.state, self.problem = "connecting", ""
+        self.account = messages.DeskAccount()
+        self.quality, self.age_ms, self.refused = "", 0.0, 0
+        self.host = place
+        self._hello = messages.Hello(messages.WIRE, messages.WIRE, new_token(), title, every)
+        self._mirrors: dict[str, Mirror] = {}  # by their origins
+        self._sources: dict[int, Mirror] = {}  # by the relay's numbers
+        self._runs: dict[int, tuple[Mirror, int]] = {}  # the mirror of a run, and the number that the publisher gave it
+        self._seen: dict[str, set[str]] = {}  # the viewers for which a source was fetched, by its origin
+        self._inboxes: dict[str, list[Inbox]] = {}
+        self._marks: dict[int, tuple[Publisher, Waiting]] = {}  # that wait for an answer
+        self._taken: OrderedDict[int, tuple[Publisher, Waiting]] = OrderedDict()  # that may still be refused
+        self._numbers, self._pings = itertools.count(1), itertools.count(1)
+        self._directory = RunDirectory()
+        self._greeted = self._ever = False
+        self._stop = threading.Event()
+        self._link: Link | None = None
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The programs whose frames come, as they are called here."""
+        return tuple(mirror.title for mirror in tuple(self._mirrors.values()))
+
+    def stop(self) -> None:
+        """Make `run` return soon; from any thread."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Connect, and stay connected until `stop` is called.
+
+        Raises
+        ------
+        LinkError
+            If there has been no connection yet, or trying again is of no use: what to do is in the text.
+        """
+        pause = PAUSE_S
+        while not self._stop.is_set():
+            self.state, began = "connecting", time.monotonic()
+            try:
+                with Link(self._command, self._place) as self._link:
+                    self._link.open()
+                    self._serve(self._link)
+            except LinkError as error:
+                if error.hopeless or not self._ever:
+                    raise
+                if self.problem != str(error):
+                    self._tell(f"{error}; trying again")
+                self.problem = str(error)
+            self._greeted = False
+            self._give_up_marks()
+            if self._stop.is_set():
+                break
+            self.state = "waiting"
+            if time.monotonic() - began > LONGEST_PAUSE_S:
+                pause = PAUSE_S
+            until = time.monotonic() + pause
+            # Windows handles Ctrl-C between two waits only.
+            while (left := until - time.monotonic()) > 0 and not self._stop.wait(min(_LOOK_S, left)):
+                pass
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def close(self) -> None:
+        """End the streams here. Idempotent."""
+        self.stop()
+        self.state = "closed"
+        mirrors, self._mirrors = tuple(self._mirrors.values()), {}
+        for mirror in mirrors:
+            mirror.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- while it is connected -------------------------------------------------------------------------------------
+
+    def _serve(self, link: Link) -> None:
+        self._send(self._hello)
+        next_look = next_ping = 0.0
+        while not self._stop.is_set():
+            data = link.receive(_LOOK_S)
+            if data is not None:
+                try:
+                    self._handle(messages.decode_from_relay(data))
+                except ProtocolError as error:
+                    self.refused += 1
+                    logger.debug("ignored a message of %s: %s", self._place, error)
+            now = time.monotonic()
+            if now >= next_look:
+                next_look = now + _LOOK_S
+                self._look()
+            if now >= next_ping:
+                next_ping = now + _PING_S
+                self._send(messages.Ping(next(self._pings)))
+                if link.silent_s > SILENT_S:
+                    msg = f"{self._place} has not been heard for {SILENT_S:.0f} s"
+                    raise LinkError(msg)
+        self._send(messages.Bye("the desk was closed"))
+
+    def _send(self, message: messages.FromDesk) -> None:
+        if self._link is not None:
+            self._link.send(messages.encode(message))
+
+    def _handle(self, message: messages.FromRelay) -> None:
+        if isinstance(message, messages.Piece):
+            self._take(message)
+        elif isinstance(message, messages.Welcome):
+            self._welcome(message)
+        elif isinstance(message, messages.Reject):
+            if not message.again:
+                raise LinkError(f"{self._place} refuses: {message.reason}", hopeless=True)
+            self._send(self._hello)
+        elif isinstance(message, messages.Source):
+            self._source(message)
+        elif isinstance(message, messages.Stream):
+            if (mirror := self._sources.get(message.source)) is not None:
+                mirror.announce(message.about)
+                self._runs[message.id] = mirror, message.about.id
+        elif isinstance(message, messages.End):
+            if (found := self._runs.get(message.stream)) is not None:
+                found[0].end(found[1])
+        elif isinstance(message, messages.Gone):
+            self._gone(message)
+        elif isinstance(message, messages.Marked):
+            self._marked(message)
+        elif isinstance(message, messages.Ping):
+            self.account = message.account
+            self._send(messages.Pong(message.number))
+        elif isinstance(message, messages.Bye):
+            raise LinkError(f"{self._place}: {message.reason or 'the relay has ended'}")
+
+    def _welcome(self, message: messages.Welcome) -> None:
+        self._greeted = self._ever = True
+        self.state, self.problem = "connected", ""
+        self.host = message.host or self._place
+        self._tell(f"Connected to {printable(self.host)}.")
+        self._sources.clear()
+        self._runs.clear()
+        if not message.resumed:
+            self._seen.clear()
+        for origin in self._mirrors.keys() - set(message.origins):
+            self._close_mirror(self._mirrors.pop(origin))
+
+    def _source(self, message: messages.Source) -> None:
+        mirror = self._mirrors.get(message.origin)
+        if mirror is None and self._directory.alive(message.origin):
+            self._send(messages.Decline(message.id))
+            return
+        if mirror is None:
+            if len(self._mirrors) >= _MOST_SOURCES:
+                raise ProtocolError(f"more than {_MOST_SOURCES} sources")
+            mirror = self._mirrors[message.origin] = Mirror(
+                message, self._place, self._kinds, launch=self._launch, options=self._options
+            )
+            self._tell(f"{mirror.title} is live.")
+        mirror.listens = message.listens
+        self._sources[message.id] = mirror
+
+    def _gone(self, message: messages.Gone) -> None:
+        mirror = self._sources.pop(message.source, None)
+        if mirror is None:
+            return
+        self._mirrors.pop(mirror.origin, None)
+        self._tell(f"{mirror.title} {'has died' if message.died else 'has ended'}.")
+        self._close_mirror(mirror)
+
+    def _close_mirror(self, mirror: Mirror) -> None:
+        self._seen.pop(mirror.origin, None)
+        for inbox in self._inboxes.pop(mirror.origin, ()):
+            inbox.close()
+        mirror.close()
+
+    def _take(self, piece: messages.Piece) -> None:
+        fate = "shown"
+        try:
+            found = self._runs.get(piece.stream)
+            if found is None:
+                raise ProtocolError(f"a frame of the run {piece.stream}, which was not announced")
+            mirror, number = found
+            mirror.take(number, piece)
+            if not piece.late:
+                self.quality, self.age_ms = LADDER[piece.quality].name, piece.age_ms
+        except ViewerLagging as error:  # it was not lost on the way: a viewer here is stopped
+            logger.debug("%s", error)
+        except (ScopecastError, ValueError, TypeError) as error:
+            self.refused += 1
+            if self.refused == 1:
+                self._tell(f"a frame of {self._place} can't be shown: {error}")
+            logger.debug("refused a frame of %s: %s", self._place, error)
+            fate = "refused"
+        self._send(messages.Ack(piece.number, "shown" if fate == "shown" else "refused"))
+
+    # ---- what local viewers want -------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Fetch for viewers that are new, and take marks."""
+        if not self._greeted:
+            return
+        for number, mirror in tuple(self._sources.items()):
+            seen = self._seen.setdefault(mirror.origin, set())
+            there = set()
+            for publisher in mirror.publishers:
+                receivers = publisher.session.receivers
+                for receiver in tuple(receivers.attached.values()) if receivers is not None else ():
+                    there.add(receiver.token if receiver.account.viewer else ANY_KIND)
+            if there - seen:
+                seen |= there
+                self._send(messages.Fetch(number))
+            self._listen(mirror)
+
+    def _listen(self, mirror: Mirror) -> None:
+        inboxes = self._inboxes.get(mirror.origin)
+        if mirror.listens and inboxes is None:
+            with suppress(RuntimeError):
+                opened = [publisher.session.open_inbox(None) for publisher in mirror.publishers]
+                self._inboxes[mirror.origin] = inboxes = opened
+        elif not mirror.listens and inboxes is not None:
+            for inbox in self._inboxes.pop(mirror.origin):
+                inbox.close()
+            return
+        for publisher, inbox in zip(mirror.publishers, inboxes or (), strict=False):
+            with suppress(IndexError):
+                while True:
+                    self._send_marks(mirror, publisher, inbox.waiting.popleft())
+
+    def _send_marks(self, mirror: Mirror, publisher: Publisher, waiting: Waiting) -> None:
+        about = mirror.number_of(waiting.stream)
+        stream = next((number for number, run in self._runs.items() if run == (mirror, about)), None)
+        if stream is None or len(self._marks) >= _MOST_MARKS:
+            reason = "its run is over" if stream is None else "too many wait for their answers: try again later"
+            publisher.session.answer(waiting.sender, local.Marked(waiting.message.number, "refused", reason))
+            return
+        number = next(self._numbers)
+        self._marks[number] = publisher, waiting
+        self._send(messages.DeskMarks(number, stream, waiting.message))
+
+    def _marked(self, message: messages.Marked) -> None:
+        found = self._marks.pop(message.number, None) or self._taken.pop(message.number, None)
+        if found is None:
+            return
+        publisher, waiting = found
+        if message.fate == "taken":
+            self._taken[message.number] = found
+            if len(self._taken) > _MOST_MARKS:
+                self._taken.popitem(last=False)
+        with suppress(ScopecastError):
+            answer = local.Marked(waiting.message.number, message.fate, message.reason)
+            publisher.session.answer(waiting.sender, answer)
+
+    def _give_up_marks(self) -> None:
+        marks, self._marks = self._marks, {}
+        for publisher, waiting in marks.values():
+            with suppress(ScopecastError):
+                reason = "the connection broke: the program may or may not have taken them"
+                publisher.session.answer(waiting.sender, local.Marked(waiting.message.number, "refused", reason))

@@ -1,0 +1,455 @@
+"""`scopecast connect` and the relay that it starts, as a user starts them: the frames of another machine, here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+import zmq
+
+from children import wait_until
+from desks import ConnectProcess, OtherMachine, SshServer
+from receivers import Viewer, check_stamp, planes_of, stamped
+from scopecast import Publisher, subscribe
+from scopecast.frames.documents import Points
+from scopecast.link import messages as local
+from scopecast.remote import messages
+from scopecast.rundir.directory import RunDirectory
+from scopecast_viewers.receiving.saving import exports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scopecast_viewers.receiving.live import LiveStream
+
+pytestmark = pytest.mark.needs("a shell", "signals", "unix sockets")
+SHAPE = (64, 48)
+
+
+@pytest.fixture
+def machine() -> Iterator[OtherMachine]:
+    with OtherMachine.made() as made:
+        yield made
+
+
+@pytest.fixture
+def camera(machine: OtherMachine) -> Iterator[Publisher]:
+    """A program that publishes on the other machine."""
+    with Publisher("headless", title="camera 1", host="pymmcore", policy="every", budget=8 * 2**20) as made:
+        with machine.there():
+            made.open(SHAPE, wait=30.0)
+        yield made
+
+
+def begin(publisher: Publisher, title: str) -> None:
+    publisher.new_stream(
+        title, sizes={"t": 5}, channels=["DAPI", "FITC"], colors=["blue", ""], scale=(0.65, 0.5), steps={"t": 2.0}
+    )
+
+
+def publish(publisher: Publisher, first: int = 0, timepoints: int = 5) -> None:
+    for t in range(timepoints):
+        for c, channel in enumerate(("DAPI", "FITC")):
+            publisher.publish(
+                stamped(first + t, c), axes={"t": t, "c": channel}, metadata={"gain": t}, translate=(1.5, -2.0)
+            )
+
+
+def run_of(viewer: Viewer, title: str) -> LiveStream | None:
+    return next((each for each in viewer.streams if each.about.title == title), None)
+
+
+def is_exact(stream: LiveStream, stamps: list[tuple[int, int, int]]) -> bool:
+    """Whether a run has exactly these frames, and all pixels of them."""
+    if not stream.stacks:
+        return False
+    planes = planes_of(stream)
+    if any(stream.stacks[0].tag(index).preview for index in planes):
+        return False
+    return sorted(check_stamp(plane) for plane in planes.values()) == stamps
+
+
+def has(viewer: Viewer, title: str, stamps: list[tuple[int, int, int]]) -> bool:
+    stream = run_of(viewer, title)
+    return stream is not None and is_exact(stream, stamps)
+
+
+def stamps(first: int = 0, timepoints: int = 5) -> list[tuple[int, int, int]]:
+    return [(first + t, c, 0) for t in range(timepoints) for c in range(2)]
+
+
+def watched(camera: Publisher) -> bool:
+    """Whether a relay gets the frames."""
+    return any(row.attached and row.kind == "*" for row in camera.stats().receivers)
+
+
+def test_two_runs_in_a_row_are_shown_here_as_they_are_there(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as desk:
+        desk.line("Connected to ")
+        wait_until(lambda: watched(camera))
+        for number in range(2):
+            begin(camera, f"run {number}")
+            publish(camera, 100 * number)
+        for number in range(2):
+            viewer.wait_for(lambda number=number: has(viewer, f"run {number}", stamps(100 * number)))
+        first = run_of(viewer, "run 0")
+        about = first.about
+        assert first.title == "camera 1 @ lab-pc"
+        assert (about.axes, about.labels, about.sizes) == (["t", "c"], {"c": ["DAPI", "FITC"]}, [5, 0])
+        assert (about.scale, about.units, about.steps, about.colors) == ([0.65, 0.5], "um", [2.0, 0.0], ["blue", ""])
+        (stack,) = first.stacks
+        tag = stack.tag((3, 1))
+        assert (tag.translate, tag.metadata, tag.path, tag.preview) == ((1.5, -2.0), b"\x81\xa4gain\x03", "", False)
+        (here,) = RunDirectory().living("publisher")
+        assert (here.title, here.host, here.origin) == ("camera 1 @ lab-pc", "pymmcore", camera.session.member.token)
+        # The account of the relay, which is asked there, has every frame.
+        (row,) = wait_until(lambda: [row for row in machine.listed() if row["exact"] == 20])
+        assert row["came"] == 20
+        assert not any(row[name] for name in ("preview", "superseded", "refused", "waiting", "sending"))
+        camera.close()
+        viewer.wait_for(lambda: all(stream.state == "ended" for stream in viewer.streams))
+        desk.line("camera 1 @ lab-pc has ended")
+        assert desk.end() == 130
+    camera.close()
+
+
+def test_several_desks_watch_and_the_acquisition_has_one_more_receiver(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as one, ConnectProcess(machine, host="me@lab-pc") as other:
+        one.line("is live|Connected")
+        other.line("is live|Connected")
+        wait_until(lambda: len(machine.listed()) == 2)
+        begin(camera, "run")
+        publish(camera)
+        viewer.wait_for(lambda: sum(stream.title.endswith("@ lab-pc") for stream in viewer.streams) == 2)
+        for stream in viewer.streams:
+            viewer.wait_for(lambda stream=stream: is_exact(stream, stamps()))
+        assert [row.kind for row in camera.stats().receivers] == ["*"]
+        assert len(machine.directory.living("relay")) == 1
+
+
+def test_a_desk_that_comes_late_has_what_the_relay_has(machine, camera):
+    with ConnectProcess(machine) as first:
+        first.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera)
+        with Viewer() as viewer, ConnectProcess(machine) as second:
+            second.line("is live")
+            viewer.wait_for(lambda: len(viewer.streams) == 2)
+            for stream in viewer.streams:
+                viewer.wait_for(lambda stream=stream: is_exact(stream, stamps()))
+                # What came to fill the past moves nobody who follows the newest.
+                assert stream.newest[1] == (4, 1)
+
+
+def test_documents_replies_and_labels_come_as_they_are(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as desk:
+        desk.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        labels = np.arange(64 * 48, dtype=np.uint32).reshape(SHAPE)
+        mask = labels % 3 == 0
+        spots = np.array([[1.5, 2.25], [3.0, 4.0]])
+        with machine.there():
+            frames = subscribe(title="camera 1")
+            with frames:
+                wait_until(lambda: sum(row.attached for row in camera.stats().receivers) == 2)
+                camera.publish(stamped(0), axes={"t": 0, "c": "DAPI"})
+                frame = next(iter(frames))
+                assert frame.reply(labels, name="cells")
+                assert frame.reply(np.abs(frame.copy().astype("f4") - 7), kind="image", name="sharper")
+                wait_until(lambda: frames.stats().taken == 2)
+        camera.publish(spots, kind="points", name="spots", axes={"t": 0}, properties={"score": [0.5, 0.25]})
+        camera.publish(mask, kind="labels", name="mask", axes={"t": 0, "c": "DAPI"})
+        stream = viewer.wait_for(lambda: run_of(viewer, "run"))
+        viewer.wait_for(
+            lambda: len(stream.stacks) == 4 and not any(stack.tag((0, 0)).preview for stack in stream.stacks)
+        )
+        found = {(stack.sent.kind, stack.sent.name): np.asarray(stack.plane((0, 0))) for stack in stream.stacks}
+        assert check_stamp(found["image", ""]) == (0, 0, 0)
+        np.testing.assert_array_equal(found["labels", "cells"], labels)
+        np.testing.assert_array_equal(found["labels", "mask"], mask)
+        np.testing.assert_array_equal(found["image", "sharper"], np.abs(stamped(0).astype("f4") - 7))
+        viewer.wait_for(lambda: document_of(stream, "spots"))
+        points = document_of(stream, "spots")
+        assert isinstance(points, Points)
+        np.testing.assert_array_equal(points.coordinates, spots)
+        assert points.properties[0].values.tolist() == [0.5, 0.25]
+
+
+def document_of(stream: LiveStream, name: str) -> Any:
+    for layer in stream.annotations:
+        if layer.name == name:
+            return next(iter(layer)).document
+    return None
+
+
+def test_marks_go_to_the_acquisition_and_its_answer_comes_back(machine, camera):
+    from scopecast_viewers.receiving.marks import Drawn, MarkedFrame, message_of
+
+    with Viewer() as viewer, ConnectProcess(machine) as desk:
+        desk.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera)
+        viewer.wait_for(lambda: has(viewer, "run", stamps()))
+        stream = run_of(viewer, "run")
+        with camera.marks(timeout=60.0) as listener:
+            viewer.wait_for(lambda: any(source.listens for source in viewer.sources))
+            (stack,) = stream.stacks
+            frame = MarkedFrame(stream, (3, 1), stack.tag((3, 1)), SHAPE)
+            answers: list[tuple[bool, str]] = []
+            drawn = [Drawn("point", np.array([[10.0, 20.0]]), "cell")]
+            viewer.receiver.send_marks(
+                stream, message_of(frame, drawn, "spots"), lambda taken, text: answers.append((taken, text))
+            )
+            marks = next(listener)
+            assert marks.axes == {"t": 3, "c": "FITC"}
+            assert (marks.stream, marks.layer, marks[0].name) == ("run", "spots", "cell")
+            assert marks[0].vertices.tolist() == [[10.0, 20.0]]
+            viewer.wait_for(lambda: answers)
+            marks.refuse("out of reach")
+            viewer.wait_for(lambda: len(answers) == 2)
+        assert [taken for taken, _ in answers] == [True, False]
+        assert "out of reach" in answers[1][1]
+        viewer.wait_for(lambda: not any(source.listens for source in viewer.sources))
+
+
+@pytest.mark.fault("W1", "W2")
+@pytest.mark.parametrize("killed", ["the connection", "the relay"])
+def test_a_broken_connection_comes_back_by_itself_and_the_stream_goes_on(machine, camera, killed):
+    with Viewer() as viewer, ConnectProcess(machine) as desk:
+        desk.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera, timepoints=3)
+        viewer.wait_for(lambda: has(viewer, "run", stamps(timepoints=3)))
+        if killed == "the connection":
+            os.kill(machine.pids[-1], signal.SIGKILL)
+        else:
+            (relay,) = machine.directory.living("relay")
+            os.kill(relay.pid, signal.SIGKILL)
+        desk.line("trying again")
+        desk.line("Connected")
+        wait_until(lambda: watched(camera))
+        for c, channel in enumerate(("DAPI", "FITC")):
+            camera.publish(stamped(3, c), axes={"t": 3, "c": channel})
+        viewer.wait_for(lambda: has(viewer, "run", stamps(timepoints=4)))
+        assert len(viewer.streams) == 1, "it is the same run, in the same stream"
+
+
+@pytest.mark.fault("W1")
+def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as desk, ConnectProcess(machine) as keeper:
+        desk.line("Connected")
+        keeper.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera, timepoints=1)
+        viewer.wait_for(lambda: len(viewer.streams) == 2 and all(len(planes_of(s)) == 2 for s in viewer.streams))
+        machine.close_the_way()
+        for pid in machine.pids[-2:]:
+            os.kill(pid, signal.SIGKILL)
+        desk.line("No route to host.*trying again")
+        publish(camera)
+        machine.close_the_way(closed=False)
+        desk.line("Connected")
+        for stream in viewer.streams:
+            viewer.wait_for(lambda stream=stream: len(planes_of(stream)) == 10)
+
+
+@pytest.mark.fault("W5")
+def test_what_goes_round_in_a_circle_is_shown_once(machine, camera, runtime_dir):
+    """This machine shows the other's frames, and the other shows this one's: there it has them already."""
+    here = OtherMachine(runtime_dir)
+    with Viewer() as viewer, ConnectProcess(machine) as desk, Publisher("headless", title="local") as own:
+        desk.line("is live")
+        own.open(SHAPE, wait=30.0)
+        own.publish(stamped(7), axes={"t": 7})
+        with machine.there():
+            back = ConnectProcess(here)
+        with back:
+            back.line("local @ lab-pc is live")
+            begin(camera, "run")
+            publish(camera)
+            viewer.wait_for(lambda: has(viewer, "run", stamps()))
+            titles = [entry.title for entry in machine.directory.living("publisher")]
+            assert sorted(titles) == ["camera 1", "local @ lab-pc"]
+            assert not any("camera" in line for line in back.lines)
+    here.relay_ends()
+
+
+@pytest.mark.fault("W6")
+@pytest.mark.parametrize(
+    ("command", "said", "code"),
+    [
+        pytest.param(
+            "/nowhere/scopecast", "scopecast is not found on lab-pc: install it there, or say where", 1, id="no"
+        ),
+        pytest.param("echo hello;", "lab-pc", 1, id="other"),
+    ],
+)
+def test_what_does_not_work_is_said_in_one_line(machine, command, said, code):
+    with ConnectProcess(machine, "--command", command) as desk:
+        assert desk.process.wait(60) == code
+        assert desk.process.stderr is not None
+        (line,) = desk.process.stderr.read().splitlines()
+        assert said in line
+
+
+def test_a_host_that_is_an_option_of_ssh_is_refused(machine):
+    with ConnectProcess(machine, host="-oProxyCommand=touch /tmp/x") as desk:
+        assert desk.process.wait(60) == 2
+
+
+@pytest.mark.fault("W4")
+@pytest.mark.needs("stopped processes")
+def test_a_desk_that_is_stopped_holds_up_nobody_and_gets_the_rest_when_it_wakes(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as stopped, ConnectProcess(machine, host="me@lab-pc") as desk:
+        stopped.line("Connected")
+        desk.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera, timepoints=1)
+        first = stamps(timepoints=1)
+        viewer.wait_for(lambda: [is_exact(stream, first) for stream in viewer.streams] == [True, True])
+        os.kill(stopped.process.pid, signal.SIGSTOP)
+        try:
+            publish(camera)
+            assert camera.flush(20.0), "the acquisition does not wait"
+            viewer.wait_for(lambda: any(is_exact(stream, stamps()) for stream in viewer.streams))
+            wait_until(lambda: {row["state"] for row in machine.listed()} == {"connected", "does not answer"})
+        finally:
+            os.kill(stopped.process.pid, signal.SIGCONT)
+        viewer.wait_for(lambda: all(is_exact(stream, stamps()) for stream in viewer.streams))
+
+
+@pytest.mark.fault("H14")
+def test_what_comes_to_a_relay_is_checked_and_disturbs_nobody(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as desk:
+        desk.line("is live")
+        wait_until(lambda: watched(camera))
+        (relay,) = machine.directory.living("relay")
+        path = relay.endpoint.removeprefix("ipc://")
+        for garbage in (b"GET / HTTP/1.1\r\n\r\n", bytes(100), b"\xff" * 5000, b"\xff\0\0\0\0\0\0\0\x01\x7f"):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(path)
+                stranger.sendall(garbage)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+            stranger.setsockopt(zmq.LINGER, 0)
+            stranger.connect(relay.endpoint)
+            hello = messages.Hello(1, 1, "abcdefgh", "stranger")
+            about = local.Stream(0, "run", [], {}, [], [1.0, 1.0], [], "pixel")
+            wrong = [
+                b"",
+                b"\xc1",
+                b"\x91" * 50_000,
+                messages.encode(messages.Stream(1, 1, about)),  # which only a relay says
+                messages.encode(messages.Ack(5)),  # of one that has not said HELLO
+                messages.encode(msgspec.structs.replace(hello, wire_min=7, wire_max=9)),
+                messages.encode(hello),
+                messages.encode(messages.Ack(2**62)),
+                messages.encode(messages.Fetch(99)),
+                messages.encode(messages.Decline(99)),
+                messages.encode(messages.View(99, [1, 2, 3], [4, 5, 6, 7])),
+                messages.encode(messages.View(1, [7])),
+                messages.encode(messages.Pong(2**62)),
+            ]
+            for data in wrong:
+                stranger.send(data)
+            stranger.send_multipart([b"two", b"parts"])
+            answers = []
+            while not answers or not isinstance(answers[-1], messages.Ping):
+                assert stranger.poll(20_000)
+                answers.append(messages.decode_from_relay(stranger.recv()))
+            assert [type(answer).__name__ for answer in answers[:3]] == ["Reject", "Reject", "Welcome"]
+            assert "speaks version 1: update scopecast on the other machine" in answers[1].reason
+            begin(camera, "run")
+            publish(camera)
+            viewer.wait_for(lambda: has(viewer, "run", stamps()))
+            stranger.send(bytes(messages.MAX_FROM_DESK + 1))
+            camera.publish(stamped(9, 0), axes={"t": 5, "c": "DAPI"})
+            viewer.wait_for(lambda: has(viewer, "run", sorted([*stamps(), (9, 0, 0)])))
+
+
+def noisy(t: int, shape: tuple[int, int] = (768, 768)) -> np.ndarray:
+    """A camera's image: it does not compress well."""
+    random = np.random.default_rng(t)
+    return (random.poisson(400, shape) + 100 * np.add.outer(np.arange(shape[0]) // 64 % 2, t)).astype(np.uint16)
+
+
+@pytest.mark.fault("W3")
+@pytest.mark.needs("/dev/shm")  # Linux, where a pipe can be made short
+def test_a_slow_link_shows_previews_that_say_so_and_exact_pixels_as_soon_as_it_rests(machine, runtime_dir):
+    machine.slow_down(400_000)
+    with (
+        Viewer() as viewer,
+        Publisher("headless", title="camera 1", budget=64 * 2**20) as camera,
+        subscribe(title="camera 1 @ lab-pc", policy="every") as exact,
+        subscribe(title="camera 1 @ lab-pc") as newest,
+        ConnectProcess(machine) as desk,
+    ):
+        with machine.there():
+            camera.open((768, 768), wait=30.0)
+        desk.line("camera 1 @ lab-pc is live")
+        wait_until(lambda: watched(camera))
+        camera.new_stream("run")
+        for t in range(3):
+            camera.publish(noisy(t), axes={"t": t})
+            camera.flush()
+        stream = viewer.wait_for(lambda: run_of(viewer, "run"))
+        viewer.wait_for(lambda: stream.stacks and (2,) in stream.stacks[0].layout.planes)
+        (stack,) = stream.stacks
+        assert stack.tag((2,)).preview, "its exact pixels take a second at least"
+        preview = np.asarray(stack.plane((2,))).astype(float)
+        assert preview.shape == (768, 768)
+        assert abs(preview - noisy(2)).mean() < 100, "it is the same picture, coarser"
+        with pytest.raises(ValueError, match=r"of . frames are previews, whose exact pixels are still on their way"):
+            exports(stream)
+        viewer.wait_for(lambda: len(stack.layout.planes) == 3 and not any(stack.tag((t,)).preview for t in range(3)))
+        for t in range(3):
+            np.testing.assert_array_equal(stack.plane((t,)), noisy(t))
+        assert stream.newest[1] == (2,), "what fills the past moves nobody"
+        assert not stream.newest[2].preview
+        assert stream.received == 3
+        (part,) = exports(stream)
+        assert part.shape == (1, 3, 1, 1)
+        seen = {frame.axes["t"]: frame.copy() for _, frame in zip(range(3), exact, strict=False)}
+        for t in range(3):
+            np.testing.assert_array_equal(seen[t], noisy(t))
+        frame = next(newest)
+        assert frame.axes == {"t": 2}
+        assert frame.preview
+        (row,) = machine.listed()
+        assert (row["came"], row["exact"], row["preview"], row["waiting"]) == (3, 3, 0, 0)
+
+
+@pytest.mark.fault("W1", "W6")
+@pytest.mark.needs("sshd")
+def test_through_a_real_sshd_and_again_when_its_connection_was_killed(machine, camera, tmp_path):
+    with Viewer() as viewer, SshServer(machine, tmp_path) as server:
+        with ConnectProcess(machine, host="127.0.0.1", ssh=server.ssh) as desk:
+            desk.line("camera 1 @ 127.0.0.1 is live")
+            wait_until(lambda: watched(camera))
+            begin(camera, "run")
+            publish(camera, timepoints=3)
+            viewer.wait_for(lambda: has(viewer, "run", stamps(timepoints=3)))
+            for process in server.sessions():
+                process.kill()
+            desk.line("trying again")
+            desk.line("Connected")
+            for c, channel in enumerate(("DAPI", "FITC")):
+                camera.publish(stamped(3, c), axes={"t": 3, "c": channel})
+            viewer.wait_for(lambda: has(viewer, "run", stamps(timepoints=4)))
+        server.admit(False)
+        with ConnectProcess(machine, host="127.0.0.1", ssh=server.ssh) as desk:
+            assert desk.process.wait(60) == 1
+            assert desk.process.stderr is not None
+            (line,) = desk.process.stderr.read().splitlines()
+            assert "127.0.0.1 refuses" in line
+            assert "Permission denied" in line

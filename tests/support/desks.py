@@ -1,0 +1,243 @@
+"""Another machine for the tests: a second run directory, and a command in the place of ssh that runs things there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+import pytest
+
+from children import wait_until
+from scopecast.rundir.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ConnectProcess", "OtherMachine", "SshServer"]
+
+
+class OtherMachine:
+    """A run directory of its own, in which commands are run as ssh would run them.
+
+    Attributes
+    ----------
+    path
+        The run directory there.
+    ssh
+        What `scopecast connect --ssh` is given: it runs the command there. While the file `closed` beside it exists, it
+        fails as ssh does that finds no way.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.directory = RunDirectory(path)
+        self._program = path / "ssh"
+        self._program.write_text(
+            f"#!{sys.executable} -S\n"
+            "import os, sys\n"
+            "here = os.path.dirname(os.path.abspath(__file__))\n"
+            "if os.path.exists(os.path.join(here, 'closed')):\n"
+            "    sys.exit(print('ssh: connect to host lab-pc port 22: No route to host', file=sys.stderr) or 255)\n"
+            "with open(os.path.join(here, 'ssh.pids'), 'a') as pids:\n"
+            "    pids.write(f'{os.getpid()}\\n')\n"
+            "os.environ['SCOPECAST_RUNTIME_DIR'] = here\n"
+            "command = ['sh', '-c', 'exec ' + sys.argv[-1]]\n"
+            "if not os.path.exists(os.path.join(here, 'rate')):\n"
+            "    os.execvp('sh', command)\n"
+            "import fcntl, subprocess, time\n"  # a link: so many bytes a second, and little room on the way
+            "rate = float(open(os.path.join(here, 'rate')).read())\n"
+            "child = subprocess.Popen(command, stdout=subprocess.PIPE)\n"
+            "for pipe in (child.stdout.fileno(), 1):\n"
+            "    fcntl.fcntl(pipe, getattr(fcntl, 'F_SETPIPE_SZ', 1031), 4096)\n"
+            "free = 0.0\n"
+            "while data := os.read(child.stdout.fileno(), 4096):\n"
+            "    free = max(free, time.monotonic()) + len(data) / rate\n"
+            "    time.sleep(max(0.0, free - time.monotonic()))\n"
+            "    os.write(1, data)\n"
+        )
+        self._program.chmod(0o700)
+
+    @property
+    def ssh(self) -> str:
+        return str(self._program)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that were started there, the newest last: the relay's end of each connection."""
+        path = self.path / "ssh.pids"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    @contextlib.contextmanager
+    def there(self) -> Iterator[None]:
+        """Publish there, in this process, for as long as this lasts."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SCOPECAST_RUNTIME_DIR", str(self.path))
+            yield
+
+    def close_the_way(self, closed: bool = True) -> None:
+        """Let no new connection be made, or again."""
+        path = self.path / "closed"
+        path.touch() if closed else path.unlink()
+
+    def slow_down(self, rate: float) -> None:
+        """Let new connections carry so many bytes a second from there to here."""
+        (self.path / "rate").write_text(str(rate))
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What ``scopecast relay --list --json`` says there."""
+        import json
+
+        done = subprocess.run(
+            [sys.executable, "-m", "scopecast", "relay", "--list", "--json"],
+            env={**os.environ, "SCOPECAST_RUNTIME_DIR": str(self.path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    def relay_ends(self) -> None:
+        """Wait until no relay runs there any more."""
+        wait_until(lambda: not self.directory.living("relay"), "the relay ends")
+
+    @classmethod
+    @contextlib.contextmanager
+    def made(cls) -> Iterator[Self]:
+        """Make one; the relay that was started there has ended when this ends."""
+        with tempfile.TemporaryDirectory(prefix="sc-", dir="/tmp") as folder:
+            machine = cls(Path(folder))
+            yield machine
+            machine.relay_ends()
+
+
+class SshServer:
+    """A real sshd on the loopback, with keys of its own, whose logins find themselves on the other machine.
+
+    Attributes
+    ----------
+    ssh
+        What `scopecast connect --ssh` is given to reach it.
+    """
+
+    def __init__(self, machine: OtherMachine, folder: Path) -> None:
+        self._folder = folder
+        for name in ("host", "user"):
+            self._run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+        self.admit()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        host_key = (folder / "host.pub").read_text()
+        (folder / "known").write_text(f"[127.0.0.1]:{port} {host_key}")
+        (folder / "config").write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/admitted\n"
+            f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n"
+            f"KbdInteractiveAuthentication no\nSetEnv SCOPECAST_RUNTIME_DIR={machine.path}\n"
+        )
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # which sshd of root wants
+        self._log = folder / "log"
+        self._process = subprocess.Popen(
+            ["/usr/sbin/sshd", "-D", "-f", str(folder / "config"), "-E", str(self._log)], start_new_session=True
+        )
+        self.ssh = (
+            f"ssh -F none -p {port} -i {folder}/user -o IdentitiesOnly=yes -o UserKnownHostsFile={folder}/known "
+            f"-o StrictHostKeyChecking=yes"
+        )
+        wait_until(lambda: self._log.exists() and "Server listening" in self._log.read_text(), "sshd listens")
+
+    @staticmethod
+    def _run(*command: str) -> None:
+        subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL)
+
+    def admit(self, admitted: bool = True) -> None:
+        """Let the user's key in, or not."""
+        (self._folder / "admitted").write_text((self._folder / "user.pub").read_text() if admitted else "")
+
+    def sessions(self) -> list[psutil.Process]:
+        """The processes of sshd that carry a connection."""
+        return psutil.Process(self._process.pid).children()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*psutil.Process(self._process.pid).children(recursive=True), self._process):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._process.wait(10)
+
+
+class ConnectProcess:
+    """``scopecast connect`` in a process of its own, whose lines are read as they come."""
+
+    def __init__(self, machine: OtherMachine, *options: str, host: str = "lab-pc", ssh: str = "") -> None:
+        command = f"{shlex.quote(sys.executable)} -m scopecast"
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "scopecast", "connect", host, "--viewer", "headless", "--no-open"),
+                *("--ssh", ssh or machine.ssh, "--command", command, "--end-after", "1s", *options),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._coming: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._coming.put(line.rstrip())
+        self._coming.put(None)
+
+    def line(self, wanted: str, timeout: float = 60.0) -> str:
+        """Return the next line in which `wanted`, a regular expression, is found; those before it are passed over."""
+        with contextlib.suppress(queue.Empty):
+            while (line := self._coming.get(timeout=timeout)) is not None:
+                self.lines.append(line)
+                if re.search(wanted, line):
+                    return line
+        self.process.kill()
+        assert self.process.stderr is not None
+        raise AssertionError(f"no line {wanted!r} among {self.lines}; stderr:\n{self.process.stderr.read()}")
+
+    def end(self) -> int:
+        """Stop it as Ctrl-C does, and return its exit code."""
+        import signal
+
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+        self._reader.join(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
