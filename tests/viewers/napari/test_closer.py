@@ -178,6 +178,37 @@ def test_the_crosshair_stays_in_the_middle_of_the_plate(live, small):
         np.testing.assert_allclose(np.array(before.extent.world)[:, -2:].mean(axis=0), where)
 
 
+def test_a_shape_is_measured_with_all_of_its_pixels_wherever_one_looks(live, small):
+    """Its mean is that of all pixels of the frames, also where not all are shown, or another well is looked at."""
+    with live.publisher(SHAPE, budget=64 * 2**20) as publisher:
+        publish(publisher, "plate", [0])
+        live.settled(publisher)
+        data = live.layer("DAPI · plate").data
+        measures = live.view.tools.measures
+        live.view.tools.measure.trigger()
+        drawn = live.viewer.layers["measure"]
+        corner = np.array(data.stage_layout.corners[(("p", 4),)])
+        box = [(99.5, 49.5), (99.5, 149.5), (139.5, 149.5), (139.5, 49.5)]  # in pixels of the well
+        vertices = [drawn.world_to_data(tuple(corner + np.array(at) * PIXEL_UM)) for at in box]
+        drawn.data = []
+        drawn.add(np.array(vertices), shape_type="polygon")
+        rows, columns = np.indices(SHAPE)
+        inside = (rows >= 100) & (rows <= 139) & (columns >= 50) & (columns <= 149)
+        area = f"{inside.sum() * PIXEL_UM**2:.0f}"
+        for look in (lambda: None, lambda: look_at(live, data, 4, 6), lambda: look_at(live, data, 8, 6)):
+            look()
+            measures.refresh()
+            text = measures.table.text()
+            assert f"{stripes(0, 0, 4)[inside].mean():.5g}" in text
+            assert str(LEVEL) in text
+            assert area in text
+        publish(publisher, "plate", [1], [4])
+        live.settled(publisher)
+        live.viewer.reset_view()
+        measures.refresh()
+        assert len(measures.over_time.curves[0].y) == 2
+
+
 @pytest.fixture
 def plate():
     with History(1 << 20, None) as history:
