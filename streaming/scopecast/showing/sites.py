@@ -71,6 +71,8 @@ class PlacesOnStage:
         if position is None or not um:
             return ()
         sites, folder = image.about.sites, image.path.absolute().parent
+        if (corner := sites.corners.get(position)) is not None:
+            return (corner[0] / um, corner[1] / um)
         beside = self._beside(folder)
         stage = sites.stage.get(position)
         if stage is None and (told := self._told_beside(image.path.name, folder, beside)):

@@ -98,6 +98,19 @@ def test_a_stage_that_was_in_one_place_is_none(viewer: Viewer, tmp_path: Path, w
     assert corners_of(viewer) == {name: {()} for name in NAMES}
 
 
+def test_positions_that_a_recording_has_placed_lie_there(viewer: Viewer, tmp_path: Path):
+    """As in a file that scopecast has recorded, whatever the stage's coordinates would make of it."""
+    corners = [(-100.5, 20.0), (31.25, 20.0), (-100.5, -7.0)]
+    with tifffile.TiffWriter(tmp_path / "run.ome.tif", ome=True) as writer:
+        for p, (y, x) in enumerate(corners):
+            plane = {"PositionX": [9.0 * p], "PositionXUnit": ["µm"], "PositionY": [0.0], "PositionYUnit": ["µm"]}
+            about = {"Name": NAMES[p], "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": plane}
+            about["MapAnnotation"] = {"canvas_um": f"{y} {x}", "t0 c0 z0": '{"gain": 2}'}
+            writer.write(stamped(0, 0, p), metadata=about)
+    scopecast.show(tmp_path / "run.ome.tif", viewer="headless")
+    assert corners_of(viewer) == {name: {corner} for name, corner in zip(NAMES, corners, strict=True)}
+
+
 def test_pixels_of_no_size_lie_nowhere(viewer: Viewer, tmp_path: Path):
     with tifffile.TiffWriter(tmp_path / "run.ome.tif", ome=True) as writer:
         for p in range(2):
