@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
 
 from napari_live import sliced
 from scopecast_viewers.napari import closer, mosaic
@@ -148,6 +149,33 @@ def test_a_frozen_picture_can_be_looked_at_closely(live, small):
         live.view.set_paused(False)
         live.settled(publisher)
         live.until(lambda: (sliced(live.layer("DAPI · plate")) == part_of(picture(data, 1, 0), data.window)).all())
+
+
+def test_labels_are_as_exact_as_their_images(live, small):
+    with live.publisher(SHAPE, budget=64 * 2**20) as publisher:
+        publish(publisher, "plate", [0])
+        numbers = np.arange(SHAPE[0] * SHAPE[1], dtype="int32").reshape(SHAPE)
+        place = (WELL_UM, WELL_UM)
+        publisher.publish(numbers, axes={"t": 0, "p": 4}, translate=place, kind="labels", name="cells")
+        live.settled(publisher)
+        labels = live.layer("cells · plate")
+        look_at(live, labels.data, 4, 6)
+        assert labels.data.window == live.layer("DAPI · plate").data.window
+        corner = [round(at / PIXEL_UM) for at in labels.data.stage_layout.corners[(("p", 4),)]]
+        whole = np.zeros(labels.data.whole.high, "int32")
+        whole[tuple(slice(at, at + extent) for at, extent in zip(corner, SHAPE, strict=True))] = numbers
+        np.testing.assert_array_equal(sliced(labels), part_of(whole, labels.data.window))
+        assert live.view.problems == ()
+
+
+def test_asynchronous_slicing_shows_the_whole(live, small, monkeypatch):
+    with live.publisher(SHAPE, budget=64 * 2**20) as publisher:
+        publish(publisher, "plate", [0])
+        live.settled(publisher)
+        data = live.layer("DAPI · plate").data
+        monkeypatch.setattr(get_settings().experimental, "async_", True)
+        look_at(live, data, 4, 6)
+        assert data.window == data.whole
 
 
 def test_a_layer_that_the_user_has_turned_is_shown_whole(live, small):
