@@ -57,7 +57,7 @@ class PlacesOnStage:
         stream, where
             Its place in the stream; without a position (``p``), planes are not placed.
         plane_shape
-            (y, x, …) in pixels.
+            (y, x) in pixels.
         image
             The file.
 

@@ -111,6 +111,16 @@ def test_positions_that_a_recording_has_placed_lie_there(viewer: Viewer, tmp_pat
     assert corners_of(viewer) == {name: {corner} for name, corner in zip(NAMES, corners, strict=True)}
 
 
+def test_positions_in_colour_are_placed_too(viewer: Viewer, tmp_path: Path):
+    with tifffile.TiffWriter(tmp_path / "run.ome.tif", ome=True) as writer:
+        for (x, y), name in zip(STAGE, NAMES, strict=True):
+            plane = {"PositionX": [x], "PositionXUnit": ["µm"], "PositionY": [y], "PositionYUnit": ["µm"]}
+            about = {"Name": name, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": plane}
+            writer.write(stamped(0, 0, 0, (64, 48, 3), "uint8"), photometric="rgb", metadata=about)
+    scopecast.show(tmp_path / "run.ome.tif", viewer="headless")
+    assert corners_of(viewer) == {name: {corner} for name, corner in zip(NAMES, CORNERS, strict=True)}
+
+
 def test_pixels_of_no_size_lie_nowhere(viewer: Viewer, tmp_path: Path):
     with tifffile.TiffWriter(tmp_path / "run.ome.tif", ome=True) as writer:
         for p in range(2):
