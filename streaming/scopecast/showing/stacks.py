@@ -245,9 +245,7 @@ class Showing:
             metadata = {name: value for name, value in metadata.items() if name in TOLD}
         where = {**axes, **plane.axes}
         more: dict[str, Any] = {"metadata": metadata or None}
-        dims = plane.dims or ("y", "x")
-        size = [plane.array.shape[dims.index(name)] for name in ("y", "x")]
-        more["translate"] = self._on_stage.corner(stream, {**self._where, **where}, size, image)
+        more["translate"] = self._on_stage.corner(stream, {**self._where, **where}, image, plane)
         return self._offer(plane.array, where, stream, plane.dims, str(image.path), **more)
 
     def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:

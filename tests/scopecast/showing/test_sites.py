@@ -138,6 +138,13 @@ def test_the_size_that_the_user_gives_counts(viewer: Viewer, tmp_path: Path):
     np.testing.assert_allclose(found, sorted(expected), atol=1e-9)
 
 
+def test_a_line_of_pixels_is_shown_though_it_has_no_place(viewer: Viewer, tmp_path: Path):
+    np.save(tmp_path / "line.npy", np.arange(5))
+    np.save(tmp_path / "plane.npy", stamped(3))
+    receipt = scopecast.show([tmp_path / "line.npy", tmp_path / "plane.npy"], viewer="headless", axes={"p": 1}, scale=2)
+    assert (len(receipt.sent), len(receipt.skipped), receipt.frames) == (2, 0, 2)
+
+
 @pytest.mark.parametrize(
     ("sites", "stage", "names"),
     [
