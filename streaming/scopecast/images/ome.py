@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "CANVAS",
     "OmeImage",
     "OwnPart",
     "check_text",
@@ -68,6 +69,13 @@ _OF_PLANE: Final = re.compile(r"\b((?:DeltaT|ExposureTime|Position[XYZ])(?:Unit)
 _LABEL: Final = re.compile(r"<(?:\w+:)?StageLabel\b([^<>]*)>")
 _OF_LABEL: Final = re.compile(r"\b(Name|[XY](?:Unit)?)\s*=\s*[\"']([^\"'<]*)")
 _NAME: Final = re.compile(r"\A[^<>]*?\bName\s*=\s*[\"']([^\"'<]*)")
+_REFERENCE: Final = re.compile(r"<(?:\w+:)?AnnotationRef\b[^<>]*?\bID\s*=\s*[\"']([^\"'<]+)")
+#: By which key an annotation of scopecast's own files tells where on the canvas the first pixel lay: y and x in µm.
+CANVAS: Final = "canvas_um"
+_CANVAS: Final = re.compile(
+    r"<(?:\w+:)?MapAnnotation\b[^<>]*?\bID\s*=\s*[\"']([^\"'<]+)[^<>]*+>\s*+<(?:\w+:)?Value\s*+>\s*+"
+    rf"<(?:\w+:)?M\s++K\s*+=\s*+[\"']{CANVAS}[\"']\s*+>([^<]*+)<"
+)
 _DATE: Final = re.compile(r"<(?:\w+:)?AcquisitionDate\s*>([^<]*)<")
 _REFERRED: Final = re.compile(r"<(?:\w+:)?BinaryOnly\b[^<>]*?\bMetadataFile\s*=\s*[\"']([^\"'<]+)")
 #: A quarter of a million planes have a text of this size. It is searched, in seconds; what becomes a tree, several
@@ -185,13 +193,14 @@ def sites_told(images: tuple[str, ...]) -> tuple[Site, ...]:
     --------
     >>> plane = '<Plane TheC="0" PositionX="1" PositionXUnit="mm" PositionY="-20" PositionYUnit="µm"/>'
     >>> sites_told((f' Name="run A1"><Pixels>{plane}</Pixels>', ' Name="run A2"><StageLabel Name="left"/>'))
-    (Site(stage=(1000.0, -20.0), name='A1'), Site(stage=None, name='left'))
+    (Site(stage=(1000.0, -20.0), name='A1', corner=None), Site(stage=None, name='left', corner=None))
     """
     named = distinct_part([html.unescape(match[1]) if (match := _NAME.search(image)) else "" for image in images])
-    return tuple(_site_of(image, name) for image, name in zip(images, named, strict=True))
+    corners = dict(_CANVAS.findall(images[-1])) if images else {}  # annotations stand behind the images
+    return tuple(_site_of(image, name, corners) for image, name in zip(images, named, strict=True))
 
 
-def _site_of(image: str, name: str) -> Site:
+def _site_of(image: str, name: str, corners: Mapping[str, str]) -> Site:
     stage = None
     for plane in itertools.islice(_PLANE.finditer(image), _MOST_LOOKED_AT):
         said = _said_of(dict(_OF_PLANE.findall(plane[1])))
@@ -203,7 +212,10 @@ def _site_of(image: str, name: str) -> Site:
         factors = [micrometers(_unit(label, axis, "")) if axis in label else 0.0 for axis in "XY"]
         if stage is None and all(factors):
             stage = as_stage(_number(label["X"]) * factors[0], _number(label["Y"]) * factors[1])
-    return Site(stage, as_name(name))
+    told = [corners[each] for each in _REFERENCE.findall(image) if each in corners] if corners else []
+    numbers = [_number(text) for text in told[0].split()] if told else []
+    corner = as_stage(numbers[0], numbers[1]) if len(numbers) == 2 else None
+    return Site(stage, as_name(name), corner)
 
 
 def _said_of(plane: Mapping[str, str]) -> dict[str, float]:

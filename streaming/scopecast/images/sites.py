@@ -30,10 +30,13 @@ class Site(NamedTuple):
         (x, y) in µm; None where it is not told.
     name
         May be ``""``.
+    corner
+        Where on the canvas the first pixel was when it was recorded, (y, x) in µm; None where it is not told.
     """
 
     stage: tuple[float, float] | None = None
     name: str = ""
+    corner: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,32 +51,42 @@ class Sites:
         (x, y) in µm of each position, by its place along the axis ``p``: a number or a label. Empty unless all are
         known and the stage was not in one and the same place for all: many programs write zeros for lack of a stage,
         and fields on top of each other are not seen.
+    corners
+        The same of the corners on the canvas, (y, x) in µm.
     affine
         As from `scopecast.frames.stage.usable_affine`.
     """
 
     names: Sequence[str] = ()
     stage: Mapping[int | str, tuple[float, float]] = field(default_factory=dict)
+    corners: Mapping[int | str, tuple[float, float]] = field(default_factory=dict)
     affine: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, sites: Mapping[int | str, Site], affine: tuple[float, ...] | None = None) -> Sites:
         """Take what is told of each position, by its place along the axis ``p``."""
-        stage = {at: site.stage for at, site in sites.items() if site.stage is not None}
-        if len(stage) < max(2, len(sites)) or len(set(stage.values())) < 2:
-            stage = {}
+        stage = _if_apart({at: site.stage for at, site in sites.items()})
+        corners = _if_apart({at: site.corner for at, site in sites.items()})
         numbers = [at for at in sites if isinstance(at, int)]
         if len(numbers) < len(sites):
-            return cls(stage=stage, affine=affine)  # labels are names
+            return cls(stage=stage, corners=corners, affine=affine)  # labels are names
         known = [sites[at].name if at in sites else "" for at in range(min(MAX_LABELS, max(numbers, default=-1) + 1))]
-        return cls(names=tuple(known) if any(known) else (), stage=stage, affine=affine)
+        return cls(names=tuple(known) if any(known) else (), stage=stage, corners=corners, affine=affine)
+
+
+def _if_apart(
+    places: Mapping[int | str, tuple[float, float] | None],
+) -> dict[int | str, tuple[float, float]]:
+    """Return places if all are known, and not all the same."""
+    known = {at: place for at, place in places.items() if place is not None}
+    return known if len(known) == len(places) and len(set(known.values())) > 1 else {}
 
 
 def site_of(frame: object) -> Site:
     """Return where the stage was, and what the position is called, by Micro-Manager's metadata of a frame.
 
     >>> site_of({"XPositionUm": 10, "YPositionUm": -2.5, "PositionName": "A1"})
-    Site(stage=(10.0, -2.5), name='A1')
+    Site(stage=(10.0, -2.5), name='A1', corner=None)
     """
     if not isinstance(frame, Mapping):
         return Site()

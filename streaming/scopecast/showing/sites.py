@@ -9,12 +9,12 @@ from scopecast.images.micromanager import METADATA
 from scopecast.images.ome import micrometers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.streams import FrameStream
-    from scopecast.images.base import ImageFile
+    from scopecast.images.base import FilePlane, ImageFile
     from scopecast.images.micromanager import Beside
 
 __all__ = ["PlacesOnStage", "is_position"]
@@ -47,8 +47,8 @@ class PlacesOnStage:
         self,
         stream: FrameStream,
         where: Mapping[str, AxisValue],
-        plane_shape: Sequence[int],
         image: ImageFile,
+        plane: FilePlane,
     ) -> tuple[float, ...]:
         """Return where a plane belongs on the canvas.
 
@@ -56,10 +56,8 @@ class PlacesOnStage:
         ----------
         stream, where
             Its place in the stream; without a position (``p``), planes are not placed.
-        plane_shape
-            (y, x, …) in pixels.
-        image
-            The file.
+        image, plane
+            The file, and what was read of it.
 
         Returns
         -------
@@ -71,14 +69,17 @@ class PlacesOnStage:
         if position is None or not um:
             return ()
         sites, folder = image.about.sites, image.path.absolute().parent
+        if (corner := sites.corners.get(position)) is not None:
+            return (corner[0] / um, corner[1] / um)
         beside = self._beside(folder)
         stage = sites.stage.get(position)
         if stage is None and (told := self._told_beside(image.path.name, folder, beside)):
             stage = self._first.setdefault((stream, position), told)
-        if stage is None:
+        extents = dict(zip(plane.dims or ("y", "x"), plane.array.shape, strict=False))
+        if stage is None or not {"y", "x"} <= extents.keys():
             return ()
         pixel = [size * um for size in stream.scale]
-        y, x = corner_of_frame(stage, pixel, plane_shape, sites.affine or beside.affine)
+        y, x = corner_of_frame(stage, pixel, (extents["y"], extents["x"]), sites.affine or beside.affine)
         return (y / um, x / um)
 
     def _told_beside(self, name: str, folder: Path, beside: Beside) -> tuple[float, float] | None:

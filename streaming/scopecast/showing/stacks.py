@@ -245,9 +245,7 @@ class Showing:
             metadata = {name: value for name, value in metadata.items() if name in TOLD}
         where = {**axes, **plane.axes}
         more: dict[str, Any] = {"metadata": metadata or None}
-        if plane.dims is None:
-            place = {**self._where, **where}
-            more["translate"] = self._on_stage.corner(stream, place, plane.array.shape, image)
+        more["translate"] = self._on_stage.corner(stream, {**self._where, **where}, image, plane)
         return self._offer(plane.array, where, stream, plane.dims, str(image.path), **more)
 
     def array(self, planes: Iterator[tuple[dict[str, int | str], Any]], title: str) -> tuple[int, str]:

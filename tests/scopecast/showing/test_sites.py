@@ -98,6 +98,29 @@ def test_a_stage_that_was_in_one_place_is_none(viewer: Viewer, tmp_path: Path, w
     assert corners_of(viewer) == {name: {()} for name in NAMES}
 
 
+def test_positions_that_a_recording_has_placed_lie_there(viewer: Viewer, tmp_path: Path):
+    """As in a file that scopecast has recorded, whatever the stage's coordinates would make of it."""
+    corners = [(-100.5, 20.0), (31.25, 20.0), (-100.5, -7.0)]
+    with tifffile.TiffWriter(tmp_path / "run.ome.tif", ome=True) as writer:
+        for p, (y, x) in enumerate(corners):
+            plane = {"PositionX": [9.0 * p], "PositionXUnit": ["µm"], "PositionY": [0.0], "PositionYUnit": ["µm"]}
+            about = {"Name": NAMES[p], "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": plane}
+            about["MapAnnotation"] = {"canvas_um": f"{y} {x}", "t0 c0 z0": '{"gain": 2}'}
+            writer.write(stamped(0, 0, p), metadata=about)
+    scopecast.show(tmp_path / "run.ome.tif", viewer="headless")
+    assert corners_of(viewer) == {name: {corner} for name, corner in zip(NAMES, corners, strict=True)}
+
+
+def test_positions_in_colour_are_placed_too(viewer: Viewer, tmp_path: Path):
+    with tifffile.TiffWriter(tmp_path / "run.ome.tif", ome=True) as writer:
+        for (x, y), name in zip(STAGE, NAMES, strict=True):
+            plane = {"PositionX": [x], "PositionXUnit": ["µm"], "PositionY": [y], "PositionYUnit": ["µm"]}
+            about = {"Name": name, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": plane}
+            writer.write(stamped(0, 0, 0, (64, 48, 3), "uint8"), photometric="rgb", metadata=about)
+    scopecast.show(tmp_path / "run.ome.tif", viewer="headless")
+    assert corners_of(viewer) == {name: {corner} for name, corner in zip(NAMES, CORNERS, strict=True)}
+
+
 def test_pixels_of_no_size_lie_nowhere(viewer: Viewer, tmp_path: Path):
     with tifffile.TiffWriter(tmp_path / "run.ome.tif", ome=True) as writer:
         for p in range(2):
@@ -113,6 +136,13 @@ def test_the_size_that_the_user_gives_counts(viewer: Viewer, tmp_path: Path):
     expected = {((-y - 31.5) / 1e3, (x - 23.5) / 1e3) for x, y in STAGE}
     found = sorted(corner for each in corners_of(viewer).values() for corner in each)
     np.testing.assert_allclose(found, sorted(expected), atol=1e-9)
+
+
+def test_a_line_of_pixels_is_shown_though_it_has_no_place(viewer: Viewer, tmp_path: Path):
+    np.save(tmp_path / "line.npy", np.arange(5))
+    np.save(tmp_path / "plane.npy", stamped(3))
+    receipt = scopecast.show([tmp_path / "line.npy", tmp_path / "plane.npy"], viewer="headless", axes={"p": 1}, scale=2)
+    assert (len(receipt.sent), len(receipt.skipped), receipt.frames) == (2, 0, 2)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
 
 from napari_live import sliced
 from scopecast_viewers.napari import closer, mosaic
@@ -150,6 +151,33 @@ def test_a_frozen_picture_can_be_looked_at_closely(live, small):
         live.until(lambda: (sliced(live.layer("DAPI · plate")) == part_of(picture(data, 1, 0), data.window)).all())
 
 
+def test_labels_are_as_exact_as_their_images(live, small):
+    with live.publisher(SHAPE, budget=64 * 2**20) as publisher:
+        publish(publisher, "plate", [0])
+        numbers = np.arange(SHAPE[0] * SHAPE[1], dtype="int32").reshape(SHAPE)
+        place = (WELL_UM, WELL_UM)
+        publisher.publish(numbers, axes={"t": 0, "p": 4}, translate=place, kind="labels", name="cells")
+        live.settled(publisher)
+        labels = live.layer("cells · plate")
+        look_at(live, labels.data, 4, 6)
+        assert labels.data.window == live.layer("DAPI · plate").data.window
+        corner = [round(at / PIXEL_UM) for at in labels.data.stage_layout.corners[(("p", 4),)]]
+        whole = np.zeros(labels.data.whole.high, "int32")
+        whole[tuple(slice(at, at + extent) for at, extent in zip(corner, SHAPE, strict=True))] = numbers
+        np.testing.assert_array_equal(sliced(labels), part_of(whole, labels.data.window))
+        assert live.view.problems == ()
+
+
+def test_asynchronous_slicing_shows_the_whole(live, small, monkeypatch):
+    with live.publisher(SHAPE, budget=64 * 2**20) as publisher:
+        publish(publisher, "plate", [0])
+        live.settled(publisher)
+        data = live.layer("DAPI · plate").data
+        monkeypatch.setattr(get_settings().experimental, "async_", True)
+        look_at(live, data, 4, 6)
+        assert data.window == data.whole
+
+
 def test_a_layer_that_the_user_has_turned_is_shown_whole(live, small):
     with live.publisher(SHAPE, budget=64 * 2**20) as publisher:
         publish(publisher, "plate", [0])
@@ -176,6 +204,37 @@ def test_the_crosshair_stays_in_the_middle_of_the_plate(live, small):
         assert data.every == 1
         assert live.view.tools.guides.layer is before
         np.testing.assert_allclose(np.array(before.extent.world)[:, -2:].mean(axis=0), where)
+
+
+def test_a_shape_is_measured_with_all_of_its_pixels_wherever_one_looks(live, small):
+    """Its mean is that of all pixels of the frames, also where not all are shown, or another well is looked at."""
+    with live.publisher(SHAPE, budget=64 * 2**20) as publisher:
+        publish(publisher, "plate", [0])
+        live.settled(publisher)
+        data = live.layer("DAPI · plate").data
+        measures = live.view.tools.measures
+        live.view.tools.measure.trigger()
+        drawn = live.viewer.layers["measure"]
+        corner = np.array(data.stage_layout.corners[(("p", 4),)])
+        box = [(99.5, 49.5), (99.5, 149.5), (139.5, 149.5), (139.5, 49.5)]  # in pixels of the well
+        vertices = [drawn.world_to_data(tuple(corner + np.array(at) * PIXEL_UM)) for at in box]
+        drawn.data = []
+        drawn.add(np.array(vertices), shape_type="polygon")
+        rows, columns = np.indices(SHAPE)
+        inside = (rows >= 100) & (rows <= 139) & (columns >= 50) & (columns <= 149)
+        area = f"{inside.sum() * PIXEL_UM**2:.0f}"
+        for look in (lambda: None, lambda: look_at(live, data, 4, 6), lambda: look_at(live, data, 8, 6)):
+            look()
+            measures.refresh()
+            text = measures.table.text()
+            assert f"{stripes(0, 0, 4)[inside].mean():.5g}" in text
+            assert str(LEVEL) in text
+            assert area in text
+        publish(publisher, "plate", [1], [4])
+        live.settled(publisher)
+        live.viewer.reset_view()
+        measures.refresh()
+        assert len(measures.over_time.curves[0].y) == 2
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import tifffile
 import zarr
 
 from scopecast.frames.streams import FrameStream
+from scopecast.images.open import open_image
 from scopecast.link.messages import Frame, encode_metadata
 from scopecast_viewers.receiving.live import LiveStream, PaintLog
 from scopecast_viewers.receiving.saving import StoppedError, exports, save_all
@@ -37,14 +38,14 @@ class Run:
         self.stream = LiveStream("token", "scope", self.announced.message(), history, PaintLog())
         self.sequence = 0
 
-    def put(self, plane, metadata=None, name="", kind="image", sent_ns=None, **axes):
+    def put(self, plane, metadata=None, name="", kind="image", sent_ns=None, translate=(), **axes):
         index = self.announced.place(axes)
         self.stream.update(self.announced.message())
         self.sequence += 1
         frame = Frame(
             0, self.sequence, 0, 0, 0, kind, plane.dtype.str, list(plane.shape), index, sent_ns or time.monotonic_ns()
         )
-        frame.name = name
+        frame.name, frame.translate = name, list(translate)
         if metadata is not None:
             frame.metadata = type(frame.metadata)(encode_metadata(metadata))
         self.stream.put(frame, plane)
@@ -123,6 +124,25 @@ def test_positions_are_images_of_their_own_and_live_mode_and_colour_are_saved(hi
     for t, p in np.ndindex(2, 2):
         assert (pixels[p].reshape(2, *SHAPE)[t] == t + 10 * p).all()
     assert (rgb == np.arange(6 * 8 * 3).reshape(6, 8, 3)).all()
+
+
+@pytest.mark.parametrize(("units", "um"), [("um", 1.0), ("mm", 1e3), ("pixel", 0.0)])
+def test_positions_are_shown_again_where_they_lay_on_the_canvas(history, tmp_path, units, um):
+    """Also those of a camera that is turned: here a step of the stage along x is one along y on the canvas."""
+    run = Run(history, positions=["A1", "B2"], scale=0.5, units=units)
+    for t, p in np.ndindex(2, 2):
+        stage = {"x_um": 100.0 * p, "y_um": 7.0}
+        run.put(stamped(t, p), stage if t else {**stage, "lens": "<10x>"}, t=t, p=p, translate=(20.0 + 0.1 * p, 3.0))
+    save_all(exports(run.stream), tmp_path / "plate.ome.tiff")
+    with open_image(tmp_path / "plate.ome.tiff") as image:
+        sites = image.about.sites
+        assert list(sites.names) == ["A1", "B2"]
+        assert sites.stage == {p: (100.0 * p, 7.0) for p in range(2)}
+        wanted = {p: pytest.approx(((20.0 + 0.1 * p) * um, 3.0 * um)) for p in range(2)}
+        assert sites.corners == (wanted if um else {})
+        for t, p in np.ndindex(2, 2):
+            plane = image.read(2 * p + t)
+            assert (dict(plane.axes), plane.array[0, 0]) == ({"p": p, "t": t}, t + 10 * p)
 
 
 @pytest.mark.parametrize("form", [".ome.tiff", ".ome.zarr"])

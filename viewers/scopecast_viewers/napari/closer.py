@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from napari.settings import get_settings
 
 from scopecast_viewers.napari.mosaic import MOST_PIXELS, Mosaic, Window
 
@@ -147,7 +148,8 @@ class CloserLook:
             and np.array_equal(layer.affine.affine_matrix, np.eye(layer.ndim + 1))
         )
         scale = np.asarray(layer.scale, float)[-2:] / mosaic.every
-        if not flat or turned or not (scale > 0).all() or viewer.canvas.grid.enabled or mosaic.whole.every == 1:
+        late = get_settings().experimental.async_  # planes are read when the part may be another one
+        if mosaic.whole.every == 1 or not flat or turned or late or viewer.canvas.grid.enabled or (scale <= 0).any():
             return mosaic.whole
         camera = viewer.scene.camera
         first = np.asarray(layer.translate, float)[-2:] - (np.array(mosaic.window.low) + (mosaic.every - 1) / 2) * scale

@@ -15,9 +15,9 @@ from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from scopecast_viewers.napari.measuring import DrawnRegion, Measured, pixels_under
-from scopecast_viewers.napari.mosaic import Mosaic
+from scopecast_viewers.napari.mosaic import MOST_PIXELS, Mosaic, Window
 from scopecast_viewers.napari.plot import Curve, Plot
-from scopecast_viewers.napari.snapshot import ShownLayers, in_plane, shown_picture
+from scopecast_viewers.napari.snapshot import ShownLayers, in_plane, shown_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,8 +52,8 @@ class _Series:
     Over time it measures the planes that are in memory, the newest first, as far as there is time for it.
     """
 
-    def __init__(self, region: DrawnRegion) -> None:
-        self.region = region
+    def __init__(self, region: DrawnRegion, window: Window | None = None) -> None:
+        self.region, self.window = region, window  # the window is that of a picture of many fields
         self.now: Measured | None = None
         self.tag: Tag | None = None
         self._means: dict[int, tuple[int, float]] = {}  # by the number of the frame: when it was sent, ns
@@ -65,6 +65,17 @@ class _Series:
         """Measure the frame that is shown."""
         self.now, self.tag = self.region.measure(plane), tag
         self._note(tag, self.now)
+
+    def look_into(self, mosaic: Mosaic) -> None:
+        """Measure the frames that a picture of many fields shows, whichever part of it is seen."""
+        plane, tag = (np.empty(0), None) if self.window is None else mosaic.cut_out(self.window)
+        if self.window is None or tag is None:
+            self.now = self.tag = None
+        elif tag is not self.tag:
+            self.look(plane, tag)
+            if self.now is not None and (step := self.window.every) > 1:
+                area = self.now.area * (step**2 if self.now.profile is None else step)
+                self.now = self.now._replace(area=area)
 
     def _note(self, tag: Tag | None, measured: Measured | None) -> None:
         if tag is not None and measured is not None:
@@ -196,16 +207,16 @@ class Measures(QObject):  # type: ignore[misc]  # qtpy has no types
         self._number(shapes)
         for (number, layer, index), live in itertools.islice(itertools.product(shapes, self._images()), _MOST_ROWS):
             key, region = self._region(layer, index, live)
-            series = self._series[key] = before.get(key) or _Series(region())
-            frame = shown_picture(live, point)
-            if frame is None:
+            series = self._series[key] = before.get(key) or region()
+            if isinstance(live.data, Mosaic):  # whose picture of another time would have to be put together
+                series.look_into(live.data)
+            elif (frame := shown_frame(live, point)) is None:
                 series.now = series.tag = None
             else:
                 place, plane, tag = frame
                 if tag is None or tag is not series.tag:
                     series.look(np.asarray(plane), tag)
-                if not isinstance(live.data, Mosaic):  # whose picture of another time would have to be put together
-                    series.fill(live.stack, place, until)
+                series.fill(live.stack, place, until)
             rows.append((str(number), live.channel_name or live.stream.about.title, live, series))
         self._write(rows)
 
@@ -219,12 +230,17 @@ class Measures(QObject):  # type: ignore[misc]  # qtpy has no types
         return [live for live in self._view.layers if live.stream is followed and not live.rank and live.layer.visible]
 
     @staticmethod
-    def _region(layer: Any, at: int, live: LiveLayer) -> tuple[tuple[Any, ...], Callable[[], DrawnRegion]]:
-        """Return by what a shape over a channel is known, and what makes its region."""
+    def _region(layer: Any, at: int, live: LiveLayer) -> tuple[tuple[Any, ...], Callable[[], _Series]]:
+        """Return by what a shape over a channel is known, and what makes its series."""
         pixels = pixels_under(layer, live.layer)(np.asarray(layer.data[at])[:, -2:])
-        kind, shape = str(layer.shape_type[at]), live.data.plane_shape[:2]
+        kind, shape = str(layer.shape_type[at]), live.stack.plane_shape[:2]
+        data = live.data
+        if isinstance(data, Mosaic):
+            pixels, shape = pixels * data.every + (data.every - 1) / 2 + data.window.low, data.whole.high
         key = (live.stack, live.channel, tuple(live.place.items()), kind, shape, pixels.round(3).tobytes())
-        return key, lambda: DrawnRegion(kind, pixels, (shape[0], shape[1]))
+        if isinstance(data, Mosaic):
+            return key, lambda: _series_in(kind, pixels, data.whole)
+        return key, lambda: _Series(DrawnRegion(kind, pixels, (shape[0], shape[1])))
 
     def _number(self, shapes: list[tuple[int, Any, int]]) -> None:
         """Write the numbers on the shapes, in the layer that was made for them."""
@@ -250,10 +266,27 @@ class Measures(QObject):  # type: ignore[misc]  # qtpy has no types
         for (_, _, live, series), color in zip(rows, colors, strict=True):
             if series.now is not None and series.now.profile is not None:
                 y = series.now.profile
-                side = float(np.abs(live.layer.scale[-1]))
+                side = float(_pixel(live)[-1])
                 lines.append(Curve(np.linspace(0, series.now.area * side, len(y)), y, color))
         self.profile.setVisible(bool(lines))
         self.profile.show_curves(lines, _unit(rows[0][2]) if rows else "")
+
+
+def _series_in(kind: str, pixels: npt.NDArray[np.float64], whole: Window) -> _Series:
+    """Return what measures a shape on a picture of many fields: all pixels around it, if those are not too many."""
+    low = np.maximum(np.floor(pixels.min(axis=0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + 2, whole.high)
+    every = 1 if max(high - low) <= MOST_PIXELS else whole.every
+    rows, columns = -(-(high - low) // every)
+    window = Window((int(low[0]), int(low[1])), (int(high[0]), int(high[1])), every)
+    region = DrawnRegion(kind, (pixels - low) / every, (int(rows), int(columns)))
+    return _Series(region, window if rows > 0 and columns > 0 else None)
+
+
+def _pixel(live: LiveLayer) -> npt.NDArray[np.float64]:
+    """Return the size (y, x) of a pixel of the frames on the canvas."""
+    size: npt.NDArray[np.float64] = np.abs(np.asarray(live.layer.scale, float)[-2:]) / live.every
+    return size
 
 
 def _unit(live: LiveLayer) -> str:
@@ -273,7 +306,7 @@ def _table(rows: list[tuple[str, str, LiveLayer, _Series]]) -> str:
     """Return the figures as rich text."""
     lines = ["<tr>" + "".join(f"<th align='right'>{word}&nbsp;&nbsp;</th>" for word in _HEADS) + "</tr>"]
     for at, (number, channel, live, series) in enumerate(rows):
-        unit, side = _unit(live), float(np.prod(np.abs(live.layer.scale[-2:]))) ** 0.5
+        unit, side = _unit(live), float(np.prod(_pixel(live))) ** 0.5
         if series.now is None:
             figures = ["no frame here" if series.tag is None else "outside", "", "", ""]
         else:

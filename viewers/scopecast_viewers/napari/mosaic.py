@@ -8,6 +8,7 @@ Of a picture that is too large, every second, third, … pixel is shown; of a pa
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -127,6 +128,17 @@ class Mosaic(LayerData):
         height, width = self._stack.plane_shape[:2]
         (top, left), (bottom, right) = window.low, window.high
         return sum(top - height < y < bottom and left - width < x < right for y, x in self._starts.values())
+
+    def cut_out(self, window: Window) -> tuple[npt.NDArray[Any], Tag | None]:
+        """Return the pixels of a part, of the frames that are shown, and the tag of the newest of these."""
+        part = copy.copy(self)
+        part.look_at(window)
+        return part._shown_last()  # noqa: SLF001 - its own
+
+    def _shown_last(self) -> tuple[npt.NDArray[Any], Tag | None]:
+        pixels = self._read_alone(self._frozen, self._index) if self._index else self._sheet
+        tags = [tag for tag in self._put.values() if isinstance(tag, Tag)]
+        return np.asarray(pixels), max(tags, key=lambda tag: tag.sequence, default=None)
 
     def _cut(self, window: Window) -> None:
         self.window, every = window, window.every

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from scopecast.images.ome import CANVAS, micrometers
 from scopecast_viewers.look.colors import channel_colormap, table_of
 from scopecast_viewers.receiving.metadata import decoded, read_recorded
 from scopecast_viewers.stacks.plane import Tag
@@ -469,9 +470,15 @@ def _ome_of(export: Export, image: int) -> dict[str, Any]:
             plane |= {name: values, f"{name}Unit": [unit] * len(values)}
     if plane:
         about["Plane"] = plane
-    tags = {place[1:]: tag for place in places if (tag := export.tag(place)) is not None and tag.metadata}
-    if tags:
-        about["MapAnnotation"] = {f"t{t} c{c} z{z}": _json(tag) for (t, c, z), tag in tags.items()}
+    tags = {place[1:]: tag for place in places if (tag := export.tag(place)) is not None}
+    said_of = {f"t{t} c{c} z{z}": _json(tag) for (t, c, z), tag in tags.items() if tag.metadata}
+    # OME has no place for how the camera sits on the stage, by which the fields of a mosaic are arranged.
+    corner = next((tag.translate for tag in tags.values() if len(tag.translate) == 2), ())
+    um = micrometers(export.unit)
+    if corner and um:
+        said_of = {CANVAS: " ".join(repr(float(at) * um) for at in corner), **said_of}
+    if said_of:
+        about["MapAnnotation"] = said_of
     return about
 
 
