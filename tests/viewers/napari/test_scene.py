@@ -67,6 +67,12 @@ def names(live):
     return [layer.name for layer in live.viewer.layers]
 
 
+@pytest.fixture
+def unhurried(monkeypatch):
+    """No program counts as idle, however long a busy machine takes between two of its frames."""
+    monkeypatch.setattr("scopecast_viewers.napari.scene.IDLE_S", 60.0)
+
+
 def test_each_run_is_fitted_by_itself_whatever_size_and_place_the_former_ones_had(live):
     with live.publisher((256, 256), "uint8") as publisher:
         run(live, publisher, [100], title="large", shape=(256, 256), **UM)
@@ -183,6 +189,7 @@ def test_sliders_reach_as_far_as_the_run_does_and_follow_it_although_the_user_ha
             assert middle(live) == pytest.approx(203, abs=2)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_picture_of_another_program_leaves_the_view_the_selection_and_the_scale_bar_of_a_run_alone(live):
     viewer = live.viewer
     bar = viewer.canvas.overlays.scale_bar
@@ -225,6 +232,7 @@ def test_a_run_that_is_brought_back_is_seen_although_it_is_shorter_than_the_one_
         live.until(lambda: live.point()[0] == 19)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_program_that_is_idle_takes_neither_the_picture_nor_the_status(live):
     with live.publisher(dtype="uint8", title="microscope") as source, live.publisher(title="notebook") as idle:
         run(live, source, [50, 51], title="run")
@@ -244,8 +252,8 @@ def test_a_program_that_is_idle_takes_neither_the_picture_nor_the_status(live):
             assert middle(live) == pytest.approx(100 + t, abs=2)
 
 
-def test_of_two_programs_that_both_deliver_both_are_seen_and_one_is_followed(live, monkeypatch):
-    monkeypatch.setattr("scopecast_viewers.napari.scene.IDLE_S", 60.0)  # however long a busy machine takes for a frame
+@pytest.mark.usefixtures("unhurried")
+def test_of_two_programs_that_both_deliver_both_are_seen_and_one_is_followed(live):
     with live.publisher(dtype="uint8", title="left") as left, live.publisher(dtype="uint8", title="right") as right:
         followed = set()
         for t in range(6):
