@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -22,6 +23,7 @@ from scopecast import Publisher
 from scopecast.cli.main import app
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.recording import recorder
+from scopecast_viewers.recording.journal import read_journal
 from scopecast_viewers.recording.tap import Tap
 
 if TYPE_CHECKING:
@@ -225,7 +227,7 @@ def test_the_last_seconds_are_written_when_enter_is_pressed_a_program_asks_or_th
         publisher.publish(stamped(2), axes={"t": 2, "c": "DAPI"})
         publisher.flush()
         recorder.press_enter()
-        recorder.line("Kept the last .* of run: 5 frames in .*; no frame had arrived for 1 places")
+        recorder.line("Kept the last .* of run: 5 frames in .*; no frame had arrived for 1 place")
         with Child("produce", 6, "--ending", "wait") as program:
             program.line()
             recorder.press_enter()
@@ -375,7 +377,7 @@ def test_a_frame_for_which_too_little_of_the_disk_would_be_left_is_not_written(t
     with Inside(tmp_path, leave_free=9 * 10**15) as inside:
         with opened() as publisher:
             publish_run(publisher, "run", timepoints=1)
-        inside.line("could not be written, and is lost: .*9e.06 GB must stay free")
+        inside.line("could not be written, and is lost: .*9000 TB must stay free")
         inside.line("camera 1 run: nothing could be written; 2 could not be written")
     assert inside.recorder.counts == (2, 0, 0, 2, 0, 0)
     assert [path.suffix for path in tmp_path.iterdir()] == []
@@ -416,3 +418,47 @@ def test_a_publisher_keeps_its_first_frames_for_a_recorder_that_is_about_to_atta
         counts = publisher.stats().frames
         assert (counts.skipped, counts.in_flight) == (0, 3), "they wait for it"
         member.close()
+
+
+@pytest.mark.needs("signals")
+def test_a_run_that_is_recovered_later_has_the_time_of_the_run(tmp_path):
+    with Recorder(tmp_path) as recorder, opened() as publisher:
+        publish_run(publisher, "run")
+        wait_until(lambda: publisher.stats().frames.delivered == 10)
+        (journal,) = tmp_path.glob("*.unfinished")
+        wait_until(lambda: (journal / "frames").stat().st_size == 10 * 6144)
+        recorder.process.kill()
+        recorder.process.wait(10)
+    began = read_journal(journal).began
+    recover(tmp_path)
+    (name,) = files(tmp_path)
+    with tifffile.TiffFile(tmp_path / name) as file:
+        date = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["AcquisitionDate"]
+    assert datetime.fromisoformat(str(date)).timestamp() == pytest.approx(began, abs=0.01)
+
+
+def test_images_of_two_sizes_at_one_place_are_both_there_and_nothing_is_said_to_be_missing(tmp_path):
+    with Inside(tmp_path) as inside:
+        with opened() as publisher:
+            publisher.new_stream("run")
+            for t in range(6):
+                publisher.publish(stamped(t), axes={"t": t})
+                publisher.publish(stamped(t)[:32, :32], axes={"t": t})
+                if not t % 3:
+                    publisher.publish(stamped(t), axes={"t": t}, kind="labels", name="cells")
+        line = inside.line("Recorded run: ")
+    assert re.fullmatch(r"Recorded run: 14 frames in [^;]*; every frame [^;]*\.", line)
+
+
+def test_labels_of_live_mode_lie_on_the_image_that_came_before_them(tmp_path):
+    with Inside(tmp_path) as inside:
+        with opened() as publisher:
+            for number in range(6):
+                publisher.publish(stamped(number))
+                if number in (2, 5):
+                    publisher.publish(stamped(number), kind="labels", name="cells")
+        inside.line("Recorded ")
+    images, labels = sorted(tmp_path.iterdir(), key=lambda path: "cells" in path.name)
+    there = tifffile.imread(labels)
+    assert [t for t in range(6) if there[t].any()] == [2, 5]
+    assert (there[[2, 5]] == tifffile.imread(images)[[2, 5]]).all()

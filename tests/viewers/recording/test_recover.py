@@ -121,7 +121,7 @@ def test_a_frame_that_was_being_written_and_one_without_a_caption_are_left_out(t
         file.seek(layout.total + used[2] * CAPTION_BYTES)
         file.write(bytes(8))
     with RingReader(leftover.segment, leftover.entry.token, None) as ring:
-        ((about, frames),) = read_ring(ring)
+        ((about, frames, _),) = read_ring(ring)
         assert len(frames) == 2
         assert [stream.axes for stream in about] == [["t", "c"]]
         del frames

@@ -18,7 +18,7 @@ from scopecast_viewers.napari.saver import Saver
 from scopecast_viewers.napari.sending import Sending
 from scopecast_viewers.napari.snapshot import ShownLayers, Snapshots
 from scopecast_viewers.napari.solo import Solo
-from scopecast_viewers.receiving.saving import FORMATS
+from scopecast_viewers.receiving.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

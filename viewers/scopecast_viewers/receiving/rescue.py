@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopecast.rundir.directory import Rescued
-from scopecast_viewers.receiving.saving import claimed, exports, save_all
+from scopecast_viewers.receiving.exporting import exports
+from scopecast_viewers.receiving.saving import claimed, save_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ def rescue(asked: Rescue, streams: Iterable[tuple[str, LiveStream]]) -> Rescued:
         if not (parts := exports(stream)):
             continue
         try:
-            with claimed(Path(asked.folder), source, stream.about.title, asked.form) as path:
+            with claimed(Path(asked.folder), source, stream.about.title, asked.form, stream.began) as path:
                 saved = save_all(parts, path)
         except Exception as error:  # noqa: BLE001 - told to who has asked; the others are written
             found.problems.append(f"{source} {stream.about.title}: {error}")

@@ -106,7 +106,7 @@ class Recorder:
     folder
         Where the files go.
     form
-        The end of their names, one of `scopecast_viewers.receiving.saving.FORMATS`.
+        The end of their names, one of `scopecast_viewers.receiving.formats.FORMATS`.
     memory
         Bytes of frames that are in memory at most: those that wait for the disk, or the past.
     leave_free
@@ -290,7 +290,7 @@ class Recorder:
         def write() -> None:
             title = recorded.announcements[-1].title
             try:
-                with claimed(self._folder, source, title, self._form) as path:
+                with claimed(self._folder, source, title, self._form, recorded.began) as path:
                     written = write_run(recorded, path)
                 told = f"Kept the last {seconds:.1f} s of {written}."
             except Exception as error:  # noqa: BLE001 - told; the recorder goes on

@@ -78,7 +78,7 @@ def write_ring(leftover: Leftover, folder: Path, form: str) -> Iterator[Written]
     """
     with RingReader(leftover.segment, leftover.entry.token, None) as ring:
         for recorded in read_ring(ring):
-            with claimed(folder, leftover.entry.title, recorded.announcements[-1].title, form) as path:
+            with claimed(folder, leftover.entry.title, recorded.announcements[-1].title, form, recorded.began) as path:
                 written = write_run(recorded, path)
             yield written
             recorded.frames.clear()  # its views of the memory
