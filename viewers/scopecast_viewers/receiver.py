@@ -25,7 +25,7 @@ from scopecast_viewers.stacks.history import History
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from scopecast.rundir.directory import Entry, Member, Rescue
+    from scopecast.rundir.directory import Entry, Member, Rescue, Rescued
     from scopecast_viewers.display import Display
     from scopecast_viewers.receiving.live import LiveStream
 
@@ -96,6 +96,7 @@ class Receiver:
         self.problem = ""
         self._told: set[str] = set()  # of what a user was told once
         self._rescued: WeakSet[LiveStream] = WeakSet()
+        self._rescuing = threading.Lock()  # who has asked may have given up meanwhile, and another ask
         self._keys = KeyPair.if_possible()
         self.publishers: tuple[Entry, ...] = ()
         self.keepers: tuple[Entry, ...] = ()
@@ -376,6 +377,7 @@ class Receiver:
         self._recovered("looking for publishers")
         self.publishers = tuple(alive)
         if (asked := self.directory.asked_to_rescue(self.token)) is not None:
+            self.directory.work_on_rescue(self.token)
             threading.Thread(target=self._rescue, args=(asked,), name="scopecast-rescue", daemon=True).start()
         self._return_to(alive)
         self._greet([entry for entry in alive if self._attach_to_new or entry.token in self._chosen])
@@ -394,7 +396,16 @@ class Receiver:
 
     def _rescue(self, asked: Rescue) -> None:
         """Write what there is of programs that were killed, unless it has been written; on a thread of its own."""
+        with self._rescuing:
+            rescued = self._write_lost(asked)
+        with suppress(OSError):  # there is no room for the answer: who has asked will give up
+            self.directory.tell_of_rescue(self.token, rescued)
+
+    def _write_lost(self, asked: Rescue) -> Rescued:
         from scopecast_viewers.receiving.rescue import rescue
+
+        def working() -> None:
+            self.directory.work_on_rescue(self.token)
 
         dead = [each for each in self.sources if not self.directory.alive(each.entry.token)]
         until = time.monotonic() + _NOTICED_S
@@ -402,12 +413,11 @@ class Receiver:
             time.sleep(LOOK_S)
         lost = [each for each in dead if each.state == "lost"]
         wanted = [(each.entry.title, stream) for each in lost for stream in each.streams]
-        rescued = rescue(asked, [each for each in wanted if each[1] not in self._rescued])
+        rescued = rescue(asked, [each for each in wanted if each[1] not in self._rescued], working)
         rescued.publishers = [each.entry.token for each in lost]
         if not rescued.problems:
             self._rescued.update(stream for _, stream in wanted)
-        with suppress(OSError):  # there is no room for the answer: who has asked will give up
-            self.directory.tell_of_rescue(self.token, rescued)
+        return rescued
 
     def _living(self) -> list[Entry]:
         """Return the publishers of our kind that can be reached; note the recorders, too."""

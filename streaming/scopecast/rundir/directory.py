@@ -76,7 +76,7 @@ KEEP_S = 600.0
 #: is left, so that no program lacks it.
 MAX_KEPT_BYTES = 512 * 2**20
 _KEPT_SHARE = 4
-_RESCUE: Final = ("asking", "rescue", "telling", "rescued")
+_RESCUE: Final = ("asking", "rescue", "rescuing", "telling", "rescued")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 MAX_ENTRY_BYTES = 64 * 1024
 #: Until the year 3000, which is as far as Windows can tell the time.
@@ -224,10 +224,13 @@ class Rescue(msgspec.Struct):
         Where the files go.
     form
         The end of their names, which tells the format: ``".ome.tiff"`` or ``".ome.zarr"``.
+    name
+        Of this request; the answer has the same.
     """
 
     folder: Annotated[str, Meta(max_length=MAX_PATH)]
     form: Format
+    name: Label = ""
 
 
 class Rescued(msgspec.Struct):
@@ -241,11 +244,14 @@ class Rescued(msgspec.Struct):
         A line for each that could not be written.
     publishers
         The tokens of the programs of which it has frames.
+    name
+        Of the request.
     """
 
     written: list[str] = []
     problems: list[str] = []
     publishers: list[Token] = []
+    name: Label = ""
 
 
 class Leftover(NamedTuple):
@@ -498,8 +504,9 @@ class RunDirectory:
 
     def ask_to_rescue(self, viewer: str, asked: Rescue) -> None:
         """Ask a viewer to write what it has of programs that were killed; see `rescued`."""
-        with suppress(OSError):
-            remove(self.file(viewer, "rescued"))
+        for suffix in ("rescued", "rescuing"):
+            with suppress(OSError):
+                remove(self.file(viewer, suffix))
         _write_in_one_step(self.file(viewer, "rescue"), self.file(viewer, "asking"), msgspec.json.encode(asked))
 
     def asked_to_rescue(self, viewer: str) -> Rescue | None:
@@ -518,14 +525,29 @@ class RunDirectory:
         """Tell who has asked a viewer what it has written."""
         _write_in_one_step(self.file(viewer, "rescued"), self.file(viewer, "telling"), msgspec.json.encode(rescued))
 
-    def rescued(self, viewer: str) -> Rescued | None:
-        """Return what a viewer that was asked has written, once; None as long as it has not told."""
+    def rescued(self, viewer: str, name: str) -> Rescued | None:
+        """Return what a viewer has written that was asked by this name; None as long as it has not told."""
         path = self.file(viewer, "rescued")
-        if not path.exists():
+        try:
+            found = msgspec.json.decode(insist(path.read_bytes), type=Rescued)
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
-        found = msgspec.json.decode(insist(path.read_bytes), type=Rescued)
+        if found.name != name:  # it has answered somebody who had given up
+            return None
         remove(path)
         return found
+
+    def work_on_rescue(self, viewer: str) -> None:
+        """Tell who has asked a viewer that it is writing; to be called again and again."""
+        with suppress(OSError):
+            self.file(viewer, "rescuing").touch(0o600)
+
+    def worked_on_rescue(self, viewer: str) -> int:
+        """Return when a viewer told so last, in nanoseconds since 1970; 0 if it has not."""
+        try:
+            return self.file(viewer, "rescuing").stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def launch_lock(self, kind: str) -> filelock.BaseFileLock:
         """Return the lock under which viewers of a kind are started, so that eight backends start one."""
