@@ -53,7 +53,7 @@ def recover(
         form = format_of(zarr)
     is_there = folder.is_dir()
     found = _Found()
-    with _alone(directory, to or folder):
+    with _alone(directory, to or folder) as other:
         _finish_journals(folder, to, form, found)
         viewers, leftovers = directory.living("receiver"), directory.leftovers()
         seen: dict[str, bool] = {}
@@ -66,18 +66,18 @@ def recover(
                 if held and (seen[token] if token in seen else _write_leftover(leftover, to or folder, form, found)):
                     directory.bury(token)
     if not found.written and not found.problems:
-        missing = (
-            "" if is_there else f": there is no folder {folder}, and nothing is left of a program that has crashed"
-        )
-        out.print(printable(f"There was nothing to recover{missing}."))
+        why = f": what there was is in {other}" if other else ""
+        if not (is_there or other):
+            why = f": there is no folder {folder}, and nothing is left of a program that has crashed"
+        out.print(printable(f"There was nothing {'else ' * bool(other)}to recover{why}."))
     if found.problems:
         raise typer.Exit(1)
 
 
 @contextmanager
-def _alone(directory: RunDirectory, folder: Path) -> Iterator[None]:
-    """Be the only one of this user who recovers; wait for another, who writes to the same folder or to its own."""
-    told, where = False, directory.file(_ALONE, "txt")
+def _alone(directory: RunDirectory, folder: Path) -> Iterator[str]:
+    """Be the only one of this user who recovers; wait for another, and yield where that one has written to."""
+    other, where = "", directory.file(_ALONE, "txt")
     with values():
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,18 +86,18 @@ def _alone(directory: RunDirectory, folder: Path) -> Iterator[None]:
             if held:
                 where.write_text(str(folder.resolve()))
                 try:
-                    yield
+                    yield other
                 finally:
                     where.unlink(missing_ok=True)
                     if is_new:
                         with suppress(OSError):  # there are files in it
                             folder.rmdir()
                 break
-        if not told:
-            with suppress(OSError):
-                text = f"Another `scopecast recover` is writing files to {where.read_text()}: waiting until it is done."
+        with suppress(OSError):  # it has just come, or gone
+            before, other = other, where.read_text()
+            if other != before:
+                text = f"Another `scopecast recover` is writing files to {other}: waiting until it is done."
                 out.print(printable(text))
-                told = True
         time.sleep(_LOOK_S)
 
 
