@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import re
 import signal
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import threading
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import tifffile
@@ -25,9 +27,6 @@ from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.recording import recorder
 from scopecast_viewers.recording.journal import read_journal
 from scopecast_viewers.recording.tap import Tap
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHAPE = (64, 48)
 
@@ -462,3 +461,75 @@ def test_labels_of_live_mode_lie_on_the_image_that_came_before_them(tmp_path):
     there = tifffile.imread(labels)
     assert [t for t in range(6) if there[t].any()] == [2, 5]
     assert (there[[2, 5]] == tifffile.imread(images)[[2, 5]]).all()
+
+
+ACQUISITION = """
+import os, sys
+from children import wait_until
+from receivers import stamped
+from scopecast import Publisher
+with Publisher("headless", title="camera 1", policy="every", budget=8 * 2**20, linger=0.0) as publisher:
+    publisher.open((64, 48), wait=60)
+    publisher.new_stream("run", sizes={"t": 600})
+    publisher.publish(stamped(0), axes={"t": 0})
+    wait_until(lambda: publisher.stats().frames.delivered == 1)  # to the recorder
+    print("published", flush=True)
+    sys.stdin.readline()
+    for t in range(1, 600):
+        publisher.publish(stamped(t), axes={"t": t})
+    ENDS
+"""
+
+
+def acquisition(ends: str) -> subprocess.Popen[str]:
+    """Start a program that publishes one frame, and 599 when a line has come, and then ends as is said."""
+    support = str(Path(__file__).parents[2] / "support")
+    return subprocess.Popen(
+        [sys.executable, "-c", ACQUISITION.replace("ENDS", ends)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((support, os.environ.get("PYTHONPATH", "")))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.needs("stopped processes", "/dev/shm")
+@pytest.mark.parametrize(
+    ("ends", "how"),
+    [("pass", "camera 1 ended while this recorder did not answer"), ("os.kill(os.getpid(), 9)", "camera 1 has died")],
+)
+def test_a_recorder_that_was_given_up_and_did_not_come_back_in_time_says_what_is_missing(tmp_path, ends, how):
+    with Recorder(tmp_path) as recorder, acquisition(ends) as publishing:
+        assert publishing.stdout is not None
+        assert publishing.stdin is not None
+        assert publishing.stdout.readline() == "published\n"
+        stop(recorder.process.pid)
+        publishing.stdin.write("\n")
+        publishing.stdin.flush()
+        publishing.wait(60)  # it gives the recorder up meanwhile
+        recorder.process.send_signal(signal.SIGCONT)
+        line = recorder.line("Recorded run: ")
+    RunDirectory().clean(everything=True)
+    assert "did not arrive" in line, line
+    came, missed = re.search(r"run: (\d+) frames .*; (\d+) were published but did not", line).groups()
+    assert int(came) + int(missed) == 600
+    assert how in line, line
+    assert "every frame" not in line
+    (name,) = files(tmp_path)
+    assert max(stamps(tmp_path / name)) == (599, 0, 0), "its last frames were in its memory"
+
+
+@pytest.mark.needs("/dev/shm")
+def test_the_last_frames_of_an_acquisition_that_is_killed_are_in_the_recording(tmp_path):
+    with Recorder(tmp_path) as recorder, acquisition("os.kill(os.getpid(), 9)") as publishing:
+        assert publishing.stdout is not None
+        assert publishing.stdin is not None
+        assert publishing.stdout.readline() == "published\n"
+        publishing.stdin.write("\n")
+        publishing.stdin.flush()
+        publishing.wait(60)
+        line = recorder.line("Recorded run: ")
+    RunDirectory().clean(everything=True)
+    assert re.search("run: 600 frames in .*; every frame that was published while it ran; camera 1 has died", line)
+    (name,) = files(tmp_path)
+    assert stamps(tmp_path / name)[-599:] == [(t, 0, 0) for t in range(1, 600)]

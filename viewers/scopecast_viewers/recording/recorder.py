@@ -44,6 +44,12 @@ _REST_S: Final = 0.05
 #: Frames that were published before the recorder is to keep what it has, or to end, may take so long to come.
 _PATIENCE_NS: Final = 5_000_000_000
 
+#: What is said of how a program went, by how that was.
+_HOW: Final[dict[str, str]] = {
+    "ended": "",
+    "died": "; {} has died",
+    "gone": "; {} ended while this recorder did not answer",
+}
 _Key = tuple[str, int]  # the publisher's token, and the number of the stream
 
 
@@ -91,7 +97,7 @@ class _Run:
         self.title = ""
         self.lost = self.missed = 0
         self.newest = time.monotonic()
-        self.died = False
+        self.how, self.is_known = "ended", True
 
 
 class Recorder:
@@ -266,13 +272,20 @@ class Recorder:
             self._tell("Nothing to keep: no frame has come within that time.")
 
     def _end(self, over: RunOver) -> None:
-        self._missed += over.missed - self._missed_of.get(over.publisher, 0)
+        missed = over.missed - self._missed_of.get(over.publisher, 0)
+        self._missed += missed
         self._missed_of[over.publisher] = over.missed
-        for run in tuple(self._runs.values()):
-            if run.key[0] == over.publisher and over.stream in (None, run.key[1]):
-                run.died = over.died
-                self._finish(run)
-        if over.died and self._last_s is not None:
+        ending = [
+            run for run in self._runs.values() if run.key[0] == over.publisher and over.stream in (None, run.key[1])
+        ]
+        for run in ending:
+            run.how, run.is_known = over.how, over.is_known
+            self._finish(run)
+        if not ending and (missed or not over.is_known):
+            run = _Run((over.publisher, -1), over.title, 0)
+            run.missed, run.how, run.is_known = missed, over.how, over.is_known
+            self._tell(f"{over.title}: nothing was recorded; {_gaps(run)}{_HOW[over.how].format(over.title)}.")
+        if over.how != "ended" and self._last_s is not None:
             self._keep(clock_ns(), over.publisher)
 
     def _finish(self, run: _Run) -> None:
@@ -355,8 +368,9 @@ class Recorder:
                 how = f"`scopecast recover {self._folder}` makes a file of it, --to another disk if need be"
                 self._tell(f"{journal.folder.name} stays as it is: {_why(error)}. {how}.")
                 return
-            died = f"; {run.source} has died" if run.died else ""
-            self._tell(nothing if written is None else f"Recorded {written}; {_gaps(run)}{died}.")
+            self._tell(
+                nothing if written is None else f"Recorded {written}; {_gaps(run)}{_HOW[run.how].format(run.source)}."
+            )
 
         self._files.submit(make)
 
@@ -400,4 +414,6 @@ def _gaps(run: _Run) -> str:
         f"{run.missed} were published but did not arrive" * bool(run.missed),
         f"{run.lost} could not be written" * bool(run.lost),
     ]
+    if not run.is_known:
+        lacking.append("how many of the last ones are missing is not known")
     return ", ".join(filter(None, lacking)) or "every frame that was published while it ran"

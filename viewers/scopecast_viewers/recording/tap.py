@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from scopecast.subscribing.frame import Frame
 from scopecast.subscribing.subscription import Subscription, are_twins
@@ -44,20 +44,25 @@ class RunOver(NamedTuple):
 
     Attributes
     ----------
-    publisher
-        Its token.
+    publisher, title
+        Its token, and what it calls itself.
     stream
         The number of the run's stream; None: of all that the publisher had.
     missed
         How many frames of the publisher have not come so far, in all of its runs.
-    died
-        The publisher has been killed, or has crashed.
+    how
+        ``"ended"``: in good order. ``"died"``: the publisher has been killed, or has crashed. ``"gone"``: it has ended
+        while this process did not answer, and what it said then did not come.
+    is_known
+        Whether `missed` has all.
     """
 
     publisher: str
+    title: str
     stream: int | None
     missed: int
-    died: bool
+    how: Literal["ended", "died", "gone"]
+    is_known: bool
 
     def release(self) -> None:
         """Do nothing: it is in line with the frames, but has nothing lent."""
@@ -127,7 +132,12 @@ class Tap(Subscription):
         return CaughtFrame(lease, about, axes, source.entry)
 
     def _over_with(self, source: SubscribedSource, stream: int | None) -> None:
-        over = RunOver(source.entry.token, stream, source.missed, source.state == "lost")
+        token, is_known = source.entry.token, True
+        how: Literal["ended", "died", "gone"] = "ended"
+        if source.state == "lost":
+            is_known = source.take_rest()
+            how = "died" if self._directory.file(token, "json").exists() else "gone"  # who ends removes its entry
+        over = RunOver(token, source.entry.title, stream, source.missed, how, is_known)
         with self._lock:
             self._waiting[next(self._arrivals)] = over  # type: ignore[assignment]
         self._tell()
