@@ -190,6 +190,14 @@ def _write_in_one_step(target: Path, draft: Path, data: bytes) -> None:
     insist(lambda: draft.replace(target))
 
 
+def _add_line(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, f"{text}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
 class Cleaned(NamedTuple):
     """What `RunDirectory.clean` removed.
 
@@ -487,20 +495,25 @@ class RunDirectory:
 
     def ask_to_keep(self) -> int:
         """Ask the recorders that keep the last seconds to write them. Return how many there are."""
-        asked = 0
+        asked, now = 0, clock_ns()
         for recorder in self.keepers():
             with suppress(OSError):  # it ends just now
-                self.file(recorder.token, "keep").touch(0o600)
+                _add_line(self.file(recorder.token, "keep"), str(now))
                 asked += 1
         return asked
 
-    def asked_to_keep(self, token: str) -> bool:
-        """Return whether a recorder has been asked to, since this was called last."""
+    def asked_to_keep(self, token: str) -> int | None:
+        """Return when a recorder has been asked to first, since this was called last, by `clock_ns`; None if not."""
         path = self.file(token, "keep")
         if not path.exists():
-            return False
+            return None
+        now = clock_ns()
+        try:
+            asked = [int(line) for line in insist(lambda: _read_regular(path)).split()]
+        except (OSError, ValueError):  # it is just being written
+            asked = []
         remove(path)
-        return True
+        return min([now, *(moment for moment in asked if moment > 0)])
 
     def ask_to_rescue(self, viewer: str, asked: Rescue) -> None:
         """Ask a viewer to write what it has of programs that were killed; see `rescued`."""

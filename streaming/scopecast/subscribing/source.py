@@ -105,6 +105,12 @@ class SubscribedSource(Line):
         """Frames that did not come: by the publisher's last account, and by their numbers where there is none."""
         return self._away + self.superseded + self.dropped - self._counted + self._lacking + self._unread
 
+    def look_whether_settled(self) -> None:
+        """Look into the publisher's memory whether all has come: sooner than its next account says so."""
+        now = clock_ns()
+        if self.state == "attached" and self.reader is not None and self.reader.newest <= self._newest:
+            self.settled_ns = max(self.settled_ns, now)
+
     def take_rest(self) -> bool:
         """Take the last frames of a publisher that has gone without a word: they are in its memory, which we have.
 

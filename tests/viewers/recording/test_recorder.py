@@ -232,7 +232,7 @@ def test_the_last_seconds_are_written_when_enter_is_pressed_a_program_asks_or_th
             recorder.press_enter()
             recorder.line("Kept the last .* of live: 6 frames")
             program.process.kill()
-            recorder.line("Kept the last .* of live: 6 frames")
+            recorder.line("What is in memory of live is in a file already: nothing has come since")
         RunDirectory().clean(everything=True)
         assert recorder.end() == 143
     run = [(t, c, 0) for t in range(2) for c in range(2)]
@@ -533,3 +533,28 @@ def test_the_last_frames_of_an_acquisition_that_is_killed_are_in_the_recording(t
     assert re.search("run: 600 frames in .*; every frame that was published while it ran; camera 1 has died", line)
     (name,) = files(tmp_path)
     assert stamps(tmp_path / name)[-599:] == [(t, 0, 0) for t in range(1, 600)]
+
+
+def test_the_time_that_is_kept_counts_back_from_when_the_program_asked(tmp_path):
+    with Recorder(tmp_path, "--last", "0.5s") as recorder, opened() as publisher:
+        for number in range(3):
+            publisher.new_stream(f"run {number}")
+            publisher.publish(stamped(number), axes={"t": 0})
+            assert publisher.keep() == 1
+            recorder.line(f"Kept the last .* of run {number}: 1 frame in ")
+
+
+def test_enter_five_times_writes_one_file(tmp_path):
+    with Recorder(tmp_path, "--last", "10min") as recorder, opened() as publisher:
+        publish_run(publisher, "run")
+        wait_until(lambda: publisher.stats().frames.delivered == 10)
+        for _ in range(5):
+            recorder.press_enter()
+        recorder.line("Kept the last .* of run: 10 frames")
+        recorder.press_enter()
+        recorder.line("What is in memory of run is in a file already: nothing has come since")
+        publish_run(publisher, "run 2")
+        publisher.flush()
+        recorder.press_enter()
+        recorder.line("Kept the last .* of run 2: 10 frames")
+        assert len(files(tmp_path)) == 2

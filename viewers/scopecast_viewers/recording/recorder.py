@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "RecorderCounts"]
 
-_TURN_S: Final = 0.25
+_TURN_S: Final = 0.1
+#: So much longer the past is in memory than is to be kept: a program's request comes a moment after it was made.
+_MARGIN_NS: Final = 1_000_000_000
 #: A run that has not been ended is over when its program has begun another, and no frame has come for so long.
 _QUIET_S: Final = 2.0
 #: Seconds of rest after what failed.
@@ -144,6 +146,7 @@ class Recorder:
         self._taken = self._written = self._lost = self._passed = self._missed = 0
         self._missed_of: dict[str, int] = {}
         self._asked: deque[int] = deque()
+        self._kept: dict[_Key, tuple[int, int]] = {}  # the numbers of the first and of the last frame in the last file
         self._stopping = self._closing = self._closed = False
         self._ended = threading.Event()
         self._complained = ""
@@ -161,10 +164,16 @@ class Recorder:
             waiting = self._taken - self._written - self._lost - self._passed
             return RecorderCounts(self._taken, self._written, waiting, self._lost, self._passed, self._missed)
 
-    def keep(self) -> None:
-        """Write what is in memory of the last seconds, as of now; it stays there."""
+    def keep(self, moment_ns: int = 0) -> None:
+        """Write what is in memory of the last seconds; it stays there. Several at once are one.
+
+        Parameters
+        ----------
+        moment_ns
+            When that was wanted, by `scopecast.protocol.clock_ns`; now by default.
+        """
         if self._last_s is not None:
-            self._asked.append(clock_ns())
+            self._asked.append(moment_ns or clock_ns())
 
     def wait(self, timeout: float) -> bool:
         """Wait until nobody has published for as long as the tap is to wait. Return whether it is so."""
@@ -182,8 +191,7 @@ class Recorder:
         self._stopping = True
         while self._tap.waiting:  # what has come since is not recorded any more; the runs are over
             self._turn()
-        while self._asked:
-            self._keep(self._asked.popleft())
+        self._keep_as_asked()
         self._ended.set()
 
     def _turn(self) -> None:
@@ -208,8 +216,8 @@ class Recorder:
         now = time.monotonic()
         if self._last_s is not None:
             self._pass()
-            while self._asked and self._has_all_until(self._asked[0]):
-                self._keep(self._asked.popleft())
+            if self._asked and self._has_all_until(max(self._asked)):
+                self._keep_as_asked()
         for run in tuple(self._runs.values()):
             newer = any(key[0] == run.key[0] and key[1] > run.key[1] for key in self._runs)
             if newer and now - run.newest > _QUIET_S:
@@ -246,7 +254,7 @@ class Recorder:
     def _pass(self) -> None:
         """Let go of what is longer ago than is to be kept, and of the oldest where the memory is full."""
         assert self._last_s is not None
-        since = clock_ns() - int(1e9 * self._last_s)
+        since = min([clock_ns(), *self._asked]) - int(1e9 * self._last_s) - _MARGIN_NS
         with self._changed:
             while self._queue:
                 oldest = self._queue[0]
@@ -257,6 +265,11 @@ class Recorder:
                 self._bytes -= oldest.plane.nbytes
                 self._passed += 1
 
+    def _keep_as_asked(self) -> None:
+        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        if asked:
+            self._keep(min(asked))
+
     def _keep(self, asked_ns: int, publisher: str = "") -> None:
         assert self._last_s is not None
         since = asked_ns - int(1e9 * self._last_s)
@@ -265,11 +278,19 @@ class Recorder:
         past = [each for each in past if publisher in ("", each.key[0])]
         for key in dict.fromkeys(each.key for each in past):
             of_run = [each for each in past if each.key == key]
+            first, last = of_run[0].message.sequence, of_run[-1].message.sequence
+            before = self._kept.get(key, (first, -1))
+            if before[0] <= first and last <= before[1]:
+                self._tell(
+                    f"What is in memory of {of_run[0].about.title} is in a file already: nothing has come since."
+                )
+                continue
+            self._kept[key] = first, last
             announcements = list({id(each.about): each.about for each in of_run}.values())
             frames = [RecordedFrame(each.message, each.plane) for each in of_run]
             self._make(of_run[0].source, Recorded(announcements, frames), of_run)
         if not past:
-            self._tell("Nothing to keep: no frame has come within that time.")
+            self._tell(f"Nothing to keep: no frame has come within {self._last_s:g} s.")
 
     def _end(self, over: RunOver) -> None:
         missed = over.missed - self._missed_of.get(over.publisher, 0)
@@ -286,7 +307,12 @@ class Recorder:
             run.missed, run.how, run.is_known = missed, over.how, over.is_known
             self._tell(f"{over.title}: nothing was recorded; {_gaps(run)}{_HOW[over.how].format(over.title)}.")
         if over.how != "ended" and self._last_s is not None:
-            self._keep(clock_ns(), over.publisher)
+            with self._changed:
+                of_it = [
+                    e.message.sent_ns for e in self._queue if isinstance(e, _Caught) and e.key[0] == over.publisher
+                ]
+            if of_it:  # counted from its last frame: that it has gone is noticed later
+                self._keep(max(of_it), over.publisher)
 
     def _finish(self, run: _Run) -> None:
         del self._runs[run.key]

@@ -81,12 +81,13 @@ class Tap(Subscription):
     Attributes
     ----------
     asked_to_keep : callable
-        Called when a program of this user asks to keep what is in memory.
+        Called with the moment, by `scopecast.protocol.clock_ns`, at which a program of this user has asked to keep what
+        is in memory.
     """
 
     role = "recorder"
     kinds = ("image", "labels")
-    asked_to_keep: Callable[[], None] = staticmethod(lambda: None)
+    asked_to_keep: Callable[[int], None] = staticmethod(lambda moment_ns: None)
 
     def __init__(self, *, keeps: str = "", **chosen: Any) -> None:
         super().__init__(policy="every", **chosen)
@@ -123,8 +124,11 @@ class Tap(Subscription):
 
     def _scan(self) -> None:
         super()._scan()
-        if self._directory.asked_to_keep(self._member.token):
-            self.asked_to_keep()
+        if self.host:  # it keeps the past, and is to answer soon
+            for source in self._sources:
+                source.look_whether_settled()
+        if (moment_ns := self._directory.asked_to_keep(self._member.token)) is not None:
+            self.asked_to_keep(moment_ns)
 
     def _frame(
         self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]
