@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["FormatOption", "format_of", "record"]
 
-_SECONDS: Final[dict[str, float]] = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+_SECONDS: Final[dict[str, float]] = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600}
 _BYTES: Final[dict[str, float]] = {"": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _BYTES_2: Final = {f"{letter}iB": 2.0 ** (10 * power) for power, letter in enumerate("KMGT", 1)}
+_TIME: Final = "--last is a time, such as 30s, 5m or 1h30m"
+_LEAST_S: Final = 0.01
+#: Of frames that wait for the disk: less would be one or two, and an acquisition would wait for each.
+_LEAST_MEMORY: Final = 2**20
 _LOOK_S: Final = 0.25
+#: Titles that are named where none is that which was chosen.
+_MOST_NAMES: Final = 5
 
 FormatOption = Annotated[
     bool, typer.Option("--zarr", help=r"Write OME-Zarr (pip install 'scopecast\[zarr]') instead of OME-TIFF.")
@@ -72,9 +78,11 @@ def record(
     """
     with values():
         form = format_of(zarr)
-        last_s = None if last is None else _parse(last, _SECONDS, "--last is a time, such as 30s, 5m or 1h")
-        room = None if memory is None else int(_size("--memory", memory))
+        last_s = None if last is None else _parse(last, _SECONDS, _TIME, _LEAST_S)
+        room = None if memory is None else int(_size("--memory", memory, _LEAST_MEMORY))
         left = int(_size("--leave-free", leave_free))
+        if last is not None and last.strip().replace(".", "").isdigit():
+            last = f"{last.strip()}s"
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             msg = f"you have no permission to write into {folder}: name another folder"
@@ -97,16 +105,22 @@ def record(
             last_s=last_s,
             tell=lambda text: out.print(printable(text)),
         )
+        recorder.start()  # before anything is said of it
         try:
             with recorder:
                 how = f"; press Enter to write the last {last}" if last else ""
                 out.print(f"Recording to {printable(str(folder))}{how}; stop with Ctrl-C.")
+                if (problem := recorder.problem()) and not last:
+                    out.print(printable(f"Nothing can be written as it is: {problem}."))
                 if last:
                     _listen(recorder.keep)
                 while not recorder.wait(_LOOK_S):
                     live.refresh()
         finally:
             _summarize(recorder.counts, last)
+            _tell_unwanted(tap, title, stream, channel or [])
+    if recorder.counts.lost or recorder.failed:
+        raise typer.Exit(1)
 
 
 def _tell_of_unfinished(folder: Path) -> None:
@@ -123,6 +137,21 @@ def _summarize(counts: Any, last: str | None) -> None:
         return
     lost = f"; {counts.lost} could not be written" if counts.lost else ""
     out.print(f"{count(counts.written, 'frame', of=counts.taken)} recorded{lost}{missed}.")
+
+
+def _tell_unwanted(tap: Any, title: str, stream: str, channels: list[str]) -> None:
+    """Say what came and was not chosen where an option matches nothing: it may be misspelt."""
+    if tap.stats().looked_at or not tap.unwanted:
+        return
+    columns = [sorted(set(column)) for column in zip(*tap.unwanted, strict=True)]
+    options = ("--title", title), ("--stream", stream), ("--channel", " ".join(channels))
+    for (option, wanted), names in zip(options, columns, strict=True):
+        if wanted:
+            came = ", ".join(names[:_MOST_NAMES]) + ", …" * (len(names) > _MOST_NAMES)
+            out.print(printable(f"{option} is {wanted}; what came has {came}."))
+    out.print(
+        f"{count(tap.unwanted.total(), 'frame')} came that {'was' if tap.unwanted.total() == 1 else 'were'} not chosen."
+    )
 
 
 def _listen(keep: Callable[[], None]) -> None:
@@ -163,18 +192,24 @@ def format_of(zarr: bool) -> Format:
     return ".ome.zarr" if zarr else ".ome.tiff"
 
 
-def _size(option: str, text: str) -> float:
-    return _parse(text, {**_BYTES, **_BYTES_2}, f"{option} is a number of bytes, such as 500MB or 2GiB")
+def _size(option: str, text: str, least: float = 0) -> float:
+    return _parse(text, {**_BYTES, **_BYTES_2}, f"{option} is a number of bytes, such as 500MB or 2GiB", least)
 
 
-def _parse(text: str, units: dict[str, float], wanted: str) -> float:
-    """Return a number with its unit.
+def _parse(text: str, units: dict[str, float], wanted: str, least: float) -> float:
+    """Return a number with its unit, or the sum of several; ValueError if it is less than `least`.
 
-    >>> _parse("5 min", _SECONDS, ""), _size("", "2GiB")
-    (300.0, 2147483648.0)
+    >>> _parse("5 min", _SECONDS, "", 0), _parse("1h30m", _SECONDS, "", 0), _size("", "2gib")
+    (300.0, 5400.0, 2147483648.0)
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", text.strip())
-    if found is None or found[2] not in units or not float(found[1]):
+    lower = {unit.lower(): factor for unit, factor in units.items()}
+    parts = re.findall(r"(\d+(?:\.\d+)?) *([a-z]*)", text.lower())
+    whole = "".join("".join(part) for part in parts) == re.sub(r"\s", "", text.lower())
+    if not parts or not whole or any(unit not in lower for _, unit in parts):
         msg = f"{wanted}; not {text}"
         raise ValueError(msg)
-    return float(found[1]) * units[found[2]]
+    number = sum(float(number) * lower[unit] for number, unit in parts)
+    if number < least:
+        msg = f"{wanted}, and {least:.10g} at least; not {text}"
+        raise ValueError(msg)
+    return number

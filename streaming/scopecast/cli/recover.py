@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import time
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ import typer
 from rich.text import Text
 
 from scopecast.cli.console import err, out
-from scopecast.cli.errors import values
+from scopecast.cli.errors import text_of, values
 from scopecast.cli.record import FormatOption, format_of
 from scopecast.protocol import printable
 from scopecast.rundir.directory import Rescue, RunDirectory, new_token
@@ -124,7 +125,7 @@ def _finish_journals(folder: Path, to: Path | None, form: Format, found: _Found)
             try:
                 written = assembly.finish(each, form, to)
             except (ValueError, OSError, ImportError) as error:
-                found.fail(f"{each.name} stays as it is: {error}")
+                found.fail(f"{each.name} stays as it is: {_why(error)}")
                 continue
         found.tell(f"{each.name}: no frame was in it" if written is None else f"Recovered {written}")
 
@@ -163,6 +164,13 @@ def _write_leftover(leftover: Leftover, folder: Path, form: Format, found: _Foun
             for written in remains.write_ring(leftover, folder, form):
                 found.tell(f"Recovered the last frames of {name}: {written}")
         except (ValueError, OSError, ImportError) as error:
-            found.fail(f"the last frames of {name} stay in memory: {error}")
+            found.fail(f"the last frames of {name} stay in memory: {_why(error)}")
             return False
     return True
+
+
+def _why(error: Exception) -> str:
+    """Return what is wrong, and what helps where a disk is full."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{error.strerror}; --to FOLDER writes the files to another disk"
+    return text_of(error)

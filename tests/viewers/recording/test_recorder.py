@@ -264,6 +264,7 @@ def test_a_full_disk_is_told_and_counted_and_the_acquisition_goes_on(tmp_path):
         recorder.line("A frame of camera 1 could not be written, and is lost: .*File too large")
         recorder.line("stays as it is: .*File too large.* `scopecast recover")
         recorder.line("^6 of 10 frames recorded; 4 could not be written.$")
+        assert recorder.process.wait(60) == 1
     assert "Recovered run: 6 frames" in recover(tmp_path)
     (name,) = files(tmp_path)
     assert stamps(tmp_path / name) == [(t, c, 0) for t in range(3) for c in range(2)]
@@ -353,7 +354,9 @@ def test_a_run_that_was_not_ended_is_in_its_file_soon_after_the_next_has_begun(t
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--last", "soon"], "--last is a time, such as 30s, 5m or 1h; not soon"),
+        (["--last", "soon"], "--last is a time, such as 30s, 5m or 1h30m; not soon"),
+        (["--last", "0s"], "--last is a time, such as 30s, 5m or 1h30m, and 0.01 at least; not 0s"),
+        (["--memory", "1KB"], "1048576 at least; not 1KB"),
         (["--memory", "much"], "--memory is a number of bytes, such as 500MB or 2GiB; not much"),
     ],
 )
@@ -558,3 +561,36 @@ def test_enter_five_times_writes_one_file(tmp_path):
         recorder.press_enter()
         recorder.line("Kept the last .* of run 2: 10 frames")
         assert len(files(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "options", [["--title", "*amera*"], ["--stream", "run"], ["--channel", "DAPI", "--channel", "x"]]
+)
+def test_what_came_and_was_not_chosen_is_told_where_nothing_was(tmp_path, options):
+    with Recorder(tmp_path, "--wait", "0.5", *options) as recorder:
+        with opened() as publisher:
+            publisher.new_stream("run 7", channels=["GFP"])
+            for t in range(3):
+                publisher.publish(stamped(t), axes={"t": t, "c": "GFP"})
+        recorder.line("^0 frames recorded.$")
+        came = {"--title": "camera 1", "--stream": "run 7", "--channel": "GFP"}[options[0]]
+        recorder.line(re.escape(f"{options[0]} is {' '.join(options[1::2])}; what came has {came}."))
+        recorder.line("^3 frames came that were not chosen.$")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_too_full_is_told_of_before_a_frame_is_lost(tmp_path):
+    with Recorder(tmp_path, "--leave-free", "9000TB") as recorder:
+        recorder.line("Nothing can be written as it is: .* are free, of which 9000 TB must stay free")
+    with Recorder(tmp_path, "--leave-free", "0", "--wait", "0.1") as recorder:
+        recorder.line("^0 frames recorded.$")
+
+
+@pytest.mark.needs("file modes")
+def test_a_run_directory_that_is_open_to_others_is_all_that_is_told(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir(mode=0o755)
+    monkeypatch.setenv("SCOPECAST_RUNTIME_DIR", str(tmp_path / "run"))
+    done = CliRunner().invoke(app, ["record", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert "is open to others" in done.stderr
+    assert "frames recorded" not in done.stdout

@@ -166,7 +166,8 @@ def check_room(folder: Path, nbytes: int, leave_free: int) -> None:
     """Raise OSError if so many bytes more would leave too little of a folder's disk free."""
     if (free := shutil.disk_usage(folder).free) - nbytes < leave_free or free < nbytes:
         left = f"{in_bytes(free)} are free, of which {in_bytes(leave_free)} must stay free"
-        raise OSError(errno.ENOSPC, f"{in_bytes(nbytes)} are needed: {left}", str(folder))
+        needed = f"{in_bytes(nbytes)} are needed: " if nbytes else ""
+        raise OSError(errno.ENOSPC, f"{needed}{left}", str(folder))
 
 
 def in_bytes(number: float) -> str:

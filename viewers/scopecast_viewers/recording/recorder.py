@@ -21,7 +21,7 @@ from scopecast.errors import FrameGoneError
 from scopecast.protocol import clock_ns
 from scopecast_viewers.receiving.saving import claim, claimed
 from scopecast_viewers.recording.assembly import finish, write_run
-from scopecast_viewers.recording.journal import Journal, Recorded, RecordedFrame
+from scopecast_viewers.recording.journal import Journal, Recorded, RecordedFrame, check_room
 from scopecast_viewers.recording.tap import CaughtFrame, RunOver
 from scopecast_viewers.stacks.pool import PlanePool
 
@@ -123,6 +123,11 @@ class Recorder:
         Keep so many seconds in memory, and write them when `keep` is called or a program has died; None: write all.
     tell
         Called with each line that the user is to see, in any thread.
+
+    Attributes
+    ----------
+    failed : bool
+        Whether a file could not be made.
     """
 
     def __init__(
@@ -147,7 +152,7 @@ class Recorder:
         self._missed_of: dict[str, int] = {}
         self._asked: deque[int] = deque()
         self._kept: dict[_Key, tuple[int, int]] = {}  # the numbers of the first and of the last frame in the last file
-        self._stopping = self._closing = self._closed = False
+        self.failed = self._stopping = self._closing = self._closed = False
         self._ended = threading.Event()
         self._complained = ""
         self._files = ThreadPoolExecutor(1, "scopecast-files")
@@ -305,7 +310,7 @@ class Recorder:
         if not ending and (missed or not over.is_known):
             run = _Run((over.publisher, -1), over.title, 0)
             run.missed, run.how, run.is_known = missed, over.how, over.is_known
-            self._tell(f"{over.title}: nothing was recorded; {_gaps(run)}{_HOW[over.how].format(over.title)}.")
+            self._tell(f"{over.title}: of what came last, {_gaps(run)}{_HOW[over.how].format(over.title)}.")
         if over.how != "ended" and self._last_s is not None:
             with self._changed:
                 of_it = [
@@ -334,6 +339,8 @@ class Recorder:
                 told = f"Kept the last {seconds:.1f} s of {written}."
             except Exception as error:  # noqa: BLE001 - told; the recorder goes on
                 told = f"The last {seconds:.1f} s of {title} could not be written: {_why(error)}."
+                self._kept.pop(of_run[0].key, None)  # they may be asked for again
+                self.failed = True
             self._tell(told)
 
         self._files.submit(write)
@@ -391,6 +398,7 @@ class Recorder:
             try:
                 written = finish(journal.folder, self._form, leave_free=self._leave_free)
             except Exception as error:  # noqa: BLE001 - told; what is recorded stays
+                self.failed = True
                 how = f"`scopecast recover {self._folder}` makes a file of it, --to another disk if need be"
                 self._tell(f"{journal.folder.name} stays as it is: {_why(error)}. {how}.")
                 return
@@ -402,9 +410,23 @@ class Recorder:
 
     # ---- coming and going ----------------------------------------------------------------------------------------
 
+    def problem(self) -> str:
+        """Return why not even a small frame could be written now; ``""`` if it could."""
+        try:
+            check_room(self._folder, 0, self._leave_free)
+        except OSError as error:
+            return _why(error)
+        return ""
+
     def start(self) -> None:
-        """Begin to look for programs that publish. Done by ``with``."""
-        self._tap.start()
+        """Begin to look for programs that publish. Done by ``with``. Idempotent."""
+        if self._taker.is_alive() or self._closed:
+            return
+        try:
+            self._tap.start()
+        except BaseException:
+            self.close()
+            raise
         if self._last_s is None:
             self._writer.start()
         self._taker.start()
@@ -414,11 +436,12 @@ class Recorder:
         if self._closed:
             return
         self._closed = self._stopping = True
-        self._taker.join()
+        if self._taker.is_alive():
+            self._taker.join()
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._last_s is None:
+        if self._writer.is_alive():
             self._writer.join()
         self._files.shutdown(wait=True)
         self._pool.close()
@@ -432,7 +455,7 @@ class Recorder:
 
 
 def _why(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__).rstrip(".")
 
 
 def _gaps(run: _Run) -> str:

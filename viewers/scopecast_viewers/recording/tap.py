@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from scopecast.subscribing.frame import Frame
@@ -80,6 +81,8 @@ class Tap(Subscription):
 
     Attributes
     ----------
+    unwanted : collections.Counter
+        How many frames came that were not chosen, by the title of the program, of the run, and the channel.
     asked_to_keep : callable
         Called with the moment, by `scopecast.protocol.clock_ns`, at which a program of this user has asked to keep what
         is in memory.
@@ -92,6 +95,8 @@ class Tap(Subscription):
     def __init__(self, *, keeps: str = "", **chosen: Any) -> None:
         super().__init__(policy="every", **chosen)
         self.host = keeps
+        self.unwanted: Counter[tuple[str, str, str]] = Counter()
+        self._recorded: dict[str, Entry] = {}
 
     def next(self, timeout: float) -> CaughtFrame | RunOver | None:
         """Return what comes next; None if nothing has within `timeout` seconds. The frame before is given back."""
@@ -136,6 +141,8 @@ class Tap(Subscription):
         return CaughtFrame(lease, about, axes, source.entry)
 
     def _over_with(self, source: SubscribedSource, stream: int | None) -> None:
+        if not self._records(source.entry):
+            return
         token, is_known = source.entry.token, True
         how: Literal["ended", "died", "gone"] = "ended"
         if source.state == "lost":
@@ -162,9 +169,22 @@ class Tap(Subscription):
 
     def _take(self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]) -> bool:
         if super()._wants(source.entry) and self._is_first(source):
-            return super()._take(source, lease, about, axes)
-        self._count("received")
-        return False
+            self._recorded[source.entry.token] = source.entry
+            taken = super()._take(source, lease, about, axes)
+        else:
+            self._count("received")
+            taken = False
+            if super()._wants(source.entry):  # the second of twins
+                return False
+        if not taken and not self._closed:
+            self.unwanted[source.entry.title, about.title, str(axes.get("c", ""))] += 1
+        return taken
+
+    def _records(self, entry: Entry) -> bool:
+        """Whether frames of it were recorded, or would have been: it is wanted, and not the second of twins."""
+        if entry.token in self._recorded:
+            return True
+        return super()._wants(entry) and not any(are_twins(each, entry) for each in self._recorded.values())
 
     def _is_first(self, source: SubscribedSource) -> bool:
         """Whether it is the first that is connected of those by which a program publishes the same."""
