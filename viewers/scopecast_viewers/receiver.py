@@ -96,6 +96,7 @@ class Receiver:
         self.problem = ""
         self._told: set[str] = set()  # of what a user was told once
         self._rescued: WeakSet[LiveStream] = WeakSet()
+        self._kept: dict[str, int] = {}  # by the token of a recorder, the number of what it has told last
         self._rescuing = threading.Lock()  # who has asked may have given up meanwhile, and another ask
         self._keys = KeyPair.if_possible()
         self.publishers: tuple[Entry, ...] = ()
@@ -389,10 +390,22 @@ class Receiver:
 
     def keep(self) -> tuple[bool, str]:
         """Ask the recorders to write the last seconds that they keep; return whether there is one, and what to tell."""
+        for recorder in self.keepers:
+            self._kept.setdefault(recorder.token, max((at for at, _ in self.directory.kept(recorder.token)), default=0))
         asked = self.directory.ask_to_keep()
         if not asked:
             return False, "nothing is kept: the recorder is not running any more"
         return True, f"{'the recorder writes' if asked == 1 else f'{asked} recorders write'} the last seconds to files"
+
+    def kept(self) -> list[str]:
+        """Return what recorders have written since this was called last, once this viewer has asked them to."""
+        told = []
+        for token, before in self._kept.items():
+            for number, text in self.directory.kept(token):
+                if number > before:
+                    self._kept[token] = number
+                    told.append(text)
+        return told
 
     def _rescue(self, asked: Rescue) -> None:
         """Write what there is of programs that were killed, unless it has been written; on a thread of its own."""

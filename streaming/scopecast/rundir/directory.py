@@ -46,7 +46,7 @@ from scopecast.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "ROLES",
@@ -76,6 +76,7 @@ KEEP_S = 600.0
 #: is left, so that no program lacks it.
 MAX_KEPT_BYTES = 512 * 2**20
 _KEPT_SHARE = 4
+_KEEP: Final = ("keep", "keeping", "kept")
 _RESCUE: Final = ("asking", "rescue", "rescuing", "telling", "rescued")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 MAX_ENTRY_BYTES = 64 * 1024
@@ -515,6 +516,19 @@ class RunDirectory:
         remove(path)
         return min([now, *(moment for moment in asked if moment > 0)])
 
+    def tell_kept(self, recorder: str, told: Sequence[tuple[int, str]]) -> None:
+        """Tell who has asked a recorder to keep something what it has written; numbered, the last few."""
+        with suppress(OSError):  # they are no more than told
+            _write_in_one_step(self.file(recorder, "kept"), self.file(recorder, "keeping"), msgspec.json.encode(told))
+
+    def kept(self, recorder: str) -> list[tuple[int, str]]:
+        """Return what a recorder has told last of what it has written; see `tell_kept`."""
+        path = self.file(recorder, "kept")
+        try:
+            return msgspec.json.decode(insist(lambda: _read_regular(path)), type=list[tuple[int, str]])
+        except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return []
+
     def ask_to_rescue(self, viewer: str, asked: Rescue) -> None:
         """Ask a viewer to write what it has of programs that were killed; see `rescued`."""
         for suffix in ("rescued", "rescuing"):
@@ -668,7 +682,7 @@ class RunDirectory:
                     if size is not None and unlink_segment(name):
                         cleaned.segments.append(name)
                         freed += size
-        for suffix in ("sock", "json", "new", "keep", "dead", *_RESCUE):
+        for suffix in ("sock", "json", "new", "dead", *_KEEP, *_RESCUE):
             with suppress(OSError):  # a directory, which nobody of ours has made
                 remove(self.file(token, suffix))
         with suppress(OSError, RuntimeDirectoryError):
@@ -827,7 +841,7 @@ class Member:
             lock, self._lock = self._lock, None
         if lock is None:
             return
-        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new", "keep", *_RESCUE)):
+        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new", *_KEEP, *_RESCUE)):
             with suppress(OSError):
                 remove(path)
         if self.entry.role == "publisher":

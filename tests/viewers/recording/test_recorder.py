@@ -20,7 +20,7 @@ import zarr
 from typer.testing import CliRunner
 
 from children import Child, stop, wait_until
-from receivers import check_stamp, stamped
+from receivers import Viewer, check_stamp, stamped
 from scopecast import Publisher
 from scopecast.cli.main import app
 from scopecast.rundir.directory import RunDirectory
@@ -594,3 +594,20 @@ def test_a_run_directory_that_is_open_to_others_is_all_that_is_told(tmp_path, mo
     assert done.exit_code == 1
     assert "is open to others" in done.stderr
     assert "frames recorded" not in done.stdout
+
+
+def test_a_viewer_that_asks_to_keep_the_last_seconds_is_told_which_files_there_are(tmp_path):
+    with Recorder(tmp_path, "--last", "10min"), Viewer() as viewer, opened() as publisher:
+        viewer.wait_for(lambda: viewer.receiver.keepers)
+        assert viewer.receiver.keep() == (True, "the recorder writes the last seconds to files")
+        (told,) = wait_until(viewer.receiver.kept)
+        assert told == f"Nothing to keep: no frame has come within 600 s; the folder is {tmp_path}"
+        publish_run(publisher, "run")
+        assert publisher.flush()
+        viewer.receiver.keep()
+        (told,) = wait_until(viewer.receiver.kept)
+        (name,) = files(tmp_path)
+        assert re.fullmatch(
+            f"Kept the last .* s of run: 10 frames in {re.escape(name)}; the folder is {tmp_path}", told
+        )
+        assert viewer.receiver.kept() == []

@@ -228,6 +228,8 @@ class LiveTools(QObject):  # type: ignore[misc]  # qtpy has no types
         if keepers := self._view.receiver.keepers:
             self.keep.setText(f"keep the last {keepers[-1].host}")
         self.keep.setVisible(bool(keepers))
+        for told in self._view.receiver.kept():
+            show_info(told)
 
     def _keep(self) -> None:
         kept, told = self._view.receiver.keep()

@@ -286,7 +286,7 @@ class Recorder:
             first, last = of_run[0].message.sequence, of_run[-1].message.sequence
             before = self._kept.get(key, (first, -1))
             if before[0] <= first and last <= before[1]:
-                self._tell(
+                self._answer(
                     f"What is in memory of {of_run[0].about.title} is in a file already: nothing has come since."
                 )
                 continue
@@ -295,7 +295,7 @@ class Recorder:
             frames = [RecordedFrame(each.message, each.plane) for each in of_run]
             self._make(of_run[0].source, Recorded(announcements, frames), of_run)
         if not past:
-            self._tell(f"Nothing to keep: no frame has come within {self._last_s:g} s.")
+            self._answer(f"Nothing to keep: no frame has come within {self._last_s:g} s.")
 
     def _end(self, over: RunOver) -> None:
         missed = over.missed - self._missed_of.get(over.publisher, 0)
@@ -328,6 +328,11 @@ class Recorder:
             self._queue.append(run)
             self._changed.notify_all()
 
+    def _answer(self, text: str) -> None:
+        """Tell the user of this recorder, and of the program that has asked, what was kept."""
+        self._tell(text)
+        self._tap.tell_kept(f"{text.rstrip('.')}; the folder is {self._folder.resolve()}")
+
     def _make(self, source: str, recorded: Recorded, of_run: list[_Caught]) -> None:
         seconds = (of_run[-1].message.sent_ns - of_run[0].message.sent_ns) / 1e9
 
@@ -341,7 +346,7 @@ class Recorder:
                 told = f"The last {seconds:.1f} s of {title} could not be written: {_why(error)}."
                 self._kept.pop(of_run[0].key, None)  # they may be asked for again
                 self.failed = True
-            self._tell(told)
+            self._answer(told)
 
         self._files.submit(write)
 

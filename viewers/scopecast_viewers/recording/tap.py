@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from scopecast.subscribing.frame import Frame
 from scopecast.subscribing.subscription import Subscription, are_twins
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from scopecast.subscribing.source import SubscribedSource
 
 __all__ = ["CaughtFrame", "RunOver", "Tap"]
+
+
+#: Answers that are kept for who has asked, each for as long as it takes a viewer to look.
+_MOST_TOLD: Final = 16
 
 
 class CaughtFrame(Frame):
@@ -97,6 +101,7 @@ class Tap(Subscription):
         self.host = keeps
         self.unwanted: Counter[tuple[str, str, str]] = Counter()
         self._recorded: dict[str, Entry] = {}
+        self._told: deque[tuple[int, str]] = deque(maxlen=_MOST_TOLD)
 
     def next(self, timeout: float) -> CaughtFrame | RunOver | None:
         """Return what comes next; None if nothing has within `timeout` seconds. The frame before is given back."""
@@ -126,6 +131,14 @@ class Tap(Subscription):
         return not self._waiting and all(
             source.settled_ns >= moment_ns for source in self._sources if source.state == "attached"
         )
+
+    def tell_kept(self, text: str) -> None:
+        """Tell who has asked to keep something what has become of it; from any thread."""
+        if self._closed:  # and its entry has gone
+            return
+        with self._lock:
+            self._told.append((self._told[-1][0] + 1 if self._told else 1, text))
+            self._directory.tell_kept(self._member.token, tuple(self._told))
 
     def _scan(self) -> None:
         super()._scan()
