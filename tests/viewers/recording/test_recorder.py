@@ -611,3 +611,24 @@ def test_a_viewer_that_asks_to_keep_the_last_seconds_is_told_which_files_there_a
             f"Kept the last .* s of run: 10 frames in {re.escape(name)}; the folder is {tmp_path}", told
         )
         assert viewer.receiver.kept() == []
+
+
+def test_what_is_kept_and_can_not_be_a_file_here_is_set_aside_and_recovered_later(tmp_path, monkeypatch):
+    said: queue.Queue[str] = queue.Queue()
+    tap = Tap(keeps="10min")
+    made = recorder.Recorder(tap, tmp_path, ".ome.tiff", memory=2**24, leave_free=0, last_s=600.0, tell=said.put)
+    with made, opened() as publisher, monkeypatch.context() as without:
+        without.setitem(sys.modules, "ome_writers", None)
+        publisher.new_stream("run")
+        for t in range(3):
+            publisher.publish(stamped(t, dtype="int64"), axes={"t": t})
+        wait_until(lambda: made.counts.taken == 3)
+        made.keep()
+        told = said.get(timeout=60)
+    assert "OME-TIFF has no pixels of type int64, and OME-Zarr is written by ome-writers" in told
+    assert "pip install 'scopecast[zarr]'. They are in camera 1 run" in told
+    assert made.failed
+    assert "Recovered run: 3 frames" in recover(tmp_path)
+    (name,) = files(tmp_path)
+    pixels = zarr.open_group(tmp_path / name, mode="r")["0"]
+    assert [check_stamp(pixels[t, 0, 0]) for t in range(3)] == [(t, 0, 0) for t in range(3)]

@@ -38,7 +38,7 @@ __all__ = ["Recorder", "RecorderCounts"]
 
 _TURN_S: Final = 0.1
 #: So much longer the past is in memory than is to be kept: a program's request comes a moment after it was made.
-_MARGIN_NS: Final = 1_000_000_000
+_MARGIN_NS: Final = 3_000_000_000
 #: A run that has not been ended is over when its program has begun another, and no frame has come for so long.
 _QUIET_S: Final = 2.0
 #: Seconds of rest after what failed.
@@ -344,11 +344,23 @@ class Recorder:
                 told = f"Kept the last {seconds:.1f} s of {written}."
             except Exception as error:  # noqa: BLE001 - told; the recorder goes on
                 told = f"The last {seconds:.1f} s of {title} could not be written: {_why(error)}."
-                self._kept.pop(of_run[0].key, None)  # they may be asked for again
                 self.failed = True
+                try:
+                    left = self._set_aside(source, of_run, recorded.began)
+                    told += f" They are in {left}; `scopecast recover {self._folder}` makes a file of that."
+                except OSError:  # nor that
+                    self._kept.pop(of_run[0].key, None)  # they may be asked for again
             self._answer(told)
 
         self._files.submit(write)
+
+    def _set_aside(self, source: str, of_run: list[_Caught], began: float) -> str:
+        """Write frames that could not be made a file of as they came; return the name of the folder."""
+        folder = claim(self._folder, source, of_run[0].about.title, began)
+        with Journal(folder, self._leave_free) as journal:
+            for each in of_run:
+                journal.write(each.about, each.message, each.plane)
+        return folder.name
 
     # ---- the thread that writes ----------------------------------------------------------------------------------
 
