@@ -25,7 +25,7 @@ from scopecast_viewers.stacks.history import History
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from scopecast.rundir.directory import Entry, Member, Rescue
+    from scopecast.rundir.directory import Entry, Member, Rescue, Rescued
     from scopecast_viewers.display import Display
     from scopecast_viewers.receiving.live import LiveStream
 
@@ -96,6 +96,8 @@ class Receiver:
         self.problem = ""
         self._told: set[str] = set()  # of what a user was told once
         self._rescued: WeakSet[LiveStream] = WeakSet()
+        self._kept: dict[str, int] = {}  # by the token of a recorder, the number of what it has told last
+        self._rescuing = threading.Lock()  # who has asked may have given up meanwhile, and another ask
         self._keys = KeyPair.if_possible()
         self.publishers: tuple[Entry, ...] = ()
         self.keepers: tuple[Entry, ...] = ()
@@ -376,6 +378,7 @@ class Receiver:
         self._recovered("looking for publishers")
         self.publishers = tuple(alive)
         if (asked := self.directory.asked_to_rescue(self.token)) is not None:
+            self.directory.work_on_rescue(self.token)
             threading.Thread(target=self._rescue, args=(asked,), name="scopecast-rescue", daemon=True).start()
         self._return_to(alive)
         self._greet([entry for entry in alive if self._attach_to_new or entry.token in self._chosen])
@@ -387,14 +390,35 @@ class Receiver:
 
     def keep(self) -> tuple[bool, str]:
         """Ask the recorders to write the last seconds that they keep; return whether there is one, and what to tell."""
+        for recorder in self.keepers:
+            self._kept.setdefault(recorder.token, max((at for at, _ in self.directory.kept(recorder.token)), default=0))
         asked = self.directory.ask_to_keep()
         if not asked:
             return False, "nothing is kept: the recorder is not running any more"
         return True, f"{'the recorder writes' if asked == 1 else f'{asked} recorders write'} the last seconds to files"
 
+    def kept(self) -> list[str]:
+        """Return what recorders have written since this was called last, once this viewer has asked them to."""
+        told = []
+        for token, before in self._kept.items():
+            for number, text in self.directory.kept(token):
+                if number > before:
+                    self._kept[token] = number
+                    told.append(text)
+        return told
+
     def _rescue(self, asked: Rescue) -> None:
         """Write what there is of programs that were killed, unless it has been written; on a thread of its own."""
+        with self._rescuing:
+            rescued = self._write_lost(asked)
+        with suppress(OSError):  # there is no room for the answer: who has asked will give up
+            self.directory.tell_of_rescue(self.token, rescued)
+
+    def _write_lost(self, asked: Rescue) -> Rescued:
         from scopecast_viewers.receiving.rescue import rescue
+
+        def working() -> None:
+            self.directory.work_on_rescue(self.token)
 
         dead = [each for each in self.sources if not self.directory.alive(each.entry.token)]
         until = time.monotonic() + _NOTICED_S
@@ -402,12 +426,11 @@ class Receiver:
             time.sleep(LOOK_S)
         lost = [each for each in dead if each.state == "lost"]
         wanted = [(each.entry.title, stream) for each in lost for stream in each.streams]
-        rescued = rescue(asked, [each for each in wanted if each[1] not in self._rescued])
+        rescued = rescue(asked, [each for each in wanted if each[1] not in self._rescued], working)
         rescued.publishers = [each.entry.token for each in lost]
         if not rescued.problems:
             self._rescued.update(stream for _, stream in wanted)
-        with suppress(OSError):  # there is no room for the answer: who has asked will give up
-            self.directory.tell_of_rescue(self.token, rescued)
+        return rescued
 
     def _living(self) -> list[Entry]:
         """Return the publishers of our kind that can be reached; note the recorders, too."""

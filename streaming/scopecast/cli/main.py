@@ -25,7 +25,8 @@ from scopecast.cli.doctor import doctor
 from scopecast.cli.errors import STDOUT, Commands, check_writable, print_json, values, write_json
 from scopecast.cli.output import guard_streams
 from scopecast.cli.pipe import pipe
-from scopecast.cli.record import record, recover
+from scopecast.cli.record import record
+from scopecast.cli.recover import recover
 from scopecast.cli.relay import relay
 from scopecast.cli.replay import replay
 from scopecast.cli.show import show

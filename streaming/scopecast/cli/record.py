@@ -1,4 +1,4 @@
-"""``scopecast record`` and ``scopecast recover``: files of what is live."""
+"""``scopecast record``: files of what is live."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 import threading
-import time
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -26,20 +25,22 @@ from scopecast.cli.terminal import (
     with_unit,
 )
 from scopecast.protocol import printable
-from scopecast.rundir.directory import Format, Rescue, RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scopecast.rundir.directory import Entry, Leftover
+    from scopecast.rundir.directory import Format
 
-__all__ = ["record", "recover"]
+__all__ = ["FormatOption", "format_of", "record"]
 
 _BYTES: Final[dict[str, float]] = {"": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _BYTES_2: Final = {f"{letter}iB": 2.0 ** (10 * power) for power, letter in enumerate("KMGT", 1)}
+_LEAST_S: Final = 0.01
+#: Of frames that wait for the disk: less would be one or two, and an acquisition would wait for each.
+_LEAST_MEMORY: Final = 2**20
 _LOOK_S: Final = 0.25
-#: A viewer takes what it is asked for at its next look into the run directory, every 0.2 s.
-_ANSWER_S: Final = 10.0
+#: Titles that are named where none is that which was chosen.
+_MOST_NAMES: Final = 5
 
 FormatOption = Annotated[
     bool, typer.Option("--zarr", help=r"Write OME-Zarr (pip install 'scopecast\[zarr]') instead of OME-TIFF.")
@@ -81,10 +82,12 @@ def record(
     With --last nothing is written until you press Enter, a program calls live.keep(), or the acquisition crashes.
     """
     with values():
-        form = _form(zarr)
-        last_s = None if last is None else seconds("--last", last)
-        room = None if memory is None else int(_size("--memory", memory))
+        form = format_of(zarr)
+        last_s = None if last is None else seconds("--last", last, _LEAST_S)
+        room = None if memory is None else int(_size("--memory", memory, _LEAST_MEMORY))
         left = int(_size("--leave-free", leave_free))
+        if last is not None and last.strip().replace(".", "").isdigit():
+            last = f"{last.strip()}s"
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             msg = f"you have no permission to write into {folder}: name another folder"
@@ -107,16 +110,22 @@ def record(
             last_s=last_s,
             tell=lambda text: out.print(printable(text)),
         )
+        recorder.start()  # before anything is said of it
         try:
             with recorder:
                 how = f"; press Enter to write the last {last}" if last else ""
                 out.print(f"Recording to {printable(str(folder))}{how}; stop with Ctrl-C.")
+                if (problem := recorder.problem()) and not last:
+                    out.print(printable(f"Nothing can be written as it is: {problem}."))
                 if last:
                     _listen(recorder.keep)
                 while not recorder.wait(_LOOK_S):
                     live.refresh()
         finally:
             _summarize(recorder.counts, last)
+            _tell_unwanted(tap, title, stream, channel or [])
+    if recorder.counts.lost or recorder.failed:
+        raise typer.Exit(1)
 
 
 def _tell_of_unfinished(folder: Path) -> None:
@@ -133,6 +142,21 @@ def _summarize(counts: Any, last: str | None) -> None:
         return
     lost = f"; {counts.lost} could not be written" if counts.lost else ""
     out.print(f"{count(counts.written, 'frame', of=counts.taken)} recorded{lost}{missed}.")
+
+
+def _tell_unwanted(tap: Any, title: str, stream: str, channels: list[str]) -> None:
+    """Say what came and was not chosen where an option matches nothing: it may be misspelt."""
+    if tap.stats().looked_at or not tap.unwanted:
+        return
+    columns = [sorted(set(column)) for column in zip(*tap.unwanted, strict=True)]
+    options = ("--title", title), ("--stream", stream), ("--channel", " ".join(channels))
+    for (option, wanted), names in zip(options, columns, strict=True):
+        if wanted:
+            came = ", ".join(names[:_MOST_NAMES]) + ", …" * (len(names) > _MOST_NAMES)
+            out.print(printable(f"{option} is {wanted}; what came has {came}."))
+    out.print(
+        f"{count(tap.unwanted.total(), 'frame')} came that {'was' if tap.unwanted.total() == 1 else 'were'} not chosen."
+    )
 
 
 def _listen(keep: Callable[[], None]) -> None:
@@ -161,112 +185,8 @@ def _line(tap: Any, recorder: Any) -> str:
     return printable(f"{', '.join(tap.sources)}: {', '.join(filter(None, parts))}")
 
 
-def recover(
-    folder: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The folder that a recorder wrote to, or that the files go to.")
-    ],
-    to: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the files go, such as on another disk; default: OUT.")
-    ] = None,
-    zarr: FormatOption = False,
-) -> None:
-    """Make files of what is left of an acquisition, or of a recorder, that was killed.
-
-    That is: the recordings in OUT whose recorder was killed or ran out of disk; what open viewers have of acquisitions
-    that crashed or were killed; and, if no viewer has them, the last frames of those, which stay in shared memory for
-    ten minutes.
-    """
-    directory = RunDirectory()
-    with values():
-        form = _form(zarr)
-        viewers, leftovers = directory.living("receiver"), directory.leftovers()
-        if not folder.is_dir() and not viewers and not leftovers:
-            msg = f"there is no folder {folder}: name the one that `scopecast record` was given"
-            raise ValueError(msg)
-        target = to or folder
-        target.mkdir(parents=True, exist_ok=True)
-    found = _Found()
-    _finish_journals(folder, to, form, found)
-    seen: dict[str, bool] = {}
-    for viewer in viewers:
-        written, tokens = _ask_viewer(directory, viewer, target, form, found)
-        seen |= {token: written or seen.get(token, False) for token in tokens}
-    for leftover in leftovers:
-        with directory.hold(leftover.entry.token) as held:
-            token = leftover.entry.token
-            if held and (seen[token] if token in seen else _write_leftover(leftover, target, form, found)):
-                directory.bury(token)
-    if not found.written and not found.problems:
-        out.print("There was nothing to recover.")
-    if found.problems:
-        raise typer.Exit(1)
-
-
-class _Found:
-    """What has been recovered; told at once."""
-
-    def __init__(self) -> None:
-        self.written = self.problems = 0
-
-    def tell(self, text: str) -> None:
-        self.written += 1
-        out.print(printable(text))
-
-    def fail(self, text: str) -> None:
-        self.problems += 1
-        err.print(printable(text))
-
-
-def _finish_journals(folder: Path, to: Path | None, form: Format, found: _Found) -> None:
-    assembly = importlib.import_module("scopecast_viewers.recording.assembly")
-    journal = importlib.import_module("scopecast_viewers.recording.journal")
-    for each in journal.unfinished(folder):
-        with err.status(Text(printable(f"recovering {each.name} …"))):
-            try:
-                written = assembly.finish(each, form, to)
-            except (ValueError, OSError, ImportError) as error:
-                found.fail(f"{each.name} stays as it is: {error}")
-                continue
-        found.tell(f"{each.name}: no frame was in it" if written is None else f"Recovered {written}")
-
-
-def _ask_viewer(
-    directory: RunDirectory, viewer: Entry, folder: Path, form: Format, found: _Found
-) -> tuple[bool, list[str]]:
-    """Have a viewer write what it has of programs that were killed; return whether it has, and the tokens of those."""
-    name = viewer.title or viewer.kind
-    directory.ask_to_rescue(viewer.token, Rescue(str(folder.resolve()), form))
-    asked = time.monotonic()
-    with err.status(Text(printable(f"recovering what {name} has …"))):
-        while (rescued := directory.rescued(viewer.token)) is None:
-            taken = not directory.file(viewer.token, "rescue").exists()
-            if not directory.alive(viewer.token) or not (taken or time.monotonic() < asked + _ANSWER_S):
-                if directory.asked_to_rescue(viewer.token) is not None:
-                    found.fail(f"{name} does not answer: what it has can't be recovered")
-                return False, []
-            time.sleep(_LOOK_S)
-    for text in rescued.written:
-        found.tell(f"Recovered from {name}: {text}")
-    for text in rescued.problems:
-        found.fail(f"{name} could not write it: {text}")
-    return not rescued.problems, rescued.publishers
-
-
-def _write_leftover(leftover: Leftover, folder: Path, form: Format, found: _Found) -> bool:
-    """Write the last frames of a program that was killed; return whether all of them could be."""
-    remains = importlib.import_module("scopecast_viewers.recording.remains")
-    name = leftover.entry.title or leftover.entry.kind
-    with err.status(Text(printable(f"recovering the last frames of {name} …"))):
-        try:
-            for written in remains.write_ring(leftover, folder, form):
-                found.tell(f"Recovered the last frames of {name}: {written}")
-        except (ValueError, OSError, ImportError) as error:
-            found.fail(f"the last frames of {name} stay in memory: {error}")
-            return False
-    return True
-
-
-def _form(zarr: bool) -> Format:
+def format_of(zarr: bool) -> Format:
+    """Return the end of the files' names; ValueError if what writes them is not installed."""
     needed = "ome_writers" if zarr else "tifffile"
     try:
         importlib.import_module(needed)
@@ -277,10 +197,10 @@ def _form(zarr: bool) -> Format:
     return ".ome.zarr" if zarr else ".ome.tiff"
 
 
-def _size(option: str, text: str) -> float:
+def _size(option: str, text: str, least: float = 0) -> float:
     """Return a number of bytes.
 
-    >>> _size("", "2GiB")
+    >>> _size("", "2gib")
     2147483648.0
     """
-    return with_unit(text, {**_BYTES, **_BYTES_2}, f"{option} is a number of bytes, such as 500MB or 2GiB")
+    return with_unit(text, {**_BYTES, **_BYTES_2}, f"{option} is a number of bytes, such as 500MB or 2GiB", least)

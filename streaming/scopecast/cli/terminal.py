@@ -110,7 +110,7 @@ ZStepOption = Annotated[
     float | None, typer.Option(metavar="µm", help="Distance between z planes in µm, if the files don't give it.")
 ]
 _MOST_NAMES: Final = 3
-_SECONDS: Final[dict[str, float]] = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+_SECONDS: Final[dict[str, float]] = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
 def help_of(command: Callable[..., Any]) -> str:
@@ -142,35 +142,41 @@ def count(number: int, noun: str, of: int = 0) -> str:
     return f"{f'{number} of ' if number < of else ''}{max(number, of)} {noun}{'' if max(number, of) == 1 else 's'}"
 
 
-def seconds(option: str, text: str) -> float:
+def seconds(option: str, text: str, least: float = 0.001) -> float:
     """Return a time in seconds.
 
     Raises
     ------
     ValueError
-        If it is none; the text names the option.
+        If it is none, or less than `least`; the text names the option.
 
     Examples
     --------
-    >>> seconds("--last", "5 min")
-    300.0
+    >>> seconds("--last", "5 min"), seconds("--last", "1h30m"), seconds("--last", "500ms")
+    (300.0, 5400.0, 0.5)
     """
-    return with_unit(text, _SECONDS, f"{option} is a time, such as 30s, 5m or 1h")
+    return with_unit(text, _SECONDS, f"{option} is a time, such as 30s, 5m or 1h30m", least)
 
 
-def with_unit(text: str, units: Mapping[str, float], wanted: str) -> float:
-    """Return a number above 0, multiplied by its unit.
+def with_unit(text: str, units: Mapping[str, float], wanted: str, least: float) -> float:
+    """Return a number with its unit, or the sum of several.
 
     Raises
     ------
     ValueError
-        If it is none; the text begins with `wanted`.
+        If it is none, or less than `least`; the text begins with `wanted`.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", text.strip())
-    if found is None or found[2] not in units or not float(found[1]):
+    lower = {unit.lower(): factor for unit, factor in units.items()}
+    parts = re.findall(r"(\d+(?:\.\d+)?) *([a-z]*)", text.lower())
+    whole = "".join("".join(part) for part in parts) == re.sub(r"\s", "", text.lower())
+    if not parts or not whole or any(unit not in lower for _, unit in parts):
         msg = f"{wanted}; not {text}"
         raise ValueError(msg)
-    return float(found[1]) * units[found[2]]
+    number = sum(float(number) * lower[unit] for number, unit in parts)
+    if number < least:
+        msg = f"{wanted}, and {least:.10g} at least; not {text}"
+        raise ValueError(msg)
+    return number
 
 
 def shorten(name: str, most: int = 40) -> str:

@@ -433,6 +433,14 @@ class RingReader:
             return 0
         return max(self._table[slot * WORDS + PUBLISHED] for slot in range(self.layout.slots))
 
+    @property
+    def newest(self) -> int:
+        """The greatest sequence number of the frames in it; -1 if there is none."""
+        if not self._segment.whole:
+            return -1
+        entries = (slot * WORDS for slot in range(self.layout.slots))
+        return max((self._table[at + SEQUENCE] for at in entries if self._table[at + PUBLISHED]), default=-1)
+
     def close(self) -> None:
         """Let go of the segment. Idempotent."""
         self._slots.clear()

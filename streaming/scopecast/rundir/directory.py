@@ -46,7 +46,7 @@ from scopecast.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "ROLES",
@@ -76,7 +76,8 @@ KEEP_S = 600.0
 #: is left, so that no program lacks it.
 MAX_KEPT_BYTES = 512 * 2**20
 _KEPT_SHARE = 4
-_RESCUE: Final = ("asking", "rescue", "telling", "rescued")
+_KEEP: Final = ("keep", "keeping", "kept")
+_RESCUE: Final = ("asking", "rescue", "rescuing", "telling", "rescued")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 MAX_ENTRY_BYTES = 64 * 1024
 #: Until the year 3000, which is as far as Windows can tell the time.
@@ -194,6 +195,14 @@ def _write_in_one_step(target: Path, draft: Path, data: bytes) -> None:
     insist(lambda: draft.replace(target))
 
 
+def _add_line(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, f"{text}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
 class Cleaned(NamedTuple):
     """What `RunDirectory.clean` removed.
 
@@ -228,10 +237,13 @@ class Rescue(msgspec.Struct):
         Where the files go.
     form
         The end of their names, which tells the format: ``".ome.tiff"`` or ``".ome.zarr"``.
+    name
+        Of this request; the answer has the same.
     """
 
     folder: Annotated[str, Meta(max_length=MAX_PATH)]
     form: Format
+    name: Label = ""
 
 
 class Rescued(msgspec.Struct):
@@ -245,11 +257,14 @@ class Rescued(msgspec.Struct):
         A line for each that could not be written.
     publishers
         The tokens of the programs of which it has frames.
+    name
+        Of the request.
     """
 
     written: list[str] = []
     problems: list[str] = []
     publishers: list[Token] = []
+    name: Label = ""
 
 
 class Leftover(NamedTuple):
@@ -489,25 +504,44 @@ class RunDirectory:
 
     def ask_to_keep(self) -> int:
         """Ask the recorders that keep the last seconds to write them. Return how many there are."""
-        asked = 0
+        asked, now = 0, clock_ns()
         for recorder in self.keepers():
             with suppress(OSError):  # it ends just now
-                self.file(recorder.token, "keep").touch(0o600)
+                _add_line(self.file(recorder.token, "keep"), str(now))
                 asked += 1
         return asked
 
-    def asked_to_keep(self, token: str) -> bool:
-        """Return whether a recorder has been asked to, since this was called last."""
+    def asked_to_keep(self, token: str) -> int | None:
+        """Return when a recorder has been asked to first, since this was called last, by `clock_ns`; None if not."""
         path = self.file(token, "keep")
         if not path.exists():
-            return False
+            return None
+        now = clock_ns()
+        try:
+            asked = [int(line) for line in insist(lambda: _read_regular(path)).split()]
+        except (OSError, ValueError):  # it is just being written
+            asked = []
         remove(path)
-        return True
+        return min([now, *(moment for moment in asked if moment > 0)])
+
+    def tell_kept(self, recorder: str, told: Sequence[tuple[int, str]]) -> None:
+        """Tell who has asked a recorder to keep something what it has written; numbered, the last few."""
+        with suppress(OSError):  # they are no more than told
+            _write_in_one_step(self.file(recorder, "kept"), self.file(recorder, "keeping"), msgspec.json.encode(told))
+
+    def kept(self, recorder: str) -> list[tuple[int, str]]:
+        """Return what a recorder has told last of what it has written; see `tell_kept`."""
+        path = self.file(recorder, "kept")
+        try:
+            return msgspec.json.decode(insist(lambda: _read_regular(path)), type=list[tuple[int, str]])
+        except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return []
 
     def ask_to_rescue(self, viewer: str, asked: Rescue) -> None:
         """Ask a viewer to write what it has of programs that were killed; see `rescued`."""
-        with suppress(OSError):
-            remove(self.file(viewer, "rescued"))
+        for suffix in ("rescued", "rescuing"):
+            with suppress(OSError):
+                remove(self.file(viewer, suffix))
         _write_in_one_step(self.file(viewer, "rescue"), self.file(viewer, "asking"), msgspec.json.encode(asked))
 
     def asked_to_rescue(self, viewer: str) -> Rescue | None:
@@ -526,14 +560,29 @@ class RunDirectory:
         """Tell who has asked a viewer what it has written."""
         _write_in_one_step(self.file(viewer, "rescued"), self.file(viewer, "telling"), msgspec.json.encode(rescued))
 
-    def rescued(self, viewer: str) -> Rescued | None:
-        """Return what a viewer that was asked has written, once; None as long as it has not told."""
+    def rescued(self, viewer: str, name: str) -> Rescued | None:
+        """Return what a viewer has written that was asked by this name; None as long as it has not told."""
         path = self.file(viewer, "rescued")
-        if not path.exists():
+        try:
+            found = msgspec.json.decode(insist(path.read_bytes), type=Rescued)
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
-        found = msgspec.json.decode(insist(path.read_bytes), type=Rescued)
+        if found.name != name:  # it has answered somebody who had given up
+            return None
         remove(path)
         return found
+
+    def work_on_rescue(self, viewer: str) -> None:
+        """Tell who has asked a viewer that it is writing; to be called again and again."""
+        with suppress(OSError):
+            self.file(viewer, "rescuing").touch(0o600)
+
+    def worked_on_rescue(self, viewer: str) -> int:
+        """Return when a viewer told so last, in nanoseconds since 1970; 0 if it has not."""
+        try:
+            return self.file(viewer, "rescuing").stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def launch_lock(self, kind: str) -> filelock.BaseFileLock:
         """Return the lock under which viewers of a kind are started, so that eight backends start one."""
@@ -641,7 +690,7 @@ class RunDirectory:
                     if size is not None and unlink_segment(name):
                         cleaned.segments.append(name)
                         freed += size
-        for suffix in ("sock", "json", "new", "keep", "dead", *_RESCUE):
+        for suffix in ("sock", "json", "new", "dead", *_KEEP, *_RESCUE):
             with suppress(OSError):  # a directory, which nobody of ours has made
                 remove(self.file(token, suffix))
         with suppress(OSError, RuntimeDirectoryError):
@@ -800,7 +849,7 @@ class Member:
             lock, self._lock = self._lock, None
         if lock is None:
             return
-        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new", "keep", *_RESCUE)):
+        for path in (self.directory.file(self.token, suffix) for suffix in ("json", "new", *_KEEP, *_RESCUE)):
             with suppress(OSError):
                 remove(path)
         if self.entry.role in ("publisher", "relay"):

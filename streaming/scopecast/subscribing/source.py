@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scopecast.errors import SharedMemoryError, UnsupportedDtypeError
 from scopecast.link.messages import Marked, Ping, Replied
 from scopecast.protocol import clock_ns
+from scopecast.subscribing.captions import captioned
 from scopecast.subscribing.frame import Lease
 from scopecast.subscribing.line import Line
 
@@ -76,6 +77,12 @@ class SubscribedSource(Line):
         self._received = 0  # frames, since we have a row in the publisher's accounts
         self._returned, self._away, self._counted = False, 0, 0
         self._first, self._since = -1, 0  # the first frame since we came (back), and how many have come since
+        #: The number of the newest frame when all until then had come or was accounted for, and how many had come.
+        self._settled_at = (-1, 0)
+        self._newest, self._came = -1, 0
+        self._lacking = self._unread = 0  # frames that never came; and that could not be read any more
+        self._seen: set[int] = set()  # since then
+        self._created_ns = clock_ns()
         self._ending: list[int] = []
         super().__init__(entry, directory, hello, context, keys)
 
@@ -89,12 +96,49 @@ class SubscribedSource(Line):
         before, self._pinged_ns = self._pinged_ns, clock_ns()
         if message.published == self._received + message.superseded + message.dropped:  # nothing is on the way
             self.settled_ns = max(self.settled_ns, before)  # this account may be as old as the last one is
+            self._settled_at = self._newest, self._came
+            self._seen.clear()
             self._end_streams(self._ending)
 
     @property
     def missed(self) -> int:
-        """Frames that did not come: by the publisher's last account, and by their numbers until it had given us up."""
-        return self._away + self.superseded + self.dropped - self._counted
+        """Frames that did not come: by the publisher's last account, and by their numbers where there is none."""
+        return self._away + self.superseded + self.dropped - self._counted + self._lacking + self._unread
+
+    def look_whether_settled(self) -> None:
+        """Look into the publisher's memory whether all has come: sooner than its next account says so."""
+        now = clock_ns()
+        if self.state == "attached" and self.reader is not None and self.reader.newest <= self._newest:
+            self.settled_ns = max(self.settled_ns, now)
+
+    def take_rest(self) -> bool:
+        """Take the last frames of a publisher that has gone without a word: they are in its memory, which we have.
+
+        Called once, while it is about to leave. Afterwards `missed` counts also those that are there no more.
+
+        Returns
+        -------
+        bool
+            Whether it can be told which frames have come, and which have not.
+        """
+        reader, received = self.reader, self._newest
+        if reader is None:
+            return self._first < 0 and not self.published
+        last = captioned(reader)
+        rest = [each for each in last if each.frame.sequence > received and each.frame.sent_ns >= self._created_ns]
+        if self._first < 0:  # nothing came so far, and so nothing tells how many there were before these
+            self._settled_at = rest[0].frame.sequence - 1 if rest else reader.newest, self._came
+            is_known = not rest or rest[0].frame.sequence == 0 or rest[0] is not last[0]
+        else:
+            is_known = bool(reader.newest_ns)
+        began, came = self._settled_at
+        # What viewers alone were sent has numbers, too.
+        replies = sum(began < frame.sequence <= received and frame.sequence not in self._seen for _, frame in last)
+        for stream, frame in rest:
+            self._announce(stream)
+            self._take(frame)
+        self._lacking = max(0, max(self._newest, reader.newest) - began - (self._came - came) - replies)
+        return is_known
 
     def _greet(self) -> None:
         self._received = 0
@@ -115,7 +159,10 @@ class SubscribedSource(Line):
             self._counted = sum(self._settled)
         if self._returned or self._first < 0:
             self._first, self._since, self._returned = frame.sequence, 0, False
+            self._settled_at = frame.sequence - 1, self._came
         self._since += 1
+        self._newest, self._came = frame.sequence, self._came + 1
+        self._seen.add(frame.sequence)
         self.settled_ns = max(self.settled_ns, frame.sent_ns - 1)
         if self._ending:  # frames come in their order
             self._end_streams([number for number in self._ending if number < frame.stream])
@@ -127,6 +174,7 @@ class SubscribedSource(Line):
             logger.debug("ignored a frame of %s: %s", self.entry.title, error)
             view = None
         if view is None or placed is None or self.reader is None:
+            self._unread += frame.kind in self._kinds
             self.acknowledge(frame, "skipped")
             return
         lease = Lease(frame, self.reader, lambda lease: self._give_back(self, lease))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
@@ -13,8 +14,9 @@ import zarr
 from scopecast.frames.streams import FrameStream
 from scopecast.images.open import open_image
 from scopecast.link.messages import Frame, encode_metadata
+from scopecast_viewers.receiving.exporting import exports
 from scopecast_viewers.receiving.live import LiveStream, PaintLog
-from scopecast_viewers.receiving.saving import StoppedError, exports, save_all
+from scopecast_viewers.receiving.saving import StoppedError, claimed, save_all
 from scopecast_viewers.stacks.history import History
 
 SHAPE = (6, 8)
@@ -224,3 +226,111 @@ def test_without_ome_writers_the_sentence_says_what_to_install(history, tmp_path
     with pytest.raises(ImportError, match=r"pip install 'scopecast\[zarr\]', or save as OME-TIFF"):
         save_all(exports(series(history)), tmp_path / "cells.ome.zarr")
     assert list(tmp_path.iterdir()) == []
+
+
+NAMES = ["/tmp/elsewhere", "../../up", ".", "..", "//", "OME", "zarr.json", "A/1", "A", "a", "c\\d", "__x", "CON"]
+
+
+def test_what_a_position_is_called_is_no_path_and_stays_what_it_is_called(history, tmp_path):
+    run = Run(history)
+    for number, name in enumerate(NAMES):
+        run.put(stamped(number), t=0, p=name)
+    folder = tmp_path / "in" / "here"
+    folder.mkdir(parents=True)
+    save_all(exports(run.stream), folder / "plate.ome.zarr")
+    assert list((tmp_path / "in").iterdir()) == [folder], "nothing is written elsewhere"
+    root = zarr.open_group(folder / "plate.ome.zarr", mode="r")
+    groups = dict(root.groups())
+    assert {path.name for path in (folder / "plate.ome.zarr").iterdir() if path.is_dir()} <= {*groups, "OME"}
+    images = [group for name, group in groups.items() if name != "OME"]
+    assert {group.attrs["ome"]["multiscales"][0]["name"]: int(group["0"][:].max()) for group in images} == {
+        name: number for number, name in enumerate(NAMES)
+    }
+
+
+@pytest.mark.parametrize("form", [".ome.tiff", ".ome.zarr"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "uint32", "int64", "uint64", "float16", "float32", "float64", "complex64", "complex128"]
+)
+def test_pixels_of_every_type_come_back_as_they_were_whatever_the_format(history, tmp_path, form, dtype):
+    run = Run(history, channels=["DAPI"])
+    planes = [(np.arange(48).reshape(6, 8) * 3 + t).astype(dtype) for t in range(2)]
+    if np.dtype(dtype).kind == "f":
+        planes[0][0, :2] = np.nan, np.inf
+    if np.dtype(dtype).kind == "c":
+        planes[0] += planes[0].dtype.type(2.5j)
+    for t, plane in enumerate(planes):
+        run.put(plane.view("uint8") if dtype == "bool" else plane, t=t, c="DAPI")
+    saved = save_all(exports(run.stream), tmp_path / f"cells{form}")
+    (path,) = saved.paths
+    assert list(tmp_path.iterdir()) == [path]
+    if dtype in ("int64", "uint64") and form == ".ome.tiff":
+        assert f"in cells.ome.zarr (OME-Zarr, as OME-TIFF has no pixels of type {dtype})" in str(saved)
+    else:
+        assert path.name == f"cells{form}"
+    if path.suffix == ".tiff":
+        pixels = tifffile.imread(path)
+    else:
+        group = zarr.open_group(path, mode="r")
+        pixels = group["0"][:].reshape(2, *SHAPE)
+        (channel,) = group.attrs["ome"]["omero"]["channels"]
+        assert channel["label"] == "DAPI"
+        assert np.isfinite([channel["window"]["min"], channel["window"]["max"]]).all()
+    np.testing.assert_array_equal(pixels, np.stack(planes))
+
+
+def test_the_files_of_a_run_have_the_same_t_and_z_and_say_which_they_are_in_the_run(history, tmp_path):
+    run = Run(history, steps={"t": 2.0})
+    for t, z in np.ndindex(8, 2):
+        run.put(stamped(t, z), t=528 + t, z=3 + z, sent_ns=(t + 1) * 10**9)
+    for t in (3, 5):
+        run.put(stamped(t), kind="labels", name="cells", t=528 + t, z=4, sent_ns=(t + 1) * 10**9)
+    run.put(stamped(7, shape=(3, 4)), t=532, z=4, sent_ns=5 * 10**9)
+    for form in (".ome.tiff", ".ome.zarr"):
+        saved = save_all(exports(run.stream), tmp_path / f"cells{form}")
+        assert (saved.planes, saved.missing) == (19, 0), "of labels, nobody expects one for each place"
+    images, labels, crop = (tmp_path / f"cells{name}.ome.tiff" for name in ("", " cells 8x6", " 4x3 uint16"))
+    for path, came in (labels, [(3, 1), (5, 1)]), (crop, [(4, 1)]):
+        with tifffile.TiffFile(path) as file:
+            assert file.series[0].get_shape(squeeze=False)[:3] == (8, 1, 2)
+            ome = tifffile.xml2dict(file.ome_metadata)["OME"]
+            pixels = file.asarray()
+        assert [at for at in np.ndindex(8, 2) if pixels[at].any()] == came
+        planes = {(plane["TheT"], plane["TheZ"]): plane for plane in ome["Image"]["Pixels"]["Plane"]}
+        assert [planes[at]["DeltaT"] for at in came] == [float(t) for t, _ in came], "since the run began"
+        assert all("DeltaT" not in plane for at, plane in planes.items() if at not in came)
+    dates = []
+    for path in images, labels, crop:
+        with tifffile.TiffFile(path) as file:
+            ome = tifffile.xml2dict(file.ome_metadata)["OME"]
+        dates.append(ome["Image"]["AcquisitionDate"])
+        notes = ome["StructuredAnnotations"]["MapAnnotation"]
+        (told,) = [each["Value"]["M"] for each in [notes] if not isinstance(notes, list)]
+        origin = json.loads(next(each["value"] for each in [told] if each["K"] == "scopecast"))
+        assert origin["indices"]["t"] == {"first": 528, "count": 8}
+        assert origin["indices"]["z"] == {"first": 3, "count": 2}
+    assert len(set(dates)) == 1
+    group = zarr.open_group(tmp_path / "cells cells 8x6.ome.zarr", mode="r")
+    _, lies = group.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert lies == {"type": "translation", "translation": [2.0 * 528, 0.0, 3.0, 0.0, 0.0]}
+    assert group.attrs["scopecast"]["indices"]["t"] == {"first": 528, "count": 8}
+
+
+def test_a_large_image_of_a_long_run_does_not_fill_the_disk_with_zeros(history, tmp_path):
+    run = Run(history)
+    for t in (0, 1, 50_000_000):
+        run.put(stamped(t % 7), t=t)
+    run.put(stamped(9, shape=(60, 80)), t=1)
+    first, second = exports(run.stream)
+    assert (first.shape, list(first.indices["t"])) == ((1, 3, 1, 1), [0, 1, 50_000_000])
+    assert (second.shape, second.origin["indices"]["t"]) == ((1, 1, 1, 1), {"first": 1, "count": 1})
+    save_all((first, second), tmp_path / "cells.ome.tiff")
+
+
+def test_a_long_name_is_cut_where_no_file_could_have_it(history, tmp_path):
+    run = Run(history)
+    run.put(stamped(1))
+    run.put(stamped(2), kind="labels", name="é" * 200)
+    with claimed(tmp_path, "😀" * 90, "é" * 200, ".ome.tiff") as path:
+        saved = save_all(exports(run.stream), path)
+    assert len(list(tmp_path.iterdir())) == len(saved.paths) == 2

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import re
 import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import tifffile
@@ -17,15 +20,13 @@ import zarr
 from typer.testing import CliRunner
 
 from children import Child, stop, wait_until
-from receivers import check_stamp, stamped
+from receivers import Viewer, check_stamp, stamped
 from scopecast import Publisher
 from scopecast.cli.main import app
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.recording import recorder
+from scopecast_viewers.recording.journal import read_journal
 from scopecast_viewers.recording.tap import Tap
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHAPE = (64, 48)
 
@@ -225,13 +226,13 @@ def test_the_last_seconds_are_written_when_enter_is_pressed_a_program_asks_or_th
         publisher.publish(stamped(2), axes={"t": 2, "c": "DAPI"})
         publisher.flush()
         recorder.press_enter()
-        recorder.line("Kept the last .* of run: 5 frames in .*; no frame had arrived for 1 places")
+        recorder.line("Kept the last .* of run: 5 frames in .*; no frame had arrived for 1 place")
         with Child("produce", 6, "--ending", "wait") as program:
             program.line()
             recorder.press_enter()
             recorder.line("Kept the last .* of live: 6 frames")
             program.process.kill()
-            recorder.line("Kept the last .* of live: 6 frames")
+            recorder.line("What is in memory of live is in a file already: nothing has come since")
         RunDirectory().clean(everything=True)
         assert recorder.end() == 143
     run = [(t, c, 0) for t in range(2) for c in range(2)]
@@ -263,6 +264,7 @@ def test_a_full_disk_is_told_and_counted_and_the_acquisition_goes_on(tmp_path):
         recorder.line("A frame of camera 1 could not be written, and is lost: .*File too large")
         recorder.line("stays as it is: .*File too large.* `scopecast recover")
         recorder.line("^6 of 10 frames recorded; 4 could not be written.$")
+        assert recorder.process.wait(60) == 1
     assert "Recovered run: 6 frames" in recover(tmp_path)
     (name,) = files(tmp_path)
     assert stamps(tmp_path / name) == [(t, c, 0) for t in range(3) for c in range(2)]
@@ -352,7 +354,9 @@ def test_a_run_that_was_not_ended_is_in_its_file_soon_after_the_next_has_begun(t
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--last", "soon"], "--last is a time, such as 30s, 5m or 1h; not soon"),
+        (["--last", "soon"], "--last is a time, such as 30s, 5m or 1h30m; not soon"),
+        (["--last", "0s"], "--last is a time, such as 30s, 5m or 1h30m, and 0.01 at least; not 0s"),
+        (["--memory", "1KB"], "1048576 at least; not 1KB"),
         (["--memory", "much"], "--memory is a number of bytes, such as 500MB or 2GiB; not much"),
     ],
 )
@@ -375,7 +379,7 @@ def test_a_frame_for_which_too_little_of_the_disk_would_be_left_is_not_written(t
     with Inside(tmp_path, leave_free=9 * 10**15) as inside:
         with opened() as publisher:
             publish_run(publisher, "run", timepoints=1)
-        inside.line("could not be written, and is lost: .*9e.06 GB must stay free")
+        inside.line("could not be written, and is lost: .*9000 TB must stay free")
         inside.line("camera 1 run: nothing could be written; 2 could not be written")
     assert inside.recorder.counts == (2, 0, 0, 2, 0, 0)
     assert [path.suffix for path in tmp_path.iterdir()] == []
@@ -416,3 +420,215 @@ def test_a_publisher_keeps_its_first_frames_for_a_recorder_that_is_about_to_atta
         counts = publisher.stats().frames
         assert (counts.skipped, counts.in_flight) == (0, 3), "they wait for it"
         member.close()
+
+
+@pytest.mark.needs("signals")
+def test_a_run_that_is_recovered_later_has_the_time_of_the_run(tmp_path):
+    with Recorder(tmp_path) as recorder, opened() as publisher:
+        publish_run(publisher, "run")
+        wait_until(lambda: publisher.stats().frames.delivered == 10)
+        (journal,) = tmp_path.glob("*.unfinished")
+        wait_until(lambda: (journal / "frames").stat().st_size == 10 * 6144)
+        recorder.process.kill()
+        recorder.process.wait(10)
+    began = read_journal(journal).began
+    recover(tmp_path)
+    (name,) = files(tmp_path)
+    with tifffile.TiffFile(tmp_path / name) as file:
+        date = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["AcquisitionDate"]
+    assert datetime.fromisoformat(str(date)).timestamp() == pytest.approx(began, abs=0.01)
+
+
+def test_images_of_two_sizes_at_one_place_are_both_there_and_nothing_is_said_to_be_missing(tmp_path):
+    with Inside(tmp_path) as inside:
+        with opened() as publisher:
+            publisher.new_stream("run")
+            for t in range(6):
+                publisher.publish(stamped(t), axes={"t": t})
+                publisher.publish(stamped(t)[:32, :32], axes={"t": t})
+                if not t % 3:
+                    publisher.publish(stamped(t), axes={"t": t}, kind="labels", name="cells")
+        line = inside.line("Recorded run: ")
+    assert re.fullmatch(r"Recorded run: 14 frames in [^;]*; every frame [^;]*\.", line)
+
+
+def test_labels_of_live_mode_lie_on_the_image_that_came_before_them(tmp_path):
+    with Inside(tmp_path) as inside:
+        with opened() as publisher:
+            for number in range(6):
+                publisher.publish(stamped(number))
+                if number in (2, 5):
+                    publisher.publish(stamped(number), kind="labels", name="cells")
+        inside.line("Recorded ")
+    images, labels = sorted(tmp_path.iterdir(), key=lambda path: "cells" in path.name)
+    there = tifffile.imread(labels)
+    assert [t for t in range(6) if there[t].any()] == [2, 5]
+    assert (there[[2, 5]] == tifffile.imread(images)[[2, 5]]).all()
+
+
+ACQUISITION = """
+import os, sys
+from children import wait_until
+from receivers import stamped
+from scopecast import Publisher
+with Publisher("headless", title="camera 1", policy="every", budget=8 * 2**20, linger=0.0) as publisher:
+    publisher.open((64, 48), wait=60)
+    publisher.new_stream("run", sizes={"t": 600})
+    publisher.publish(stamped(0), axes={"t": 0})
+    wait_until(lambda: publisher.stats().frames.delivered == 1)  # to the recorder
+    print("published", flush=True)
+    sys.stdin.readline()
+    for t in range(1, 600):
+        publisher.publish(stamped(t), axes={"t": t})
+    ENDS
+"""
+
+
+def acquisition(ends: str) -> subprocess.Popen[str]:
+    """Start a program that publishes one frame, and 599 when a line has come, and then ends as is said."""
+    support = str(Path(__file__).parents[2] / "support")
+    return subprocess.Popen(
+        [sys.executable, "-c", ACQUISITION.replace("ENDS", ends)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((support, os.environ.get("PYTHONPATH", "")))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.needs("stopped processes", "/dev/shm")
+@pytest.mark.parametrize(
+    ("ends", "how"),
+    [("pass", "camera 1 ended while this recorder did not answer"), ("os.kill(os.getpid(), 9)", "camera 1 has died")],
+)
+def test_a_recorder_that_was_given_up_and_did_not_come_back_in_time_says_what_is_missing(tmp_path, ends, how):
+    with Recorder(tmp_path) as recorder, acquisition(ends) as publishing:
+        assert publishing.stdout is not None
+        assert publishing.stdin is not None
+        assert publishing.stdout.readline() == "published\n"
+        stop(recorder.process.pid)
+        publishing.stdin.write("\n")
+        publishing.stdin.flush()
+        publishing.wait(60)  # it gives the recorder up meanwhile
+        recorder.process.send_signal(signal.SIGCONT)
+        line = recorder.line("Recorded run: ")
+    RunDirectory().clean(everything=True)
+    assert "did not arrive" in line, line
+    came, missed = re.search(r"run: (\d+) frames .*; (\d+) were published but did not", line).groups()
+    assert int(came) + int(missed) == 600
+    assert how in line, line
+    assert "every frame" not in line
+    (name,) = files(tmp_path)
+    assert max(stamps(tmp_path / name)) == (599, 0, 0), "its last frames were in its memory"
+
+
+@pytest.mark.needs("/dev/shm")
+def test_the_last_frames_of_an_acquisition_that_is_killed_are_in_the_recording(tmp_path):
+    with Recorder(tmp_path) as recorder, acquisition("os.kill(os.getpid(), 9)") as publishing:
+        assert publishing.stdout is not None
+        assert publishing.stdin is not None
+        assert publishing.stdout.readline() == "published\n"
+        publishing.stdin.write("\n")
+        publishing.stdin.flush()
+        publishing.wait(60)
+        line = recorder.line("Recorded run: ")
+    RunDirectory().clean(everything=True)
+    assert re.search("run: 600 frames in .*; every frame that was published while it ran; camera 1 has died", line)
+    (name,) = files(tmp_path)
+    assert stamps(tmp_path / name)[-599:] == [(t, 0, 0) for t in range(1, 600)]
+
+
+def test_the_time_that_is_kept_counts_back_from_when_the_program_asked(tmp_path):
+    with Recorder(tmp_path, "--last", "0.5s") as recorder, opened() as publisher:
+        for number in range(3):
+            publisher.new_stream(f"run {number}")
+            publisher.publish(stamped(number), axes={"t": 0})
+            assert publisher.keep() == 1
+            recorder.line(f"Kept the last .* of run {number}: 1 frame in ")
+
+
+def test_enter_five_times_writes_one_file(tmp_path):
+    with Recorder(tmp_path, "--last", "10min") as recorder, opened() as publisher:
+        publish_run(publisher, "run")
+        wait_until(lambda: publisher.stats().frames.delivered == 10)
+        for _ in range(5):
+            recorder.press_enter()
+        recorder.line("Kept the last .* of run: 10 frames")
+        recorder.press_enter()
+        recorder.line("What is in memory of run is in a file already: nothing has come since")
+        publish_run(publisher, "run 2")
+        publisher.flush()
+        recorder.press_enter()
+        recorder.line("Kept the last .* of run 2: 10 frames")
+        assert len(files(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "options", [["--title", "*amera*"], ["--stream", "run"], ["--channel", "DAPI", "--channel", "x"]]
+)
+def test_what_came_and_was_not_chosen_is_told_where_nothing_was(tmp_path, options):
+    with Recorder(tmp_path, "--wait", "0.5", *options) as recorder:
+        with opened() as publisher:
+            publisher.new_stream("run 7", channels=["GFP"])
+            for t in range(3):
+                publisher.publish(stamped(t), axes={"t": t, "c": "GFP"})
+        recorder.line("^0 frames recorded.$")
+        came = {"--title": "camera 1", "--stream": "run 7", "--channel": "GFP"}[options[0]]
+        recorder.line(re.escape(f"{options[0]} is {' '.join(options[1::2])}; what came has {came}."))
+        recorder.line("^3 frames came that were not chosen.$")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_too_full_is_told_of_before_a_frame_is_lost(tmp_path):
+    with Recorder(tmp_path, "--leave-free", "9000TB") as recorder:
+        recorder.line("Nothing can be written as it is: .* are free, of which 9000 TB must stay free")
+    with Recorder(tmp_path, "--leave-free", "0", "--wait", "0.1") as recorder:
+        recorder.line("^0 frames recorded.$")
+
+
+@pytest.mark.needs("file modes")
+def test_a_run_directory_that_is_open_to_others_is_all_that_is_told(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir(mode=0o755)
+    monkeypatch.setenv("SCOPECAST_RUNTIME_DIR", str(tmp_path / "run"))
+    done = CliRunner().invoke(app, ["record", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert "is open to others" in done.stderr
+    assert "frames recorded" not in done.stdout
+
+
+def test_a_viewer_that_asks_to_keep_the_last_seconds_is_told_which_files_there_are(tmp_path):
+    with Recorder(tmp_path, "--last", "10min"), Viewer() as viewer, opened() as publisher:
+        viewer.wait_for(lambda: viewer.receiver.keepers)
+        assert viewer.receiver.keep() == (True, "the recorder writes the last seconds to files")
+        (told,) = wait_until(viewer.receiver.kept)
+        assert told == f"Nothing to keep: no frame has come within 600 s; the folder is {tmp_path}"
+        publish_run(publisher, "run")
+        assert publisher.flush()
+        viewer.receiver.keep()
+        (told,) = wait_until(viewer.receiver.kept)
+        (name,) = files(tmp_path)
+        assert re.fullmatch(
+            f"Kept the last .* s of run: 10 frames in {re.escape(name)}; the folder is {tmp_path}", told
+        )
+        assert viewer.receiver.kept() == []
+
+
+def test_what_is_kept_and_can_not_be_a_file_here_is_set_aside_and_recovered_later(tmp_path, monkeypatch):
+    said: queue.Queue[str] = queue.Queue()
+    tap = Tap(keeps="10min")
+    made = recorder.Recorder(tap, tmp_path, ".ome.tiff", memory=2**24, leave_free=0, last_s=600.0, tell=said.put)
+    with made, opened() as publisher, monkeypatch.context() as without:
+        without.setitem(sys.modules, "ome_writers", None)
+        publisher.new_stream("run")
+        for t in range(3):
+            publisher.publish(stamped(t, dtype="int64"), axes={"t": t})
+        wait_until(lambda: made.counts.taken == 3)
+        made.keep()
+        told = said.get(timeout=60)
+    assert "OME-TIFF has no pixels of type int64, and OME-Zarr is written by ome-writers" in told
+    assert "pip install 'scopecast[zarr]'. They are in camera 1 run" in told
+    assert made.failed
+    assert "Recovered run: 3 frames" in recover(tmp_path)
+    (name,) = files(tmp_path)
+    pixels = zarr.open_group(tmp_path / name, mode="r")["0"]
+    assert [check_stamp(pixels[t, 0, 0]) for t in range(3)] == [(t, 0, 0) for t in range(3)]

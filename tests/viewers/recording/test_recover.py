@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from receivers import Viewer, check_stamp
 from scopecast.cli.main import app
 from scopecast.memory.ring import CAPTION_BYTES, RingReader
 from scopecast.rundir import directory as rundir
-from scopecast.rundir.directory import RunDirectory
+from scopecast.rundir.directory import Rescue, Rescued, RunDirectory
 from scopecast_viewers.recording.remains import read_ring
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def test_a_frame_that_was_being_written_and_one_without_a_caption_are_left_out(t
         file.seek(layout.total + used[2] * CAPTION_BYTES)
         file.write(bytes(8))
     with RingReader(leftover.segment, leftover.entry.token, None) as ring:
-        ((about, frames),) = read_ring(ring)
+        ((about, frames, _),) = read_ring(ring)
         assert len(frames) == 2
         assert [stream.axes for stream in about] == [["t", "c"]]
         del frames
@@ -215,7 +216,7 @@ def test_what_a_viewer_can_not_write_it_still_has(tmp_path, monkeypatch):
 
 
 def test_a_viewer_that_does_not_answer_is_told_of(tmp_path, monkeypatch):
-    monkeypatch.setattr("scopecast.cli.record._ANSWER_S", 0.3)
+    monkeypatch.setattr("scopecast.cli.recover._ANSWER_S", 0.3)
     member = RunDirectory().join("receiver", "headless", title="a viewer that hangs")
     killed(KEPT)
     lines = recover(tmp_path, code=1)
@@ -232,3 +233,78 @@ def test_a_window_that_the_program_had_opened_is_asked(tmp_path, kind):
         (line,) = recover(tmp_path, "--to", str(tmp_path / "there"))
         assert re.match(f"Recovered from .*{kind}.*: run 7: 18 frames in camera 1 run 7", line)
     assert len(stamps(tmp_path / "there")) == 18
+
+
+def recovering(folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "scopecast", "recover", str(folder), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.fault("P15")
+def test_of_three_that_recover_at_once_one_does_and_the_others_say_so(tmp_path):
+    with Viewer() as viewer:
+        killed(RUN)
+        viewer.wait_for(lambda: has_lost(viewer, 1))
+        with RunDirectory().hold("recover") as held:  # a fourth, which keeps them until all are there
+            assert held
+            RunDirectory().file("recover", "txt").write_text("/fourth")
+            started = [recovering(tmp_path / str(number)) for number in range(3)]
+            waiting = "Another `scopecast recover` is writing files to /fourth: waiting until it is done.\n"
+            for each in started:
+                assert each.stdout is not None
+                assert each.stdout.readline() == waiting
+        told = [each.communicate(timeout=60)[0] for each in started]
+    assert [each.returncode for each in started] == [0] * 3
+    assert sorted(text.count("Recovered from headless: run 7: 18 frames") for text in told) == [0, 0, 1]
+    assert sorted(text.count("There was nothing else to recover: what there was is in /") for text in told) == [0, 1, 1]
+    (file,) = tmp_path.rglob("*.ome.tiff")
+    assert len(stamps(file.parent)) == 18
+    assert list(tmp_path.iterdir()) == [file.parent], "and no empty folders"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_viewer_that_takes_the_request_and_never_answers_is_not_waited_for_for_ever(tmp_path, monkeypatch, ends):
+    monkeypatch.setattr("scopecast.cli.recover._WORK_S", 0.5)
+    directory = RunDirectory()
+    member = directory.join("receiver", "headless", title="a viewer")
+    taken = threading.Event()
+
+    def take() -> None:
+        while directory.asked_to_rescue(member.token) is None:
+            time.sleep(0.01)
+        directory.work_on_rescue(member.token)
+        taken.set()
+        if ends:
+            member.close()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        lines = recover(tmp_path, code=1)
+    finally:
+        thread.join(10)
+        member.close()
+    assert taken.is_set()
+    assert any(f"a viewer {'has ended' if ends else 'does not answer'}: what it has can't be" in line for line in lines)
+
+
+def test_an_answer_to_somebody_who_has_given_up_is_not_taken_for_ones_own():
+    directory = RunDirectory()
+    with directory.join("receiver", "headless") as member:
+        directory.ask_to_rescue(member.token, Rescue("/a", ".ome.tiff", "first"))
+        directory.ask_to_rescue(member.token, Rescue("/a", ".ome.tiff", "second"))
+        directory.tell_of_rescue(member.token, Rescued(["run"], name="first"))
+        assert directory.rescued(member.token, "second") is None
+        directory.tell_of_rescue(member.token, Rescued(["run"], name="second"))
+        assert directory.rescued(member.token, "second") == Rescued(["run"], name="second")
+
+
+def test_where_nothing_is_left_a_folder_that_is_not_there_is_told_and_none_is_made(tmp_path):
+    (line,) = recover(tmp_path / "new")
+    assert line.startswith(f"There was nothing to recover: there is no folder {tmp_path / 'new'}")
+    recover(tmp_path, "--to", str(tmp_path / "elsewhere"))
+    assert list(tmp_path.iterdir()) == []

@@ -87,6 +87,8 @@ class StreamMenu:
         if text != str(self._keeping.getLabel()):
             self._keeping.setLabel(text)
         self._keeping.setEnabled(bool(keepers))
+        for told in self._receiver.kept():
+            java("ij.IJ").showStatus(f"scopecast: {told}")
 
     def _keep(self) -> None:
         _, told = self._receiver.keep()

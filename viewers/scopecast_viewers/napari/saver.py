@@ -14,7 +14,9 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog
 
 from scopecast_viewers.napari.snapshot import shown_frame
-from scopecast_viewers.receiving.saving import FORMATS, Export, Saved, StoppedError, TakenFrame, exports, save_all
+from scopecast_viewers.receiving.exporting import Export, TakenFrame, exports
+from scopecast_viewers.receiving.formats import FORMATS
+from scopecast_viewers.receiving.saving import Saved, StoppedError, save_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +129,8 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
     def _saved(self, saved: Saved) -> None:
         self._end()
         text = f"saved {', '.join(path.name for path in saved.paths)}: {saved.planes} plane{'s' * (saved.planes != 1)}"
+        if saved.instead:
+            text += f" ({saved.instead})"
         if saved.missing:
             text += f"; no frame had arrived for {saved.missing} place{'s' * (saved.missing != 1)}"
         if saved.forgotten:

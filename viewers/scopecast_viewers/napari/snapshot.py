@@ -15,8 +15,8 @@ from qtpy.QtWidgets import QMessageBox
 
 from scopecast_viewers.napari.mosaic import Mosaic
 from scopecast_viewers.napari.steady import all_or_nothing
+from scopecast_viewers.receiving.exporting import is_preview
 from scopecast_viewers.receiving.metadata import metadata_lines
-from scopecast_viewers.receiving.saving import is_preview
 from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:

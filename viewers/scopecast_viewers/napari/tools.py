@@ -18,7 +18,7 @@ from scopecast_viewers.napari.saver import Saver
 from scopecast_viewers.napari.sending import Sending
 from scopecast_viewers.napari.snapshot import ShownLayers, Snapshots
 from scopecast_viewers.napari.solo import Solo
-from scopecast_viewers.receiving.saving import FORMATS
+from scopecast_viewers.receiving.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,6 +228,8 @@ class LiveTools(QObject):  # type: ignore[misc]  # qtpy has no types
         if keepers := self._view.receiver.keepers:
             self.keep.setText(f"keep the last {keepers[-1].host}")
         self.keep.setVisible(bool(keepers))
+        for told in self._view.receiver.kept():
+            show_info(told)
 
     def _keep(self) -> None:
         kept, told = self._view.receiver.keep()

@@ -10,9 +10,10 @@ import filelock
 import msgspec
 import numpy as np
 
+from scopecast_viewers.receiving.exporting import exports
 from scopecast_viewers.receiving.live import LiveStream, PaintLog
-from scopecast_viewers.receiving.saving import UNFINISHED, Saved, exports, save_all
-from scopecast_viewers.recording.journal import check_room, lock_of, read_journal
+from scopecast_viewers.receiving.saving import UNFINISHED, Saved, counted, save_all
+from scopecast_viewers.recording.journal import check_room, clock_offset_ns, lock_of, read_journal
 from scopecast_viewers.stacks.history import History
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Written(NamedTuple):
 
     def __str__(self) -> str:
         """Say what is where, and what is missing."""
-        twice = f"; {self.replaced} frames gave way to another at the same place" if self.replaced else ""
+        twice = f"; {counted(self.replaced, 'frame')} gave way to another at the same place" if self.replaced else ""
         return f"{self.title}: {self.saved}{twice}"
 
 
@@ -68,16 +69,25 @@ def assemble(recorded: Recorded, history: History) -> tuple[LiveStream, int]:
             about, axes=["t", *about.axes], sizes=[0, *about.sizes], steps=[0.0, *about.steps], preview=False
         )
     stream = LiveStream("", about.title, whole, history, PaintLog())
+    if recorded.clock_ns:  # it may have been recorded before the clock was set, or the machine started
+        stream.began += (recorded.clock_ns - clock_offset_ns()) / 1e9
     came: Counter[tuple[object, ...]] = Counter()
-    replaced = 0
+    main: tuple[object, ...] | None = None  # what the other frames of a run without time points lie on
+    now = replaced = 0
     for frame, plane in recorded.frames:
         where = dict(zip(axes_of_length[len(frame.index)], frame.index, strict=True))
         index = [where.get(axis, 0) for axis in about.axes]
-        place = (frame.kind, frame.name, *index)
+        kind = (frame.kind, frame.name, *frame.shape, frame.dtype)
+        place = (*kind, *index)
+        if not timed:
+            if main is None and (frame.kind, frame.name) == ("image", ""):
+                main = kind
+            came[place] = t = came[place] if kind == main else max(came[place], now)
+            now = max(now, t) if kind == main else now
+            index = [t, *index]
         replaced += timed and came[place] > 0
-        at = index if timed else [came[place], *index]
         came[place] += 1
-        stream.put(msgspec.structs.replace(frame, index=at), plane.view(np.uint8) if plane.dtype == bool else plane)
+        stream.put(msgspec.structs.replace(frame, index=index), plane.view(np.uint8) if plane.dtype == bool else plane)
     return stream, replaced
 
 
@@ -104,7 +114,7 @@ def finish(journal: Path, form: str, folder: Path | None = None, leave_free: int
     journal
         Its folder.
     form
-        The end of the file's name, one of `scopecast_viewers.receiving.saving.FORMATS`.
+        The end of the file's name, one of `scopecast_viewers.receiving.formats.FORMATS`.
     folder
         Where the file goes; beside the journal by default.
     leave_free

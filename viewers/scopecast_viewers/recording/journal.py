@@ -1,8 +1,9 @@
 """A run while it is recorded: a folder of two files that only grow, from which its frames can be read at any moment.
 
 ``frames`` has the pixels, one plane behind the other. ``index`` has a record for each announcement and each frame, as
-the publisher's messages were, with the place of the pixels. A record is written after its pixels, with its length and a
-checksum: whatever ends the process, all records but the last are whole, and a last one that is not is left out.
+the publisher's messages were, with the place of the pixels; the first tells what time it is. A record is written after
+its pixels, with its length and a checksum: whatever ends the process, all records but the last are whole, and a last
+one that is not is left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import mmap
 import os
 import shutil
 import struct
+import time
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -23,6 +25,7 @@ import numpy as np
 
 from scopecast.errors import ProtocolError
 from scopecast.link import messages
+from scopecast.protocol import clock_ns
 from scopecast_viewers.receiving.saving import UNFINISHED
 
 if TYPE_CHECKING:
@@ -32,11 +35,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Journal", "Recorded", "RecordedFrame", "read_journal", "unfinished"]
+__all__ = ["Journal", "Recorded", "RecordedFrame", "clock_offset_ns", "read_journal", "unfinished"]
 
 _MAGIC: Final = b"scopecast recording 1\n"
 _HEAD: Final = struct.Struct("<II")  # length and checksum of a record
 _ALIGNED: Final = 64
+_UNITS: Final = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 
 
 class RecordedFrame(NamedTuple):
@@ -63,10 +67,23 @@ class Recorded(NamedTuple):
         Of the stream, in order; axes and labels may have joined.
     frames
         In order of their arrival.
+    clock_ns
+        What is to be added to `scopecast.protocol.clock_ns` for nanoseconds since 1970; 0 if it is not known.
     """
 
     announcements: list[messages.Stream]
     frames: list[RecordedFrame]
+    clock_ns: int = 0
+
+    @property
+    def began(self) -> float:
+        """When the first of the frames was sent, in seconds since 1970."""
+        return (min(frame.message.sent_ns for frame in self.frames) + (self.clock_ns or clock_offset_ns())) / 1e9
+
+
+def clock_offset_ns() -> int:
+    """Return what is to be added to `scopecast.protocol.clock_ns` for nanoseconds since 1970, until the next boot."""
+    return time.time_ns() - clock_ns()
 
 
 class Journal:
@@ -89,6 +106,7 @@ class Journal:
         self._frames_end = self._index_end = 0
         self._announced: messages.Stream | None = None
         self._index_end = self._append(self._index, 0, [_MAGIC])
+        self._add(clock_offset_ns(), None)
 
     @property
     def nbytes(self) -> int:
@@ -113,8 +131,8 @@ class Journal:
         self._add(offset, frame)
         self._frames_end = end  # a frame whose record could not be written is written over
 
-    def _add(self, offset: int, message: messages.Stream | messages.Frame) -> None:
-        payload = msgspec.msgpack.encode((offset, messages.encode(message)))
+    def _add(self, offset: int, message: messages.Stream | messages.Frame | None) -> None:
+        payload = msgspec.msgpack.encode((offset, b"" if message is None else messages.encode(message)))
         head = _HEAD.pack(len(payload), zlib.crc32(payload))
         self._index_end = self._append(self._index, self._index_end, [head, payload])
 
@@ -147,8 +165,19 @@ class Journal:
 def check_room(folder: Path, nbytes: int, leave_free: int) -> None:
     """Raise OSError if so many bytes more would leave too little of a folder's disk free."""
     if (free := shutil.disk_usage(folder).free) - nbytes < leave_free or free < nbytes:
-        left = f"{free / 1e9:.3g} GB are free, of which {leave_free / 1e9:.3g} GB must stay free"
-        raise OSError(errno.ENOSPC, f"{nbytes / 1e6:.3g} MB are needed: {left}", str(folder))
+        left = f"{in_bytes(free)} are free, of which {in_bytes(leave_free)} must stay free"
+        needed = f"{in_bytes(nbytes)} are needed: " if nbytes else ""
+        raise OSError(errno.ENOSPC, f"{needed}{left}", str(folder))
+
+
+def in_bytes(number: float) -> str:
+    """Return a number of bytes as people say it.
+
+    >>> in_bytes(6144), in_bytes(2.5e9), in_bytes(1)
+    ('6.1 kB', '2.5 GB', '1 B')
+    """
+    unit, by = next(((unit, by) for unit, by in _UNITS.items() if number >= by), ("B", 1.0))
+    return f"{number / by:.{1 if number / by < 100 and by > 1 else 0}f} {unit}"
 
 
 def lock_of(folder: Path) -> filelock.BaseFileLock:
@@ -184,11 +213,15 @@ def read_journal(folder: Path) -> Recorded:
     if not data.startswith(_MAGIC) and not _MAGIC.startswith(data):
         raise ValueError(f"{folder} is not a recording of scopecast's: its index begins with {data[: len(_MAGIC)]!r}")
     recorded = Recorded([], [])
+    offset_ns = 0
     pixels = memoryview(b"")
     with suppress(FileNotFoundError), (folder / "frames").open("rb") as file:
         if os.fstat(file.fileno()).st_size:
             pixels = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     for offset, message in _records(data):
+        if message is None:
+            offset_ns = offset
+            continue
         if isinstance(message, messages.Stream):
             recorded.announcements.append(message)
             continue
@@ -197,11 +230,11 @@ def read_journal(folder: Path) -> Recorded:
         if offset + count * dtype.itemsize <= len(pixels):  # where the power failed, the record alone may be there
             plane = np.frombuffer(pixels, dtype, count, offset).reshape(message.shape)
             recorded.frames.append(RecordedFrame(message, plane))
-    return recorded
+    return recorded._replace(clock_ns=offset_ns)
 
 
-def _records(data: bytes) -> Iterator[tuple[int, messages.Stream | messages.Frame]]:
-    """Yield the records of an index up to the first that is not whole."""
+def _records(data: bytes) -> Iterator[tuple[int, messages.Stream | messages.Frame | None]]:
+    """Yield the records of an index up to the first that is not whole; None with the offset of the clock."""
     at = len(_MAGIC)
     while at + _HEAD.size <= len(data):
         length, checksum = _HEAD.unpack_from(data, at)
@@ -210,6 +243,9 @@ def _records(data: bytes) -> Iterator[tuple[int, messages.Stream | messages.Fram
         if len(payload) != length or zlib.crc32(payload) != checksum:
             return
         offset, encoded = msgspec.msgpack.decode(payload)
+        if not encoded:
+            yield offset, None
+            continue
         try:
             message = messages.decode_from_publisher(encoded)
         except ProtocolError:  # of a later version

@@ -21,7 +21,7 @@ from scopecast.errors import FrameGoneError
 from scopecast.protocol import clock_ns
 from scopecast_viewers.receiving.saving import claim, claimed
 from scopecast_viewers.recording.assembly import finish, write_run
-from scopecast_viewers.recording.journal import Journal, Recorded, RecordedFrame
+from scopecast_viewers.recording.journal import Journal, Recorded, RecordedFrame, check_room
 from scopecast_viewers.recording.tap import CaughtFrame, RunOver
 from scopecast_viewers.stacks.pool import PlanePool
 
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "RecorderCounts"]
 
-_TURN_S: Final = 0.25
+_TURN_S: Final = 0.1
+#: So much longer the past is in memory than is to be kept: a program's request comes a moment after it was made.
+_MARGIN_NS: Final = 3_000_000_000
 #: A run that has not been ended is over when its program has begun another, and no frame has come for so long.
 _QUIET_S: Final = 2.0
 #: Seconds of rest after what failed.
@@ -44,6 +46,12 @@ _REST_S: Final = 0.05
 #: Frames that were published before the recorder is to keep what it has, or to end, may take so long to come.
 _PATIENCE_NS: Final = 5_000_000_000
 
+#: What is said of how a program went, by how that was.
+_HOW: Final[dict[str, str]] = {
+    "ended": "",
+    "died": "; {} has died",
+    "gone": "; {} ended while this recorder did not answer",
+}
 _Key = tuple[str, int]  # the publisher's token, and the number of the stream
 
 
@@ -91,7 +99,7 @@ class _Run:
         self.title = ""
         self.lost = self.missed = 0
         self.newest = time.monotonic()
-        self.died = False
+        self.how, self.is_known = "ended", True
 
 
 class Recorder:
@@ -106,7 +114,7 @@ class Recorder:
     folder
         Where the files go.
     form
-        The end of their names, one of `scopecast_viewers.receiving.saving.FORMATS`.
+        The end of their names, one of `scopecast_viewers.receiving.formats.FORMATS`.
     memory
         Bytes of frames that are in memory at most: those that wait for the disk, or the past.
     leave_free
@@ -115,6 +123,11 @@ class Recorder:
         Keep so many seconds in memory, and write them when `keep` is called or a program has died; None: write all.
     tell
         Called with each line that the user is to see, in any thread.
+
+    Attributes
+    ----------
+    failed : bool
+        Whether a file could not be made.
     """
 
     def __init__(
@@ -138,7 +151,8 @@ class Recorder:
         self._taken = self._written = self._lost = self._passed = self._missed = 0
         self._missed_of: dict[str, int] = {}
         self._asked: deque[int] = deque()
-        self._stopping = self._closing = self._closed = False
+        self._kept: dict[_Key, tuple[int, int]] = {}  # the numbers of the first and of the last frame in the last file
+        self.failed = self._stopping = self._closing = self._closed = False
         self._ended = threading.Event()
         self._complained = ""
         self._files = ThreadPoolExecutor(1, "scopecast-files")
@@ -155,10 +169,16 @@ class Recorder:
             waiting = self._taken - self._written - self._lost - self._passed
             return RecorderCounts(self._taken, self._written, waiting, self._lost, self._passed, self._missed)
 
-    def keep(self) -> None:
-        """Write what is in memory of the last seconds, as of now; it stays there."""
+    def keep(self, moment_ns: int = 0) -> None:
+        """Write what is in memory of the last seconds; it stays there. Several at once are one.
+
+        Parameters
+        ----------
+        moment_ns
+            When that was wanted, by `scopecast.protocol.clock_ns`; now by default.
+        """
         if self._last_s is not None:
-            self._asked.append(clock_ns())
+            self._asked.append(moment_ns or clock_ns())
 
     def wait(self, timeout: float) -> bool:
         """Wait until nobody has published for as long as the tap is to wait. Return whether it is so."""
@@ -176,8 +196,7 @@ class Recorder:
         self._stopping = True
         while self._tap.waiting:  # what has come since is not recorded any more; the runs are over
             self._turn()
-        while self._asked:
-            self._keep(self._asked.popleft())
+        self._keep_as_asked()
         self._ended.set()
 
     def _turn(self) -> None:
@@ -202,8 +221,8 @@ class Recorder:
         now = time.monotonic()
         if self._last_s is not None:
             self._pass()
-            while self._asked and self._has_all_until(self._asked[0]):
-                self._keep(self._asked.popleft())
+            if self._asked and self._has_all_until(max(self._asked)):
+                self._keep_as_asked()
         for run in tuple(self._runs.values()):
             newer = any(key[0] == run.key[0] and key[1] > run.key[1] for key in self._runs)
             if newer and now - run.newest > _QUIET_S:
@@ -240,7 +259,7 @@ class Recorder:
     def _pass(self) -> None:
         """Let go of what is longer ago than is to be kept, and of the oldest where the memory is full."""
         assert self._last_s is not None
-        since = clock_ns() - int(1e9 * self._last_s)
+        since = min([clock_ns(), *self._asked]) - int(1e9 * self._last_s) - _MARGIN_NS
         with self._changed:
             while self._queue:
                 oldest = self._queue[0]
@@ -251,6 +270,11 @@ class Recorder:
                 self._bytes -= oldest.plane.nbytes
                 self._passed += 1
 
+    def _keep_as_asked(self) -> None:
+        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        if asked:
+            self._keep(min(asked))
+
     def _keep(self, asked_ns: int, publisher: str = "") -> None:
         assert self._last_s is not None
         since = asked_ns - int(1e9 * self._last_s)
@@ -259,21 +283,41 @@ class Recorder:
         past = [each for each in past if publisher in ("", each.key[0])]
         for key in dict.fromkeys(each.key for each in past):
             of_run = [each for each in past if each.key == key]
+            first, last = of_run[0].message.sequence, of_run[-1].message.sequence
+            before = self._kept.get(key, (first, -1))
+            if before[0] <= first and last <= before[1]:
+                self._answer(
+                    f"What is in memory of {of_run[0].about.title} is in a file already: nothing has come since."
+                )
+                continue
+            self._kept[key] = first, last
             announcements = list({id(each.about): each.about for each in of_run}.values())
             frames = [RecordedFrame(each.message, each.plane) for each in of_run]
             self._make(of_run[0].source, Recorded(announcements, frames), of_run)
         if not past:
-            self._tell("Nothing to keep: no frame has come within that time.")
+            self._answer(f"Nothing to keep: no frame has come within {self._last_s:g} s.")
 
     def _end(self, over: RunOver) -> None:
-        self._missed += over.missed - self._missed_of.get(over.publisher, 0)
+        missed = over.missed - self._missed_of.get(over.publisher, 0)
+        self._missed += missed
         self._missed_of[over.publisher] = over.missed
-        for run in tuple(self._runs.values()):
-            if run.key[0] == over.publisher and over.stream in (None, run.key[1]):
-                run.died = over.died
-                self._finish(run)
-        if over.died and self._last_s is not None:
-            self._keep(clock_ns(), over.publisher)
+        ending = [
+            run for run in self._runs.values() if run.key[0] == over.publisher and over.stream in (None, run.key[1])
+        ]
+        for run in ending:
+            run.how, run.is_known = over.how, over.is_known
+            self._finish(run)
+        if not ending and (missed or not over.is_known):
+            run = _Run((over.publisher, -1), over.title, 0)
+            run.missed, run.how, run.is_known = missed, over.how, over.is_known
+            self._tell(f"{over.title}: of what came last, {_gaps(run)}{_HOW[over.how].format(over.title)}.")
+        if over.how != "ended" and self._last_s is not None:
+            with self._changed:
+                of_it = [
+                    e.message.sent_ns for e in self._queue if isinstance(e, _Caught) and e.key[0] == over.publisher
+                ]
+            if of_it:  # counted from its last frame: that it has gone is noticed later
+                self._keep(max(of_it), over.publisher)
 
     def _finish(self, run: _Run) -> None:
         del self._runs[run.key]
@@ -284,20 +328,39 @@ class Recorder:
             self._queue.append(run)
             self._changed.notify_all()
 
+    def _answer(self, text: str) -> None:
+        """Tell the user of this recorder, and of the program that has asked, what was kept."""
+        self._tell(text)
+        self._tap.tell_kept(f"{text.rstrip('.')}; the folder is {self._folder.resolve()}")
+
     def _make(self, source: str, recorded: Recorded, of_run: list[_Caught]) -> None:
         seconds = (of_run[-1].message.sent_ns - of_run[0].message.sent_ns) / 1e9
 
         def write() -> None:
             title = recorded.announcements[-1].title
             try:
-                with claimed(self._folder, source, title, self._form) as path:
+                with claimed(self._folder, source, title, self._form, recorded.began) as path:
                     written = write_run(recorded, path)
                 told = f"Kept the last {seconds:.1f} s of {written}."
             except Exception as error:  # noqa: BLE001 - told; the recorder goes on
                 told = f"The last {seconds:.1f} s of {title} could not be written: {_why(error)}."
-            self._tell(told)
+                self.failed = True
+                try:
+                    left = self._set_aside(source, of_run, recorded.began)
+                    told += f" They are in {left}; `scopecast recover {self._folder}` makes a file of that."
+                except OSError:  # nor that
+                    self._kept.pop(of_run[0].key, None)  # they may be asked for again
+            self._answer(told)
 
         self._files.submit(write)
+
+    def _set_aside(self, source: str, of_run: list[_Caught], began: float) -> str:
+        """Write frames that could not be made a file of as they came; return the name of the folder."""
+        folder = claim(self._folder, source, of_run[0].about.title, began)
+        with Journal(folder, self._leave_free) as journal:
+            for each in of_run:
+                journal.write(each.about, each.message, each.plane)
+        return folder.name
 
     # ---- the thread that writes ----------------------------------------------------------------------------------
 
@@ -352,19 +415,35 @@ class Recorder:
             try:
                 written = finish(journal.folder, self._form, leave_free=self._leave_free)
             except Exception as error:  # noqa: BLE001 - told; what is recorded stays
+                self.failed = True
                 how = f"`scopecast recover {self._folder}` makes a file of it, --to another disk if need be"
                 self._tell(f"{journal.folder.name} stays as it is: {_why(error)}. {how}.")
                 return
-            died = f"; {run.source} has died" if run.died else ""
-            self._tell(nothing if written is None else f"Recorded {written}; {_gaps(run)}{died}.")
+            self._tell(
+                nothing if written is None else f"Recorded {written}; {_gaps(run)}{_HOW[run.how].format(run.source)}."
+            )
 
         self._files.submit(make)
 
     # ---- coming and going ----------------------------------------------------------------------------------------
 
+    def problem(self) -> str:
+        """Return why not even a small frame could be written now; ``""`` if it could."""
+        try:
+            check_room(self._folder, 0, self._leave_free)
+        except OSError as error:
+            return _why(error)
+        return ""
+
     def start(self) -> None:
-        """Begin to look for programs that publish. Done by ``with``."""
-        self._tap.start()
+        """Begin to look for programs that publish. Done by ``with``. Idempotent."""
+        if self._taker.is_alive() or self._closed:
+            return
+        try:
+            self._tap.start()
+        except BaseException:
+            self.close()
+            raise
         if self._last_s is None:
             self._writer.start()
         self._taker.start()
@@ -374,11 +453,12 @@ class Recorder:
         if self._closed:
             return
         self._closed = self._stopping = True
-        self._taker.join()
+        if self._taker.is_alive():
+            self._taker.join()
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._last_s is None:
+        if self._writer.is_alive():
             self._writer.join()
         self._files.shutdown(wait=True)
         self._pool.close()
@@ -392,7 +472,7 @@ class Recorder:
 
 
 def _why(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__).rstrip(".")
 
 
 def _gaps(run: _Run) -> str:
@@ -400,4 +480,6 @@ def _gaps(run: _Run) -> str:
         f"{run.missed} were published but did not arrive" * bool(run.missed),
         f"{run.lost} could not be written" * bool(run.lost),
     ]
+    if not run.is_known:
+        lacking.append("how many of the last ones are missing is not known")
     return ", ".join(filter(None, lacking)) or "every frame that was published while it ran"

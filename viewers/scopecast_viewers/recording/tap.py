@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from scopecast.subscribing.frame import Frame
 from scopecast.subscribing.subscription import Subscription, are_twins
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from scopecast.subscribing.source import SubscribedSource
 
 __all__ = ["CaughtFrame", "RunOver", "Tap"]
+
+
+#: Answers that are kept for who has asked, each for as long as it takes a viewer to look.
+_MOST_TOLD: Final = 16
 
 
 class CaughtFrame(Frame):
@@ -44,20 +49,25 @@ class RunOver(NamedTuple):
 
     Attributes
     ----------
-    publisher
-        Its token.
+    publisher, title
+        Its token, and what it calls itself.
     stream
         The number of the run's stream; None: of all that the publisher had.
     missed
         How many frames of the publisher have not come so far, in all of its runs.
-    died
-        The publisher has been killed, or has crashed.
+    how
+        ``"ended"``: in good order. ``"died"``: the publisher has been killed, or has crashed. ``"gone"``: it has ended
+        while this process did not answer, and what it said then did not come.
+    is_known
+        Whether `missed` has all.
     """
 
     publisher: str
+    title: str
     stream: int | None
     missed: int
-    died: bool
+    how: Literal["ended", "died", "gone"]
+    is_known: bool
 
     def release(self) -> None:
         """Do nothing: it is in line with the frames, but has nothing lent."""
@@ -75,17 +85,23 @@ class Tap(Subscription):
 
     Attributes
     ----------
+    unwanted : collections.Counter
+        How many frames came that were not chosen, by the title of the program, of the run, and the channel.
     asked_to_keep : callable
-        Called when a program of this user asks to keep what is in memory.
+        Called with the moment, by `scopecast.protocol.clock_ns`, at which a program of this user has asked to keep what
+        is in memory.
     """
 
     role = "recorder"
     kinds = ("image", "labels")
-    asked_to_keep: Callable[[], None] = staticmethod(lambda: None)
+    asked_to_keep: Callable[[int], None] = staticmethod(lambda moment_ns: None)
 
     def __init__(self, *, keeps: str = "", **chosen: Any) -> None:
         super().__init__(policy="every", **chosen)
         self.host = keeps
+        self.unwanted: Counter[tuple[str, str, str]] = Counter()
+        self._recorded: dict[str, Entry] = {}
+        self._told: deque[tuple[int, str]] = deque(maxlen=_MOST_TOLD)
 
     def next(self, timeout: float) -> CaughtFrame | RunOver | None:
         """Return what comes next; None if nothing has within `timeout` seconds. The frame before is given back."""
@@ -116,10 +132,21 @@ class Tap(Subscription):
             source.settled_ns >= moment_ns for source in self._sources if source.state == "attached"
         )
 
+    def tell_kept(self, text: str) -> None:
+        """Tell who has asked to keep something what has become of it; from any thread."""
+        if self._closed:  # and its entry has gone
+            return
+        with self._lock:
+            self._told.append((self._told[-1][0] + 1 if self._told else 1, text))
+            self._directory.tell_kept(self._member.token, tuple(self._told))
+
     def _scan(self) -> None:
         super()._scan()
-        if self._directory.asked_to_keep(self._member.token):
-            self.asked_to_keep()
+        if self.host:  # it keeps the past, and is to answer soon
+            for source in self._sources:
+                source.look_whether_settled()
+        if (moment_ns := self._directory.asked_to_keep(self._member.token)) is not None:
+            self.asked_to_keep(moment_ns)
 
     def _frame(
         self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]
@@ -127,7 +154,14 @@ class Tap(Subscription):
         return CaughtFrame(lease, about, axes, source.entry)
 
     def _over_with(self, source: SubscribedSource, stream: int | None) -> None:
-        over = RunOver(source.entry.token, stream, source.missed, source.state == "lost")
+        if not self._records(source.entry):
+            return
+        token, is_known = source.entry.token, True
+        how: Literal["ended", "died", "gone"] = "ended"
+        if source.state == "lost":
+            is_known = source.take_rest()
+            how = "died" if self._directory.file(token, "json").exists() else "gone"  # who ends removes its entry
+        over = RunOver(token, source.entry.title, stream, source.missed, how, is_known)
         with self._lock:
             self._waiting[next(self._arrivals)] = over  # type: ignore[assignment]
         self._tell()
@@ -148,9 +182,22 @@ class Tap(Subscription):
 
     def _take(self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]) -> bool:
         if super()._wants(source.entry) and self._is_first(source):
-            return super()._take(source, lease, about, axes)
-        self._count("received")
-        return False
+            self._recorded[source.entry.token] = source.entry
+            taken = super()._take(source, lease, about, axes)
+        else:
+            self._count("received")
+            taken = False
+            if super()._wants(source.entry):  # the second of twins
+                return False
+        if not taken and not self._closed:
+            self.unwanted[source.entry.title, about.title, str(axes.get("c", ""))] += 1
+        return taken
+
+    def _records(self, entry: Entry) -> bool:
+        """Whether frames of it were recorded, or would have been: it is wanted, and not the second of twins."""
+        if entry.token in self._recorded:
+            return True
+        return super()._wants(entry) and not any(are_twins(each, entry) for each in self._recorded.values())
 
     def _is_first(self, source: SubscribedSource) -> bool:
         """Whether it is the first that is connected of those by which a program publishes the same."""
