@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import acquisition, beside, demo_run, documentation, first_frames, imagej, streaming, window
+from benchmarks import acquisition, beside, codecs, demo_run, documentation, first_frames, imagej, streaming, window
 from benchmarks.effort import FULL, QUICK
 from scopecast.benchmarks import footprint, publish, startup, subscriber
 from scopecast.cli import bench
@@ -27,6 +27,7 @@ PARTS = (
     streaming,
     subscriber,
     footprint,
+    codecs,
     acquisition,
     window,
     demo_run,

@@ -19,7 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 BEGIN = "<!-- measured: begin (written by `make bench ARGS=--write-docs`) -->"
 END = "<!-- measured: end -->"
 #: What the figures depend on, beside the machine.
-PACKAGES = ("numpy", "pyzmq", "msgspec", "napari", "imagezmq", "polystore")
+PACKAGES = ("numpy", "pyzmq", "msgspec", "napari", "imagezmq", "polystore", "blosc2", "simplejpeg")
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -21,6 +21,7 @@ from scopecast.benchmarks.processes import ENVIRONMENT, private_run_directory
 from scopecast.cli import bench
 from scopecast.demo.options import Options
 from scopecast.demo.virtual_screen import ensure_screen
+from scopecast.remote.quality import LADDER
 from scopecast.rundir.directory import RunDirectory
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -99,6 +100,9 @@ def test_all_figures_are_there(figures: list[dict[str, object]]) -> None:
     for pace in ("200/s", "50/s"):
         assert found["latency", f"{pace}, publish() to the viewer's array"]["p50_ms"] > 0
     assert found["shared memory", "one publisher"]["met"] is True
+    for quality in LADDER:
+        for way in ("encode", "decode"):
+            assert found["codecs", f"{quality.name}, {way}"]["p50_ms"] > 0
 
 
 @pytest.mark.timeout(300)

@@ -35,6 +35,8 @@ MAX_SIDE: Final = 65_500
 #: A JPEG with more bytes than this for each pixel, and as many again, is none of ours.
 _JPEG_BYTES: Final = 4
 _JPEG_HEADERS: Final = 4096
+#: What may come before the frame: tables, the interval of restarts, what applications note, comments.
+_SEGMENTS: Final = frozenset({0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
 
 # The header of a blosc2 chunk (README_CHUNK_FORMAT.rst of c-blosc2): versions, flags, bytes of an element; bytes of all
 # elements, of a block, and of the chunk; codes of the six filters; codec; what codec and filters are told; more flags.
@@ -276,7 +278,7 @@ def _check_jpeg(data: bytes | memoryview, small: tuple[int, ...]) -> None:
         raise ProtocolError("a preview is damaged: it does not begin as a JPEG does")
     while at + 10 <= len(view) and view[at] == 0xFF:
         marker = view[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame; the others are tables
+        if 0xC0 <= marker <= 0xCF and marker != 0xC4:  # a frame; the other one is a table
             depth, height, width, colours = struct.unpack_from(">BHHB", view, at + 4)
             found = (height, width) if colours == 1 else (height, width, colours)
             if marker != 0xC0 or depth != 8 or found != small:
@@ -285,7 +287,7 @@ def _check_jpeg(data: bytes | memoryview, small: tuple[int, ...]) -> None:
                     f"not kind 0, 8 bits and shape {small}"
                 )
             return
-        if marker == 0xDA:  # pixels begin
+        if marker not in _SEGMENTS:  # also fill bytes, after which a decoder might find another frame than this does
             break
         at += 2 + int.from_bytes(view[at + 2 : at + 4], "big")
     raise ProtocolError("a preview is damaged: its JPEG does not say how many pixels it has")

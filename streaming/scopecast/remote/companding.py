@@ -161,9 +161,9 @@ class Companding:
             That of the plane, of which the values may be means.
         """
         linear = self.is_linear(dtype)
-        exact = values.dtype.kind == "f" and values.dtype.itemsize <= 4
+        short = values.dtype.kind == "f" and values.dtype.itemsize <= 4
         with np.errstate(over="ignore", invalid="ignore"):
-            above: npt.NDArray[Any] = values.astype(np.float32 if exact else np.float64)
+            above: npt.NDArray[Any] = values.astype(np.float32 if short else np.float64)
             above -= self.offset
             if not linear:
                 np.multiply(above, (_LEVELS - 1) ** 2 / (self.top - self.offset), out=above)

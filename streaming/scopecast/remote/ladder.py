@@ -32,14 +32,13 @@ _PROBE_NS: Final = 5_000_000_000
 _PROBES: Final = 3
 #: Encoded bytes for each byte of a plane, as they are for a sCMOS camera's images. Their ratios are assumed until those
 #: of the frames of this link are known.
-_SHARES: Final = (0.5, 0.037, 0.015, 0.0103, 0.0075, 0.0045, 0.0019)
+_SHARES: Final = (0.45, 0.037, 0.015, 0.0103, 0.0075, 0.0045, 0.0019)
 
 
 @dataclass(slots=True)
 class _Sent:
     at: int
     quality: int  # its number
-    chosen: bool  # whether that quality was this module's choice
 
 
 class LinkPace:
@@ -117,15 +116,16 @@ class LinkPace:
         now : int
             When its first byte was given to the link, encoded.
         quality : Quality, optional
-            If it was not sent as `quality` says, as labels and planes on demand are: in which one it was.
+            In which it was encoded. By default that which is chosen now; but acknowledgements that came while the frame
+            was encoded may have changed the choice, and labels and planes on demand have none: name it.
         share : float, optional
-            Its encoded bytes for each byte of the plane: by this it is known what another quality would take.
+            Its encoded bytes for each byte of the plane: by this it is known what another quality would take. Not for
+            labels, which are smaller than images are.
         """
-        chosen = quality is None
         which = self._number if quality is None else LADDER.index(quality)
-        if chosen and share is not None and share > 0:
+        if share is not None and share > 0:
             self._shares[which] = share
-        self._flying[number] = _Sent(now, which, chosen)
+        self._flying[number] = _Sent(now, which)
 
     def acknowledged(self, number: int, now: int) -> bool:
         """Note that a frame has arrived.
@@ -158,7 +158,7 @@ class LinkPace:
         """Choose the quality of the next frames by how long one has occupied the link."""
         if occupied > LONGEST_NS:
             self._drop(frame, occupied)
-        elif frame.chosen and frame.quality == self._number:
+        elif frame.quality == self._number:
             if self._proving is not None:
                 self._proving += 1
                 if self._proving >= _CLIMBING:
@@ -182,7 +182,12 @@ class LinkPace:
     def _expected(self, number: int, occupied: int, other: int) -> float:
         """Return how long a frame that occupied the link in one quality would occupy it in another one."""
         known, wanted = self._shares[number], self._shares[other]
-        ratio = _SHARES[other] / _SHARES[number] if known is None or wanted is None else wanted / known
+        if known is not None and wanted is not None:
+            return occupied * wanted / known
+        ratio = _SHARES[other] / _SHARES[number]
+        if known is not None and LADDER[other].is_exact:
+            # How noisy images are decides the size of previews more than that of exact pixels.
+            ratio = min(ratio, _SHARES[other] / known)
         return occupied * ratio
 
     def probe(self, now: int) -> bool:

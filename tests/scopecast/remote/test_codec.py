@@ -4,6 +4,7 @@ import contextlib
 import doctest
 import struct
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -191,6 +192,20 @@ def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.Monke
         loader.cache_clear()
 
 
+def test_several_threads_encode_and_decode_at_once():
+    planes = [camera(300, 400) + np.uint16(i) for i in range(8)]
+    found = Companding(0.0, 4000.0)
+    alone = [[encode(plane, rung, found) for rung in LADDER] for plane in planes]
+
+    def both(i: int) -> bool:
+        made = [encode(planes[i % 8], rung, found) for rung in LADDER]
+        back = decode(made[0], EXACT, planes[0].shape, "uint16")
+        return made == alone[i % 8] and bool((back == planes[i % 8]).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(both, range(64)))
+
+
 # --- what comes from the network ---
 
 
@@ -253,6 +268,12 @@ def frame_of(data: bytes) -> int:
     return data.index(b"\xff\xc0")
 
 
+def hidden(data: bytes) -> bytes:
+    """A frame of 65,500 x 65,500 pixels behind fill bytes, which decoders skip."""
+    at = frame_of(data)
+    return b"\xff\xff\xff\xc0" + changed(data[at : at + 13], 5, b"\xff\xdc\xff\xdc")[2:]
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -261,6 +282,10 @@ def frame_of(data: bytes) -> int:
         pytest.param(lambda data: data[:2], "does not say how many pixels", id="beginning"),
         pytest.param(lambda data: data[:2] + b"\xff\xe0\xff\xff" + data[2:], "does not say", id="far-away"),
         pytest.param(lambda data: data[:2] + b"\xff\xda" + data[2:], "does not say", id="pixels-first"),
+        pytest.param(lambda data: data[:2] + hidden(data) + data[2:], "does not say", id="frame-after-fill-bytes"),
+        pytest.param(
+            lambda data: data[:2] + b"\xff\xd0" + hidden(data)[2:] + data[2:], "does not say", id="restart-first"
+        ),
         pytest.param(lambda data: data + bytes(100_000), "JPEG has at most", id="too-long"),
         pytest.param(lambda data: changed(data, frame_of(data) + 5, b"\xff\xff"), r"shape \(65535, 52\)", id="bomb"),
         pytest.param(lambda data: changed(data, frame_of(data) + 1, b"\xc2"), "kind 2", id="progressive"),
