@@ -52,7 +52,19 @@ class OtherMachine:
             "with open(os.path.join(here, 'ssh.pids'), 'a') as pids:\n"
             "    pids.write(f'{os.getpid()}\\n')\n"
             "os.environ['SCOPECAST_RUNTIME_DIR'] = here\n"
-            "os.execvp('sh', ['sh', '-c', 'exec ' + sys.argv[-1]])\n"
+            "command = ['sh', '-c', 'exec ' + sys.argv[-1]]\n"
+            "if not os.path.exists(os.path.join(here, 'rate')):\n"
+            "    os.execvp('sh', command)\n"
+            "import fcntl, subprocess, time\n"  # a link: so many bytes a second, and little room on the way
+            "rate = float(open(os.path.join(here, 'rate')).read())\n"
+            "child = subprocess.Popen(command, stdout=subprocess.PIPE)\n"
+            "for pipe in (child.stdout.fileno(), 1):\n"
+            "    fcntl.fcntl(pipe, getattr(fcntl, 'F_SETPIPE_SZ', 1031), 4096)\n"
+            "free = 0.0\n"
+            "while data := os.read(child.stdout.fileno(), 4096):\n"
+            "    free = max(free, time.monotonic()) + len(data) / rate\n"
+            "    time.sleep(max(0.0, free - time.monotonic()))\n"
+            "    os.write(1, data)\n"
         )
         self._program.chmod(0o700)
 
@@ -77,6 +89,10 @@ class OtherMachine:
         """Let no new connection be made, or again."""
         path = self.path / "closed"
         path.touch() if closed else path.unlink()
+
+    def slow_down(self, rate: float) -> None:
+        """Let new connections carry so many bytes a second from there to here."""
+        (self.path / "rate").write_text(str(rate))
 
     def listed(self) -> list[dict[str, Any]]:
         """What ``scopecast relay --list --json`` says there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.live import Live
@@ -21,6 +21,9 @@ from scopecast.remote.link import command_for
 from scopecast.showing.show import check_viewer
 
 __all__ = ["connect"]
+
+#: Seconds that viewers here have at the end for the last frames.
+_LINGER_S: Final = 2.0
 
 
 def connect(
@@ -66,7 +69,7 @@ def connect(
         launch=open_window,
         every=every,
         title=f"{platform.node()}",
-        options={"environment": variables},
+        options={"environment": variables, "linger": _LINGER_S},
         tell=lambda text: out.print(printable(text)),
     )
     # The terminal is ssh's until it is connected: it may ask for a password.

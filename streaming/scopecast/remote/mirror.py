@@ -102,13 +102,13 @@ class _MirrorPublisher(Publisher):
 
 
 class _Partial:
-    """A frame of which some pieces have come."""
+    """A frame of which some pieces have come: its pixels, and which of them are exact."""
 
-    __slots__ = ("missing", "pixels")
+    __slots__ = ("exact", "pixels")
 
     def __init__(self, pixels: npt.NDArray[Any]) -> None:
         self.pixels = pixels
-        self.missing = math.prod(pixels.shape[:2])
+        self.exact = np.zeros(pixels.shape[:2], bool)
 
 
 class Mirror:
@@ -232,8 +232,8 @@ class Mirror:
             if len(self._partial) > _MOST_PARTIAL:
                 self._partial.popitem(last=False)
         partial.pixels[y : y + rows, x : x + columns] = pixels
-        partial.missing -= rows * columns
-        if partial.missing <= 0:
+        partial.exact[y : y + rows, x : x + columns] = True  # some may come twice
+        if piece.shown and partial.exact.all():
             del self._partial[piece.serial]
             self._previews.pop(piece.serial, None)
             return partial.pixels, False

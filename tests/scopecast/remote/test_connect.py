@@ -15,6 +15,7 @@ from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher, subscribe
 from scopecast.frames.documents import Points
 from scopecast.rundir.directory import RunDirectory
+from scopecast_viewers.receiving.saving import exports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +162,9 @@ def test_documents_replies_and_labels_come_as_they_are(machine, camera):
         camera.publish(spots, kind="points", name="spots", axes={"t": 0}, properties={"score": [0.5, 0.25]})
         camera.publish(mask, kind="labels", name="mask", axes={"t": 0, "c": "DAPI"})
         stream = viewer.wait_for(lambda: run_of(viewer, "run"))
-        viewer.wait_for(lambda: len(stream.stacks) == 4)
+        viewer.wait_for(
+            lambda: len(stream.stacks) == 4 and not any(stack.tag((0, 0)).preview for stack in stream.stacks)
+        )
         found = {(stack.sent.kind, stack.sent.name): np.asarray(stack.plane((0, 0))) for stack in stream.stacks}
         assert check_stamp(found["image", ""]) == (0, 0, 0)
         np.testing.assert_array_equal(found["labels", "cells"], labels)
@@ -293,6 +296,57 @@ def test_what_does_not_work_is_said_in_one_line(machine, command, said, code):
 def test_a_host_that_is_an_option_of_ssh_is_refused(machine):
     with ConnectProcess(machine, host="-oProxyCommand=touch /tmp/x") as desk:
         assert desk.process.wait(60) == 2
+
+
+def noisy(t: int, shape: tuple[int, int] = (768, 768)) -> np.ndarray:
+    """A camera's image: it does not compress well."""
+    random = np.random.default_rng(t)
+    return (random.poisson(400, shape) + 100 * np.add.outer(np.arange(shape[0]) // 64 % 2, t)).astype(np.uint16)
+
+
+@pytest.mark.needs("/dev/shm")  # Linux, where a pipe can be made short
+def test_a_slow_link_shows_previews_that_say_so_and_exact_pixels_as_soon_as_it_rests(machine, runtime_dir):
+    machine.slow_down(400_000)
+    with (
+        Viewer() as viewer,
+        Publisher("headless", title="camera 1", budget=64 * 2**20) as camera,
+        subscribe(title="camera 1 @ lab-pc", policy="every") as exact,
+        subscribe(title="camera 1 @ lab-pc") as newest,
+        ConnectProcess(machine) as desk,
+    ):
+        with machine.there():
+            camera.open((768, 768), wait=30.0)
+        desk.line("camera 1 @ lab-pc is live")
+        wait_until(lambda: watched(camera))
+        camera.new_stream("run")
+        for t in range(3):
+            camera.publish(noisy(t), axes={"t": t})
+            camera.flush()
+        stream = viewer.wait_for(lambda: run_of(viewer, "run"))
+        viewer.wait_for(lambda: stream.stacks and (2,) in stream.stacks[0].layout.planes)
+        (stack,) = stream.stacks
+        assert stack.tag((2,)).preview, "its exact pixels take a second at least"
+        preview = np.asarray(stack.plane((2,))).astype(float)
+        assert preview.shape == (768, 768)
+        assert abs(preview - noisy(2)).mean() < 100, "it is the same picture, coarser"
+        with pytest.raises(ValueError, match=r"of . frames are previews, whose exact pixels are still on their way"):
+            exports(stream)
+        viewer.wait_for(lambda: len(stack.layout.planes) == 3 and not any(stack.tag((t,)).preview for t in range(3)))
+        for t in range(3):
+            np.testing.assert_array_equal(stack.plane((t,)), noisy(t))
+        assert stream.newest[1] == (2,), "what fills the past moves nobody"
+        assert not stream.newest[2].preview
+        assert stream.received == 3
+        (part,) = exports(stream)
+        assert part.shape == (1, 3, 1, 1)
+        seen = {frame.axes["t"]: frame.copy() for _, frame in zip(range(3), exact, strict=False)}
+        for t in range(3):
+            np.testing.assert_array_equal(seen[t], noisy(t))
+        frame = next(newest)
+        assert frame.axes == {"t": 2}
+        assert frame.preview
+        (row,) = machine.listed()
+        assert (row["came"], row["exact"], row["preview"], row["waiting"]) == (3, 3, 0, 0)
 
 
 @pytest.mark.needs("sshd")

@@ -195,7 +195,6 @@ class Desk:
             self._in_order = deque(
                 sorted((*self._in_order, *(k for k in more if k.serial not in there)), key=lambda kept: kept.serial)
             )
-        self._filling = None
 
     def decline(self, source: RelayedSource) -> None:
         """Send nothing of a source."""

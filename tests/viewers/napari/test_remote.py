@@ -1,0 +1,67 @@
+"""What another machine publishes, on the screen of this one: first a preview, which says so, then exact pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from children import wait_until
+from desks import ConnectProcess, OtherMachine
+from scopecast import Publisher
+from scopecast_viewers.receiving.status import PREVIEW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.needs("a shell", "unix sockets", "/dev/shm")
+SHAPE = (512, 512)
+
+
+@pytest.fixture
+def machine() -> Iterator[OtherMachine]:
+    with OtherMachine.made() as made:
+        yield made
+
+
+def picture(live) -> np.ndarray:
+    return live.viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+
+
+def halves(left: int, right: int) -> np.ndarray:
+    """Noise that takes long to send, darker on one side."""
+    noise = np.random.default_rng(7).integers(0, 200, SHAPE)
+    return (noise + np.where(np.arange(SHAPE[1]) < SHAPE[1] // 2, left, right)).astype(np.uint16)
+
+
+def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels(live, machine):
+    machine.slow_down(25_000)
+    sent = halves(1000, 30_000)
+    with (
+        Publisher("napari", title="camera 1", budget=16 * 2**20) as camera,
+        ConnectProcess(machine, "--viewer", "napari") as desk,
+    ):
+        with machine.there():
+            camera.open(SHAPE, wait=30.0)
+        desk.line("is live")
+        wait_until(lambda: any(row.attached for row in camera.stats().receivers))
+        camera.new_stream("run")
+        camera.publish(sent, axes={"t": 3})
+        live.until(lambda: len(live.viewer.layers) == 1)
+        live.until(lambda: live.view.hint() == PREVIEW)
+        layer = live.viewer.layers[0]
+        layer.contrast_limits = (0, 31_000)
+        live.until(lambda: PREVIEW in live.view.status.text)
+
+        def is_on_the_screen() -> bool:
+            seen = picture(live)
+            rows = seen[seen.shape[0] // 2 - 20 : seen.shape[0] // 2 + 20].max(axis=2)
+            middle = rows.shape[1] // 2
+            return rows[:, middle - 40 : middle - 10].mean() < 60 and rows[:, middle + 10 : middle + 40].mean() > 180
+
+        live.until(is_on_the_screen)
+        live.until(lambda: live.view.hint() == "")
+        np.testing.assert_array_equal(live.shown(layer.name), sent)
+        assert is_on_the_screen()
+        live.until(lambda: PREVIEW not in live.view.status.text)
