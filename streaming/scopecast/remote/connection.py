@@ -272,7 +272,7 @@ class Connection:
         mirror.close()
 
     def _take(self, piece: messages.Piece) -> None:
-        fate = "shown"
+        fate, began = "shown", time.monotonic()
         try:
             found = self._runs.get(piece.stream)
             if found is None:
@@ -289,7 +289,8 @@ class Connection:
                 self._tell(f"a frame of {self._place} can't be shown: {error}")
             logger.debug("refused a frame of %s: %s", self._place, error)
             fate = "refused"
-        self._send(messages.Ack(piece.number, "shown" if fate == "shown" else "refused"))
+        busy_ms = 1000 * (time.monotonic() - began)
+        self._send(messages.Ack(piece.number, "shown" if fate == "shown" else "refused", busy_ms))
 
     # ---- what local viewers want -------------------------------------------------------------------------------------
 

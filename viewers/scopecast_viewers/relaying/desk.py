@@ -56,8 +56,6 @@ class Job(NamedTuple):
         Whether the desk has the whole frame then.
     late
         Whether it is no news to the desk.
-    chosen
-        Whether the quality is that of the pace; else there was no choice.
     """
 
     kept: Kept
@@ -66,7 +64,6 @@ class Job(NamedTuple):
     shown: bool = True
     last: bool = True
     late: bool = False
-    chosen: bool = False
 
 
 class _Offered:
@@ -275,7 +272,7 @@ class Desk:
     def _job_of(self, kept: Kept) -> Job:
         if kept.message.kind != "image" or not has_preview(kept.message.shape, kept.message.dtype):
             return Job(kept, 0)
-        return Job(kept, number_of(self.pace.quality), chosen=True)
+        return Job(kept, number_of(self.pace.quality))
 
     def _next_fill(self) -> Job | None:
         most = _FILLING + self.pace.round_trip // _ONE_MORE_NS
@@ -344,8 +341,10 @@ class Desk:
         else:
             self._on_the_way[self._number] = job
             message = job.kept.message
-            share = nbytes / (math.prod(message.shape) * np.dtype(message.dtype).itemsize)
-            self.pace.sent(self._number, now_ns, None if job.chosen else LADDER[job.quality], share)
+            share = None
+            if message.kind == "image" and nbytes:
+                share = nbytes / (math.prod(message.shape) * np.dtype(message.dtype).itemsize)
+            self.pace.sent(self._number, now_ns, LADDER[job.quality], share)
         return self._number
 
     def _is_fill(self, job: Job) -> bool:
@@ -362,8 +361,8 @@ class Desk:
         if self._filling is not None and self._filling[0] is job.kept:
             self._filling = None
 
-    def acknowledged(self, number: int, now_ns: int, *, refused: bool) -> None:
-        """Take note of what has become of a message."""
+    def acknowledged(self, number: int, now_ns: int, busy_ns: int = 0, *, refused: bool) -> None:
+        """Take note of what has become of a message, and of how long the desk took to decode and show it."""
         job = self._fills_on_the_way.pop(number, None)
         if job is not None:
             self._adapt(self._fills_sent.pop(number), now_ns)
@@ -371,7 +370,7 @@ class Desk:
             job = self._on_the_way.pop(number, None)
             if job is None:
                 return
-            self.pace.acknowledged(number, now_ns)
+            self.pace.acknowledged(number, now_ns, busy_ns)
         offered = self._offered.get(job.kept.serial)
         if offered is None:
             return

@@ -59,6 +59,8 @@ _MOST_WAITING: Final = 10_000
 _HANDSHAKE_S: Final = 30.0
 #: The number of a PING that measures the round trip.
 _PROBE: Final = 2**62
+#: No desk needs longer for a frame.
+_MOST_BUSY_MS: Final = 60_000.0
 #: Messages that are read before others have their turn.
 _READ: Final = 64
 _MOST_COMPANDINGS: Final = 256
@@ -244,7 +246,8 @@ class Relay:
             return
         desk.heard = time.monotonic()
         if isinstance(message, messages.Ack):
-            desk.acknowledged(message.number, time.monotonic_ns(), refused=message.fate == "refused")
+            refused, busy_ns = message.fate == "refused", int(min(max(0.0, message.busy_ms), _MOST_BUSY_MS) * 1e6)
+            desk.acknowledged(message.number, time.monotonic_ns(), busy_ns, refused=refused)
             self._lock.notify_all()
         elif isinstance(message, messages.Fetch | messages.Decline):
             source = next((each for each in self._shelf.sources if each.number == message.source), None)
