@@ -43,6 +43,7 @@ def write(folder: Path) -> None:
     pages = {
         "cli.md": command_line,
         "messages.md": messages,
+        "remote_messages.md": remote_messages,
         "types.md": types,
         "limits.md": limits,
         "entry.md": entry,
@@ -116,6 +117,15 @@ scopecast record /data/interesting --last 30s          # written when you press 
 scopecast recover /data/today
 scopecast recover /data/today --to /mnt/other_disk     # where the disk is full
 """,
+    "relay": """
+scopecast relay                                        # connect starts one by itself, if none runs
+scopecast relay --list                                 # who watches, and what each has got
+""",
+    "connect": """
+scopecast connect lab-pc                               # as in `ssh lab-pc`
+scopecast connect me@lab-pc --ssh "ssh -p 2222" --viewer fiji
+scopecast connect lab-pc --command ~/env/bin/scopecast # where it is installed there
+""",
     "viewers": """
 scopecast viewers
 scopecast viewers --json | jq '.[].title'
@@ -146,6 +156,8 @@ EXITS = {
     "pipe": "130 after Ctrl-C, its usual end; 0 if it ended by `--wait`",
     "record": "130 after Ctrl-C, its usual end; 0 if it ended by `--wait`",
     "recover": "0, also if there was nothing to recover; 1 if a file could not be written",
+    "relay": "130 after Ctrl-C; 0 if it ended by `--end-after`; 1 if one runs already",
+    "connect": "130 after Ctrl-C, its usual end; 1 if there is no connection at first, or none can be had any more",
     "viewers": "0, also if nothing is running",
     "open": "1 if the viewer could not be started",
     "clean": "0, also if there was nothing to clean up",
@@ -338,6 +350,13 @@ def _said(info: Any, *, names: bool = False) -> str:
         "LiteralType": lambda: " or ".join(f"`{json.dumps(value)}`" for value in info.values),
         "BoolType": lambda: "true or false",
         "RawType": lambda: "any value",
+        "MemoryViewType": lambda: "bytes",
+        "TupleType": lambda: f"array: {', '.join(_said(each, names=True) for each in info.item_types)}",
+        "StructType": lambda: (
+            f"the message {info.tag}"
+            if info.tag
+            else f"array: {', '.join(f'`{each.name}` ({_said(each.type, names=True)})' for each in info.fields)}"
+        ),
     }
     said: str = inner[kind]()
     return said
@@ -368,7 +387,18 @@ def messages() -> str:
     """Return the page of the messages: fields, types, and the golden bytes that the tests hold them to."""
     from scopecast.link import messages as wire
 
-    golden = _golden()
+    return _messages_of(wire, "link")
+
+
+def remote_messages() -> str:
+    """Return the same of the messages between a relay and a desk."""
+    from scopecast.remote import messages as wire
+
+    return _messages_of(wire, "remote")
+
+
+def _messages_of(wire: Any, package: str) -> str:
+    golden = _golden(package)
     lines = [_first_table(inspect.getdoc(wire) or ""), ""]
     for message in _in_order(wire):
         tag = message.__struct_config__.tag
@@ -400,9 +430,10 @@ def _first_table(text: str) -> str:
     return "\n".join(["```{eval-rst}", *table, "```"])
 
 
-def _golden() -> dict[str, tuple[str, str]]:
+def _golden(package: str) -> dict[str, tuple[str, str]]:
     """Return the messages of the test of the golden bytes, as they are written there, with their bytes."""
-    tree = ast.parse((ROOT / "tests/scopecast/link/test_messages.py").read_text("utf-8"))
+    path = f"tests/scopecast/{package}/test_messages.py"
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "GOLDEN":
             assert isinstance(node.value, ast.Dict)
@@ -411,7 +442,7 @@ def _golden() -> dict[str, tuple[str, str]]:
                 for key, value in zip(node.value.keys, node.value.values, strict=True)
                 if key is not None and isinstance(value, ast.Tuple)
             }
-    msg = "tests/scopecast/link/test_messages.py has no GOLDEN"
+    msg = f"{path} has no GOLDEN"
     raise LookupError(msg)
 
 

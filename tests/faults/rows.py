@@ -28,6 +28,7 @@ PARTS = {
     "R": "The machine",
     "D": "The frames",
     "S": "Programs that subscribe",
+    "W": "Watching from another machine",
     "H": "Hostile or mistaken peers",
 }
 
@@ -230,6 +231,34 @@ ROWS = {
         "has a source that is killed and started again",
         "The frame that it looks at stays as it is; its loop goes on with the next run.",
     ),
+    "W1": Row(
+        "the connection breaks, or ssh is killed",
+        "It comes back by itself, with growing pauses; the run goes on in the same layers, and what has come meanwhile "
+        "is sent.",
+    ),
+    "W2": Row(
+        "the relay is killed",
+        "The acquisition goes on. Another relay is started with the next connection, and the run goes on in the same "
+        "layers; what only the dead one had is lost.",
+    ),
+    "W3": Row(
+        "the link is too slow for all pixels",
+        "The newest frames come in the quality that it allows, and say that they are previews; they get no older. "
+        "Exact pixels follow as soon as nothing new comes; until then previews are neither saved nor copied.",
+    ),
+    "W4": Row(
+        "who watches is stopped",
+        "Two frames wait for it. The acquisition, the relay and others who watch go on; when it wakes it is sent what "
+        "it lacks.",
+    ),
+    "W5": Row(
+        "two machines watch each other",
+        "What comes back to the machine that it is from is neither shown nor sent again.",
+    ),
+    "W6": Row(
+        "ssh is refused, or scopecast is not there",
+        "One line says so, and what to do.",
+    ),
     "H1": Row("garbage, HTTP, or half a greeting at the socket", "Closed or ignored; frames flow to the viewers."),
     "H2": Row("a message that is too large", "Not taken in; the connection that sent it is closed."),
     "H3": Row(
@@ -267,5 +296,13 @@ ROWS = {
         "marks that are too many, or no numbers",
         "An error in the viewer that says how many may be sent, and nothing is sent or lost; a peer that sends them "
         "all the same is ignored and counted.",
+    ),
+    "H14": Row(
+        "garbage, messages of others, or far too large ones, at a relay",
+        "Ignored, or the connection is closed; frames flow to those who watch.",
+    ),
+    "H15": Row(
+        "a relay that sends damaged frames, or other sizes than it says",
+        "Refused before memory is allocated, counted, and told; the next frame is shown.",
     ),
 }

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -120,7 +121,7 @@ def connected_to(endpoint: str) -> socket.socket:
         If nobody is there.
     """
     try:
-        if endpoint.startswith("ipc://"):
+        if sys.platform != "win32" and endpoint.startswith("ipc://"):
             made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 made.connect(endpoint.removeprefix("ipc://"))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
+import zmq
 
 from children import wait_until
 from desks import ConnectProcess, OtherMachine, SshServer
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher, subscribe
 from scopecast.frames.documents import Points
+from scopecast.link import messages as local
+from scopecast.remote import messages
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.receiving.saving import exports
 
@@ -215,6 +220,7 @@ def test_marks_go_to_the_acquisition_and_its_answer_comes_back(machine, camera):
         viewer.wait_for(lambda: not any(source.listens for source in viewer.sources))
 
 
+@pytest.mark.fault("W1", "W2")
 @pytest.mark.parametrize("killed", ["the connection", "the relay"])
 def test_a_broken_connection_comes_back_by_itself_and_the_stream_goes_on(machine, camera, killed):
     with Viewer() as viewer, ConnectProcess(machine) as desk:
@@ -237,6 +243,7 @@ def test_a_broken_connection_comes_back_by_itself_and_the_stream_goes_on(machine
         assert len(viewer.streams) == 1, "it is the same run, in the same stream"
 
 
+@pytest.mark.fault("W1")
 def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk, ConnectProcess(machine) as keeper:
         desk.line("Connected")
@@ -256,6 +263,7 @@ def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
             viewer.wait_for(lambda stream=stream: len(planes_of(stream)) == 10)
 
 
+@pytest.mark.fault("W5")
 def test_what_goes_round_in_a_circle_is_shown_once(machine, camera, runtime_dir):
     """This machine shows the other's frames, and the other shows this one's: there it has them already."""
     here = OtherMachine(runtime_dir)
@@ -276,6 +284,7 @@ def test_what_goes_round_in_a_circle_is_shown_once(machine, camera, runtime_dir)
     here.relay_ends()
 
 
+@pytest.mark.fault("W6")
 @pytest.mark.parametrize(
     ("command", "said", "code"),
     [
@@ -298,12 +307,83 @@ def test_a_host_that_is_an_option_of_ssh_is_refused(machine):
         assert desk.process.wait(60) == 2
 
 
+@pytest.mark.fault("W4")
+@pytest.mark.needs("stopped processes")
+def test_a_desk_that_is_stopped_holds_up_nobody_and_gets_the_rest_when_it_wakes(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as stopped, ConnectProcess(machine, host="me@lab-pc") as desk:
+        stopped.line("Connected")
+        desk.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera, timepoints=1)
+        first = stamps(timepoints=1)
+        viewer.wait_for(lambda: [is_exact(stream, first) for stream in viewer.streams] == [True, True])
+        os.kill(stopped.process.pid, signal.SIGSTOP)
+        try:
+            publish(camera)
+            assert camera.flush(20.0), "the acquisition does not wait"
+            viewer.wait_for(lambda: any(is_exact(stream, stamps()) for stream in viewer.streams))
+            wait_until(lambda: {row["state"] for row in machine.listed()} == {"connected", "does not answer"})
+        finally:
+            os.kill(stopped.process.pid, signal.SIGCONT)
+        viewer.wait_for(lambda: all(is_exact(stream, stamps()) for stream in viewer.streams))
+
+
+@pytest.mark.fault("H14")
+def test_what_comes_to_a_relay_is_checked_and_disturbs_nobody(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as desk:
+        desk.line("is live")
+        wait_until(lambda: watched(camera))
+        (relay,) = machine.directory.living("relay")
+        path = relay.endpoint.removeprefix("ipc://")
+        for garbage in (b"GET / HTTP/1.1\r\n\r\n", bytes(100), b"\xff" * 5000, b"\xff\0\0\0\0\0\0\0\x01\x7f"):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(path)
+                stranger.sendall(garbage)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+            stranger.setsockopt(zmq.LINGER, 0)
+            stranger.connect(relay.endpoint)
+            hello = messages.Hello(1, 1, "abcdefgh", "stranger")
+            about = local.Stream(0, "run", [], {}, [], [1.0, 1.0], [], "pixel")
+            wrong = [
+                b"",
+                b"\xc1",
+                b"\x91" * 50_000,
+                messages.encode(messages.Stream(1, 1, about)),  # which only a relay says
+                messages.encode(messages.Ack(5)),  # of one that has not said HELLO
+                messages.encode(msgspec.structs.replace(hello, wire_min=7, wire_max=9)),
+                messages.encode(hello),
+                messages.encode(messages.Ack(2**62)),
+                messages.encode(messages.Fetch(99)),
+                messages.encode(messages.Decline(99)),
+                messages.encode(messages.View(99, [1, 2, 3], [4, 5, 6, 7])),
+                messages.encode(messages.View(1, [7])),
+                messages.encode(messages.Pong(2**62)),
+            ]
+            for data in wrong:
+                stranger.send(data)
+            stranger.send_multipart([b"two", b"parts"])
+            answers = []
+            while not answers or not isinstance(answers[-1], messages.Ping):
+                assert stranger.poll(20_000)
+                answers.append(messages.decode_from_relay(stranger.recv()))
+            assert [type(answer).__name__ for answer in answers[:3]] == ["Reject", "Reject", "Welcome"]
+            assert "speaks version 1: update scopecast on the other machine" in answers[1].reason
+            begin(camera, "run")
+            publish(camera)
+            viewer.wait_for(lambda: has(viewer, "run", stamps()))
+            stranger.send(bytes(messages.MAX_FROM_DESK + 1))
+            camera.publish(stamped(9, 0), axes={"t": 5, "c": "DAPI"})
+            viewer.wait_for(lambda: has(viewer, "run", sorted([*stamps(), (9, 0, 0)])))
+
+
 def noisy(t: int, shape: tuple[int, int] = (768, 768)) -> np.ndarray:
     """A camera's image: it does not compress well."""
     random = np.random.default_rng(t)
     return (random.poisson(400, shape) + 100 * np.add.outer(np.arange(shape[0]) // 64 % 2, t)).astype(np.uint16)
 
 
+@pytest.mark.fault("W3")
 @pytest.mark.needs("/dev/shm")  # Linux, where a pipe can be made short
 def test_a_slow_link_shows_previews_that_say_so_and_exact_pixels_as_soon_as_it_rests(machine, runtime_dir):
     machine.slow_down(400_000)
@@ -349,6 +429,7 @@ def test_a_slow_link_shows_previews_that_say_so_and_exact_pixels_as_soon_as_it_r
         assert (row["came"], row["exact"], row["preview"], row["waiting"]) == (3, 3, 0, 0)
 
 
+@pytest.mark.fault("W1", "W6")
 @pytest.mark.needs("sshd")
 def test_through_a_real_sshd_and_again_when_its_connection_was_killed(machine, camera, tmp_path):
     with Viewer() as viewer, SshServer(machine, tmp_path) as server:

@@ -38,7 +38,7 @@ class TwoAtATime:
     def may_send(self, now: int) -> bool:
         return len(self._on_the_way) < 2
 
-    def sent(self, number: int, now: int, quality: object, share: float) -> None:
+    def sent(self, number: int, now: int, quality: object, share: float | None) -> None:
         self._on_the_way.add(number)
 
     def acknowledged(self, number: int, now: int) -> None:
