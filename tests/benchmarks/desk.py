@@ -90,5 +90,6 @@ def _watch(link: Link, title: str, region: _Region | None) -> None:
 if __name__ == "__main__":
     end_with_parent()
     name, side, *command = sys.argv[1:]
+    codec.check_available()  # which is imported only when it is used, and takes its time
     with Link(command, "microscope") as opened:
         _watch(opened, name, _Region(int(side)) if int(side) else None)
