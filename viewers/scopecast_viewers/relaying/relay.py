@@ -52,6 +52,8 @@ BROKEN_S: Final = 30.0
 #: What is known of a desk whose connection broke is kept for so long.
 AWAY_S: Final = 600.0
 MAX_DESKS: Final = 64
+#: Bytes of frames that are held for a desk that is to have each of them; then publishers of the policy ``every`` wait.
+MOST_PINNED = 64 * 2**20
 #: Bytes of encoded frames that are kept for other desks of the same quality.
 _CACHE_BYTES: Final = 32 * 2**20
 _MOST_WAITING: Final = 10_000
@@ -171,11 +173,20 @@ class Relay:
         with self._lock:
             origin = entry.origin or entry.token
             source, new = self._shelf.source(entry.token, origin, entry.title, entry.host)
-            if not new and source.listens == listens:
+            back, source.over = source.over, False
+            if not (new or back) and source.listens == listens:
                 return
-            source.listens = listens
+            source.died, source.listens = False, listens
             self._tell_all(_about_source(source))
         self._wake()
+
+    @property
+    def full(self) -> bool:
+        """Whether a desk that is to have every frame lacks so many that the publishers are to wait."""
+        now = time.monotonic()
+        with self._lock:
+            there = (desk for desk in self._by_address.values() if desk.every and now - desk.heard < SILENT_S)
+            return any(desk.pinned_bytes >= MOST_PINNED for desk in there)
 
     def take(self, entry: Entry, about: local.Stream, message: local.Frame, pixels: npt.NDArray[Any]) -> None:
         """Keep a frame, and offer it to the desks."""
@@ -186,7 +197,7 @@ class Relay:
                 self._tell_all(messages.Stream(run.number, source.number, run.about))
             kept, former = self._shelf.put(run, message, pixels)
             for desk in self._desks.values():
-                desk.offer(kept, former)
+                desk.offer(kept, former, pixels)
             self._lock.notify_all()
         if announced:
             self._wake()
