@@ -88,6 +88,7 @@ def watched(camera: Publisher) -> bool:
     return any(row.attached and row.kind == "*" for row in camera.stats().receivers)
 
 
+@pytest.mark.usefixtures("transport")
 def test_two_runs_in_a_row_are_shown_here_as_they_are_there(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk:
         desk.line("Connected to ")
