@@ -108,6 +108,7 @@ class Connection:
         self._runs: dict[int, tuple[Mirror, int]] = {}  # the mirror of a run, and the number that the publisher gave it
         self._seen: dict[str, set[str]] = {}  # the viewers for which a source was fetched, by its origin
         self._inboxes: dict[str, list[Inbox]] = {}
+        self._looked: local.Look | None = None
         self._marks: dict[int, tuple[Publisher, Waiting]] = {}  # that wait for an answer
         self._taken: OrderedDict[int, tuple[Publisher, Waiting]] = OrderedDict()  # that may still be refused
         self._numbers, self._pings = itertools.count(1), itertools.count(1)
@@ -295,7 +296,7 @@ class Connection:
     # ---- what local viewers want -------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Fetch for viewers that are new, and take marks."""
+        """Fetch for viewers that are new, tell what they look at, and take marks."""
         if not self._greeted:
             return
         for number, mirror in tuple(self._sources.items()):
@@ -304,11 +305,23 @@ class Connection:
             for publisher in mirror.publishers:
                 receivers = publisher.session.receivers
                 for receiver in tuple(receivers.attached.values()) if receivers is not None else ():
+                    self._tell_look(mirror, receiver.look)
                     there.add(receiver.token if receiver.account.viewer else ANY_KIND)
             if there - seen:
                 seen |= there
                 self._send(messages.Fetch(number))
             self._listen(mirror)
+
+    def _tell_look(self, mirror: Mirror, look: local.Look | None) -> None:
+        if look is None or look == self._looked:
+            return
+        self._looked = look
+        if (stream := self._run_of(mirror, look.stream)) is not None:
+            self._send(messages.View(stream, list(look.index), list(look.region)))
+
+    def _run_of(self, mirror: Mirror, about: int | None) -> int | None:
+        """Return the relay's number of the run that its publisher gave a number."""
+        return next((number for number, run in self._runs.items() if run == (mirror, about)), None)
 
     def _listen(self, mirror: Mirror) -> None:
         inboxes = self._inboxes.get(mirror.origin)
@@ -326,8 +339,7 @@ class Connection:
                     self._send_marks(mirror, publisher, inbox.waiting.popleft())
 
     def _send_marks(self, mirror: Mirror, publisher: Publisher, waiting: Waiting) -> None:
-        about = mirror.number_of(waiting.stream)
-        stream = next((number for number, run in self._runs.items() if run == (mirror, about)), None)
+        stream = self._run_of(mirror, mirror.number_of(waiting.stream))
         if stream is None or len(self._marks) >= _MOST_MARKS:
             reason = "its run is over" if stream is None else "too many wait for their answers: try again later"
             publisher.session.answer(waiting.sender, local.Marked(waiting.message.number, "refused", reason))

@@ -88,6 +88,7 @@ def watched(camera: Publisher) -> bool:
     return any(row.attached and row.kind == "*" for row in camera.stats().receivers)
 
 
+@pytest.mark.usefixtures("transport")
 def test_two_runs_in_a_row_are_shown_here_as_they_are_there(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk:
         desk.line("Connected to ")
@@ -261,6 +262,23 @@ def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
         desk.line("Connected")
         for stream in viewer.streams:
             viewer.wait_for(lambda stream=stream: len(planes_of(stream)) == 10)
+
+
+def test_what_is_shown_here_can_be_watched_from_a_third_machine(machine, camera, runtime_dir):
+    here = OtherMachine(runtime_dir)
+    with OtherMachine.made() as third, ConnectProcess(machine) as desk:
+        desk.line("is live")
+        with third.there():
+            viewer, far = Viewer(), ConnectProcess(here, host="office")
+        with viewer, far:
+            begin(camera, "run")
+            publish(camera)
+            far.line("camera 1 @ lab-pc @ office is live")
+            wait_until(lambda: here.listed())
+            publish(camera)
+            viewer.wait_for(lambda: has(viewer, "run", stamps()))
+            assert run_of(viewer, "run").title == "camera 1 @ lab-pc @ office"
+    here.relay_ends()
 
 
 @pytest.mark.fault("W5")

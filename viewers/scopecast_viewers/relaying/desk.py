@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from scopecast.remote.quality import LADDER, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
+
+    import numpy.typing as npt
 
     from scopecast.remote.ladder import LinkPace
     from scopecast_viewers.relaying.shelf import Kept, RelayedRun, RelayedSource
@@ -112,6 +114,7 @@ class Desk:
         self._offered: dict[int, _Offered] = {}
         self._live: dict[Hashable, Kept] = {}
         self._in_order: deque[Kept] = deque()
+        self._pinned: dict[int, Kept] = {}  # that it is to have, whatever takes their places
         self._fetched: set[int] = set()
         self._declined: set[int] = set()
         self._backlog: list[Kept] = []  # what is to be sent exact, the next last
@@ -129,10 +132,18 @@ class Desk:
         counts = self._counts
         return messages.DeskAccount(*(counts[name] for name in messages.DeskAccount.__struct_fields__))
 
+    @property
+    def pinned_bytes(self) -> int:
+        """Bytes of frames that are held for it, whatever takes their places."""
+        return sum(kept.pinned.nbytes for kept in self._pinned.values() if kept.pinned is not None)
+
     # ---- what there is -------------------------------------------------------------------------------------------
 
-    def offer(self, kept: Kept, former: Kept | None) -> None:
-        """Take note of a frame that has come, and of the one whose place it takes."""
+    def offer(self, kept: Kept, former: Kept | None, pixels: npt.NDArray[Any] | None = None) -> None:
+        """Take note of a frame that has come, and of the one whose place it takes.
+
+        A desk that is to have every frame holds the pixels.
+        """
         if former is not None:
             self._forget(former)
         if kept.run.source.number in self._declined:
@@ -141,6 +152,10 @@ class Desk:
         self._counts.update(("came", "waiting"))
         if self.every:
             self._in_order.append(kept)
+            if self.address and pixels is not None:
+                kept.pinned = pixels
+                kept.pins += 1
+                self._pinned[kept.serial] = kept
             return
         fetched = kept.run.source.number in self._fetched
         if fetched:
@@ -156,10 +171,18 @@ class Desk:
 
     def _forget(self, kept: Kept) -> None:
         """Take note that a frame is not kept any more."""
+        if kept.serial in self._pinned:
+            return
         self._supersede(kept)
         offered = self._offered.get(kept.serial)
         if offered is not None and offered.state != "sending":
             del self._offered[kept.serial]
+
+    def _unpin(self, kept: Kept) -> None:
+        if self._pinned.pop(kept.serial, None) is not None:
+            kept.pins -= 1
+            if not kept.pins:
+                kept.pinned = None
 
     def _supersede(self, kept: Kept) -> None:
         """Take note that a frame is not to be sent any more, if nothing of it was."""
@@ -229,6 +252,9 @@ class Desk:
     def forget_source(self, source: RelayedSource) -> None:
         """Let go of what is known of a source's frames."""
         self._fetched.discard(source.number)
+        for kept in tuple(self._pinned.values()):
+            if kept.run.source is source:
+                self._unpin(kept)
         self._live = {channel: kept for channel, kept in self._live.items() if kept.run.source is not source}
         self._in_order = deque(kept for kept in self._in_order if kept.run.source is not source)
         self._backlog = [kept for kept in self._backlog if kept.run.source is not source]
@@ -260,7 +286,7 @@ class Desk:
             return None
         while self._in_order:
             kept = self._in_order.popleft()
-            if kept.serial in self._offered and not kept.gone:
+            if kept.serial in self._offered and not (kept.gone and kept.pinned is None):
                 return Job(kept, 0, late=kept.message.late)
         while self._live:
             # In the order in which they came; each channel has its turn, as what comes later has a higher number.
@@ -335,6 +361,7 @@ class Desk:
         """Return the number of what is sent now in so many bytes, and take note of it."""
         self._number += 1
         self.encoding = None
+        self._unpin(job.kept)
         if self._is_fill(job):
             self._fills_on_the_way[self._number] = job
             self._fills_sent[self._number] = now_ns
@@ -353,6 +380,7 @@ class Desk:
     def failed(self, job: Job) -> None:
         """Take note that a frame can't be sent: it is not kept any more, or can't be encoded."""
         self.encoding = None
+        self._unpin(job.kept)
         offered = self._offered.get(job.kept.serial)
         if offered is not None:
             if offered.state == "sending":
@@ -398,6 +426,10 @@ class Desk:
         """Take note that the connection has broken; what was on its way is to be sent again."""
         self.address, self.left = b"", now
         self.outbox.clear()
+        for kept in tuple(self._pinned.values()):  # the acquisition does not wait for who is away
+            self._unpin(kept)
+            if kept.gone:
+                self._forget(kept)
         jobs = [*self._on_the_way.values(), *self._fills_on_the_way.values()]
         if self.encoding is not None:
             jobs.append(self.encoding)
