@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Catch", "Taker"]
 
 logger = logging.getLogger(__name__)
+
+#: Bytes of memory that are prepared for frames: less than a viewer has, as nobody is in front of this process.
+_SPARE_BYTES: Final = 16 * 2**20
 
 
 class Taker(Protocol):
@@ -70,7 +73,7 @@ class Catch(Subscription):
     def __init__(self, taker: Taker, name: str) -> None:
         super().__init__(policy="every", name=name)
         self._taker = taker
-        self._pool = PlanePool()
+        self._pool = PlanePool(_SPARE_BYTES)
         self._held: deque[tuple[SubscribedSource, Lease, messages.Stream]] = deque()  # while the taker is full
 
     @property

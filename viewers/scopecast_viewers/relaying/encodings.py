@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoded", "Encodings"]
 
-#: Bytes of encoded frames that are kept for other desks.
-_KEPT_BYTES: Final = 32 * 2**20
+#: Bytes of encoded frames that are kept for other desks, which want them at about the same time.
+_KEPT_BYTES: Final = 8 * 2**20
 _KEPT_COMPANDINGS: Final = 256
 
 
