@@ -1,7 +1,7 @@
 """A camera, for what is measured between two machines.
 
-``python -m benchmarks.camera SIDE RATE SECONDS`` publishes frames from when somebody receives them, each with the time at
-which it was, and its number; then it reports `Published`, and stays until its standard input closes.
+``python -m benchmarks.camera SIDE RATE SECONDS`` publishes frames from when somebody receives them, each with the time
+at which it was, and its number; then it reports `Published`, and stays until its standard input closes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What carries the bytes between two machines, in the place of ssh: the two ends of a link, and what makes it slow.
 
 ``python -m benchmarks.carrier serve PLACE`` runs a shell's command for each who connects, with the connection as its
-standard input and output, and writes the port once it listens. ``python -m benchmarks.carrier to PLACE PORT ROUND_TRIP_MS
-MBIT -T HOST COMMAND`` has a command run there, as ssh does. It adds the round trip (the kernel's own way, netem, is not
+standard input and output, and writes the port once it listens. ``python -m benchmarks.carrier to PLACE PORT
+ROUND_TRIP_MS MBIT -T HOST COMMAND`` has a command run there, as ssh does. It adds the round trip (the kernel's own way, netem, is not
 everywhere), and, where MBIT is not 0, lets no more pass: for machines on which no real link can be made.
 """
 
@@ -94,7 +94,7 @@ class Delay:
 
 def _serve(place: str) -> None:
     with socket.create_server((place, 0)) as listening:
-        print(listening.getsockname()[1], flush=True)  # noqa: T201 - for who started this
+        print(listening.getsockname()[1], flush=True)
         while True:
             connection, _ = listening.accept()
             threading.Thread(target=_run_for, args=(connection,), daemon=True).start()

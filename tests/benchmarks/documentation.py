@@ -38,9 +38,7 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines).strip()
 
 
-def write_documentation(
-    page: Path, rows: Sequence[Row], command: str, markers: tuple[str, str] = (BEGIN, END)
-) -> None:
+def write_documentation(page: Path, rows: Sequence[Row], command: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the figures between the two markers of a page, in place of those before.
 
     Parameters

@@ -23,8 +23,10 @@ from scopecast.rundir.directory import ENVIRONMENT, RunDirectory
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-__all__ = ["ROUND_TRIP_MS", "TwoMachines"]
+__all__ = ["IP", "ROUND_TRIP_MS", "TwoMachines"]
 
+#: The program that makes namespaces and links.
+IP = "ip"
 #: Of all links that are measured, as within a town.
 ROUND_TRIP_MS = 20.0
 _HERE, _THERE = "10.231.7.1", "10.231.7.2"
@@ -39,10 +41,8 @@ class TwoMachines:
     ----------
     there : RunDirectory
         Of the microscope's machine; that of this process is the other one.
-    real : bool
-        Whether the link is one between namespaces.
     why_not : str
-        Why it is not.
+        Why the link is not one between namespaces.
     """
 
     def __init__(self) -> None:
@@ -89,14 +89,14 @@ class TwoMachines:
         devices = (f"sch{os.getpid()}", f"sct{os.getpid()}")  # of at most 15 characters
         try:
             for name in names:
-                _run("ip", "netns", "add", name)
-                self._resources.callback(_run, "ip", "netns", "delete", name)
-            _run("ip", "link", "add", devices[0], "netns", names[0], "type", "veth", "peer", "name", devices[1])
-            _run("ip", "link", "set", devices[1], "netns", names[1])
+                _run(IP, "netns", "add", name)
+                self._resources.callback(_run, IP, "netns", "delete", name)
+            _run(IP, "link", "add", devices[0], "netns", names[0], "type", "veth", "peer", "name", devices[1])
+            _run(IP, "link", "set", devices[1], "netns", names[1])
             for name, device, address in zip(names, devices, (_HERE, _THERE), strict=True):
-                _run("ip", "-n", name, "address", "add", f"{address}/30", "dev", device)
-                _run("ip", "-n", name, "link", "set", device, "up")
-                _run("ip", "-n", name, "link", "set", "lo", "up")
+                _run(IP, "-n", name, "address", "add", f"{address}/30", "dev", device)
+                _run(IP, "-n", name, "link", "set", device, "up")
+                _run(IP, "-n", name, "link", "set", "lo", "up")
                 self._limit(name, device, 1000.0)
         except (OSError, subprocess.CalledProcessError) as error:
             said = getattr(error, "stderr", None)
@@ -139,7 +139,7 @@ class TwoMachines:
         return self._program(0, *arguments)
 
     def _program(self, which: int, *arguments: str) -> Program:
-        return Program(*arguments, prefix=("ip", "netns", "exec", self._names[which]) if self.real else ())
+        return Program(*arguments, prefix=(IP, "netns", "exec", self._names[which]) if self.real else ())
 
 
 def _run(*command: str) -> None:

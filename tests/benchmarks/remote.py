@@ -1,7 +1,7 @@
 """``python -m benchmarks.remote``: what a desk sees of a camera on another machine, over links of several rates.
 
-The camera and `scopecast relay` are on one side of the link, `scopecast connect` on the other, all as users start them; a
-viewer without a window measures there. The clocks are the same machine's.
+The camera and `scopecast relay` are on one side of the link, `scopecast connect` on the other, all as users start them;
+a viewer without a window measures there. The clocks are the same machine's.
 """
 
 from __future__ import annotations
@@ -247,8 +247,8 @@ def _rows(machines: TwoMachines, effort: Effort, mbit: float, seen: _Seen) -> It
         target=", ".join(asked),
         met=met,
         note=f"mostly {common}; {100 * seen.exact:.0f} % exact; round trip {ROUND_TRIP_MS:g} ms; first picture "
-        f"{seen.first_s:.1f} s after `scopecast connect` was started, with a relay; publish() {seen.published.p50_ms:.2f} "
-        f"/ {seen.published.p99_ms:.2f} ms"
+        f"{seen.first_s:.1f} s after `scopecast connect` was started, with a relay; publish() "
+        f"{seen.published.p50_ms:.2f} / {seen.published.p99_ms:.2f} ms"
         + ("" if machines.real else f"; no link of its own could be made: {machines.why_not}"),
     )
     yield Row(

@@ -175,8 +175,8 @@ def _beside_desks(machines: TwoMachines, effort: Any, local: Published) -> Itera
         ratio=published.p99_ms / local.p99_ms,
         target=f"p99 ≤ {_LONGER:g} times that with one local viewer + {_MORE_MS:g} ms",
         met=published.p99_ms <= limit,
-        note=f"with one local viewer {local.p50_ms:.2f} / {local.p99_ms:.2f} ms; of {published.frames} frames the desks "
-        f"got {', '.join(map(str, sorted(sent)))}",
+        note=f"with one local viewer {local.p50_ms:.2f} / {local.p99_ms:.2f} ms; of {published.frames} frames the "
+        f"desks got {', '.join(map(str, sorted(sent)))}",
     )
     yield Row(
         figure=_FIGURE,
@@ -192,7 +192,10 @@ def _beside_desks(machines: TwoMachines, effort: Any, local: Published) -> Itera
 def _time_rows(machines: TwoMachines, effort: Any) -> Iterator[Row]:
     used = {}
     for count in (1, 4):
-        with _watched(machines, effort, _SPARSE, [_FAST] * count) as (camera, _, relay), Listing(machines.there) as list_:
+        with (
+            _watched(machines, effort, _SPARSE, [_FAST] * count) as (camera, _, relay),
+            Listing(machines.there) as list_,
+        ):
             time.sleep(effort.settle_s)
             began, cpu, sent = time.monotonic(), sum(relay.cpu_times()[:2]), _sent(list_)
             time.sleep(max(0.5, effort.seconds - effort.settle_s - 1.0))

@@ -75,9 +75,7 @@ class Process:
         For `subprocess.Popen`.
     """
 
-    def __init__(
-        self, *arguments: str, log: Path | None = None, prefix: Sequence[str] = (), **options: Any
-    ) -> None:
+    def __init__(self, *arguments: str, log: Path | None = None, prefix: Sequence[str] = (), **options: Any) -> None:
         with (log or Path(os.devnull)).open("wb") as errors:
             self.process: subprocess.Popen[Any] = subprocess.Popen(
                 [*prefix, sys.executable, "-P", "-m", *arguments],

@@ -4,8 +4,9 @@ This module knows times and numbers of frames. It has no clock, no socket and no
 what was sent and what was acknowledged. There is one `LinkPace` for each remote viewer.
 
 The time that one frame occupies the link is measured twice: from its sending to its acknowledgement, less the round
-trip of an idle link and what the other side needed to decode and show it; and from the acknowledgement before to its own. Either is too long for reasons of its own, the
-first where frames wait for each other, the second where nothing was sent for a while. The smaller one counts.
+trip of an idle link and what the other side needed to decode and show it; and from the acknowledgement before to its
+own. Either is too long for reasons of its own, the first where frames wait for each other, the second where nothing was
+sent for a while. The smaller one counts.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from scopecast.remote.quality import LADDER, Quality
 
 __all__ = ["LONGEST_NS", "LinkPace"]
 
-#: A frame may occupy the link for this long; and exact pixels, once they are sent, for a little longer: they are worth it,
-#: and 1 Gbit/s, where a frame of 4 megapixels takes 35 ms, has them steadily.
+#: A frame may occupy the link for this long; and exact pixels, once they are sent, for a little longer: 1 Gbit/s, where
+#: a frame of 4 megapixels takes 35 ms, has them steadily.
 LONGEST_NS: Final = 40_000_000
 _LONGEST_EXACT_NS: Final = 50_000_000
-#: Frames in one quality before a better one is taken, and how many of the last ones must say that it is quick enough. What
-#: else a machine does makes frames slower and never quicker: most of them may be late.
+#: Frames in one quality before a better one is taken, and how many of the last ones must say that it is quick enough.
+#: What else a machine does makes frames slower and never quicker: most of them may be late.
 _CLIMBING: Final = 5
 _SAYING: Final = 2
 #: After a climb that was too slow at once, twice as many are asked for, up to this many.

@@ -34,7 +34,7 @@ __all__ = ["Link", "LinkError", "command_for"]
 
 #: Seconds that the command has to end by itself once its pipes are closed.
 _END_S: Final = 2.0
-#: Seconds that a connection, which may be a slow one, has to become one of ZeroMQ's; and how often the user can interrupt.
+#: Seconds that a connection, which may be a slow one, has to become one of ZeroMQ's; and a wait that Ctrl-C ends.
 _HANDSHAKE_S: Final = 30.0
 _POLL_MS: Final = 100
 _LINES: Final = 8
