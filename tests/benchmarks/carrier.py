@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.carrier serve PLACE`` runs a shell's command for each who connects, with the connection as its
 standard input and output, and writes the port once it listens. ``python -m benchmarks.carrier to PLACE PORT
-ROUND_TRIP_MS MBIT -T HOST COMMAND`` has a command run there, as ssh does. It adds the round trip (the kernel's own way, netem, is not
-everywhere), and, where MBIT is not 0, lets no more pass: for machines on which no real link can be made.
+ROUND_TRIP_MS MBIT -T HOST COMMAND`` has a command run there, as ssh does. It adds the round trip (the kernel's own way,
+netem, is not everywhere), and, where MBIT is not 0, lets no more pass: for machines on which no real link can be made.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A desk that acknowledges what it gets and does nothing with it: many of them cost what the relay takes, and no more.
 
 ``python -m benchmarks.desk TITLE REGION COMMAND…`` connects by that command, reports ``"connected"``, and goes on until
-its standard input closes. With a REGION other than 0 it waits until the camera pauses, asks for the exact pixels of so many
-rows and columns in the middle, reports the seconds until it has all of them, and stays.
+its standard input closes. With a REGION other than 0 it waits until the camera pauses, asks for the exact pixels of so
+many rows and columns in the middle, reports the seconds until it has all of them, and stays.
 """
 
 from __future__ import annotations
