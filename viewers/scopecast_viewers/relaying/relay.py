@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 0.5
 #: A desk that says nothing for so long does not answer; and for so long, its connection is taken to be broken.
-SILENT_S: Final = 2.0
+SILENT_S: Final = 1.5
 BROKEN_S: Final = 30.0
 #: What is known of a desk whose connection broke is kept for so long.
 AWAY_S: Final = 600.0
