@@ -263,8 +263,8 @@ class Connection:
         if mirror is None:
             return
         self._mirrors.pop(mirror.origin, None)
-        self._tell(f"{mirror.title} {'has died' if message.died else 'has ended'}.")
         self._close_mirror(mirror)
+        self._tell(f"{mirror.title} {'has died' if message.died else 'has ended'}.")
 
     def _close_mirror(self, mirror: Mirror) -> None:
         self._seen.pop(mirror.origin, None)

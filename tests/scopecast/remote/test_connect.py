@@ -148,6 +148,25 @@ def test_a_desk_that_comes_late_has_what_the_relay_has(machine, camera):
                 assert stream.newest[1] == (4, 1)
 
 
+def test_a_run_that_is_over_is_shown_to_who_comes_then_and_is_over_for_who_comes_back(machine, camera):
+    with ConnectProcess(machine) as keeper:
+        keeper.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera)
+        camera.flush()
+        camera.close()
+        with Viewer() as viewer, ConnectProcess(machine, host="late") as desk:
+            viewer.wait_for(lambda: any(s.title.endswith("@ late") and is_exact(s, stamps()) for s in viewer.streams))
+            desk.line("camera 1 @ late has ended")
+            os.kill(machine.pids[-1], signal.SIGKILL)
+            desk.line("Connected")
+            wait_until(lambda: [row["state"] for row in machine.listed()].count("connected") == 2)
+            desk.process.send_signal(signal.SIGINT)
+            assert desk.process.wait(60) == 130
+        assert not any("is live" in line for line in desk.lines[desk.lines.index("camera 1 @ late has ended.") :])
+
+
 def test_documents_replies_and_labels_come_as_they_are(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk:
         desk.line("Connected")

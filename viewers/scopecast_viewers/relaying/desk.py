@@ -94,8 +94,8 @@ class Desk:
         Where its messages come from; ``b""`` while it is away.
     outbox : deque of bytes
         Messages that are to be sent to it, in order.
-    heard, left : float
-        When it said something last, and since when it is away, by ``time.monotonic()``.
+    since, heard, left : float
+        Since when it is there, when it said something last, and since when it is away, by ``time.monotonic()``.
     encoding : Job or None
         What is being encoded for it.
     told_gone : set of int
@@ -104,7 +104,7 @@ class Desk:
 
     def __init__(self, hello: messages.Hello, pace: LinkPace) -> None:
         self.session, self.title, self.every = hello.session, hello.title, hello.every
-        self.address, self.heard, self.left = b"", 0.0, 0.0
+        self.address, self.since, self.heard, self.left = b"", 0.0, 0.0, 0.0
         self.outbox: deque[bytes] = deque()
         self.encoding: Job | None = None
         self.told_gone: set[int] = set()
@@ -215,6 +215,10 @@ class Desk:
             self._in_order = deque(
                 sorted((*self._in_order, *(k for k in more if k.serial not in there)), key=lambda kept: kept.serial)
             )
+
+    def has_fetched(self, source: RelayedSource) -> bool:
+        """Whether it wants all frames of a source."""
+        return source.number in self._fetched
 
     def decline(self, source: RelayedSource) -> None:
         """Send nothing of a source."""
@@ -457,7 +461,7 @@ class Desk:
 
     def back(self, address: bytes, hello: messages.Hello, pace: LinkPace, now: float) -> None:
         """Take note that it is there (again)."""
-        self.address, self.heard, self.pace = address, now, pace
+        self.address, self.since, self.heard, self.pace = address, now, now, pace
         self.title, self.every = hello.title, hello.every
 
 

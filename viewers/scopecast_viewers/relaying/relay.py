@@ -49,6 +49,8 @@ SILENT_S: Final = 1.5
 BROKEN_S: Final = 30.0
 #: What is known of a desk whose connection broke is kept for so long.
 AWAY_S: Final = 600.0
+#: A source that has ended is over for a desk that has not fetched it after so long: no viewer is open there.
+FETCHES_S: Final = 60.0
 MAX_DESKS: Final = 64
 #: Bytes of frames that are held for a desk that is to have each of them; then publishers of the policy ``every`` wait.
 MOST_PINNED = 64 * 2**20
@@ -302,11 +304,12 @@ class Relay:
             self._part(former)
         desk.back(address, hello, LinkPace(), now)
         self._by_address[address] = desk
-        origins = [source.origin for source in self._shelf.sources]
+        sources = [source for source in self._shelf.sources if source.number not in desk.told_gone]
+        origins = [source.origin for source in sources]
         told: list[messages.FromRelay] = [
             messages.Welcome(messages.WIRE, self._catch.member.token, resumed, self._name, VERSION, origins)
         ]
-        for source in self._shelf.sources:
+        for source in sources:
             told.append(_about_source(source))
             for run in source.runs.values():
                 told.append(messages.Stream(run.number, source.number, run.about))
@@ -384,7 +387,7 @@ class Relay:
                 desk.forget_gone()
                 desk.outbox.append(messages.encode(messages.Ping(number, desk.account)))
                 for source in self._shelf.sources:
-                    if source.over and not desk.lacks(source) and source.number not in desk.told_gone:
+                    if source.over and source.number not in desk.told_gone and self._is_done(desk, source, now):
                         desk.told_gone.add(source.number)
                         desk.outbox.append(messages.encode(messages.Gone(source.number, source.died)))
             for desk in tuple(self._desks.values()):
@@ -395,6 +398,11 @@ class Relay:
                 for desk in self._desks.values():
                     desk.forget_source(source)
                 self._tell_all(messages.Gone(source.number, source.died))
+
+    @staticmethod
+    def _is_done(desk: Desk, source: RelayedSource, now: float) -> bool:
+        """Whether a desk has all that it wants of a source that has ended; a viewer there may be about to want more."""
+        return not desk.lacks(source) and (desk.has_fetched(source) or now - desk.since > FETCHES_S)
 
     def _send_all(self, router: Router) -> None:
         for desk in tuple(self._by_address.values()):
