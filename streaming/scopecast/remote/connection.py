@@ -107,6 +107,7 @@ class Connection:
         self._sources: dict[int, Mirror] = {}  # by the relay's numbers
         self._runs: dict[int, tuple[Mirror, int]] = {}  # the mirror of a run, and the number that the publisher gave it
         self._seen: dict[str, set[str]] = {}  # the viewers for which a source was fetched, by its origin
+        self._fetching: list[tuple[int, str, set[str]]] = []  # not known to have arrived: by the PING after each
         self._inboxes: dict[str, list[Inbox]] = {}
         self._looked: local.Look | None = None
         self._marks: dict[int, tuple[Publisher, Waiting]] = {}  # that wait for an answer
@@ -149,6 +150,11 @@ class Connection:
                 self.problem = str(error)
             self._greeted = False
             self._give_up_marks()
+            # What was lost with the connection is asked for again; what has arrived would be sent twice.
+            for _, origin, viewers in self._fetching:
+                self._seen.get(origin, set()).difference_update(viewers)
+            self._fetching.clear()
+            self._looked = None
             if self._stop.is_set():
                 break
             self.state = "waiting"
@@ -228,6 +234,8 @@ class Connection:
         elif isinstance(message, messages.Ping):
             self.account = message.account
             self._send(messages.Pong(message.number))
+        elif isinstance(message, messages.Pong):
+            self._fetching = [each for each in self._fetching if each[0] > message.number]
         elif isinstance(message, messages.Bye):
             raise LinkError(f"{self._place}: {message.reason or 'the relay has ended'}")
 
@@ -308,8 +316,11 @@ class Connection:
                     self._tell_look(mirror, receiver.look)
                     there.add(receiver.token if receiver.account.viewer else ANY_KIND)
             if there - seen:
-                seen |= there
+                ping = next(self._pings)
                 self._send(messages.Fetch(number))
+                self._send(messages.Ping(ping))
+                self._fetching.append((ping, mirror.origin, there - seen))
+                seen |= there
             self._listen(mirror)
 
     def _tell_look(self, mirror: Mirror, look: local.Look | None) -> None:

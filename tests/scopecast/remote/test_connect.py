@@ -271,7 +271,9 @@ def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
         wait_until(lambda: watched(camera))
         begin(camera, "run")
         publish(camera, timepoints=1)
-        viewer.wait_for(lambda: len(viewer.streams) == 2 and all(len(planes_of(s)) == 2 for s in viewer.streams))
+        viewer.wait_for(
+            lambda: len(viewer.streams) == 2 and all(s.stacks and len(planes_of(s)) == 2 for s in viewer.streams)
+        )
         machine.close_the_way()
         for pid in machine.pids[-2:]:
             os.kill(pid, signal.SIGKILL)
