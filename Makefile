@@ -11,7 +11,7 @@ READY := .venv/ready
 USABLE := $(shell PYTHON='$(PYTHON)' .ci/setup --check 2>/dev/null && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench windows windows-demo aarch64 docs lint format clean FORCE
+.PHONY: help demo test soak bench bench-remote windows windows-demo aarch64 docs lint format clean FORCE
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [ARGS="…"] [VIEWER=napari] [PYTHON=python3.12]'
@@ -34,6 +34,9 @@ soak: $(READY)  ## start, stop and kill producers and viewers at random for 10 m
 
 bench: $(READY)  ## measure, also windows, acquisitions and other libraries; ARGS="--json FILE --quick --write-docs"
 	@PYTHONPATH=tests:tests/support $(BIN)/python -m benchmarks $(ARGS)
+
+bench-remote: $(READY)  ## measure views on another machine, over links of several rates; ARGS="--json FILE --quick --write-docs"
+	@PYTHONPATH=tests:tests/support $(BIN)/python -m benchmarks.remote $(ARGS)
 
 # Neither is part of `test`: Wine is no Windows, and qemu no ARM; they find what reading does not.
 windows: $(READY)  ## run the tests of what differs on Windows in its Python, under Wine; ARGS go to pytest

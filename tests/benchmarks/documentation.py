@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
     from scopecast.benchmarks.figures import Row
 
-__all__ = ["BEGIN", "END", "PACKAGES", "PAGE", "markdown", "write_documentation"]
+__all__ = ["BEGIN", "END", "PACKAGES", "PAGE", "REMOTE", "markdown", "write_documentation"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 BEGIN = "<!-- measured: begin (written by `make bench ARGS=--write-docs`) -->"
 END = "<!-- measured: end -->"
+#: The markers of the views on another machine, which are measured by a command of their own.
+REMOTE = (
+    "<!-- measured remotely: begin (written by `make bench-remote ARGS=--write-docs`) -->",
+    "<!-- measured remotely: end -->",
+)
 #: What the figures depend on, beside the machine.
 PACKAGES = ("numpy", "pyzmq", "msgspec", "napari", "imagezmq", "polystore", "blosc2", "simplejpeg")
 
@@ -33,7 +38,7 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines).strip()
 
 
-def write_documentation(page: Path, rows: Sequence[Row], command: str) -> None:
+def write_documentation(page: Path, rows: Sequence[Row], command: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the figures between the two markers of a page, in place of those before.
 
     Parameters
@@ -44,6 +49,8 @@ def write_documentation(page: Path, rows: Sequence[Row], command: str) -> None:
         The figures.
     command
         What they were measured with.
+    markers
+        The lines before and after.
 
     Raises
     ------
@@ -51,10 +58,10 @@ def write_documentation(page: Path, rows: Sequence[Row], command: str) -> None:
         If the page has no markers.
     """
     text = page.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = text.partition(markers[0])
+    _, end, tail = rest.partition(markers[1])
     if not begin or not end:
-        msg = f"{page.name} has no place for the figures: it must hold the lines {BEGIN!r} and {END!r}"
+        msg = f"{page.name} has no place for the figures: it must hold the lines {markers[0]!r} and {markers[1]!r}"
         raise ValueError(msg)
     missed = sum(row.met is False for row in rows)
     reached = sum(row.met is True for row in rows)
@@ -63,4 +70,4 @@ def write_documentation(page: Path, rows: Sequence[Row], command: str) -> None:
         f"Measured on {time.strftime('%Y-%m-%d')} with `{command}`; {reached} targets reached, {missed} missed.\n\n"
         f"{facts}\n\n{markdown(rows)}"
     )
-    page.write_text(f"{head}{BEGIN}\n\n{measured}\n\n{END}{tail}", encoding="utf-8")
+    page.write_text(f"{head}{begin}\n\n{measured}\n\n{end}{tail}", encoding="utf-8")

@@ -15,6 +15,7 @@ import msgspec
 from scopecast.benchmarks.processes import Process
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
 __all__ = ["Program", "end_with_parent", "leave_in_peace", "report"]
@@ -26,8 +27,8 @@ _START_S = 60.0
 class Program(Process):
     """A module in a process of its own, which also ends by itself when its standard input closes."""
 
-    def __init__(self, *arguments: str) -> None:
-        super().__init__(*arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, *arguments: str, prefix: Sequence[str] = ()) -> None:
+        super().__init__(*arguments, prefix=prefix, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._name = " ".join(arguments)
 
     def report(self, timeout: float = _START_S) -> Any:

@@ -23,7 +23,7 @@ from scopecast_viewers.receiving.source import Source
 from scopecast_viewers.stacks.history import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from scopecast.rundir.directory import Entry, Member, Rescue, Rescued
     from scopecast_viewers.display import Display
@@ -192,6 +192,18 @@ class Receiver:
         """
         self._ask(lambda: self._send_marks(stream, marks, done))
 
+    def look(self, stream: LiveStream, index: Sequence[int], region: Sequence[int]) -> None:
+        """Tell what the user looks at, where that is a preview. Called from any thread.
+
+        Parameters
+        ----------
+        stream, index
+            The run, and the place of the frame along its axes.
+        region
+            y, x, rows, columns of what is visible of it, in pixels; empty for all of it.
+        """
+        self._ask(lambda: self._send_look(stream, messages.Look(0, list(index), list(region))))
+
     def forget(self, stream: LiveStream) -> None:
         """Discard the frames of a stream that is no longer wanted. Called from any thread."""
         self._ask(lambda: self._forget(stream))
@@ -285,6 +297,11 @@ class Receiver:
             tell(False, "the program that sent this frame is no longer there")
         else:
             source.send_marks(stream, marks, tell)
+
+    def _send_look(self, stream: LiveStream, look: messages.Look) -> None:
+        for source in self.sources:
+            if source.connected and source.looks:
+                source.send_look(stream, look)
 
     def _forget(self, stream: LiveStream) -> None:
         for source in self.sources:

@@ -22,7 +22,7 @@ from scopecast.errors import ViewerStartError
 from scopecast.rundir.directory import ENVIRONMENT, RunDirectory, new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from scopecast.publishing.publisher import Publisher
 
@@ -69,14 +69,16 @@ class Process:
         The module's name, and its arguments.
     log
         The file that takes what it writes to stderr.
+    prefix
+        A command that runs it in the same process, such as one that enters a network namespace.
     **options
         For `subprocess.Popen`.
     """
 
-    def __init__(self, *arguments: str, log: Path | None = None, **options: Any) -> None:
+    def __init__(self, *arguments: str, log: Path | None = None, prefix: Sequence[str] = (), **options: Any) -> None:
         with (log or Path(os.devnull)).open("wb") as errors:
             self.process: subprocess.Popen[Any] = subprocess.Popen(
-                [sys.executable, "-P", "-m", *arguments],
+                [*prefix, sys.executable, "-P", "-m", *arguments],
                 stderr=errors if log else None,
                 start_new_session=True,
                 **options,

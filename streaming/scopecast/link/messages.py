@@ -21,6 +21,7 @@ CAPTURE    publisher              save a picture of your window
 CAPTURED   receiver               done, or why not
 MARKS      receiver               this is what the user points at, for the acquisition
 MARKED     publisher              the program has taken it, or why not
+LOOK       receiver               this is what the user looks at
 END        publisher              no more frames will come in this stream
 BYE        both                   I am leaving in good order
 =========  =====================  =================================================================================
@@ -65,6 +66,7 @@ __all__ = [
     "FromPublisher",
     "FromReceiver",
     "Hello",
+    "Look",
     "Marked",
     "Marks",
     "Ping",
@@ -301,6 +303,8 @@ class Ping(_Message, tag="PING"):
 
     `published`, `superseded` and `dropped` are the receiver's row of the accounts, for its status line. `listens` says
     that the publisher's program takes MARKS; while it does not, a receiver offers its user nothing of the kind.
+    `looks` says that the publisher wants to know by LOOK what is looked at, as its exact pixels come from another
+    machine.
     """
 
     number: U63
@@ -308,6 +312,7 @@ class Ping(_Message, tag="PING"):
     dropped: U63 = 0
     published: U63 = 0
     listens: bool = False
+    looks: bool = False
 
 
 class Pong(_Message, tag="PONG"):
@@ -405,6 +410,18 @@ class Marked(_Message, tag="MARKED"):
         self.reason = printable(self.reason, MAX_TEXT)
 
 
+class Look(_Message, tag="LOOK"):
+    """What the user looks at, while that is a preview: its exact pixels are wanted before those of other frames.
+
+    `stream` and `index` are those of the frame; `region` is y, x, rows and columns of what is visible of it, in pixels;
+    empty for all of it. There is no answer.
+    """
+
+    stream: U32
+    index: Index
+    region: Shape = []
+
+
 class End(_Message, tag="END"):
     """A stream has ended; its frames stay."""
 
@@ -420,7 +437,7 @@ class Bye(_Message, tag="BYE"):
         self.reason = printable(self.reason, MAX_TEXT)
 
 
-FromReceiver = Hello | Ack | Reply | Pong | Captured | Marks | Bye
+FromReceiver = Hello | Ack | Reply | Pong | Captured | Marks | Look | Bye
 FromPublisher = Welcome | Reject | Stream | Frame | Replied | Ping | Capture | Marked | End | Bye
 
 _T = TypeVar("_T")

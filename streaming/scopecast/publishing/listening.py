@@ -82,10 +82,13 @@ class Listening:
     ----------
     inbox : Inbox or None
         Of who listens, or did so last.
+    looks : bool
+        Whether viewers are to tell what is looked at.
     """
 
     def __init__(self) -> None:
         self.inbox: Inbox | None = None
+        self.looks = False
         self._streams: dict[int, FrameStream] = {}
         self._over = ""  # why nobody will ever listen again
 

@@ -87,6 +87,7 @@ class AttachedReceiver:
         self.unanswered = 0
         self.attached = True
         self.pong = messages.Pong(0)
+        self.look: messages.Look | None = None  # what is looked at there
 
     def __str__(self) -> str:
         return f"{self.title or self.kind} (process {self.pid})"
@@ -425,6 +426,8 @@ class Receivers:
                 self._tell(receiver, messages.encode(messages.Replied(message.number, "dropped")))
         elif isinstance(message, messages.Pong):
             receiver.pong = message
+        elif isinstance(message, messages.Look):
+            receiver.look = message
         elif isinstance(message, messages.Captured):
             if message.number in self._pictures:
                 self._pictures[message.number] = message.error or "done"
@@ -545,8 +548,8 @@ class Receivers:
     def ping(self, receiver: AttachedReceiver, number: int) -> None:
         """Send a heartbeat, with the receiver's row of the accounts."""
         account = receiver.account
-        fates, listens = account.fates, self.listening.active
-        ping = messages.Ping(number, fates["superseded"], fates["dropped"], account.published, listens)
+        fates, listens, looks = account.fates, self.listening.active, self.listening.looks
+        ping = messages.Ping(number, fates["superseded"], fates["dropped"], account.published, listens, looks)
         self.send(receiver, messages.encode(ping))
 
     def say_goodbye(self) -> None:

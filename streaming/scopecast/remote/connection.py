@@ -107,7 +107,9 @@ class Connection:
         self._sources: dict[int, Mirror] = {}  # by the relay's numbers
         self._runs: dict[int, tuple[Mirror, int]] = {}  # the mirror of a run, and the number that the publisher gave it
         self._seen: dict[str, set[str]] = {}  # the viewers for which a source was fetched, by its origin
+        self._fetching: list[tuple[int, str, set[str]]] = []  # not known to have arrived: by the PING after each
         self._inboxes: dict[str, list[Inbox]] = {}
+        self._looked: local.Look | None = None
         self._marks: dict[int, tuple[Publisher, Waiting]] = {}  # that wait for an answer
         self._taken: OrderedDict[int, tuple[Publisher, Waiting]] = OrderedDict()  # that may still be refused
         self._numbers, self._pings = itertools.count(1), itertools.count(1)
@@ -148,6 +150,11 @@ class Connection:
                 self.problem = str(error)
             self._greeted = False
             self._give_up_marks()
+            # What was lost with the connection is asked for again; what has arrived would be sent twice.
+            for _, origin, viewers in self._fetching:
+                self._seen.get(origin, set()).difference_update(viewers)
+            self._fetching.clear()
+            self._looked = None
             if self._stop.is_set():
                 break
             self.state = "waiting"
@@ -227,6 +234,8 @@ class Connection:
         elif isinstance(message, messages.Ping):
             self.account = message.account
             self._send(messages.Pong(message.number))
+        elif isinstance(message, messages.Pong):
+            self._fetching = [each for each in self._fetching if each[0] > message.number]
         elif isinstance(message, messages.Bye):
             raise LinkError(f"{self._place}: {message.reason or 'the relay has ended'}")
 
@@ -262,8 +271,8 @@ class Connection:
         if mirror is None:
             return
         self._mirrors.pop(mirror.origin, None)
-        self._tell(f"{mirror.title} {'has died' if message.died else 'has ended'}.")
         self._close_mirror(mirror)
+        self._tell(f"{mirror.title} {'has died' if message.died else 'has ended'}.")
 
     def _close_mirror(self, mirror: Mirror) -> None:
         self._seen.pop(mirror.origin, None)
@@ -272,7 +281,7 @@ class Connection:
         mirror.close()
 
     def _take(self, piece: messages.Piece) -> None:
-        fate = "shown"
+        fate, began = "shown", time.monotonic()
         try:
             found = self._runs.get(piece.stream)
             if found is None:
@@ -289,12 +298,13 @@ class Connection:
                 self._tell(f"a frame of {self._place} can't be shown: {error}")
             logger.debug("refused a frame of %s: %s", self._place, error)
             fate = "refused"
-        self._send(messages.Ack(piece.number, "shown" if fate == "shown" else "refused"))
+        busy_ms = 1000 * (time.monotonic() - began)
+        self._send(messages.Ack(piece.number, "shown" if fate == "shown" else "refused", busy_ms))
 
     # ---- what local viewers want -------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Fetch for viewers that are new, and take marks."""
+        """Fetch for viewers that are new, tell what they look at, and take marks."""
         if not self._greeted:
             return
         for number, mirror in tuple(self._sources.items()):
@@ -303,11 +313,26 @@ class Connection:
             for publisher in mirror.publishers:
                 receivers = publisher.session.receivers
                 for receiver in tuple(receivers.attached.values()) if receivers is not None else ():
+                    self._tell_look(mirror, receiver.look)
                     there.add(receiver.token if receiver.account.viewer else ANY_KIND)
             if there - seen:
-                seen |= there
+                ping = next(self._pings)
                 self._send(messages.Fetch(number))
+                self._send(messages.Ping(ping))
+                self._fetching.append((ping, mirror.origin, there - seen))
+                seen |= there
             self._listen(mirror)
+
+    def _tell_look(self, mirror: Mirror, look: local.Look | None) -> None:
+        if look is None or look == self._looked:
+            return
+        self._looked = look
+        if (stream := self._run_of(mirror, look.stream)) is not None:
+            self._send(messages.View(stream, list(look.index), list(look.region)))
+
+    def _run_of(self, mirror: Mirror, about: int | None) -> int | None:
+        """Return the relay's number of the run that its publisher gave a number."""
+        return next((number for number, run in self._runs.items() if run == (mirror, about)), None)
 
     def _listen(self, mirror: Mirror) -> None:
         inboxes = self._inboxes.get(mirror.origin)
@@ -325,8 +350,7 @@ class Connection:
                     self._send_marks(mirror, publisher, inbox.waiting.popleft())
 
     def _send_marks(self, mirror: Mirror, publisher: Publisher, waiting: Waiting) -> None:
-        about = mirror.number_of(waiting.stream)
-        stream = next((number for number, run in self._runs.items() if run == (mirror, about)), None)
+        stream = self._run_of(mirror, mirror.number_of(waiting.stream))
         if stream is None or len(self._marks) >= _MOST_MARKS:
             reason = "its run is over" if stream is None else "too many wait for their answers: try again later"
             publisher.session.answer(waiting.sender, local.Marked(waiting.message.number, "refused", reason))

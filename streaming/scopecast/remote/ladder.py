@@ -4,8 +4,9 @@ This module knows times and numbers of frames. It has no clock, no socket and no
 what was sent and what was acknowledged. There is one `LinkPace` for each remote viewer.
 
 The time that one frame occupies the link is measured twice: from its sending to its acknowledgement, less the round
-trip of an idle link; and from the acknowledgement before to its own. Either is too long for reasons of its own, the
-first where frames wait for each other, the second where nothing was sent for a while. The smaller one counts.
+trip of an idle link and what the other side needed to decode and show it; and from the acknowledgement before to its
+own. Either is too long for reasons of its own, the first where frames wait for each other, the second where nothing was
+sent for a while. The smaller one counts.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from scopecast.remote.quality import LADDER, Quality
 
 __all__ = ["LONGEST_NS", "LinkPace"]
 
-#: A frame may occupy the link for this long.
+#: A frame may occupy the link for this long; and exact pixels, once they are sent, for a little longer: 1 Gbit/s, where
+#: a frame of 4 megapixels takes 35 ms, has them steadily.
 LONGEST_NS: Final = 40_000_000
-#: Frames in a row that would have been quick enough in a better quality, before it is taken.
+_LONGEST_EXACT_NS: Final = 50_000_000
+#: Frames in one quality before a better one is taken, and how many of the last ones must say that it is quick enough.
+#: What else a machine does makes frames slower and never quicker: most of them may be late.
 _CLIMBING: Final = 5
+_SAYING: Final = 2
 #: After a climb that was too slow at once, twice as many are asked for, up to this many.
 _MOST_CLIMBING: Final = 80
 #: Frames on their way: as many, and one more for each of these times in the round trip.
@@ -60,13 +65,14 @@ class LinkPace:
         "_after",
         "_asked",
         "_draining",
-        "_fitting",
+        "_fits",
         "_flying",
         "_last_ack",
         "_number",
         "_probe",
         "_proving",
         "_shares",
+        "_since",
         "_trips",
     )
 
@@ -75,8 +81,9 @@ class LinkPace:
         self._shares: list[float | None] = [None] * len(LADDER)  # as they were last
         self._flying: dict[int, _Sent] = {}
         self._last_ack: int | None = None
-        self._fitting = 0  # frames in a row that would have been quick enough in the next better quality
-        self._after = _CLIMBING  # how many of them it takes
+        self._since = 0  # frames that came in this quality
+        self._after = _CLIMBING  # how many of them it takes, at least, until a better one
+        self._fits: deque[bool] = deque(maxlen=_CLIMBING)  # whether the last ones would have been quick enough in that
         self._proving: int | None = None  # after a climb: frames that were quick enough since, until they are five
         self._trips = deque((round_trip,) if round_trip > 0 else (), _PROBES)
         self._probe: int | None = None  # when the last one was sent
@@ -127,7 +134,7 @@ class LinkPace:
             self._shares[which] = share
         self._flying[number] = _Sent(now, which)
 
-    def acknowledged(self, number: int, now: int) -> bool:
+    def acknowledged(self, number: int, now: int, busy: int = 0) -> bool:
         """Note that a frame has arrived.
 
         Parameters
@@ -136,6 +143,9 @@ class LinkPace:
             That with which it was sent.
         now : int
             When the acknowledgement came.
+        busy : int, optional
+            How long the other side took to decode and show it. On a fast link that is most of the time, and hardly
+            depends on the quality.
 
         Returns
         -------
@@ -145,18 +155,18 @@ class LinkPace:
         frame = self._flying.pop(number, None)
         if frame is None:
             return False
-        took = now - frame.at
+        took = now - frame.at - max(0, busy)
         if took < self.round_trip:  # no link is quicker than when it is idle
-            self._trips.append(took)
+            self._trips.append(max(0, took))
         alone = took - self.round_trip
         occupied = alone if self._last_ack is None else min(alone, now - self._last_ack)
         self._last_ack = now
-        self._judge(frame, max(0, occupied))
+        self._judge(frame, max(0, occupied), max(0, alone))
         return True
 
-    def _judge(self, frame: _Sent, occupied: int) -> None:
+    def _judge(self, frame: _Sent, occupied: int, alone: int) -> None:
         """Choose the quality of the next frames by how long one has occupied the link."""
-        if occupied > LONGEST_NS:
+        if occupied > (_LONGEST_EXACT_NS if LADDER[frame.quality].is_exact else LONGEST_NS):
             self._drop(frame, occupied)
         elif frame.quality == self._number:
             if self._proving is not None:
@@ -164,20 +174,30 @@ class LinkPace:
                 if self._proving >= _CLIMBING:
                     self._proving, self._after = None, _CLIMBING
             better = self._number - 1
-            fits = better >= 0 and self._expected(frame.quality, occupied, better) <= LONGEST_NS
-            self._fitting = self._fitting + 1 if fits else 0
-            if self._fitting >= self._after:
-                self._number, self._fitting, self._proving = better, 0, 0
+            if better < 0:
+                return
+            # Acknowledgements that come at once, as the other side was busy, are no reason for ten times the bytes.
+            measured = alone if LADDER[better].is_exact else occupied
+            self._since += 1
+            self._fits.append(self._expected(frame.quality, measured, better) <= LONGEST_NS)
+            if self._since >= self._after and sum(self._fits) >= _SAYING:
+                self._take(better)
+                self._proving = 0
+
+    def _take(self, number: int) -> None:
+        self._number, self._since = number, 0
+        self._fits.clear()
 
     def _drop(self, frame: _Sent, occupied: int) -> None:
         """Take the best quality in which the frame would not have been too slow; those on their way say it again."""
         worse = range(frame.quality + 1, len(LADDER))
         wanted = next((each for each in worse if self._expected(frame.quality, occupied, each) <= LONGEST_NS), None)
-        self._fitting = 0
+        self._fits.clear()
         if (number := len(LADDER) - 1 if wanted is None else wanted) > self._number:
             if self._proving is not None:  # hardly there, and too slow
                 self._after = min(2 * self._after, _MOST_CLIMBING)
-            self._number, self._proving = number, None
+            self._take(number)
+            self._proving = None
 
     def _expected(self, number: int, occupied: int, other: int) -> float:
         """Return how long a frame that occupied the link in one quality would occupy it in another one."""

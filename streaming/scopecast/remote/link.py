@@ -34,6 +34,9 @@ __all__ = ["Link", "LinkError", "command_for"]
 
 #: Seconds that the command has to end by itself once its pipes are closed.
 _END_S: Final = 2.0
+#: Seconds that a connection, which may be a slow one, has to become one of ZeroMQ's; and a wait that Ctrl-C ends.
+_HANDSHAKE_S: Final = 30.0
+_POLL_MS: Final = 100
 _LINES: Final = 8
 _NOT_FOUND: Final = 127
 _OF_SSH: Final = 255
@@ -157,7 +160,7 @@ class Link:
         self._resources.callback(self.socket.close, 0)
         transport.limit(self.socket)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FROM_RELAY)
-        self.socket.setsockopt(zmq.HANDSHAKE_IVL, 30_000)
+        self.socket.setsockopt(zmq.HANDSHAKE_IVL, int(1000 * _HANDSHAKE_S))
         if keys is not None:
             keys.use(self.socket)
             self.socket.setsockopt(zmq.CURVE_SERVERKEY, key.encode())
@@ -176,6 +179,17 @@ class Link:
         )
         self._resources.callback(self._pump.close)
         self._pump.start()
+        self._wait_for_handshake()
+
+    def _wait_for_handshake(self) -> None:
+        """Wait until something can be sent: what is sent before finds no peer, and is lost."""
+        deadline = time.monotonic() + _HANDSHAKE_S
+        while not self.socket.poll(_POLL_MS, zmq.POLLOUT):
+            if self._broken:
+                raise self._lost()
+            if time.monotonic() > deadline:
+                msg = f"the relay on {self._host} has not answered for {_HANDSHAKE_S:.0f} s"
+                raise LinkError(msg)
 
     # ---- while it is open ----------------------------------------------------------------------------------------
 

@@ -146,10 +146,14 @@ class Hello(_Message, tag="HELLO"):
 
 
 class Ack(_Message, tag="ACK"):
-    """What became of a FRAME, by its `number`: shown or kept; or refused, as it could not be."""
+    """What became of a FRAME, by its `number`: shown or kept; or refused, as it could not be.
+
+    `busy_ms` is how long the desk took to decode and show it, in milliseconds: the rest was the link.
+    """
 
     number: U63
     fate: Literal["shown", "refused"] = "shown"
+    busy_ms: Finite = 0.0
 
 
 class Fetch(_Message, tag="FETCH"):

@@ -87,7 +87,7 @@ class _MirrorPublisher(Publisher):
 
     def __init__(self, kind: str, origin: str, **options: Any) -> None:
         super().__init__(kind, policy="every", **options)
-        self.session.origin = origin
+        self.session.origin, self.session.listening.looks = origin, True
 
     def show(self, pixels: npt.NDArray[Any], piece: Piece, stream: FrameStream, *, preview: bool) -> None:
         """Publish a frame, and wait until each local viewer has room for it."""

@@ -82,6 +82,8 @@ class Line:
         published in the last of them.
     listens : bool
         Its program takes marks now.
+    looks : bool
+        It wants to know what is looked at.
     last_heard : float
         When it said something last, by ``time.monotonic()``.
     """
@@ -99,7 +101,7 @@ class Line:
         self.problem = ""
         self.errors = 0
         self.superseded = self.dropped = self.published = 0
-        self.listens = False
+        self.listens = self.looks = False
         self.last_heard = time.monotonic()
         self.reader: RingReader | None = None
         self._streams: dict[int, messages.Stream] = {}
@@ -212,7 +214,7 @@ class Line:
         elif isinstance(message, messages.Ping):
             self.superseded = self._settled[0] + message.superseded
             self.dropped = self._settled[1] + message.dropped
-            self.published, self.listens = message.published, message.listens
+            self.published, self.listens, self.looks = message.published, message.listens, message.looks
             self.send(self._pong(message.number))
         elif isinstance(message, messages.Stream):
             if not len(message.axes) == len(message.steps) == len(message.sizes) == len(set(message.axes)):

@@ -82,7 +82,7 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         messages.Replied(4, "refused", "no room"),
         "94a75245504c49454404a772656675736564a76e6f20726f6f6d",
     ),
-    "PING": (messages.Ping(9, 1, 2, 300, True), "96a450494e47090102cd012cc3"),
+    "PING": (messages.Ping(9, 1, 2, 300, True), "97a450494e47090102cd012cc3c2"),
     "PONG": (
         messages.Pong(9, 250, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7, 8.0, 11),
         "9ca4504f4e4709ccfacb3ff0000000000000cb4000000000000000cb4008000000000000cb4010000000000000cb4014000000000000"
@@ -111,10 +111,11 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         "000000cb0000000000000000cb4024000000000000cb403400000000000092a0a465646765a6506f696e7473",
     ),
     "MARKED": (messages.Marked(4, "refused", "no stage"), "94a64d41524b454404a772656675736564a86e6f207374616765"),
+    "LOOK": (messages.Look(3, [19, 1], [100, 200, 64, 32]), "94a44c4f4f4b039213019464ccc84020"),
     "END": (messages.End(3), "92a3454e4403"),
     "BYE": (messages.Bye("closed"), "92a3425945a6636c6f736564"),
 }
-FROM_RECEIVER = {"HELLO", "ACK", "REPLY", "PONG", "CAPTURED", "MARKS", "BYE"}
+FROM_RECEIVER = {"HELLO", "ACK", "REPLY", "PONG", "CAPTURED", "MARKS", "LOOK", "BYE"}
 FROM_PUBLISHER = (GOLDEN.keys() - FROM_RECEIVER) | {"BYE"}
 
 

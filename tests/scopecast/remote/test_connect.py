@@ -88,6 +88,7 @@ def watched(camera: Publisher) -> bool:
     return any(row.attached and row.kind == "*" for row in camera.stats().receivers)
 
 
+@pytest.mark.usefixtures("transport")
 def test_two_runs_in_a_row_are_shown_here_as_they_are_there(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk:
         desk.line("Connected to ")
@@ -145,6 +146,25 @@ def test_a_desk_that_comes_late_has_what_the_relay_has(machine, camera):
                 viewer.wait_for(lambda stream=stream: is_exact(stream, stamps()))
                 # What came to fill the past moves nobody who follows the newest.
                 assert stream.newest[1] == (4, 1)
+
+
+def test_a_run_that_is_over_is_shown_to_who_comes_then_and_is_over_for_who_comes_back(machine, camera):
+    with ConnectProcess(machine) as keeper:
+        keeper.line("Connected")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera)
+        camera.flush()
+        camera.close()
+        with Viewer() as viewer, ConnectProcess(machine, host="late") as desk:
+            viewer.wait_for(lambda: any(s.title.endswith("@ late") and is_exact(s, stamps()) for s in viewer.streams))
+            desk.line("camera 1 @ late has ended")
+            os.kill(machine.pids[-1], signal.SIGKILL)
+            desk.line("Connected")
+            wait_until(lambda: [row["state"] for row in machine.listed()].count("connected") == 2)
+            desk.process.send_signal(signal.SIGINT)
+            assert desk.process.wait(60) == 130
+        assert not any("is live" in line for line in desk.lines[desk.lines.index("camera 1 @ late has ended.") :])
 
 
 def test_documents_replies_and_labels_come_as_they_are(machine, camera):
@@ -251,7 +271,9 @@ def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
         wait_until(lambda: watched(camera))
         begin(camera, "run")
         publish(camera, timepoints=1)
-        viewer.wait_for(lambda: len(viewer.streams) == 2 and all(len(planes_of(s)) == 2 for s in viewer.streams))
+        viewer.wait_for(
+            lambda: len(viewer.streams) == 2 and all(s.stacks and len(planes_of(s)) == 2 for s in viewer.streams)
+        )
         machine.close_the_way()
         for pid in machine.pids[-2:]:
             os.kill(pid, signal.SIGKILL)
@@ -261,6 +283,23 @@ def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
         desk.line("Connected")
         for stream in viewer.streams:
             viewer.wait_for(lambda stream=stream: len(planes_of(stream)) == 10)
+
+
+def test_what_is_shown_here_can_be_watched_from_a_third_machine(machine, camera, runtime_dir):
+    here = OtherMachine(runtime_dir)
+    with OtherMachine.made() as third, ConnectProcess(machine) as desk:
+        desk.line("is live")
+        with third.there():
+            viewer, far = Viewer(), ConnectProcess(here, host="office")
+        with viewer, far:
+            begin(camera, "run")
+            publish(camera)
+            far.line("camera 1 @ lab-pc @ office is live")
+            wait_until(lambda: here.listed())
+            publish(camera)
+            viewer.wait_for(lambda: has(viewer, "run", stamps()))
+            assert run_of(viewer, "run").title == "camera 1 @ lab-pc @ office"
+    here.relay_ends()
 
 
 @pytest.mark.fault("W5")

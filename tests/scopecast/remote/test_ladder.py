@@ -148,7 +148,7 @@ def test_each_link_has_its_rate_its_quality_and_its_age(mbit, sizes, per_s, p50_
     assert settled.per_s(55) >= per_s
     assert settled.age_ms(50) <= p50_ms
     assert settled.age_ms(99) <= p99_ms
-    assert set(settled.quality) == {usual}
+    assert settled.quality.count(usual) >= 0.9 * len(settled.quality)  # the next one may be tried now and then
     assert seen.most_in_flight <= 2 + round_trip // 50
     assert seen.at[0] <= 0.5 * S  # the first picture
     assert seen.between(50, 60).age_ms(100) <= 1.1 * seen.between(5, 15).age_ms(100) + 5
@@ -288,7 +288,7 @@ def test_frames_that_would_be_too_slow_in_a_better_quality_are_no_reason_to_clim
 
 def test_a_slow_frame_is_as_many_steps_down_as_it_needs():
     pace = LinkPace(start=EXACT)
-    exchange(pace, 1, 41 * MS)
+    exchange(pace, 1, 51 * MS)
     assert pace.quality == LADDER[1]
     pace = LinkPace(start=EXACT)
     exchange(pace, 1, 1700 * MS)
@@ -324,8 +324,25 @@ def test_the_round_trip_does_not_count():
     pace = LinkPace(200 * MS, start=EXACT)
     exchange(pace, 3, 230 * MS)
     assert pace.quality == EXACT
-    exchange(pace, 1, 250 * MS, S)
+    exchange(pace, 1, 251 * MS, S)
     assert pace.quality == LADDER[1]
+
+
+def test_what_the_other_side_needs_for_decoding_does_not_count():
+    pace = LinkPace(20 * MS, start=LADDER[1])
+    for number in range(5):
+        pace.sent(number, number * S, share=0.075)
+        pace.acknowledged(number, number * S + 36 * MS, busy=12 * MS)
+    assert pace.quality == EXACT  # the link took 4 ms, and takes 24 for those
+
+
+def test_frames_that_are_late_for_other_reasons_do_not_keep_better_ones_away():
+    pace = LinkPace(20 * MS, start=LADDER[1])
+    for number, late in enumerate([9, 0, 12, 7, 0]):
+        assert pace.quality == LADDER[1]
+        pace.sent(number, number * S, share=0.075)
+        pace.acknowledged(number, number * S + (25 + late) * MS)
+    assert pace.quality == EXACT
 
 
 def test_a_climb_that_failed_is_tried_again_later_and_later():
@@ -350,7 +367,7 @@ def test_known_shares_tell_what_fits():
     assert pace.quality == LADDER[1]  # exact pixels have thirteen times as many bytes, it is assumed
     pace = LinkPace(start=EXACT)
     pace.sent(0, 0, share=0.12)
-    pace.acknowledged(0, 41 * MS)
+    pace.acknowledged(0, 51 * MS)
     assert pace.quality == LADDER[1]
     for number in range(1, 6):
         pace.sent(number, number * S, share=0.1)

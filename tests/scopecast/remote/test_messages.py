@@ -20,7 +20,7 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         messages.Hello(1, 1, TOKEN, "office", every=True),
         "96a548454c4c4f0101a86162636432333435a66f6666696365c3",
     ),
-    "ACK": (messages.Ack(7, "refused"), "93a341434b07a772656675736564"),
+    "ACK": (messages.Ack(7, "refused", 1.5), "94a341434b07a772656675736564cb3ff8000000000000"),
     "FETCH": (messages.Fetch(1), "92a5464554434801"),
     "DECLINE": (messages.Decline(1), "92a74445434c494e4501"),
     "VIEW": (messages.View(2, [19, 1], [100, 200, 64, 32]), "94a456494557029213019464ccc84020"),

@@ -35,6 +35,29 @@ def halves(left: int, right: int) -> np.ndarray:
     return (noise + np.where(np.arange(SHAPE[1]) < SHAPE[1] // 2, left, right)).astype(np.uint16)
 
 
+def test_what_is_looked_at_is_exact_before_what_is_not(live, machine):
+    machine.slow_down(60_000)
+    with (
+        Publisher("napari", title="camera 1", budget=16 * 2**20) as camera,
+        ConnectProcess(machine, "--viewer", "napari") as desk,
+    ):
+        with machine.there():
+            camera.open(SHAPE, wait=30.0)
+        desk.line("is live")
+        wait_until(lambda: any(row.attached for row in camera.stats().receivers))
+        camera.new_stream("run")
+        camera.publish(halves(1000, 30_000), axes={"t": 0})
+        live.until(lambda: len(live.viewer.layers) == 1)
+        (stack,) = live.receiver.streams[0].stacks
+        for t in range(1, 4):
+            camera.publish(halves(1000 * t, 30_000), axes={"t": t})
+            live.until(lambda t=t: (t,) in stack.layout.planes)
+        live.view.set_following(False)
+        live.viewer.dims.set_point(0, 1)
+        live.until(lambda: not stack.tag((1,)).preview)
+        assert stack.tag((2,)).preview
+
+
 def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels(live, machine):
     machine.slow_down(25_000)
     sent = halves(1000, 30_000)

@@ -41,7 +41,7 @@ class TwoAtATime:
     def sent(self, number: int, now: int, quality: object, share: float | None) -> None:
         self._on_the_way.add(number)
 
-    def acknowledged(self, number: int, now: int) -> None:
+    def acknowledged(self, number: int, now: int, busy: int = 0) -> None:
         self._on_the_way.discard(number)
 
 

@@ -118,6 +118,18 @@ class LiveLayer(Shown):
         self.made_ms = (time.perf_counter_ns() - began) / 1e6
         _ignore_outdated_slices(self.layer)
 
+    @property
+    def visible_region(self) -> tuple[int, ...]:
+        """y, x, rows and columns of what is visible of a frame, in pixels; () for all of it, or if it is not known."""
+        height, width = self.stack.plane_shape[:2]
+        shape = tuple(self.layer.data.shape)[: -1 if self.layer.rgb else None]
+        if shape[-2:] != (height, width):  # positions that are one picture, or fewer pixels
+            return ()
+        corners = np.clip(self.layer.corner_pixels[:, -2:], 0, (height, width)).astype(int)
+        (top, left), (bottom, right) = corners.tolist()
+        rows, columns = min(bottom + 1, height) - top, min(right + 1, width) - left
+        return () if (rows, columns) == (height, width) or min(rows, columns) < 1 else (top, left, rows, columns)
+
     def _placed(self) -> dict[str, Any]:
         """Return the geometry, and remember it as what we have set."""
         geometry = self.geometry()

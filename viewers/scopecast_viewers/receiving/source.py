@@ -308,6 +308,12 @@ class Source(Line):
             while len(self._marks_sent) > _MOST_MARKS and len(self._marks_sent) > len(self._unanswered):
                 del self._marks_sent[min(set(self._marks_sent) - self._unanswered)]
 
+    def send_look(self, stream: LiveStream, look: messages.Look) -> None:
+        """Tell the publisher what is looked at, if it is of a run of its own."""
+        number = next((number for number, each in self._by_id.items() if each is stream), None)
+        if number is not None:
+            self.send(msgspec.structs.replace(look, stream=number))
+
     def _forgotten(self) -> None:
         self._give_up_marks("the connection to it broke: it may or may not have taken them")
 

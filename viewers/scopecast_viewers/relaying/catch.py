@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
 
 from scopecast.errors import ProtocolError
 from scopecast.frames.annotations import KINDS
@@ -26,9 +29,16 @@ __all__ = ["Catch", "Taker"]
 
 logger = logging.getLogger(__name__)
 
+#: Bytes of memory that are prepared for frames: less than a viewer has, as nobody is in front of this process.
+_SPARE_BYTES: Final = 16 * 2**20
+
 
 class Taker(Protocol):
     """Who takes what comes; called by the thread that receives."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no frames for the moment: they stay where they are, and publishers may wait."""
 
     def take(self, entry: Entry, about: messages.Stream, message: messages.Frame, pixels: npt.NDArray[Any]) -> None:
         """Take a frame of a publisher that is present: a plane, or the bytes of a document; they are the taker's."""
@@ -63,7 +73,8 @@ class Catch(Subscription):
     def __init__(self, taker: Taker, name: str) -> None:
         super().__init__(policy="every", name=name)
         self._taker = taker
-        self._pool = PlanePool()
+        self._pool = PlanePool(_SPARE_BYTES)
+        self._held: deque[tuple[SubscribedSource, Lease, messages.Stream]] = deque()  # while the taker is full
 
     @property
     def member(self) -> Member:
@@ -98,22 +109,40 @@ class Catch(Subscription):
     def close(self) -> None:
         """Say goodbye to the publishers. Idempotent."""
         super().close()
+        while self._held:
+            self._held.popleft()[1].end("skipped")
         self._pool.close()
 
     # ---- on the thread that receives -----------------------------------------------------------------------------
 
     def _take(self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]) -> bool:
         self._count("received")
-        message = lease.message
-        view = source.view(message)
-        if view is None or self._closed:
+        if self._closed:
             return False
+        self._held.append((source, lease, about))
+        self._take_held()
+        return True
+
+    def _turn(self, more: bool) -> bool:
+        self._take_held()
+        return super()._turn(more)
+
+    def _take_held(self) -> None:
+        while self._held and not self._taker.full:
+            source, lease, about = self._held.popleft()
+            if not self._copy(source, lease, about):
+                lease.end("skipped")
+
+    def _copy(self, source: SubscribedSource, lease: Lease, about: messages.Stream) -> bool:
+        message = lease.message
+        view = lease.reader.view(message.slot, message.shape, np.dtype(message.dtype))
         pixels = self._pool.take(view, magnitude=False) if view.ndim > 1 else view.copy()
         if not lease.intact:
             return False
         lease.end()
         try:
-            self._taker.present(source.entry, listens=source.listens)
+            if source.state == "attached":
+                self._taker.present(source.entry, listens=source.listens)
             self._taker.take(source.entry, about, message, pixels)
         except ProtocolError as error:
             source.errors += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from scopecast.remote.quality import LADDER, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
+
+    import numpy.typing as npt
 
     from scopecast.remote.ladder import LinkPace
     from scopecast_viewers.relaying.shelf import Kept, RelayedRun, RelayedSource
@@ -56,8 +58,6 @@ class Job(NamedTuple):
         Whether the desk has the whole frame then.
     late
         Whether it is no news to the desk.
-    chosen
-        Whether the quality is that of the pace; else there was no choice.
     """
 
     kept: Kept
@@ -66,7 +66,6 @@ class Job(NamedTuple):
     shown: bool = True
     last: bool = True
     late: bool = False
-    chosen: bool = False
 
 
 class _Offered:
@@ -95,8 +94,8 @@ class Desk:
         Where its messages come from; ``b""`` while it is away.
     outbox : deque of bytes
         Messages that are to be sent to it, in order.
-    heard, left : float
-        When it said something last, and since when it is away, by ``time.monotonic()``.
+    since, heard, left : float
+        Since when it is there, when it said something last, and since when it is away, by ``time.monotonic()``.
     encoding : Job or None
         What is being encoded for it.
     told_gone : set of int
@@ -105,7 +104,7 @@ class Desk:
 
     def __init__(self, hello: messages.Hello, pace: LinkPace) -> None:
         self.session, self.title, self.every = hello.session, hello.title, hello.every
-        self.address, self.heard, self.left = b"", 0.0, 0.0
+        self.address, self.since, self.heard, self.left = b"", 0.0, 0.0, 0.0
         self.outbox: deque[bytes] = deque()
         self.encoding: Job | None = None
         self.told_gone: set[int] = set()
@@ -115,6 +114,7 @@ class Desk:
         self._offered: dict[int, _Offered] = {}
         self._live: dict[Hashable, Kept] = {}
         self._in_order: deque[Kept] = deque()
+        self._pinned: dict[int, Kept] = {}  # that it is to have, whatever takes their places
         self._fetched: set[int] = set()
         self._declined: set[int] = set()
         self._backlog: list[Kept] = []  # what is to be sent exact, the next last
@@ -132,10 +132,18 @@ class Desk:
         counts = self._counts
         return messages.DeskAccount(*(counts[name] for name in messages.DeskAccount.__struct_fields__))
 
+    @property
+    def pinned_bytes(self) -> int:
+        """Bytes of frames that are held for it, whatever takes their places."""
+        return sum(kept.pinned.nbytes for kept in self._pinned.values() if kept.pinned is not None)
+
     # ---- what there is -------------------------------------------------------------------------------------------
 
-    def offer(self, kept: Kept, former: Kept | None) -> None:
-        """Take note of a frame that has come, and of the one whose place it takes."""
+    def offer(self, kept: Kept, former: Kept | None, pixels: npt.NDArray[Any] | None = None) -> None:
+        """Take note of a frame that has come, and of the one whose place it takes.
+
+        A desk that is to have every frame holds the pixels.
+        """
         if former is not None:
             self._forget(former)
         if kept.run.source.number in self._declined:
@@ -144,6 +152,10 @@ class Desk:
         self._counts.update(("came", "waiting"))
         if self.every:
             self._in_order.append(kept)
+            if self.address and pixels is not None:
+                kept.pinned = pixels
+                kept.pins += 1
+                self._pinned[kept.serial] = kept
             return
         fetched = kept.run.source.number in self._fetched
         if fetched:
@@ -159,10 +171,18 @@ class Desk:
 
     def _forget(self, kept: Kept) -> None:
         """Take note that a frame is not kept any more."""
+        if kept.serial in self._pinned:
+            return
         self._supersede(kept)
         offered = self._offered.get(kept.serial)
         if offered is not None and offered.state != "sending":
             del self._offered[kept.serial]
+
+    def _unpin(self, kept: Kept) -> None:
+        if self._pinned.pop(kept.serial, None) is not None:
+            kept.pins -= 1
+            if not kept.pins:
+                kept.pinned = None
 
     def _supersede(self, kept: Kept) -> None:
         """Take note that a frame is not to be sent any more, if nothing of it was."""
@@ -195,6 +215,10 @@ class Desk:
             self._in_order = deque(
                 sorted((*self._in_order, *(k for k in more if k.serial not in there)), key=lambda kept: kept.serial)
             )
+
+    def has_fetched(self, source: RelayedSource) -> bool:
+        """Whether it wants all frames of a source."""
+        return source.number in self._fetched
 
     def decline(self, source: RelayedSource) -> None:
         """Send nothing of a source."""
@@ -232,6 +256,9 @@ class Desk:
     def forget_source(self, source: RelayedSource) -> None:
         """Let go of what is known of a source's frames."""
         self._fetched.discard(source.number)
+        for kept in tuple(self._pinned.values()):
+            if kept.run.source is source:
+                self._unpin(kept)
         self._live = {channel: kept for channel, kept in self._live.items() if kept.run.source is not source}
         self._in_order = deque(kept for kept in self._in_order if kept.run.source is not source)
         self._backlog = [kept for kept in self._backlog if kept.run.source is not source]
@@ -263,7 +290,7 @@ class Desk:
             return None
         while self._in_order:
             kept = self._in_order.popleft()
-            if kept.serial in self._offered and not kept.gone:
+            if kept.serial in self._offered and not (kept.gone and kept.pinned is None):
                 return Job(kept, 0, late=kept.message.late)
         while self._live:
             # In the order in which they came; each channel has its turn, as what comes later has a higher number.
@@ -275,7 +302,7 @@ class Desk:
     def _job_of(self, kept: Kept) -> Job:
         if kept.message.kind != "image" or not has_preview(kept.message.shape, kept.message.dtype):
             return Job(kept, 0)
-        return Job(kept, number_of(self.pace.quality), chosen=True)
+        return Job(kept, number_of(self.pace.quality))
 
     def _next_fill(self) -> Job | None:
         most = _FILLING + self.pace.round_trip // _ONE_MORE_NS
@@ -338,13 +365,16 @@ class Desk:
         """Return the number of what is sent now in so many bytes, and take note of it."""
         self._number += 1
         self.encoding = None
+        self._unpin(job.kept)
         if self._is_fill(job):
             self._fills_on_the_way[self._number] = job
             self._fills_sent[self._number] = now_ns
         else:
             self._on_the_way[self._number] = job
             message = job.kept.message
-            share = nbytes / (math.prod(message.shape) * np.dtype(message.dtype).itemsize) if job.chosen else None
+            share = None
+            if message.kind == "image" and nbytes:
+                share = nbytes / (math.prod(message.shape) * np.dtype(message.dtype).itemsize)
             self.pace.sent(self._number, now_ns, LADDER[job.quality], share)
         return self._number
 
@@ -354,6 +384,7 @@ class Desk:
     def failed(self, job: Job) -> None:
         """Take note that a frame can't be sent: it is not kept any more, or can't be encoded."""
         self.encoding = None
+        self._unpin(job.kept)
         offered = self._offered.get(job.kept.serial)
         if offered is not None:
             if offered.state == "sending":
@@ -362,8 +393,8 @@ class Desk:
         if self._filling is not None and self._filling[0] is job.kept:
             self._filling = None
 
-    def acknowledged(self, number: int, now_ns: int, *, refused: bool) -> None:
-        """Take note of what has become of a message."""
+    def acknowledged(self, number: int, now_ns: int, busy_ns: int = 0, *, refused: bool) -> None:
+        """Take note of what has become of a message, and of how long the desk took to decode and show it."""
         job = self._fills_on_the_way.pop(number, None)
         if job is not None:
             self._adapt(self._fills_sent.pop(number), now_ns)
@@ -371,7 +402,7 @@ class Desk:
             job = self._on_the_way.pop(number, None)
             if job is None:
                 return
-            self.pace.acknowledged(number, now_ns)
+            self.pace.acknowledged(number, now_ns, busy_ns)
         offered = self._offered.get(job.kept.serial)
         if offered is None:
             return
@@ -399,6 +430,10 @@ class Desk:
         """Take note that the connection has broken; what was on its way is to be sent again."""
         self.address, self.left = b"", now
         self.outbox.clear()
+        for kept in tuple(self._pinned.values()):  # the acquisition does not wait for who is away
+            self._unpin(kept)
+            if kept.gone:
+                self._forget(kept)
         jobs = [*self._on_the_way.values(), *self._fills_on_the_way.values()]
         if self.encoding is not None:
             jobs.append(self.encoding)
@@ -426,7 +461,7 @@ class Desk:
 
     def back(self, address: bytes, hello: messages.Hello, pace: LinkPace, now: float) -> None:
         """Take note that it is there (again)."""
-        self.address, self.heard, self.pace = address, now, pace
+        self.address, self.since, self.heard, self.pace = address, now, now, pace
         self.title, self.every = hello.title, hello.every
 
 

@@ -17,27 +17,25 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from scopecast.errors import ProtocolError
-from scopecast.frames.documents import DOCUMENTS
 from scopecast.link import messages as local
 from scopecast.link.router import GoneError, Router
 from scopecast.link.wakeup import Poller
 from scopecast.protocol import clock_ns
 from scopecast.remote import codec, messages
-from scopecast.remote.companding import Companding
 from scopecast.remote.ladder import LinkPace
 from scopecast.remote.pump import VERSION
 from scopecast.remote.quality import LADDER
 from scopecast_viewers.relaying.catch import Catch
 from scopecast_viewers.relaying.desk import Desk
+from scopecast_viewers.relaying.encodings import Encodings
 from scopecast_viewers.relaying.shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     import numpy.typing as npt
 
     from scopecast.rundir.directory import Entry
     from scopecast_viewers.relaying.desk import Job
+    from scopecast_viewers.relaying.encodings import Encoded
     from scopecast_viewers.relaying.shelf import Kept, RelayedSource
     from scopecast_viewers.stacks.history import History
 
@@ -47,21 +45,24 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 0.5
 #: A desk that says nothing for so long does not answer; and for so long, its connection is taken to be broken.
-SILENT_S: Final = 2.0
+SILENT_S: Final = 1.5
 BROKEN_S: Final = 30.0
 #: What is known of a desk whose connection broke is kept for so long.
 AWAY_S: Final = 600.0
+#: A source that has ended is over for a desk that has not fetched it after so long: no viewer is open there.
+FETCHES_S: Final = 60.0
 MAX_DESKS: Final = 64
-#: Bytes of encoded frames that are kept for other desks of the same quality.
-_CACHE_BYTES: Final = 32 * 2**20
+#: Bytes of frames that are held for a desk that is to have each of them; then publishers of the policy ``every`` wait.
+MOST_PINNED = 64 * 2**20
 _MOST_WAITING: Final = 10_000
 #: Seconds that a connection, which may be a slow one, has to become one of ZeroMQ's.
 _HANDSHAKE_S: Final = 30.0
 #: The number of a PING that measures the round trip.
 _PROBE: Final = 2**62
+#: No desk needs longer for a frame.
+_MOST_BUSY_MS: Final = 60_000.0
 #: Messages that are read before others have their turn.
 _READ: Final = 64
-_MOST_COMPANDINGS: Final = 256
 #: Marks whose fate is still to be told.
 _MOST_MARKS: Final = 256
 
@@ -88,8 +89,7 @@ class Relay:
         self._shelf = Shelf(history)
         self._desks: dict[str, Desk] = {}  # by their sessions
         self._by_address: dict[bytes, Desk] = {}
-        self._cache = _Cache(_CACHE_BYTES)
-        self._compandings: OrderedDict[Hashable, Companding] = OrderedDict()  # of the last preview of each channel
+        self._encodings = Encodings()
         self._marks: OrderedDict[int, tuple[Desk, int]] = OrderedDict()  # by the number that the publisher knows
         self._mark_numbers = 0
         self._gone: list[RelayedSource] = []
@@ -171,11 +171,20 @@ class Relay:
         with self._lock:
             origin = entry.origin or entry.token
             source, new = self._shelf.source(entry.token, origin, entry.title, entry.host)
-            if not new and source.listens == listens:
+            back, source.over = source.over, False
+            if not (new or back) and source.listens == listens:
                 return
-            source.listens = listens
+            source.died, source.listens = False, listens
             self._tell_all(_about_source(source))
         self._wake()
+
+    @property
+    def full(self) -> bool:
+        """Whether a desk that is to have every frame lacks so many that the publishers are to wait."""
+        now = time.monotonic()
+        with self._lock:
+            there = (desk for desk in self._by_address.values() if desk.every and now - desk.heard < SILENT_S)
+            return any(desk.pinned_bytes >= MOST_PINNED for desk in there)
 
     def take(self, entry: Entry, about: local.Stream, message: local.Frame, pixels: npt.NDArray[Any]) -> None:
         """Keep a frame, and offer it to the desks."""
@@ -186,7 +195,7 @@ class Relay:
                 self._tell_all(messages.Stream(run.number, source.number, run.about))
             kept, former = self._shelf.put(run, message, pixels)
             for desk in self._desks.values():
-                desk.offer(kept, former)
+                desk.offer(kept, former, pixels)
             self._lock.notify_all()
         if announced:
             self._wake()
@@ -244,7 +253,8 @@ class Relay:
             return
         desk.heard = time.monotonic()
         if isinstance(message, messages.Ack):
-            desk.acknowledged(message.number, time.monotonic_ns(), refused=message.fate == "refused")
+            refused, busy_ns = message.fate == "refused", int(min(max(0.0, message.busy_ms), _MOST_BUSY_MS) * 1e6)
+            desk.acknowledged(message.number, time.monotonic_ns(), busy_ns, refused=refused)
             self._lock.notify_all()
         elif isinstance(message, messages.Fetch | messages.Decline):
             source = next((each for each in self._shelf.sources if each.number == message.source), None)
@@ -294,11 +304,12 @@ class Relay:
             self._part(former)
         desk.back(address, hello, LinkPace(), now)
         self._by_address[address] = desk
-        origins = [source.origin for source in self._shelf.sources]
+        sources = [source for source in self._shelf.sources if source.number not in desk.told_gone]
+        origins = [source.origin for source in sources]
         told: list[messages.FromRelay] = [
             messages.Welcome(messages.WIRE, self._catch.member.token, resumed, self._name, VERSION, origins)
         ]
-        for source in self._shelf.sources:
+        for source in sources:
             told.append(_about_source(source))
             for run in source.runs.values():
                 told.append(messages.Stream(run.number, source.number, run.about))
@@ -376,7 +387,7 @@ class Relay:
                 desk.forget_gone()
                 desk.outbox.append(messages.encode(messages.Ping(number, desk.account)))
                 for source in self._shelf.sources:
-                    if source.over and not desk.lacks(source) and source.number not in desk.told_gone:
+                    if source.over and source.number not in desk.told_gone and self._is_done(desk, source, now):
                         desk.told_gone.add(source.number)
                         desk.outbox.append(messages.encode(messages.Gone(source.number, source.died)))
             for desk in tuple(self._desks.values()):
@@ -387,6 +398,11 @@ class Relay:
                 for desk in self._desks.values():
                     desk.forget_source(source)
                 self._tell_all(messages.Gone(source.number, source.died))
+
+    @staticmethod
+    def _is_done(desk: Desk, source: RelayedSource, now: float) -> bool:
+        """Whether a desk has all that it wants of a source that has ended; a viewer there may be about to want more."""
+        return not desk.lacks(source) and (desk.has_fetched(source) or now - desk.since > FETCHES_S)
 
     def _send_all(self, router: Router) -> None:
         for desk in tuple(self._by_address.values()):
@@ -428,7 +444,7 @@ class Relay:
                     self._lock.wait(HEARTBEAT_S)
             desk, job = found
             try:
-                piece = self._encoded(desk, job)
+                piece = self._encodings.encode(job)
             except Exception as error:  # noqa: BLE001 - this frame is not sent: counted; the others go on
                 logger.warning("a frame of %s can't be sent: %s", job.kept.run.source.title, error)
                 piece = None
@@ -448,31 +464,7 @@ class Relay:
                 return desk, job
         return None
 
-    def _encoded(self, desk: Desk, job: Job) -> _Encoded | None:
-        kept = job.kept
-        key = (kept.serial, job.quality, job.piece)
-        if (known := self._cache.get(key)) is not None:
-            return known
-        pixels = kept.pixels()
-        if pixels is None:
-            return None
-        if kept.message.kind in DOCUMENTS:
-            pixels = pixels.reshape(1, -1)
-        elif job.piece is not None:
-            y, x, rows, columns = job.piece
-            pixels = pixels[y : y + rows, x : x + columns]
-        quality, companding = LADDER[job.quality], None
-        if not quality.is_exact:
-            channel = kept.channel
-            companding = self._compandings[channel] = Companding.covering(pixels, self._compandings.get(channel))
-        data = codec.encode(pixels, quality, companding)
-        made = _Encoded(memoryview(data), list(companding.wire) if companding is not None else [])
-        while len(self._compandings) > _MOST_COMPANDINGS:
-            self._compandings.popitem(last=False)
-        self._cache.put(key, made)
-        return made
-
-    def _put(self, desk: Desk, job: Job, encoded: _Encoded | None) -> None:
+    def _put(self, desk: Desk, job: Job, encoded: Encoded | None) -> None:
         if desk.encoding is not job:  # its connection has broken meanwhile
             return
         kept = job.kept
@@ -482,7 +474,7 @@ class Relay:
             return
         message = kept.message
         piece = messages.Piece(
-            number=desk.sent(job, time.monotonic_ns(), encoded.data.nbytes),
+            number=desk.sent(job, time.monotonic_ns(), len(encoded.data)),
             serial=kept.serial,
             stream=kept.run.number,
             quality=job.quality,
@@ -491,7 +483,7 @@ class Relay:
             dtype=message.dtype,
             shape=message.shape,
             index=place,
-            data=encoded.data,
+            data=memoryview(encoded.data),
             piece=list(job.piece or ()),
             companding=encoded.companding,
             translate=message.translate,
@@ -509,32 +501,6 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Encoded:
-    """The bytes of a frame, or of a piece of one, in some quality."""
-
-    __slots__ = ("companding", "data")
-
-    def __init__(self, data: memoryview, companding: list[float]) -> None:
-        self.data, self.companding = data, companding
-
-
-class _Cache:
-    """What was encoded last, for other desks. Used by the encoder's thread alone."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._bytes = most, 0
-        self._kept: OrderedDict[Any, _Encoded] = OrderedDict()
-
-    def get(self, key: Any) -> _Encoded | None:
-        return self._kept.get(key)
-
-    def put(self, key: Any, encoded: _Encoded) -> None:
-        self._kept[key] = encoded
-        self._bytes += encoded.data.nbytes
-        while self._bytes > self._most:
-            self._bytes -= self._kept.popitem(last=False)[1].data.nbytes
 
 
 def _about_source(source: RelayedSource) -> messages.Source:

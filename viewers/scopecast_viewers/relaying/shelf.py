@@ -50,15 +50,19 @@ class Kept:
     ----------
     gone : bool
         Whether another frame has taken its place, or it is not kept any more.
+    pinned : ndarray or None
+        Its pixels, if they are held whatever takes its place: as many desks as `pins` says are to have each frame.
     """
 
-    __slots__ = ("document", "gone", "message", "run", "serial", "stack")
+    __slots__ = ("document", "gone", "message", "pinned", "pins", "run", "serial", "stack")
 
     def __init__(self, serial: int, run: RelayedRun, message: messages.Frame) -> None:
         self.serial, self.run, self.message = serial, run, message
         self.stack: Stack | None = None
         self.document: npt.NDArray[np.uint8] | None = None
         self.gone = False
+        self.pinned: npt.NDArray[Any] | None = None
+        self.pins = 0
 
     @property
     def channel(self) -> Hashable:
@@ -70,6 +74,8 @@ class Kept:
 
     def pixels(self) -> npt.NDArray[Any] | None:
         """Return its plane, or its bytes; None once it is gone."""
+        if (pinned := self.pinned) is not None:
+            return pinned
         if self.stack is None:
             return self.document
         index = self.run.place(self.message.index)
@@ -232,7 +238,6 @@ class Shelf:
         """Return the source with a token, and whether it is new."""
         for source in self.sources:
             if source.token == token:
-                source.over = source.died = False
                 return source, False
         source = RelayedSource(next(self._source_numbers), token, origin, title, host)
         self.sources.append(source)

@@ -1,0 +1,45 @@
+"""Frames of another machine in a real ImageJ: a preview says that it is one, until the exact pixels have come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fiji_live import painted_picture
+from receivers import stamped
+from scopecast.link import messages as local
+from scopecast.remote import codec, messages
+from scopecast.remote.companding import Companding
+from scopecast.remote.mirror import Mirror
+from scopecast.remote.quality import EXACT, LADDER
+from scopecast_viewers.receiving.status import PREVIEW
+
+SHAPE = (64, 48)
+
+
+def piece(pixels: np.ndarray, quality: int, *, late: bool) -> messages.Piece:
+    companding = None if LADDER[quality] is EXACT else Companding.covering(pixels)
+    data = memoryview(codec.encode(pixels, LADDER[quality], companding))
+    numbers = [] if companding is None else list(companding.wire)
+    return messages.Piece(
+        1, 1, 1, quality, "image", "", "<u2", list(SHAPE), [3], data, companding=numbers, late=late
+    )  # fmt: skip
+
+
+def test_a_preview_is_called_one_above_the_image_and_below_it_until_it_is_exact(live):
+    sent = stamped(7, shape=SHAPE)
+    mirror = Mirror(messages.Source(1, "abcd2345", "camera 1"), "lab-pc", ["fiji"], launch=False)
+    try:
+        mirror.announce(local.Stream(0, "run", ["t"], {}, [0], [1.0, 1.0], [0.0], "pixel"))
+        assert mirror.take(0, piece(sent, 4, late=False))
+        image = live.until(lambda: live.images and live.images[0])
+        live.until(lambda: PREVIEW in image.strip.text)
+        assert str(image.imp.getStack().getSliceLabel(1)).startswith("t 3, preview")
+        assert not np.array_equal(live.pixels(image.imp), sent)
+        coarse = painted_picture(image)
+        assert mirror.take(0, piece(sent, 0, late=True))
+        live.until(lambda: PREVIEW not in image.strip.text)
+        assert str(image.imp.getStack().getSliceLabel(1)) == "t 3"
+        np.testing.assert_array_equal(live.pixels(image.imp), sent)
+        live.until(lambda: not np.array_equal(painted_picture(image), coarse))
+    finally:
+        mirror.close()
