@@ -102,7 +102,7 @@ def test_one_is_started_and_then_found(directory: RunDirectory):
 
 @pytest.mark.needs("sessions")
 def test_it_outlives_a_ctrl_c_in_our_terminal(directory: RunDirectory):
-    entry = find_or_start_viewer(directory, "headless", timeout=30)
+    entry = find_or_start_viewer(directory, "headless", timeout=120)
     assert os.getpgid(entry.pid) != os.getpgid(0)
 
 
@@ -136,7 +136,7 @@ def test_one_that_died_is_not_found(directory: RunDirectory):
         viewer.process.kill()
         viewer.process.wait(20)
         assert directory.file(viewer.token, "json").exists()
-        assert find_or_start_viewer(directory, "headless", timeout=30).token != viewer.token
+        assert find_or_start_viewer(directory, "headless", timeout=120).token != viewer.token
 
 
 # ---- why there is none -------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_one_that_died_is_not_found(directory: RunDirectory):
 def test_a_kind_that_is_not_installed(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
     asked = run_instead(monkeypatch, "false")
     with pytest.raises(ViewerStartError, match=r"there is no viewer of the kind 'holograph' .installed: .*headless"):
-        find_or_start_viewer(directory, "holograph", timeout=30)
+        find_or_start_viewer(directory, "holograph", timeout=120)
     assert asked == []
 
 
@@ -156,7 +156,7 @@ def test_without_a_screen_nothing_is_tried(directory: RunDirectory, monkeypatch:
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(launch.sys, "platform", "linux")
     with pytest.raises(ViewerStartError, match=r"there is no screen .neither DISPLAY nor WAYLAND_DISPLAY is set"):
-        find_or_start_viewer(directory, "windowed", timeout=30)
+        find_or_start_viewer(directory, "windowed", timeout=120)
     assert asked == []
 
 
@@ -179,7 +179,7 @@ def test_with_a_screen_that_answers_it_is_tried(
             monkeypatch.setenv("XDG_RUNTIME_DIR", ".")
             monkeypatch.setenv(variable, "wayland-7")
         with pytest.raises(ViewerStartError, match=r"the windowed viewer ended at once .exit code 1."):
-            find_or_start_viewer(directory, "windowed", timeout=30)
+            find_or_start_viewer(directory, "windowed", timeout=120)
     (command,) = asked
     assert command[1:5] == ["-P", "-m", "scopecast_viewers", "windowed"]
 
@@ -188,7 +188,7 @@ def test_napari_that_is_not_installed(directory: RunDirectory, monkeypatch: pyte
     asked = run_instead(monkeypatch, "false")
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ViewerStartError, match="napari is not installed; install it with: pip install"):
-        find_or_start_viewer(directory, "napari", timeout=30)
+        find_or_start_viewer(directory, "napari", timeout=120)
     assert asked == []
 
 
@@ -198,7 +198,7 @@ def test_one_that_crashes_is_told_with_the_last_lines_of_its_log(
 ):
     run_instead(monkeypatch, "sh", "-c", "seq 1 40; echo 'ImportError: no Qt' >&2; exit 3")
     with pytest.raises(ViewerStartError) as caught:
-        find_or_start_viewer(directory, "headless", timeout=30)
+        find_or_start_viewer(directory, "headless", timeout=120)
     first, *log = str(caught.value).splitlines()
     assert first == "the headless viewer ended at once (exit code 3): ImportError: no Qt"
     assert [line.strip() for line in log] == [*map(str, range(30, 41)), "ImportError: no Qt"]
