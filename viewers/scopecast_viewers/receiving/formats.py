@@ -164,8 +164,8 @@ def _ome_of(export: Export, image: int) -> dict[str, Any]:
     # OME has no place for how the camera sits on the stage, by which the fields of a mosaic are arranged.
     corner = next((tag.translate for tag in tags.values() if len(tag.translate) == 2), ())
     um = micrometers(export.unit)
-    if corner and um:
-        said_of[CANVAS] = " ".join(repr(float(at) * um) for at in corner)
+    if corner and um:  # first, where it is looked for
+        said_of = {CANVAS: " ".join(repr(float(at) * um) for at in corner), **said_of}
     about["MapAnnotation"] = said_of | {
         f"t{t} c{c} z{z}": _json(tag) for (t, c, z), tag in tags.items() if tag.metadata
     }
