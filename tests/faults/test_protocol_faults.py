@@ -67,7 +67,7 @@ def test_the_viewer_says_what_to_update(publisher, spoken):
 @pytest.mark.usefixtures("transport")
 def test_fields_that_a_newer_peer_appends_are_ignored(publisher):
     with peers(publisher) as (peer,):
-        hello = ["HELLO", 1, 2, new_token(), "headless", 7, "newer", {"gpu": True}, [1, 2, 3], None]
+        hello = ["HELLO", 1, 2, new_token(), "headless", 7, "newer", False, {"gpu": True}, [1, 2, 3], None]
         peer.socket.send(msgspec.msgpack.encode(hello))
         assert isinstance(peer.answer(), messages.Welcome)
         publisher.publish(stamped(0), axes={"t": 0})

@@ -20,7 +20,7 @@ from scopecast.frames.documents import Points
 from scopecast.link import messages as local
 from scopecast.remote import messages
 from scopecast.rundir.directory import RunDirectory
-from scopecast_viewers.receiving.saving import exports
+from scopecast_viewers.receiving.exporting import exports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -128,7 +128,12 @@ def test_no_field_of_what_is_sent_is_a_path_or_a_segment():
 
 
 @pytest.mark.fault("H14", "H15")
-@given(st.one_of(st.binary(max_size=200), st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=9)))
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.recursive(st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(), st.lists, max_leaves=9),
+    )
+)
 def test_whatever_comes_is_a_message_or_refused(said: Any):
     data = said if isinstance(said, bytes) else msgspec.msgpack.encode(said, enc_hook=str)
     for decode in (messages.decode_from_desk, messages.decode_from_relay):
