@@ -34,6 +34,9 @@ MEANT = {
     "scopecast_viewers/napari/runs_button.py",
     "scopecast_viewers/napari/saver.py",  # the name of a file
     "scopecast_viewers/receiving/saving.py",
+    "scopecast_viewers/receiving/exporting.py",  # when a run began
+    "scopecast_viewers/receiving/formats.py",
+    "scopecast_viewers/recording/journal.py",
     "scopecast_viewers/receiving/metadata.py",  # when a frame was taken
     "scopecast/images/ome.py",  # when an acquisition began
 }

@@ -108,7 +108,7 @@ def test_the_window_grows_in_place_and_its_sliders_follow(live):
         for t in range(1, 6):
             publisher.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
             live.settled(publisher)
-            assert live.position(imp) == (1, 1, t + 1)
+            live.until(lambda t=t: live.position(imp) == (1, 1, t + 1))
             assert check_stamp(shown(live)) == (t, 0, 0)
         publisher.publish(stamped(6, 0, 2, SHAPE), axes={"t": 6, "z": 2})  # z joins
         live.settled(publisher)
