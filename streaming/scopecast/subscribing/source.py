@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from scopecast.errors import SharedMemoryError, UnsupportedDtypeError
 from scopecast.link.messages import Marked, Ping, Replied
+from scopecast.memory.ring import MAX_SLOTS
 from scopecast.protocol import clock_ns
 from scopecast.subscribing.captions import captioned
 from scopecast.subscribing.frame import Lease
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["SubscribedSource"]
 
 logger = logging.getLogger(__name__)
+
+#: Frames whose numbers are remembered: many more than lie in a ring.
+_MOST_SEEN: Final = 16 * MAX_SLOTS
 
 
 class SubscribedSource(Line):
@@ -81,7 +86,7 @@ class SubscribedSource(Line):
         self._settled_at = (-1, 0)
         self._newest, self._came = -1, 0
         self._lacking = self._unread = 0  # frames that never came; and that could not be read any more
-        self._seen: set[int] = set()  # since then
+        self._seen: deque[int] = deque(maxlen=_MOST_SEEN)  # the last of those since then
         self._created_ns = clock_ns()
         self._ending: list[int] = []
         super().__init__(entry, directory, hello, context, keys)
@@ -133,7 +138,8 @@ class SubscribedSource(Line):
             is_known = bool(reader.newest_ns)
         began, came = self._settled_at
         # What viewers alone were sent has numbers, too.
-        replies = sum(began < frame.sequence <= received and frame.sequence not in self._seen for _, frame in last)
+        known = max(began, self._seen[0] - 1) if len(self._seen) == _MOST_SEEN else began
+        replies = sum(known < frame.sequence <= received and frame.sequence not in self._seen for _, frame in last)
         for stream, frame in rest:
             self._announce(stream)
             self._take(frame)
@@ -162,7 +168,7 @@ class SubscribedSource(Line):
             self._settled_at = frame.sequence - 1, self._came
         self._since += 1
         self._newest, self._came = frame.sequence, self._came + 1
-        self._seen.add(frame.sequence)
+        self._seen.append(frame.sequence)
         self.settled_ns = max(self.settled_ns, frame.sent_ns - 1)
         if self._ending:  # frames come in their order
             self._end_streams([number for number in self._ending if number < frame.stream])
