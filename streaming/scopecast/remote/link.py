@@ -233,6 +233,7 @@ class Link:
         told = "; ".join(printable(line) for line in self._said)
         last = printable(self._said[-1]) if self._said else ""
         name = self._command[0]
+        by_hand = f"try `{shlex.join(part for part in self._command[:-1] if part != '-T')}` in a terminal"
         if code == _NOT_FOUND or "command not found" in told or "not recognized" in told:
             return LinkError(
                 f"scopecast is not found on {self._host}: install it there, or say where it is by "
@@ -242,10 +243,10 @@ class Link:
         if "No such command" in told or "No such option" in told:
             return LinkError(f"scopecast on {self._host} has no relay: update it there", hopeless=True)
         if "Permission denied" in told:
-            return LinkError(f"{self._host} refuses: {last}; try `{name} {self._host}` in a terminal", hopeless=True)
+            return LinkError(f"{self._host} refuses: {last.rstrip('.')}; {by_hand}", hopeless=True)
         if code == _OF_SSH:
             how = f"{name} failed: {last or 'it does not say why'}"
-            return LinkError(f"{how}; try `{name} {self._host}` in a terminal" if not was_there else how)
+            return LinkError(f"{how}; {by_hand}" if not was_there else how)
         if was_there:
             return LinkError(f"the connection to {self._host} has broken{f': {last}' if last else ''}")
         return LinkError(f"{self._host}: {last or f'{name} ended with exit code {code}, and does not say why'}")

@@ -492,3 +492,5 @@ def test_through_a_real_sshd_and_again_when_its_connection_was_killed(machine, c
             (line,) = desk.process.stderr.read().splitlines()
             assert "127.0.0.1 refuses" in line
             assert "Permission denied" in line
+            assert "; try `ssh -" in line, "with its options"
+            assert line.endswith(" 127.0.0.1` in a terminal")
