@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
-import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +18,7 @@ import pytest
 
 from children import wait_until
 from scopecast.rundir.directory import RunDirectory
+from talking import Talking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,63 +180,26 @@ class SshServer:
         self._process.wait(10)
 
 
-class ConnectProcess:
+class ConnectProcess(Talking):
     """``scopecast connect`` in a process of its own, whose lines are read as they come."""
 
     def __init__(self, machine: OtherMachine, *options: str, host: str = "lab-pc", ssh: str = "") -> None:
         command = f"{shlex.quote(sys.executable)} -m scopecast"
-        self.process = subprocess.Popen(
+        super().__init__(
             [
                 *(sys.executable, "-m", "scopecast", "connect", host, "--viewer", "headless", "--no-open"),
                 *("--ssh", ssh or machine.ssh, "--command", command, "--end-after", "1s", *options),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+            ]
         )
-        self.lines: list[str] = []
-        self._coming: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._coming.put(line.rstrip())
-        self._coming.put(None)
+    def end(self, number: int = signal.SIGINT) -> int:
+        """Stop it, as Ctrl-C does, and return its exit code."""
+        return super().end(number)
 
-    def line(self, wanted: str, timeout: float = 60.0) -> str:
-        """Return the next line in which `wanted`, a regular expression, is found; those before it are passed over."""
-        with contextlib.suppress(queue.Empty):
-            while (line := self._coming.get(timeout=timeout)) is not None:
-                self.lines.append(line)
-                if re.search(wanted, line):
-                    return line
-        self.process.kill()
-        assert self.process.stderr is not None
-        raise AssertionError(f"no line {wanted!r} among {self.lines}; stderr:\n{self.process.stderr.read()}")
-
-    def end(self) -> int:
-        """Stop it as Ctrl-C does, and return its exit code."""
-        import signal
-
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End it in order, so that it ends what it has started. Idempotent."""
         if self.process.poll() is None:
             self.process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(10)
-        self._reader.join(10)
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
+        super().close()

@@ -76,6 +76,7 @@ __all__ = [
     "Reply",
     "Stream",
     "Welcome",
+    "decode_by",
     "decode_from_publisher",
     "decode_from_receiver",
     "decode_metadata",
@@ -443,6 +444,7 @@ FromPublisher = Welcome | Reject | Stream | Frame | Replied | Ping | Capture | M
 _T = TypeVar("_T")
 _from_receiver: Final[msgspec.msgpack.Decoder[FromReceiver]] = msgspec.msgpack.Decoder(FromReceiver)
 _from_publisher: Final[msgspec.msgpack.Decoder[FromPublisher]] = msgspec.msgpack.Decoder(FromPublisher)
+_OURS: Final = f"protocol {PROTOCOL}"
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
 
@@ -455,22 +457,37 @@ def decode_from_receiver(data: bytes) -> FromReceiver:
     ProtocolError
         If it is no message of this protocol, or a field is outside its limits.
     """
-    return _decode(_from_receiver, data)
+    return decode_by(_from_receiver, data, _OURS)
 
 
 def decode_from_publisher(data: bytes) -> FromPublisher:
     """Decode what a publisher sent; raises as `decode_from_receiver` does."""
-    return _decode(_from_publisher, data)
+    return decode_by(_from_publisher, data, _OURS)
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:
+def decode_by(decoder: msgspec.msgpack.Decoder[_T], data: bytes, of: str) -> _T:
+    """Decode a message by the decoder of its kind.
+
+    Parameters
+    ----------
+    decoder
+        Of the messages that are expected.
+    data
+        What came.
+    of
+        What these messages are of, for the error, such as ``"protocol 1"``.
+
+    Raises
+    ------
+    ProtocolError
+        If it is no such message.
+    """
     try:
         return decoder.decode(data)
     # Deep nesting raises RecursionError, not DecodeError; a wild string a UnicodeDecodeError.
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         what = f"{type(error).__name__}: {error}"
-        text = f"{len(data)} bytes that are not a message of protocol {PROTOCOL} ({what})"
-        raise ProtocolError(printable(text)) from error
+        raise ProtocolError(printable(f"{len(data)} bytes that are not a message of {of} ({what})")) from error
 
 
 class _Conversions(threading.local):

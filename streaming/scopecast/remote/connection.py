@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from scopecast.errors import ProtocolError, ScopecastError, ViewerLagging
 from scopecast.link import messages as local
@@ -281,7 +281,8 @@ class Connection:
         mirror.close()
 
     def _take(self, piece: messages.Piece) -> None:
-        fate, began = "shown", time.monotonic()
+        fate: Literal["shown", "refused"] = "shown"
+        began = time.monotonic()
         try:
             found = self._runs.get(piece.stream)
             if found is None:
@@ -298,8 +299,7 @@ class Connection:
                 self._tell(f"a frame of {self._place} can't be shown: {error}")
             logger.debug("refused a frame of %s: %s", self._place, error)
             fate = "refused"
-        busy_ms = 1000 * (time.monotonic() - began)
-        self._send(messages.Ack(piece.number, "shown" if fate == "shown" else "refused", busy_ms))
+        self._send(messages.Ack(piece.number, fate, 1000 * (time.monotonic() - began)))
 
     # ---- what local viewers want -------------------------------------------------------------------------------------
 

@@ -31,14 +31,13 @@ BYE        both     I am leaving in good order
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from scopecast.errors import ProtocolError
 from scopecast.link import messages
-from scopecast.link.messages import Finite, Index, Shape, Text, Transform  # noqa: TC001 - msgspec reads them
+from scopecast.link.messages import Finite, Index, Shape, Text, Transform, decode_by
 from scopecast.protocol import MAX_TEXT, MAX_TITLE, U32, Label, Title, Token, printable
 
 __all__ = [
@@ -356,9 +355,9 @@ class Bye(_Message, tag="BYE"):
 FromDesk = Hello | Ack | Fetch | Decline | View | DeskMarks | ListDesks | Ping | Pong | Bye
 FromRelay = Welcome | Reject | Source | Gone | Stream | End | Piece | Marked | Listed | Ping | Pong | Bye
 
-_T = TypeVar("_T")
 _from_desk: Final[msgspec.msgpack.Decoder[FromDesk]] = msgspec.msgpack.Decoder(FromDesk)
 _from_relay: Final[msgspec.msgpack.Decoder[FromRelay]] = msgspec.msgpack.Decoder(FromRelay)
+_OURS: Final = f"version {WIRE}"
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
 
@@ -371,20 +370,9 @@ def decode_from_desk(data: bytes) -> FromDesk:
     ProtocolError
         If it is no message of this version, or a field is outside its limits.
     """
-    return _decode(_from_desk, data)
+    return decode_by(_from_desk, data, _OURS)
 
 
 def decode_from_relay(data: bytes) -> FromRelay:
     """Decode what a relay sent; raises as `decode_from_desk` does. The data of a frame are a view of `data`."""
-    return _decode(_from_relay, data)
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:
-    try:
-        return decoder.decode(data)
-    # Deep nesting raises RecursionError, not DecodeError; a wild string a UnicodeDecodeError.
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ProtocolError(
-            printable(f"{len(data)} bytes that are not a message of version {WIRE} ({what})")
-        ) from error
+    return decode_by(_from_relay, data, _OURS)

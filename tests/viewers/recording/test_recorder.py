@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import re
 import signal
 import subprocess
 import sys
-import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -27,34 +25,21 @@ from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.recording import recorder
 from scopecast_viewers.recording.journal import read_journal
 from scopecast_viewers.recording.tap import Tap
+from talking import Lines, Talking
 
 SHAPE = (64, 48)
 
 
-def next_line(coming: queue.Queue[str | None], lines: list[str], wanted: str, timeout: float) -> str:
-    with contextlib.suppress(queue.Empty):
-        while (line := coming.get(timeout=timeout)) is not None:
-            lines.append(line)
-            if re.search(wanted, line):
-                return line
-    raise AssertionError(f"no line {wanted!r} among {lines}")
-
-
-class Inside:
+class Inside(Lines):
     """A recorder in this process, whose lines are read as they come."""
 
     def __init__(
         self, folder: Path, form: str = ".ome.tiff", memory: int = 2**24, leave_free: int = 0, title: str = ""
     ) -> None:
-        self.lines: list[str] = []
-        self._coming: queue.Queue[str | None] = queue.Queue()
+        super().__init__()
         self.recorder = recorder.Recorder(
-            Tap(title=title), folder, form, memory=memory, leave_free=leave_free, tell=self._coming.put
+            Tap(title=title), folder, form, memory=memory, leave_free=leave_free, tell=self.put
         )
-
-    def line(self, wanted: str, timeout: float = 60.0) -> str:
-        """Return the next line in which `wanted`, a regular expression, is found; those before it are passed over."""
-        return next_line(self._coming, self.lines, wanted, timeout)
 
     def __enter__(self) -> Self:
         self.recorder.start()
@@ -64,47 +49,17 @@ class Inside:
         self.recorder.close()
 
 
-class Recorder:
+class Recorder(Talking):
     """``scopecast record`` in a process of its own, whose lines are read as they come."""
 
     def __init__(self, folder: Path, *options: str, before: str = "") -> None:
         code = f"{before}\nfrom scopecast.cli.main import main\nmain()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "record", str(folder), *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self._coming: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._coming.put(line.rstrip())
-        self._coming.put(None)
-
-    def line(self, wanted: str, timeout: float = 60.0) -> str:
-        """Return the next line in which `wanted`, a regular expression, is found; those before it are passed over."""
-        try:
-            return next_line(self._coming, self.lines, wanted, timeout)
-        except AssertionError as error:
-            self.process.kill()
-            assert self.process.stderr is not None
-            raise AssertionError(f"{error}; stderr:\n{self.process.stderr.read()}") from None
+        super().__init__([sys.executable, "-c", code, "record", str(folder), *options])
 
     def press_enter(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(60)
 
     def __enter__(self) -> Self:
         try:
@@ -113,19 +68,6 @@ class Recorder:
             self.close()
             raise
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
-        self._reader.join(10)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            with contextlib.suppress(BrokenPipeError):
-                if stream is not None:
-                    stream.close()
 
 
 def opened(**arguments: Any) -> Publisher:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from scopecast.link import messages
     from scopecast.link.transport import KeyPair
-    from scopecast.rundir.directory import Entry, Member, RunDirectory
+    from scopecast.rundir.directory import Entry, Member
     from scopecast.subscribing.frame import Lease
     from scopecast.subscribing.source import SubscribedSource
 
@@ -80,11 +80,6 @@ class Catch(Subscription):
     def member(self) -> Member:
         """The relay's entry in the run directory."""
         return self._member
-
-    @property
-    def directory(self) -> RunDirectory:
-        """The run directory."""
-        return self._directory
 
     @property
     def keys(self) -> KeyPair | None:
