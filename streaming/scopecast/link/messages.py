@@ -529,8 +529,8 @@ def encode_metadata(metadata: Any) -> msgspec.Raw | None:
     Returns
     -------
     msgspec.Raw or None
-        None if it can't be encoded, or has more than `MAX_METADATA_BYTES` bytes: it is then left out and counted,
-        never an error.
+        None if it can't be encoded, has more than `MAX_METADATA_BYTES` bytes, or is nested more than 64 levels deep: it
+        is then left out and counted, never an error.
 
     Examples
     --------
@@ -545,7 +545,7 @@ def encode_metadata(metadata: Any) -> msgspec.Raw | None:
         data = _metadata_encoder.encode(metadata)
     except Exception:  # noqa: BLE001 - whatever a host's object does when it is converted; counted by the caller
         return None
-    return msgspec.Raw(data) if len(data) <= MAX_METADATA_BYTES else None
+    return None if len(data) > MAX_METADATA_BYTES or _is_deep(data) else msgspec.Raw(data)
 
 
 def decode_metadata(data: msgspec.Raw | bytes) -> Any:
@@ -561,18 +561,65 @@ def decode_metadata(data: msgspec.Raw | bytes) -> Any:
     >>> decode_metadata(encode_metadata({"exposure_ms": 10}))
     {'exposure_ms': 10}
     """
+    if _is_deep(bytes(data)):
+        raise ProtocolError(f"metadata that can't be read (nested more than {_DEEPEST} levels deep)")
     try:
-        metadata = msgspec.msgpack.decode(data)
+        return msgspec.msgpack.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise ProtocolError(printable(f"metadata that can't be read ({type(error).__name__}: {error})")) from error
-    level = [metadata]
-    for _ in range(_DEEPEST + 1):
-        level = [
-            each
-            for value in level
-            if isinstance(value, dict | list)
-            for each in (value.values() if isinstance(value, dict) else value)
-        ]
-        if not level:
-            return metadata
-    raise ProtocolError(f"metadata that can't be read (nested more than {_DEEPEST} levels deep)")
+
+
+#: Where arrays and maps begin; such bytes are in texts, too.
+_CONTAINERS: Final = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
+#: By the first byte of a value, of MessagePack's types: how many bytes follow; and how many say how many more do.
+_FOLLOWING: Final = {
+    0xCA: 4,
+    0xCB: 8,
+    0xCC: 1,
+    0xCD: 2,
+    0xCE: 4,
+    0xCF: 8,
+    0xD0: 1,
+    0xD1: 2,
+    0xD2: 4,
+    0xD3: 8,
+    0xD4: 2,
+    0xD5: 3,
+    0xD6: 5,
+    0xD7: 9,
+    0xD8: 17,
+    **{head: head & 0x1F for head in range(0xA0, 0xC0)},
+}
+_LENGTH: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_COUNT: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
+
+
+def _is_deep(data: bytes) -> bool:
+    """Whether MessagePack is nested more than `_DEEPEST` levels deep, as far as it is MessagePack.
+
+    msgspec's own limit is the interpreter's, which from Python 3.12 on is more than the stack of a thread of Java's has
+    room for.
+    """
+    if len(data) - len(data.translate(None, _CONTAINERS)) <= _DEEPEST:
+        return False
+    at, to_come = 0, [1]  # values that are still to come, in each array and map that is open
+    while to_come and at < len(data):
+        if not to_come[-1]:
+            to_come.pop()
+            continue
+        to_come[-1] -= 1
+        head = data[at]
+        at += 1
+        if head in _LENGTH:
+            width = _LENGTH[head]
+            at += width + int.from_bytes(data[at : at + width], "big") + (0xC7 <= head <= 0xC9)
+        elif head in _CONTAINERS:
+            width = _COUNT.get(head, 0)
+            count = int.from_bytes(data[at : at + width], "big") if width else head & 0x0F
+            at += width
+            if len(to_come) > _DEEPEST:
+                return True
+            to_come.append(count if 0x90 <= head < 0xDE else 2 * count)
+        else:
+            at += _FOLLOWING.get(head, 0)
+    return False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -437,11 +439,62 @@ CUT = {
     "cyclic": _cyclic(),
     "endless": {"a": Converted()},
     "endless lists": {"a": Contained()},
+    "nested too deeply": {"a": functools.reduce(lambda inner, _: [inner], range(64), [])},
     "broken": Broken(),
     "broken inside": {"a": Broken()},
     "an int of 65 bits": {"a": 2**64},
     "half a character": {"a": "\ud800"},
 }
+
+
+NESTED = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=4) | st.integers(0, 9), inner),
+    max_leaves=30,
+)
+
+
+def levels(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(levels, inner), default=0)
+
+
+@given(NESTED)
+def test_metadata_is_read_as_deep_as_it_may_be_nested(metadata: Any):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "_DEEPEST", 3)
+        data = msgspec.msgpack.encode(metadata)
+        if levels(metadata) <= 3:
+            assert messages.decode_metadata(data) == metadata
+        else:
+            with pytest.raises(ProtocolError, match="nested more than 3 levels"):
+                messages.decode_metadata(data)
+
+
+@given(st.binary(max_size=300))
+def test_whatever_comes_as_metadata_is_read_or_refused(data: bytes):
+    with contextlib.suppress(ProtocolError):
+        messages.decode_metadata(data)
+
+
+def test_metadata_nested_without_end_is_refused_where_the_stack_is_short():
+    """As that of a thread of Java's: the interpreter's own limit lets it overflow, which ends the process."""
+    came: list[str] = []
+
+    def read() -> None:
+        try:
+            messages.decode_metadata(b"\x91" * 9000 + b"\xc0")
+        except ProtocolError as error:
+            came.append(str(error))
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=read)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert came == ["metadata that can't be read (nested more than 64 levels deep)"]
 
 
 @pytest.mark.parametrize("metadata", CUT.values(), ids=CUT)
