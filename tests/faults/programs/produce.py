@@ -4,6 +4,7 @@ import argparse
 import atexit
 import json
 import os
+import select
 import sys
 
 
@@ -48,6 +49,9 @@ for t in range(options.frames):
 if options.ending == "wait":
     publisher.flush()
     print(json.dumps([[row.token, row.frames.delivered] for row in publisher.stats()]), flush=True)
+    # Ctrl-C that comes just before a read is noticed after it; so let no read wait for good.
+    while not select.select([sys.stdin], [], [], 0.1)[0]:
+        pass
     sys.stdin.readline()
 if options.ending in ("close", "wait"):
     publisher.close()
