@@ -159,6 +159,18 @@ def test_what_is_looked_at_comes_first_and_the_region_of_it():
     relayed.history.close()
 
 
+def test_a_look_at_a_frame_whose_pieces_are_on_their_way_takes_none_of_them_back():
+    relayed = Relayed(quality=1, shape=(1024, 1024))
+    relayed.publish(0)
+    relayed.settle()
+    relayed.desk.fetch(relayed.source)
+    assert relayed.send().piece == (0, 0, 32, 1024)
+    relayed.desk.look(relayed.run, [0, 0], [])
+    relayed.settle()
+    assert relayed.desk.account == messages.DeskAccount(came=1, exact=1)
+    relayed.history.close()
+
+
 def test_news_go_before_what_fills_the_past(relayed):
     for t in range(3):
         relayed.publish(t)
@@ -204,7 +216,7 @@ class Accounts(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.relayed = Relayed(quality=1)
+        self.relayed = Relayed(quality=1, shape=(512, 128))  # in two pieces, and more while the link is slow
         self.times = itertools.count()
         self.fetched = False
 

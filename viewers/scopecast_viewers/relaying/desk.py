@@ -229,8 +229,12 @@ class Desk:
         """Prefer the frames at a place of a run, and that region of them."""
         self._view = (run, index, region)
         if self._filling is not None:
-            self._backlog.append(self._filling[0])
+            kept, _ = self._filling
             self._filling = None
+            self._backlog.append(kept)
+            offered = self._offered.get(kept.serial)
+            if offered is not None and offered.state == "sending":
+                self._move(offered, "waiting")
 
     def lacks(self, source: RelayedSource) -> bool:
         """Whether something is still to be sent, or acknowledged, of a source."""
@@ -319,6 +323,8 @@ class Desk:
             if job is not None:
                 return job
             self._filling = None
+            if kept.gone:
+                self._give_up(kept)
 
     def _most_wanted(self) -> tuple[Kept | None, list[int]]:
         """Return the frame whose exact pixels are wanted most, and the region of it."""
@@ -359,7 +365,7 @@ class Desk:
         offered = self._offered.get(kept.serial)
         if offered is None or offered.state in ("exact", "sending") or kept.gone:
             return False
-        return not any(job.kept is kept for job in self._fills_on_the_way.values())  # all of it has been sent
+        return not any(job.kept is kept and job.last for job in self._fills_on_the_way.values())  # all has been sent
 
     def sent(self, job: Job, now_ns: int, nbytes: int = 0) -> int:
         """Return the number of what is sent now in so many bytes, and take note of it."""
@@ -385,13 +391,17 @@ class Desk:
         """Take note that a frame can't be sent: it is not kept any more, or can't be encoded."""
         self.encoding = None
         self._unpin(job.kept)
-        offered = self._offered.get(job.kept.serial)
+        self._give_up(job.kept)
+        if self._filling is not None and self._filling[0] is job.kept:
+            self._filling = None
+
+    def _give_up(self, kept: Kept) -> None:
+        """Take note that no more of a frame can be sent."""
+        offered = self._offered.get(kept.serial)
         if offered is not None:
             if offered.state == "sending":
                 self._move(offered, "superseded")
-            self._forget(job.kept)
-        if self._filling is not None and self._filling[0] is job.kept:
-            self._filling = None
+            self._forget(kept)
 
     def acknowledged(self, number: int, now_ns: int, busy_ns: int = 0, *, refused: bool) -> None:
         """Take note of what has become of a message, and of how long the desk took to decode and show it."""
@@ -414,8 +424,8 @@ class Desk:
             self._move(offered, "exact")
         elif job.shown and offered.state in ("waiting", "sending", "superseded"):
             self._move(offered, "preview")
-        if job.kept.gone and offered.state != "sending":
-            self._offered.pop(job.kept.serial, None)
+        if job.kept.gone:
+            self._forget(job.kept)
 
     def _adapt(self, sent_ns: int, now_ns: int) -> None:
         """Choose the size of the next pieces by how long one has occupied the link."""
