@@ -64,6 +64,7 @@ def test_one_that_is_killed_while_it_looks_at_a_frame_costs_nobody_a_frame():
         stats = publisher.stats()
         assert stats.balanced
         assert (stats.frames.delivered, stats.keeper_errors) == (300, 0)
+        child.wait()  # its lock is its own until it has ended
         RunDirectory().clean(everything=True)
         assert own_bytes(entry.segments[0]) is None, "its replies' memory went with it"
 

@@ -1,7 +1,9 @@
 """The soak for 15 seconds, its plan, and that it sees what it is to see."""
 
+import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +22,13 @@ def soak(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(280)
-def test_a_quarter_of_a_minute_leaves_nothing_torn_leaked_or_unaccounted_for(tmp_path: Path):
-    command = [sys.executable, "-m", "soak", "--seconds", "15", "--json", str(tmp_path / "figures.json")]
+def test_a_quarter_of_a_minute_leaves_nothing_torn_leaked_or_unaccounted_for(tmp_path: Path, soak: None):
+    from soak.plan import make_plan
+
+    seeds = itertools.count(random.randrange(10**6))
+    seed = next(seed for seed in seeds if {"kill", "end"} <= {act.verb for act in make_plan(seed, 15.0)})
+    command = [sys.executable, "-m", "soak", "--seconds", "15", "--seed", str(seed)]
+    command += ["--json", str(tmp_path / "figures.json")]
     environment = {**os.environ, "PYTHONPATH": PATHS}
     # Its end is bounded by deadlines of its own: a minute for all producers to end, and one for all viewers.
     done = subprocess.run(command, capture_output=True, text=True, timeout=260, env=environment)

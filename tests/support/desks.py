@@ -168,7 +168,9 @@ class SshServer:
 
     def sessions(self) -> list[psutil.Process]:
         """The processes of sshd that carry a connection."""
-        return psutil.Process(self._process.pid).children()
+        # Newer ones have two for a connection, called sshd-session.
+        below = psutil.Process(self._process.pid).children(recursive=True)
+        return [process for process in below if process.name().startswith("sshd")]
 
     def __enter__(self) -> Self:
         return self
