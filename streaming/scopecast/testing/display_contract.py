@@ -156,9 +156,15 @@ class DisplayContract:
         """Wait until `condition` returns something true, and return that; AssertionError after `patience` seconds."""
         deadline = time.monotonic() + self.patience
         while not (found := condition()):
-            assert time.monotonic() < deadline, f"not so after {self.patience:g} s: {what}"
+            assert time.monotonic() < deadline, f"not so after {self.patience:g} s: {what}; {self._logs()}"
             time.sleep(0.01)
         return found
+
+    @staticmethod
+    def _logs() -> str:
+        """Return the end of what viewers have written, for the message of a test that fails."""
+        logs = {path.name: path.read_text(errors="replace") for path in RunDirectory().path.glob("*.log")}
+        return "\n".join(f"the end of {name}:\n{text[-8000:]}" for name, text in logs.items())
 
     @contextlib.contextmanager
     def publisher(self, viewer: OpenViewer, **arguments: Any) -> Iterator[Publisher]:

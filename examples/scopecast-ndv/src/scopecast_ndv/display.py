@@ -6,19 +6,20 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ndv
+import numpy as np
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
+from scopecast_ndv.icons import look_for_icons, spare_icons
 from scopecast_viewers.display import Display
 from scopecast_viewers.stacks.pool import PlanePool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
-
     from scopecast_viewers.receiver import Receiver
     from scopecast_viewers.receiving.live import LiveStream
+    from scopecast_viewers.stacks.history import StackLayout
     from scopecast_viewers.stacks.plane import Tag
     from scopecast_viewers.stacks.stack import Stack
 
@@ -33,31 +34,20 @@ MOST_PATIENCE = 64
 
 
 class StackData(ndv.DataWrapper):
-    """A stack as ndv takes its data; it grows while ndv shows it."""
+    """A stack as ndv takes its data: with the axes that it had when it was shown last, though it grows meanwhile."""
 
-    def __init__(self, stream: LiveStream, stack: Stack) -> None:
-        self.stream, self.stack, self.axes = stream, stack, stack.axes
+    def __init__(self, stream: LiveStream, stack: Stack, layout: StackLayout) -> None:
+        self.stream, self.stack, self.axes = stream, stack, layout.axes
+        self.shape = layout.shape + stack.plane_shape
         self.reads = 0
-        self.wanted: tuple[int, ...] = ()  # where the frame is that is to be shown
-        self.read: Tag | None = None  # the frame there, as ndv has read it last
         super().__init__(stack.view())
 
     def isel(self, index: Mapping[int, int | slice]) -> np.ndarray:
         """Return a part of the data; ndv asks for it on a thread of its own."""
-        tag = self.stack.tag(self.wanted) if self._has_wanted(index) else self.read
-        part = super().isel(index)
-        self.read = tag
         self.reads += 1
-        return part
-
-    def _has_wanted(self, index: Mapping[int, int | slice]) -> bool:
-        """Whether the frame that is to be shown is in a part of the data."""
-        layout = self.stack.layout
-        for axis, (at, low, size) in enumerate(zip(self.wanted, layout.origin, layout.shape, strict=False)):
-            chosen = index.get(axis, slice(None))
-            if at - low not in (range(*chosen.indices(size)) if isinstance(chosen, slice) else (chosen,)):
-                return False
-        return True
+        wanted = {name: index.get(axis, slice(None)) for axis, name in enumerate(self.dims)}
+        axes = [wanted.get(name, 0) for name in self.stack.axes]  # 0 on those that joined since
+        return np.asarray(self.data[*axes, *(wanted[name] for name in self.dims[len(self.axes) :])])
 
     @classmethod
     def supports(cls, obj: object) -> bool:
@@ -67,12 +57,12 @@ class StackData(ndv.DataWrapper):
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of the axes."""
-        return (*self.stack.axes, "y", "x", "rgb")[: self.data.ndim]
+        return (*self.axes, "y", "x", "rgb")[: len(self.shape)]
 
     @property
     def coords(self) -> Mapping[str, Any]:
         """Positions along each axis; the channels by their names."""
-        coords: dict[str, Any] = dict(zip(self.dims, map(range, self.data.shape), strict=True))
+        coords: dict[str, Any] = dict(zip(self.dims, map(range, self.shape), strict=True))
         if "c" in coords:
             coords["c"] = [self.stream.label("c", index) for index in coords["c"]]
         return coords
@@ -89,16 +79,18 @@ class NdvDisplay(Display):
         self._reads = self._quiet = 0
         self._closing = self._changed = False
         self._shown: StackData | None = None
-        self._shape: tuple[int, ...] = ()
         self._version = -1
+        self._where: dict[str, int] = {}  # the place of the newest frame, by the names of its axes
         self._pending: Tag | None = None  # to be painted
-        self._in_canvas: Tag | None = None  # ndv has read it, and given it to its canvas
+        self._in_canvas = False  # ndv has read it, and given it to its canvas
+        self._icons = look_for_icons()
         self._waited, self._patience = 0, 1
 
     # ---- the window's thread -------------------------------------------------------------------------------------
 
     def run(self, receiver: Receiver) -> None:
         """Open the window, and show until it is closed."""
+        spare_icons(self._icons)
         ndv.set_gui_backend("qt")
         ndv.set_canvas_backend("vispy")
         app = QApplication.instance() or QApplication([])
@@ -149,41 +141,47 @@ class NdvDisplay(Display):
         stack, index, tag = stream.newest
         if stack.version == self._version and self._shown is not None and self._shown.stack is stack:
             return
+        layout = stack.layout
+        if len(layout.axes) != len(index):
+            self._changed = True  # an axis joined a moment ago: at the next tick
+            return
         self._version = stack.version
-        self._pending, self._in_canvas = tag, None
+        self._pending, self._in_canvas = tag, False
         self._waited, self._patience = 0, 1
-        new = self._shown is None or self._shown.stack is not stack or self._shown.axes != stack.axes
+        new = self._shown is None or self._shown.stack is not stack or self._shown.axes != layout.axes
+        newest = zip(layout.axes, index, layout.origin, strict=True)
+        self._where = {name: at - low for name, at, low in newest}
         if new:
-            self._shown = StackData(stream, stack)
-        self._shown.wanted = index
-        if new:
-            # What the window showed before may have had channels, and this may have none.
+            self._shown = StackData(stream, stack, layout)
+            # What the window showed before may have had channels, and this may have none; and it is not to be shown by
+            # what is set for this.
+            self._viewer.data = None
             self._viewer.display_model.channel_axis = None
             self._viewer.display_model.channel_mode = "grayscale"
             self._viewer.data = self._shown
-            if "c" in stack.axes:
-                self._viewer.display_model.channel_axis = stack.axes.index("c")
+            if "c" in layout.axes:
+                self._viewer.display_model.channel_axis = layout.axes.index("c")
                 self._viewer.display_model.channel_mode = "composite"
         else:
-            if self._shape != stack.full_shape:
+            if self._shown.shape != (shape := layout.shape + stack.plane_shape):
+                self._shown.shape = shape
                 self._shown.dims_changed.emit()
             self._shown.data_changed.emit()
-        self._shape = stack.full_shape
-        newest = zip(stack.axes, index, stack.origin, strict=True)
-        where = {name: at - low for name, at, low in newest if name != "c"}  # the sliders are known by name
-        self._viewer.display_model.current_index.update(where)
+        index = {name: at for name, at in self._where.items() if name != "c"}  # the sliders are known by name
+        self._viewer.display_model.current_index.update(index)
 
     def _given_to_canvas(self, *_: object) -> None:
-        """Note that ndv, which reads on a thread of its own, has what it has read in its canvas."""
-        if self._shown is not None:
-            self._in_canvas = self._shown.read
+        """Note that ndv, which reads on a thread of its own, has given what it was asked for last to its canvas."""
+        model = self._viewer.display_model
+        together = "c" if model.channel_mode == "composite" else None
+        if all(model.current_index.get(name) == at for name, at in self._where.items() if name != together):
+            self._in_canvas = True
 
     def _painted(self) -> None:
         """Count the frame that has come onto the screen."""
-        tag, pending = self._in_canvas, self._pending
-        if pending is not None and tag is not None and tag.sequence >= pending.sequence:
+        if self._pending is not None and self._in_canvas:
+            self._shown.stream.log.paint([self._pending])
             self._pending = None
-            self._shown.stream.log.paint([tag])
 
     # ---- from any thread -----------------------------------------------------------------------------------------
 
