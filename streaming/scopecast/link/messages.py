@@ -104,6 +104,7 @@ _VERTICES: Final = {
 }
 
 U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 AxisName = Annotated[str, Meta(min_length=1, max_length=32)]
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
@@ -219,6 +220,8 @@ class Frame(_Message, tag="FRAME"):
     Of frames that come from another machine, `preview` says that the pixels are not exact, as the link is too slow for
     these; exact ones may take their place later. `late` says that the frame is no news: it belongs to an earlier
     place, or has the exact pixels of a frame that was shown; who follows the newest frame stays where it is.
+    `origin_ns` is when it was published there, as this machine's CLOCK_MONOTONIC would have said: below 0 if that was
+    before this machine was started, and 0 of a frame that was published here.
     """
 
     stream: U32
@@ -237,6 +240,12 @@ class Frame(_Message, tag="FRAME"):
     name: Label = ""
     preview: bool = False
     late: bool = False
+    origin_ns: I64 = 0
+
+    @property
+    def published_ns(self) -> int:
+        """When it was published, be it here or on another machine."""
+        return self.origin_ns or self.sent_ns
 
     def __post_init__(self) -> None:
         if not (self.path.isprintable() and self.name.isprintable()):  # it is asked for each frame

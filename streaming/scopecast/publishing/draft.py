@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from scopecast.link import messages
 
@@ -24,8 +24,27 @@ __all__ = ["IMAGE", "NOTHING", "Draft", "Extras", "Policy", "What"]
 Policy = Literal["latest", "every"]
 Extras = tuple[str, list[float], Any]  # sent along with a frame: path, translation, encoded metadata
 NOTHING: Final[Extras] = ("", [], messages.encode_metadata(None))
-What = tuple[str, str] | tuple[str, str, bool, bool]  # kind and name of a frame; whether a preview, and late
-IMAGE: Final[What] = ("image", "")
+
+
+class What(NamedTuple):
+    """What a frame is.
+
+    Attributes
+    ----------
+    kind, name
+        As they are announced.
+    preview, late, origin_ns
+        Of what comes from another machine; see `scopecast.link.messages.Frame`.
+    """
+
+    kind: str
+    name: str = ""
+    preview: bool = False
+    late: bool = False
+    origin_ns: int = 0
+
+
+IMAGE: Final = What("image")
 
 
 @dataclass(slots=True)
@@ -89,7 +108,7 @@ class Draft:
         self.index = self.stream.place(self.axes)
         axes = self.stream.axes
         channel = self.index[axes.index("c")] if "c" in axes else 0
-        self.channel = self.stream.number, channel, self.what[:2], self.what[3:]
+        self.channel = self.stream.number, channel, self.what.kind, self.what.name, self.what.late
 
     def encode(self, sequence: int, now_ns: int, *, bare: bool = False) -> bytes:
         """Return the encoded message that announces it.
@@ -105,7 +124,7 @@ class Draft:
         """
         assert self.frame is not None
         path, translate, metadata = self.about
-        kind, name, *detail = self.what
+        what = self.what
         epoch, number = self.frame.key
         return messages.encode(
             messages.Frame(
@@ -114,7 +133,7 @@ class Draft:
                 epoch,
                 number,
                 self.frame.generation,
-                kind,
+                what.kind,
                 self.dtype.str,
                 list(self.shape),
                 self.index,
@@ -122,7 +141,9 @@ class Draft:
                 path,
                 translate,
                 NOTHING[2] if bare else metadata,
-                name,
-                *detail,
+                what.name,
+                what.preview,
+                what.late,
+                what.origin_ns,
             )
         )

@@ -283,14 +283,15 @@ class Publisher:
             if kind != "image" or more:  # an empty one says nothing
                 from scopecast.frames.annotations import prepare
 
-                array, axes, dims, what = prepare(kind, array, axes, dims, more)
+                array, axes, dims, (kind, name) = prepare(kind, array, axes, dims, more)
+                what = What(kind, name)
                 rgb = False
         if type(array) is not np.ndarray:
             array = as_array(array)
         check_dtype(array.dtype)
         about = self._about(path, translate, metadata)
         how = policy or self.policy
-        if (array.ndim == 2 and dims is None and array.size) or what[0] in DOCUMENTS:
+        if (array.ndim == 2 and dims is None and array.size) or what.kind in DOCUMENTS:
             outcome = self._publish_plane(array, axes, stream, how, what, about)
         elif not array.size:
             check_axes(axes)
@@ -425,7 +426,7 @@ class Publisher:
         deadline = 0.0
         while True:
             if nbytes > session.slot_bytes or not session.viewers.met:
-                grows = nbytes > session.slot_bytes and draft.what[0] in DOCUMENTS
+                grows = nbytes > session.slot_bytes and draft.what.kind in DOCUMENTS
                 room = session.budget.with_room(nbytes) if grows else nbytes
                 reason = session.ensure(room, wait=self.timeout if draft.policy == "every" else 0.0)
                 if reason:

@@ -20,7 +20,7 @@ from scopecast.frames.documents import DOCUMENTS, check_document
 from scopecast.link import messages
 from scopecast.memory.copying import copy_frame
 from scopecast.memory.ring import RingReader
-from scopecast.publishing.draft import NOTHING, Draft
+from scopecast.publishing.draft import NOTHING, Draft, What
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +112,7 @@ class Replies:
         receivers = self._receivers
         axes = dict(zip(known.axes, known.place, strict=False))
         about = (NOTHING[0], known.translate, NOTHING[2])
-        what = (reply.kind, reply.name)
+        what = What(reply.kind, reply.name)
         draft = Draft(known.stream, axes, array.shape, array.dtype, "latest", what, about, of=reply.sequence)
         if self._budget.plan(draft.nbytes) is None:
             raise ValueError(self._budget.why_too_small(draft.nbytes))

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from scopecast.errors import ProtocolError, ScopecastError, ViewerLagging
 from scopecast.link import messages as local
-from scopecast.protocol import ANY_KIND, printable
+from scopecast.protocol import ANY_KIND, clock_ns, printable
 from scopecast.remote import messages
+from scopecast.remote.clock import Clock
 from scopecast.remote.link import Link, LinkError
 from scopecast.remote.mirror import Mirror
 from scopecast.remote.quality import LADDER
@@ -42,6 +43,7 @@ PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 _MOST_MARKS: Final = 64
 _MOST_SOURCES: Final = 64
+_HELLO: Final = 0  # among the numbers of PINGs, which begin with 1
 
 
 class Connection:
@@ -79,7 +81,7 @@ class Connection:
     quality : str
         In which quality the last frame came.
     age_ms : float
-        How old that was when it was sent, in ms; the way is not included.
+        How old that was when it came, in ms.
     refused : int
         Frames that could not be shown.
     """
@@ -117,6 +119,8 @@ class Connection:
         self._greeted = self._ever = False
         self._stop = threading.Event()
         self._link: Link | None = None
+        self._clock = Clock()
+        self._asked_ns: dict[int, int] = {}  # when HELLO was sent, and each PING that is not answered
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -183,7 +187,7 @@ class Connection:
     # ---- while it is connected -------------------------------------------------------------------------------------
 
     def _serve(self, link: Link) -> None:
-        self._send(self._hello)
+        self._greet()
         next_look = next_ping = 0.0
         while not self._stop.is_set():
             data = link.receive(_LOOK_S)
@@ -199,7 +203,7 @@ class Connection:
                 self._look()
             if now >= next_ping:
                 next_ping = now + _PING_S
-                self._send(messages.Ping(next(self._pings)))
+                self._ping()
                 if link.silent_s > SILENT_S:
                     msg = f"{self._place} has not been heard for {SILENT_S:.0f} s"
                     raise LinkError(msg)
@@ -209,6 +213,22 @@ class Connection:
         if self._link is not None:
             self._link.send(messages.encode(message))
 
+    def _greet(self) -> None:
+        self._asked_ns = {_HELLO: clock_ns()}
+        self._send(self._hello)
+
+    def _ping(self) -> int:
+        number = next(self._pings)
+        self._asked_ns[number] = clock_ns()
+        self._send(messages.Ping(number))
+        return number
+
+    def _learn(self, number: int, there_ns: int) -> None:
+        """Take in what the relay's clock has shown, if it was asked for."""
+        asked_ns = self._asked_ns.pop(number, None)
+        if asked_ns is not None and there_ns:
+            self._clock.learn(asked_ns, there_ns)
+
     def _handle(self, message: messages.FromRelay) -> None:
         if isinstance(message, messages.Piece):
             self._take(message)
@@ -217,7 +237,7 @@ class Connection:
         elif isinstance(message, messages.Reject):
             if not message.again:
                 raise LinkError(f"{self._place} refuses: {message.reason}", hopeless=True)
-            self._send(self._hello)
+            self._greet()
         elif isinstance(message, messages.Source):
             self._source(message)
         elif isinstance(message, messages.Stream):
@@ -235,12 +255,15 @@ class Connection:
             self.account = message.account
             self._send(messages.Pong(message.number))
         elif isinstance(message, messages.Pong):
+            self._learn(message.number, message.clock_ns)
             self._fetching = [each for each in self._fetching if each[0] > message.number]
         elif isinstance(message, messages.Bye):
             raise LinkError(f"{self._place}: {message.reason or 'the relay has ended'}")
 
     def _welcome(self, message: messages.Welcome) -> None:
         self._greeted = self._ever = True
+        self._clock.forget()
+        self._learn(_HELLO, message.clock_ns)
         self.state, self.problem = "connected", ""
         self.host = message.host or self._place
         self._tell(f"Connected to {printable(self.host)}.")
@@ -288,9 +311,10 @@ class Connection:
             if found is None:
                 raise ProtocolError(f"a frame of the run {piece.stream}, which was not announced")
             mirror, number = found
-            mirror.take(number, piece)
+            origin_ns = self._clock.here(piece.origin_ns)
+            mirror.take(number, piece, origin_ns)
             if not piece.late:
-                self.quality, self.age_ms = LADDER[piece.quality].name, piece.age_ms
+                self.quality, self.age_ms = LADDER[piece.quality].name, (clock_ns() - origin_ns) / 1e6
         except ViewerLagging as error:  # it was not lost on the way: a viewer here is stopped
             logger.debug("%s", error)
         except (ScopecastError, ValueError, TypeError) as error:
@@ -316,10 +340,8 @@ class Connection:
                     self._tell_look(mirror, receiver.look)
                     there.add(receiver.token if receiver.account.viewer else ANY_KIND)
             if there - seen:
-                ping = next(self._pings)
                 self._send(messages.Fetch(number))
-                self._send(messages.Ping(ping))
-                self._fetching.append((ping, mirror.origin, there - seen))
+                self._fetching.append((self._ping(), mirror.origin, there - seen))
                 seen |= there
             self._listen(mirror)
 

@@ -37,7 +37,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from scopecast.link import messages
-from scopecast.link.messages import Finite, Index, Shape, Text, Transform, decode_by
+from scopecast.link.messages import I64, U63, Finite, Index, Shape, Text, Transform, decode_by
 from scopecast.protocol import MAX_TEXT, MAX_TITLE, U32, Label, Title, Token, printable
 
 __all__ = [
@@ -77,7 +77,6 @@ WIRE: Final = 1
 MAX_FROM_DESK: Final = messages.MAX_MESSAGE_BYTES
 MAX_FROM_RELAY: Final = 512 * 2**20
 
-U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Place = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=4)]
 _Short = Annotated[str, Meta(max_length=16)]
 
@@ -200,7 +199,8 @@ class Welcome(_Message, tag="WELCOME"):
     """The relay's answer to HELLO.
 
     `resumed` says that it knows the session. The sources that it has follow, and their runs; `origins` names them: what
-    the desk has of any other source is over.
+    the desk has of any other source is over. `clock_ns` is what CLOCK_MONOTONIC shows on the relay's machine, in
+    nanoseconds.
     """
 
     wire: U32
@@ -209,6 +209,7 @@ class Welcome(_Message, tag="WELCOME"):
     host: Title = ""
     version: Label = ""
     origins: Annotated[list[Token], Meta(max_length=1024)] = []
+    clock_ns: U63 = 0
 
     def __post_init__(self) -> None:
         self.host, self.version = printable(self.host, MAX_TITLE), printable(self.version)
@@ -272,8 +273,8 @@ class Piece(_Message, tag="FRAME"):
     an index of `scopecast.remote.quality.LADDER`, and `data` is the rectangle `piece` (y, x, rows, columns; empty: the
     whole frame) encoded so, with `companding` as its parameters. `index` is the frame's place along the axes of the
     stream as announced last. `kind`, `name`, `dtype`, `shape`, `translate` and `metadata` are those of the publisher's
-    FRAME; of a document the shape is its number of bytes, and the data are these. `age_ms` is the time since it was
-    published.
+    FRAME; of a document the shape is its number of bytes, and the data are these. `origin_ns` is when it was
+    published, by the clock of WELCOME.
 
     `late` says that it is no news (see `scopecast.link.messages.Frame`); `preview`, that the relay itself has no exact
     pixels. Pieces of a frame are shown together, once the last of them has come: that which has `shown` set.
@@ -293,7 +294,7 @@ class Piece(_Message, tag="FRAME"):
     companding: Annotated[list[Finite], Meta(max_length=8)] = []
     translate: Transform = []
     metadata: msgspec.Raw = msgspec.Raw(b"\xc0")
-    age_ms: Finite = 0.0
+    origin_ns: I64 = 0
     late: bool = False
     preview: bool = False
     shown: bool = True
@@ -338,9 +339,10 @@ class Ping(_Message, tag="PING"):
 
 
 class Pong(_Message, tag="PONG"):
-    """The answer to a PING."""
+    """The answer to a PING. The relay's has its clock, as WELCOME does."""
 
     number: U63
+    clock_ns: U63 = 0
 
 
 class Bye(_Message, tag="BYE"):

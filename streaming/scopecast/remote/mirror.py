@@ -16,6 +16,7 @@ from scopecast.frames.annotations import KINDS
 from scopecast.frames.arrays import check_plane
 from scopecast.frames.documents import DOCUMENTS, check_document
 from scopecast.frames.streams import FrameStream
+from scopecast.publishing.draft import What
 from scopecast.publishing.publisher import Publisher
 from scopecast.remote import codec
 from scopecast.remote.companding import Companding
@@ -89,10 +90,12 @@ class _MirrorPublisher(Publisher):
         super().__init__(kind, policy="every", **options)
         self.session.origin, self.session.listening.looks = origin, True
 
-    def show(self, pixels: npt.NDArray[Any], piece: Piece, stream: FrameStream, *, preview: bool) -> None:
+    def show(
+        self, pixels: npt.NDArray[Any], piece: Piece, stream: FrameStream, origin_ns: int, *, preview: bool
+    ) -> None:
         """Publish a frame, and wait until each local viewer has room for it."""
         axes = dict(zip(stream.axes, piece.index, strict=True))
-        what = (piece.kind, piece.name, preview, piece.late)
+        what = What(piece.kind, piece.name, preview, piece.late, origin_ns)
         self._publish_plane(pixels, axes, stream, "every", what, ("", list(piece.translate), piece.metadata))
 
     def announce(self, stream: MirroredStream, about: Stream) -> None:
@@ -177,8 +180,17 @@ class Mirror:
         for publisher, stream in zip(self.publishers, self._streams.get(number, ()), strict=False):
             publisher.end_stream(stream)
 
-    def take(self, number: int, piece: Piece) -> bool:
+    def take(self, number: int, piece: Piece, origin_ns: int = 0) -> bool:
         """Publish a frame, or keep a piece of one; return whether anything was published.
+
+        Parameters
+        ----------
+        number
+            Of its run, as its publisher counts.
+        piece
+            What has come.
+        origin_ns
+            When it was published, CLOCK_MONOTONIC of this machine; 0 if that is not known.
 
         Raises
         ------
@@ -196,7 +208,7 @@ class Mirror:
             return False
         pixels, preview = found
         for publisher, stream in zip(self.publishers, streams, strict=True):
-            publisher.show(pixels, piece, stream, preview=preview or piece.preview)
+            publisher.show(pixels, piece, stream, origin_ns, preview=preview or piece.preview)
         self.shown += 1
         return True
 

@@ -245,7 +245,7 @@ class Frame:
     @property
     def age_s(self) -> float:
         """Seconds since it was published."""
-        return (clock_ns() - self._lease.message.sent_ns) / 1e9
+        return (clock_ns() - self._lease.message.published_ns) / 1e9
 
     @property
     def time(self) -> float:

@@ -18,6 +18,7 @@ from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher, subscribe
 from scopecast.frames.documents import Points
 from scopecast.link import messages as local
+from scopecast.protocol import clock_ns
 from scopecast.remote import messages
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.receiving.exporting import exports
@@ -86,6 +87,30 @@ def stamps(first: int = 0, timepoints: int = 5) -> list[tuple[int, int, int]]:
 def watched(camera: Publisher) -> bool:
     """Whether a relay gets the frames."""
     return any(row.attached and row.kind == "*" for row in camera.stats().receivers)
+
+
+def test_a_frame_has_the_time_at_which_it_was_published_there(machine, camera):
+    with ConnectProcess(machine) as desk:
+        desk.line("Connected to ")
+        wait_until(lambda: watched(camera))
+    began = clock_ns()
+    for number in range(2):
+        begin(camera, f"run {number}")
+        publish(camera, 100 * number)
+    ended = clock_ns()
+    with ConnectProcess(machine) as desk:
+        desk.line("Connected to ")
+        connected = clock_ns()
+        with Viewer() as viewer:
+            for number in range(2):
+                viewer.wait_for(lambda number=number: has(viewer, f"run {number}", stamps(100 * number)))
+            runs = [run_of(viewer, f"run {number}") for number in range(2)]
+            times = [[run.stacks[0].tag(index).sent_ns for index in planes_of(run)] for run in runs]
+            # Both clocks are the same one here. It is read between a question and its answer, which came before the
+            # line: whatever took long, a time is wrong by less than the time until then.
+            assert all(began - (connected - ended) <= each < connected for each in (*times[0], *times[1]))
+            assert [run.first_sent_ns for run in runs] == [min(each) for each in times]
+            assert not any(runs[0].log.ages_ms), "what was published before says nothing of how live the view is"
 
 
 @pytest.mark.usefixtures("transport")

@@ -37,8 +37,10 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     ),
     "LIST": (messages.ListDesks(), "91a44c495354"),
     "WELCOME": (
-        messages.Welcome(1, TOKEN, resumed=False, host="lab-pc", version="0.1.0", origins=[TOKEN]),
-        "97a757454c434f4d4501a86162636432333435c2a66c61622d7063a5302e312e3091a86162636432333435",
+        messages.Welcome(
+            1, TOKEN, resumed=False, host="lab-pc", version="0.1.0", origins=[TOKEN], clock_ns=5_000_000_000
+        ),
+        "98a757454c434f4d4501a86162636432333435c2a66c61622d7063a5302e312e3091a86162636432333435cf000000012a05f200",
     ),
     "REJECT": (
         messages.Reject("update scopecast here"),
@@ -70,11 +72,11 @@ GOLDEN: dict[str, tuple[Any, str]] = {
             companding=[100.0, 4000.0],
             translate=[1.5, -2.0],
             metadata=msgspec.Raw(bytes.fromhex("81ab6578706f737572655f6d730a")),
-            age_ms=12.5,
+            origin_ns=-12_500_000,
         ),
         "dc0013a54652414d4505cd012c0201a5696d616765a0a33c753292cd0200cd01009113c403ffd8ff9092cb40590000000000"
-        "00cb40af40000000000092cb3ff8000000000000cbc00000000000000081ab6578706f737572655f6d730acb402900000000"
-        "0000c2c2c3",
+        "00cb40af40000000000092cb3ff8000000000000cbc00000000000000081ab6578706f737572655f6d730ad2ff4143e0c2c2"
+        "c3",
     ),
     "MARKED": (
         messages.Marked(3, "refused", "out of reach"),
@@ -85,7 +87,7 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         "92a64c49535445449194a66f6666696365a9636f6e6e6563746564a565786163749703020100000000",
     ),
     "PING": (messages.Ping(9, messages.DeskAccount(3, 1, 1, 1)), "93a450494e47099703010101000000"),
-    "PONG": (messages.Pong(9), "92a4504f4e4709"),
+    "PONG": (messages.Pong(9, 5_000_000_000), "93a4504f4e4709cf000000012a05f200"),
     "BYE": (messages.Bye("the desk was closed"), "92a3425945b3746865206465736b2077617320636c6f736564"),
 }
 FROM_DESK = {kind.__struct_config__.tag for kind in messages.FromDesk.__args__}

@@ -536,6 +536,7 @@ def test_the_newest_frame_is_seen_at_any_index_and_what_imagej_can_not_count_is_
             for t in range(1, 4):
                 publisher.publish(bar(0, t), axes={"t": start + t, "c": 0})
                 live.settled(publisher)
+                live.until(lambda: live.images and live.images[-1].stream.about.title == f"from {start}")  # noqa: B023
                 image = live.images[-1]
                 live.until(lambda: places(painted_picture(image)) == {(0, t)} == places(seen(image)))  # noqa: B023
                 assert live.position(image.imp)[2] == start + t + 1

@@ -44,3 +44,26 @@ def test_losses_are_told_only_where_there_are_some():
         source.dropped = 3
         assert figures_of(stream, [source])[-1] == "3 dropped"
         assert "newest 2.0 s old" in figures_of(stream, [source], age_s=2.0)
+
+
+def test_what_comes_late_has_its_own_time_and_says_nothing_of_how_live_the_view_is():
+    now, hour = time.monotonic_ns(), 3600 * 10**9
+    about = FrameStream(0, "run", sizes={"t": 3}).message()
+    with History() as history:
+        stream = LiveStream("token", "scope", about, history, PaintLog())
+        for sequence, (t, ago, late) in enumerate([(2, hour, False), (1, 2 * hour, True), (0, 10**9, False)]):
+            frame = Frame(0, sequence, 0, 0, 0, "image", "|u1", [4, 4], [t], now, late=late, origin_ns=now - ago)
+            stream.put(frame, np.zeros((4, 4), "uint8"))
+        (stack,) = stream.stacks
+        tags = [stack.tag((t,)) for t in range(3)]
+        assert [(tag.sent_ns, tag.news) for tag in tags] == [
+            (now - 10**9, True),
+            (now - 2 * hour, False),
+            (now - hour, False),
+        ]
+        assert stream.first_sent_ns == now - 2 * hour
+        stream.log.paint(tags[1:], first=True)
+        assert (stream.log.painted, stream.log.first_ms, stream.log.percentiles()) == (2, 0.0, (0.0, 0.0))
+        stream.log.paint(tags[:1])
+        assert stream.log.painted == 3
+        assert stream.log.percentiles()[0] >= 1000

@@ -25,8 +25,8 @@ def clock(monkeypatch):
 
 def put(stream, number):
     frame = SimpleNamespace(
-        dtype="uint8", kind="image", name="", index=[], sequence=number, sent_ns=0, path="", translate=(),
-        metadata=b"\xc0", preview=False, late=False,
+        dtype="uint8", kind="image", name="", index=[], sequence=number, sent_ns=0, published_ns=0, path="",
+        translate=(), metadata=b"\xc0", preview=False, late=False,
     )  # fmt: skip
     stream.put(frame, np.zeros((4, 4), "uint8"))
 

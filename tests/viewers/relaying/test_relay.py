@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import zmq
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHAPE = (64, 48)
+T = TypeVar("T")
 
 
 @contextmanager
@@ -38,23 +39,27 @@ def relay() -> Iterator[str]:
 
 
 @contextmanager
-def desk(endpoint: str, *, every: bool = False) -> Iterator[zmq.Socket[bytes]]:
+def desk(endpoint: str, *, every: bool = False, session: str = "abcdefgh") -> Iterator[zmq.Socket[bytes]]:
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.connect(endpoint)
-        socket.send(messages.encode(messages.Hello(1, 1, "abcdefgh", "desk", every)))
+        socket.send(messages.encode(messages.Hello(1, 1, session, "desk", every)))
         yield socket
 
 
-def next_piece(socket: zmq.Socket[bytes]) -> messages.Piece:
-    """Return the next frame; heartbeats on the way are answered."""
+def next_of(socket: zmq.Socket[bytes], kind: type[T]) -> T:
+    """Return the next message of a kind; heartbeats on the way are answered."""
     while True:
         assert socket.poll(30_000), "nothing comes"
         message = messages.decode_from_relay(socket.recv())
         if isinstance(message, messages.Ping):
             socket.send(messages.encode(messages.Pong(message.number)))
-        elif isinstance(message, messages.Piece):
+        elif isinstance(message, kind):
             return message
+
+
+def next_piece(socket: zmq.Socket[bytes]) -> messages.Piece:
+    return next_of(socket, messages.Piece)
 
 
 def test_with_every_no_frame_is_lost_and_an_acquisition_of_that_policy_waits(monkeypatch):
@@ -82,3 +87,31 @@ def test_with_every_no_frame_is_lost_and_an_acquisition_of_that_policy_waits(mon
                 pieces.append(next_piece(socket))
         publishing.join(30.0)
         assert camera.stats().frames.superseded == 0
+
+
+def test_what_goes_on_is_sent_before_what_has_ended_and_that_before_what_is_older():
+    """By a slow link each frame takes seconds; in the viewers, the newest is what is to be seen."""
+    with (
+        relay() as endpoint,
+        Publisher("headless", title="first", policy="every") as first,
+        Publisher("headless", title="second", policy="every") as second,
+        Publisher("headless", title="goes on", policy="every") as third,
+    ):
+        for publisher in (third, first, second):
+            publisher.open(SHAPE, wait=30.0)
+            wait_until(lambda publisher=publisher: any(row.attached for row in publisher.stats().receivers))
+        for number, publisher in enumerate((third, first, second)):
+            for c in range(2):
+                publisher.publish(stamped(number, c), axes={"t": 0, "c": c})
+            assert publisher.flush(30.0)
+        with desk(endpoint, session="bcdefghi") as socket:
+            first.close()
+            second.close()
+            assert {next_of(socket, messages.End).stream for _ in range(2)} == {2, 3}
+        with desk(endpoint) as socket:
+            pieces = []
+            for _ in range(6):
+                pieces.append(next_piece(socket))
+                socket.send(messages.encode(messages.Ack(pieces[-1].number)))
+            came = [(piece.stream, piece.index[1]) for piece in pieces]
+            assert came == [(1, 0), (1, 1), (3, 0), (3, 1), (2, 0), (2, 1)]

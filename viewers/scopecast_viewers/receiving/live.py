@@ -30,6 +30,7 @@ _RESTS_S = 2.0
 #: A rate is told of no shorter time: a few frames that were sent together say nothing of how many come in a second.
 _SHORTEST_S = 0.5
 _MARK_S = 0.05  # how often the count is noted
+_NEWS_S = 10.0  # a frame that another machine has sent later is no news
 _NIL = b"\xc0"  # of MessagePack
 
 
@@ -47,8 +48,8 @@ class PaintLog:
         now = clock_ns()
         with self._lock:
             self.painted += len(tags)
-            self.ages_ms.extend((now - tag.sent_ns) / 1e6 for tag in tags)
-            if first and tags:
+            self.ages_ms.extend((now - tag.sent_ns) / 1e6 for tag in tags if tag.news)
+            if first and tags and tags[0].news:
                 self.first_ms = (now - min(tag.sent_ns for tag in tags)) / 1e6
 
     def percentiles(self) -> tuple[float, float]:
@@ -251,13 +252,18 @@ class LiveStream:
             if self.newest[:2] == (stack, index):
                 self.newest = (stack, index, tag)
             self.received += own and adds
+            if own:
+                self._note_first(tag)
             return
         if own:
             self.received += 1
-            self.first_sent_ns = min(self.first_sent_ns or frame.sent_ns, frame.sent_ns)
+            self._note_first(tag)
             self._note_arrival(time.monotonic())
         if own or not self.received:
             self.newest = (stack, index, tag)
+
+    def _note_first(self, tag: Tag) -> None:
+        self.first_sent_ns = min(self.first_sent_ns or tag.sent_ns, tag.sent_ns)
 
     def _note_arrival(self, now: float) -> None:
         if self._arrivals and now - self._arrivals[-1] > _RESTS_S:
@@ -285,12 +291,13 @@ class LiveStream:
         said = b"" if metadata == _NIL else metadata
         return Tag(
             frame.sequence,
-            frame.sent_ns,
+            frame.published_ns,
             frame.path,
             tuple(frame.translate),
             said,
             source or self.source,
             frame.preview,
+            not frame.late and frame.sent_ns - frame.published_ns < _NEWS_S * 1e9,
         )
 
     def annotate(self, frame: Frame, document: Document, *, source: str = "") -> bool:

@@ -102,7 +102,7 @@ def message_of(frame: MarkedFrame, drawn: Sequence[Drawn], layer: str = "") -> m
         "number": 0,
         "token": tag.source,
         "stream": 0,
-        "sent_ns": tag.sent_ns,
+        "sent_ns": max(0, tag.sent_ns),
         "axes": axes,
         "labels": {axis: label for axis, label in labels.items() if label != str(axes[axis])},
         "shape": list(shape),

@@ -77,8 +77,8 @@ class Recorded(NamedTuple):
 
     @property
     def began(self) -> float:
-        """When the first of the frames was sent, in seconds since 1970."""
-        return (min(frame.message.sent_ns for frame in self.frames) + (self.clock_ns or clock_offset_ns())) / 1e9
+        """When the first of the frames was published, in seconds since 1970."""
+        return (min(frame.message.published_ns for frame in self.frames) + (self.clock_ns or clock_offset_ns())) / 1e9
 
 
 def clock_offset_ns() -> int:

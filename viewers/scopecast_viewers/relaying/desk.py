@@ -164,7 +164,7 @@ class Desk:
             if not fetched:
                 self._move(offered, "superseded")
             return
-        replaced = self._live.get(kept.channel)
+        replaced = self._live.pop(kept.channel, None)
         self._live[kept.channel] = kept
         if replaced is not None and not fetched:
             self._supersede(replaced)
@@ -297,8 +297,8 @@ class Desk:
             if kept.serial in self._offered and not (kept.gone and kept.pinned is None):
                 return Job(kept, 0, late=kept.message.late)
         while self._live:
-            # In the order in which they came; each channel has its turn, as what comes later has a higher number.
-            kept = self._live.pop(min(self._live, key=lambda channel: self._live[channel].serial))
+            # In the order in which they came: each channel has its turn.
+            kept = self._live.pop(next(iter(self._live)))
             if kept.serial in self._offered and not kept.gone:
                 return self._job_of(kept)
         return None

@@ -31,6 +31,8 @@ from scopecast_viewers.relaying.encodings import Encodings
 from scopecast_viewers.relaying.shelf import Shelf
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
     from scopecast.rundir.directory import Entry
@@ -273,7 +275,7 @@ class Relay:
         elif isinstance(message, messages.DeskMarks):
             self._take_marks(desk, message)
         elif isinstance(message, messages.Ping):
-            desk.outbox.append(messages.encode(messages.Pong(message.number)))
+            desk.outbox.append(messages.encode(messages.Pong(message.number, clock_ns())))
         elif isinstance(message, messages.Pong):
             if message.number == _PROBE:
                 desk.pace.probed(time.monotonic_ns())
@@ -307,7 +309,7 @@ class Relay:
         sources = [source for source in self._shelf.sources if source.number not in desk.told_gone]
         origins = [source.origin for source in sources]
         told: list[messages.FromRelay] = [
-            messages.Welcome(messages.WIRE, self._catch.member.token, resumed, self._name, VERSION, origins)
+            messages.Welcome(messages.WIRE, self._catch.member.token, resumed, self._name, VERSION, origins, clock_ns())
         ]
         for source in sources:
             told.append(_about_source(source))
@@ -315,20 +317,23 @@ class Relay:
                 told.append(messages.Stream(run.number, source.number, run.about))
                 if run.ended:
                     told.append(messages.End(run.number))
-            if not resumed:
-                self._offer_newest(desk, source)
+        if not resumed:
+            self._offer_newest(desk, sources)
         desk.outbox.extend(map(messages.encode, told))
         self._lock.notify_all()
 
-    def _offer_newest(self, desk: Desk, source: RelayedSource) -> None:
-        """Offer the newest frame of each channel to a desk that is new."""
-        newest: dict[Any, Kept] = {}
-        for run in source.runs.values():
-            for kept in run.frames():
-                if kept.channel not in newest or newest[kept.channel].serial < kept.serial:
-                    newest[kept.channel] = kept
-        for kept in sorted(newest.values(), key=lambda kept: kept.serial):
-            desk.offer(kept, None)
+    @staticmethod
+    def _offer_newest(desk: Desk, sources: Iterable[RelayedSource]) -> None:
+        """Offer the newest frames of all channels to a desk that is new: of what goes on first."""
+        found: list[tuple[bool, int, list[Kept]]] = []
+        for run in (run for source in sources for run in source.runs.values()):
+            newest = {kept.channel: kept for kept in sorted(run.frames(), key=lambda kept: kept.serial)}
+            in_order = sorted(newest.values(), key=lambda kept: kept.serial)
+            if in_order:
+                found.append((run.ended or run.source.over, -in_order[-1].serial, in_order))
+        for *_, in_order in sorted(found, key=lambda each: each[:2]):
+            for kept in in_order:
+                desk.offer(kept, None)
 
     def _take_marks(self, desk: Desk, message: messages.DeskMarks) -> None:
         run = self._shelf.run_of(message.stream)
@@ -488,7 +493,7 @@ class Relay:
             companding=encoded.companding,
             translate=message.translate,
             metadata=message.metadata,
-            age_ms=max(0.0, (clock_ns() - message.sent_ns) / 1e6),
+            origin_ns=message.published_ns,
             late=job.late,
             preview=message.preview,
             shown=job.shown,

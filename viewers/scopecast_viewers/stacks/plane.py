@@ -19,7 +19,8 @@ class Tag(NamedTuple):
     sequence
         The frame's number: at its publisher, or in order of arrival in a run of several publishers.
     sent_ns
-        When it was published, CLOCK_MONOTONIC in nanoseconds.
+        When it was published, CLOCK_MONOTONIC in nanoseconds; below 0 if that was on another machine, before this one
+        was started.
     path
         The file that it is, or ``""``.
     translate
@@ -30,6 +31,8 @@ class Tag(NamedTuple):
         The token of its publisher.
     preview
         Its pixels are not exact: it comes from another machine, by a link that is too slow for these.
+    news
+        It came as soon as the link allowed: how long it took until it was painted says how live the view is.
     """
 
     sequence: int
@@ -39,6 +42,7 @@ class Tag(NamedTuple):
     metadata: bytes = b""
     source: str = ""
     preview: bool = False
+    news: bool = True
 
 
 class Sent(NamedTuple):
