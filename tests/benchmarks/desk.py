@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.programs import end_with_parent, report
 from scopecast.errors import ProtocolError
 from scopecast.remote import codec, messages
+from scopecast.remote.command import Command
 from scopecast.remote.link import Link
 from scopecast.remote.quality import LADDER
 from scopecast.rundir.directory import new_token
@@ -91,5 +92,5 @@ if __name__ == "__main__":
     end_with_parent()
     name, side, *command = sys.argv[1:]
     codec.check_available()  # which is imported only when it is used, and takes its time
-    with Link(command, "microscope") as opened:
+    with Link(Command(command, "microscope"), "microscope") as opened:
         _watch(opened, name, _Region(int(side)) if int(side) else None)

@@ -18,7 +18,7 @@ from scopecast.benchmarks.processes import wait_for
 from scopecast.errors import ProtocolError
 from scopecast.link import transport
 from scopecast.remote import messages, stdio
-from scopecast.remote.link import command_for
+from scopecast.remote.command import command_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -101,7 +101,9 @@ def connect_command(ssh: str, *options: str) -> Sequence[str]:
 
 def _desk(machines: TwoMachines, title: str, mbit: float = 0.0, region: int = 0) -> Program:
     """Start a desk that does nothing with what it gets."""
-    command = command_for("microscope", ssh=machines.ssh(mbit), command=_command(), end_after="2s")
+    command = command_for(
+        "microscope", ["relay", "--stdio", "--end-after", "2s"], ssh=machines.ssh(mbit), command=_command()
+    )
     return machines.program_here("benchmarks.desk", title, str(region), *command)
 
 

@@ -185,11 +185,13 @@ class SshServer:
 class ConnectProcess(Talking):
     """``scopecast connect`` in a process of its own, whose lines are read as they come."""
 
-    def __init__(self, machine: OtherMachine, *options: str, host: str = "lab-pc", ssh: str = "") -> None:
+    def __init__(
+        self, machine: OtherMachine, *options: str, host: str = "lab-pc", ssh: str = "", kind: str = "headless"
+    ) -> None:
         command = f"{shlex.quote(sys.executable)} -m scopecast"
         super().__init__(
             [
-                *(sys.executable, "-m", "scopecast", "connect", host, "--viewer", "headless", "--no-open"),
+                *(sys.executable, "-m", "scopecast", "connect", host, "--viewer", kind, "--no-open"),
                 *("--ssh", ssh or machine.ssh, "--command", command, "--end-after", "1s", *options),
             ]
         )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import platform
+import re
 import threading
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
+import filelock
+import msgspec
 import typer
 from rich.live import Live
 from rich.text import Text
@@ -14,16 +19,31 @@ from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
 from scopecast.cli.terminal import FijiOption, count, variables_of, viewer_kinds
 from scopecast.errors import ScopecastError
-from scopecast.protocol import printable
+from scopecast.protocol import Token, printable
+from scopecast.remote import stdio
 from scopecast.remote.codec import check_available
+from scopecast.remote.command import Command, command_for
 from scopecast.remote.connection import Connection
-from scopecast.remote.link import command_for
+from scopecast.remote.dialled import DialledIn, carry_to_desk
+from scopecast.rundir.directory import RunDirectory
 from scopecast.showing.show import check_viewer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["connect"]
 
 #: Seconds that viewers here have at the end for the last frames.
 _LINGER_S: Final = 2.0
+
+
+def _token(value: str) -> str:
+    if value:
+        try:
+            msgspec.convert(value, Token)
+        except msgspec.ValidationError as error:
+            raise typer.BadParameter(str(error)) from error
+    return value
 
 
 def connect(
@@ -48,6 +68,8 @@ def connect(
         str, typer.Option(metavar="PATH", help="How scopecast is started there, if not by its name.")
     ] = "scopecast",
     end_after: Annotated[str, typer.Option(hidden=True)] = "",
+    carried: Annotated[str, typer.Option("--stdio", hidden=True, callback=_token)] = "",
+    dialled: Annotated[str, typer.Option(hidden=True, callback=_token)] = "",
 ) -> None:
     """Show here what is published on another machine, in napari, Fiji, and programs that subscribe. Stop with Ctrl-C.
 
@@ -55,22 +77,31 @@ def connect(
     to be open. The other machine's acquisition pays for one more receiver, whoever watches. If the connection breaks it
     is tried again until you stop this command.
     """
+    if carried:  # this is at the end of an ssh that another machine has started
+        reading, writing = stdio.binary_stdio()
+        given = [word for kind in viewer or () for word in ("--viewer", kind)]
+        given += ["--every"] * every + ["--no-open"]  # nobody who logs in by ssh has a screen
+        carry_to_desk(reading, writing, carried, ["connect", *given, "--dialled", carried, "--", host])
+        return
     with values():
         kinds = list(dict.fromkeys(viewer or ["napari"]))
         for kind in kinds:
             check_viewer(kind)
         variables = variables_of("fiji" if "fiji" in kinds else kinds[0], fiji)
         _check_codecs()
-        line = command_for(host, ssh=ssh, command=command, end_after=end_after)
+        more = ["--end-after", end_after] if end_after else []
+        line = command_for(host, ["relay", "--stdio", *more], ssh=ssh, command=command)
+    place = host.rpartition("@")[2]
+    way = DialledIn(dialled, place) if dialled else Command(line, place)
     connection = Connection(
-        line,
-        host.rpartition("@")[2],
+        way,
+        place,
         kinds,
         launch=open_window,
         every=every,
-        title=f"{platform.node()}",
+        title=f"{getpass.getuser()}@{platform.node()}: {', '.join(kinds)}",
         options={"environment": variables, "linger": _LINGER_S},
-        tell=lambda text: out.print(printable(text)),
+        tell=out.print,
     )
     # The terminal is ssh's until it is connected: it may ask for a password.
     shown = Live(console=err, refresh_per_second=4, transient=True, get_renderable=lambda: Text(_line(connection)))
@@ -86,13 +117,28 @@ def connect(
     showing = threading.Thread(target=show, name="scopecast-status", daemon=True)
     showing.start()
     try:
-        with connection:
+        with contextlib.closing(way), connection, _alone(place, kinds if not dialled else []):
             connection.run()
     finally:
         beat.set()
         showing.join()
         shown.stop()
         _summarize(connection)
+
+
+@contextlib.contextmanager
+def _alone(place: str, kinds: Sequence[str]) -> Iterator[None]:
+    """See to it that no other process shows the same machine in viewers of one of these kinds: all would come twice."""
+    with contextlib.ExitStack() as stack:
+        for kind in kinds:
+            lock = RunDirectory().launch_lock(f"{kind}-{re.sub(r'[^A-Za-z0-9.-]', '_', place)[:64]}")
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                msg = f"another `scopecast connect` shows {place} in {kind} already: stop that one first"
+                raise ScopecastError(msg) from None
+            stack.callback(lock.release)
+        yield
 
 
 def _check_codecs() -> None:

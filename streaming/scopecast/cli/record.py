@@ -108,7 +108,7 @@ def record(
             memory=history.default_budget() if room is None else room,
             leave_free=left,
             last_s=last_s,
-            tell=lambda text: out.print(printable(text)),
+            tell=out.print,
         )
         recorder.start()  # before anything is said of it
         try:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
-import time
-from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 import filelock
 import typer
-import zmq
 from rich.table import Table
 
 from scopecast.cli.console import out
 from scopecast.cli.errors import print_json, values
 from scopecast.cli.terminal import seconds
-from scopecast.errors import ProtocolError, ScopecastError
-from scopecast.link import transport
-from scopecast.link.transport import KeyPair
-from scopecast.protocol import ANY_KIND
+from scopecast.errors import ScopecastError
 from scopecast.remote import messages, stdio
+from scopecast.remote.asking import ask
 from scopecast.remote.codec import check_available
-from scopecast.rundir.directory import RunDirectory
+from scopecast.remote.command import Command, command_for
+from scopecast.remote.dial import Dial
+from scopecast.rundir.directory import RunDirectory, new_token
 
 __all__ = ["relay"]
 
@@ -43,18 +41,44 @@ def relay(
             metavar="TIME", help="End after so long without a program that publishes and anybody who watches."
         ),
     ] = None,
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="HOST", help="Dial out, and show there what is published here; HOST as for ssh."),
+    ] = "",
+    viewer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="With --to: the viewer there (napari); may be given several times."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--every", help="With --to: every frame, exact, instead of the newest.")
+    ] = False,
+    name: Annotated[str, typer.Option(metavar="NAME", help="With --to: what this machine is called there.")] = "",
+    ssh: Annotated[str, typer.Option(metavar="PROGRAM", help="With --to: ssh with its options.")] = "ssh",
+    command: Annotated[
+        str, typer.Option(metavar="PATH", help="With --to: how scopecast is started there, if not by its name.")
+    ] = "scopecast",
     started: Annotated[bool, typer.Option("--started", hidden=True)] = False,
 ) -> None:
     """Let other machines watch what is published on this one. Stop with Ctrl-C.
 
     There is no need to start it: `scopecast connect` on the other machine does so through ssh. It takes each frame from
     the acquisition once, whoever watches, and keeps the last ones in memory. It opens no port: who can log in as you
-    can watch.
+    can watch. From a machine that nobody can log in to (the node of a cluster, a container), `--to HOST` goes the
+    other way.
     """
     with values():
         idle_s = None if end_after is None else seconds("--end-after", end_after)
+        called = name or platform.node().partition(".")[0] or "node"
+        if to:
+            arguments = ["connect", "--stdio", new_token()]
+            arguments += ["--every"] * every + [word for kind in viewer or () for word in ("--viewer", kind)]
+            line = command_for(to, [*arguments, "--", called], ssh=ssh, command=command)
     if listed:
         _list(as_json)
+    elif to:
+        _check_codecs()
+        way = Command(line, to.rpartition("@")[2])
+        Dial(way, end_after_s=idle_s, end_after=end_after or _STARTED_ENDS, tell=out.print).run()
     elif carried:
         reading, writing = stdio.binary_stdio()
         stdio.carry(reading, writing, end_after or _STARTED_ENDS)
@@ -66,10 +90,7 @@ def _run(end_after_s: float | None, *, quiet: bool) -> None:
     relaying = importlib.import_module("scopecast_viewers.relaying.relay")
     history = importlib.import_module("scopecast_viewers.stacks.history")
     receiver = importlib.import_module("scopecast_viewers.receiver")
-    try:
-        check_available()
-    except ImportError as error:
-        raise ScopecastError(str(error)) from error
+    _check_codecs()
     lock = RunDirectory().launch_lock("relay")
     try:
         lock.acquire(timeout=0)
@@ -87,8 +108,15 @@ def _run(end_after_s: float | None, *, quiet: bool) -> None:
         lock.release()
 
 
+def _check_codecs() -> None:
+    try:
+        check_available()
+    except ImportError as error:
+        raise ScopecastError(str(error)) from error
+
+
 def _list(as_json: bool) -> None:
-    desks = _ask().desks
+    desks = ask(RunDirectory()).desks
     if as_json:
         names = messages.DeskAccount.__struct_fields__
         print_json(
@@ -109,33 +137,3 @@ def _list(as_json: bool) -> None:
         numbers = (a.came, a.exact, a.preview, a.superseded, a.refused, a.waiting + a.sending)
         table.add_row(title or "a desk", state, quality, *map(str, numbers))
     out.print(table, soft_wrap=False)
-
-
-def _ask() -> messages.Listed:
-    """Return what the relay says of who watches."""
-    directory = RunDirectory()
-    entry = stdio.running_relay(directory)
-    if entry is None:
-        return messages.Listed([])
-    keys = KeyPair.if_possible()
-    context: zmq.Context[Any] = zmq.Context()
-    try:
-        with directory.join("subscriber", ANY_KIND, key=keys.public if keys is not None else ""):
-            socket = context.socket(zmq.DEALER)
-            try:
-                transport.limit(socket)
-                transport.connect(socket, entry, keys)
-                socket.send(messages.encode(messages.ListDesks()), zmq.NOBLOCK)
-                deadline = time.monotonic() + _ANSWER_S
-                while (left := deadline - time.monotonic()) > 0:
-                    if socket.poll(int(1000 * left) + 1):
-                        with suppress(ProtocolError):
-                            answer = messages.decode_from_relay(socket.recv(zmq.NOBLOCK))
-                            if isinstance(answer, messages.Listed):
-                                return answer
-            finally:
-                socket.close(0)
-    finally:
-        context.term()
-    msg = f"the relay (process {entry.pid}) has not answered for {_ANSWER_S:.0f} s: end that process, and connect again"
-    raise ScopecastError(msg)

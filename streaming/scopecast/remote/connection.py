@@ -19,7 +19,8 @@ from scopecast.link import messages as local
 from scopecast.protocol import ANY_KIND, clock_ns, printable
 from scopecast.remote import messages
 from scopecast.remote.clock import Clock
-from scopecast.remote.link import Link, LinkError
+from scopecast.remote.command import LinkError
+from scopecast.remote.link import Link
 from scopecast.remote.mirror import Mirror
 from scopecast.remote.quality import LADDER
 from scopecast.rundir.directory import RunDirectory, new_token
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from scopecast.publishing.listening import Inbox, Waiting
     from scopecast.publishing.publisher import Publisher
+    from scopecast.remote.command import Way
 
 __all__ = ["Connection"]
 
@@ -53,8 +55,8 @@ class Connection:
 
     Parameters
     ----------
-    command
-        The command line whose standard input and output lead to the relay; see `scopecast.remote.link.command_for`.
+    way
+        What leads to the relay.
     place
         What the other machine is called; the titles of its programs end with it.
     kinds
@@ -88,7 +90,7 @@ class Connection:
 
     def __init__(
         self,
-        command: Sequence[str],
+        way: Way,
         place: str,
         kinds: Sequence[str],
         *,
@@ -98,7 +100,7 @@ class Connection:
         options: Mapping[str, Any] = {},
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._command, self._place, self._kinds, self._launch = list(command), place, tuple(kinds), launch
+        self._way, self._place, self._kinds, self._launch = way, place, tuple(kinds), launch
         self._options, self._tell = dict(options), tell
         self.state, self.problem = "connecting", ""
         self.account = messages.DeskAccount()
@@ -142,8 +144,9 @@ class Connection:
         pause = PAUSE_S
         while not self._stop.is_set():
             self.state, began = "connecting", time.monotonic()
+            self._way.expected = not self._ever or any(mirror.goes_on for mirror in self._mirrors.values())
             try:
-                with Link(self._command, self._place) as self._link:
+                with Link(self._way, self._place) as self._link:
                     self._link.open()
                     self._serve(self._link)
             except LinkError as error:
@@ -164,7 +167,7 @@ class Connection:
             self.state = "waiting"
             if time.monotonic() - began > LONGEST_PAUSE_S:
                 pause = PAUSE_S
-            until = time.monotonic() + pause
+            until = time.monotonic() + (0.0 if self._way.comes else pause)
             # Windows handles Ctrl-C between two waits only.
             while (left := until - time.monotonic()) > 0 and not self._stop.wait(min(_LOOK_S, left)):
                 pass

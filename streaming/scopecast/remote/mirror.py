@@ -151,6 +151,7 @@ class Mirror:
             for kind in kinds
         ]
         self._streams: dict[int, list[MirroredStream]] = {}  # for each publisher, by the number that it has there
+        self._ended: set[int] = set()
         self._partial: OrderedDict[int, _Partial] = OrderedDict()
         self._previews: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
 
@@ -177,6 +178,7 @@ class Mirror:
 
     def end(self, number: int) -> None:
         """Announce that a run, by the number that it has there, gets no new frames."""
+        self._ended.add(number)
         for publisher, stream in zip(self.publishers, self._streams.get(number, ()), strict=False):
             publisher.end_stream(stream)
 
@@ -250,6 +252,11 @@ class Mirror:
             self._previews.pop(piece.serial, None)
             return partial.pixels, False
         return (partial.pixels, True) if piece.shown and piece.serial in self._previews else None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a run has not ended."""
+        return not self._streams.keys() <= self._ended
 
     def number_of(self, stream: FrameStream) -> int | None:
         """Return the number that a run of a publisher has on the other machine."""

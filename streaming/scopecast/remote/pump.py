@@ -171,10 +171,11 @@ class Pump:
         for thread in self._threads:
             thread.start()
 
-    def wait(self) -> None:
-        """Wait until one of the two sides has ended."""
+    def wait(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait until one of the two sides has ended, or it is `until` then: that is asked each second."""
         while not self._ended.wait(1.0):  # Windows handles Ctrl-C between two waits only
-            pass
+            if until():
+                self.close()
 
     def close(self) -> None:
         """End. Idempotent."""

@@ -16,6 +16,8 @@ from scopecast.remote.pump import Pump, connected_to, read_first_line, write_fir
 from scopecast.rundir.directory import RunDirectory, new_token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scopecast.rundir.directory import Entry
 
 __all__ = ["binary_stdio", "carry", "find_or_start_relay", "running_relay"]
@@ -72,7 +74,13 @@ def find_or_start_relay(directory: RunDirectory, end_after: str = "") -> Entry:
     return running
 
 
-def carry(reading: int, writing: int, end_after: str = "") -> None:
+def carry(
+    reading: int,
+    writing: int,
+    end_after: str = "",
+    until: Callable[[], bool] = lambda: False,
+    begun: Callable[[], None] = lambda: None,
+) -> bool:
     """Connect who is at the other end of two pipes with the relay, and return when either has gone.
 
     Parameters
@@ -81,6 +89,15 @@ def carry(reading: int, writing: int, end_after: str = "") -> None:
         The descriptors of standard input and output.
     end_after
         As for `find_or_start_relay`.
+    until
+        Asked each second whether to end.
+    begun
+        Called once the other side has said who it is.
+
+    Returns
+    -------
+    bool
+        Whether it has.
 
     Raises
     ------
@@ -92,17 +109,19 @@ def carry(reading: int, writing: int, end_after: str = "") -> None:
     directory = RunDirectory()
     entry = find_or_start_relay(directory, end_after)
     encrypted = entry.endpoint.startswith("tcp:")
-    write_first_line(writing, entry.key, encrypted=encrypted)
     try:
+        write_first_line(writing, entry.key, encrypted=encrypted)
         said = read_first_line(reading)
-    except EOFError:
-        return
+    except (EOFError, BrokenPipeError):
+        return False
+    begun()
     with ExitStack() as stack:
         if encrypted:  # the relay admits keys that it finds in the run directory
             stack.enter_context(directory.join("subscriber", ANY_KIND, title="desk", key=said.key))
         pump = Pump(reading, writing, connected_to(entry.endpoint))
         pump.start()
-        pump.wait()
+        pump.wait(until)
+    return True
 
 
 def binary_stdio() -> tuple[int, int]:

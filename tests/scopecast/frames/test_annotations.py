@@ -11,6 +11,7 @@ import roifile
 
 from receivers import Viewer, WatchedDisplay, check_stamp, stamped
 from scopecast import FijiStreamingBackend, NapariStreamingBackend, Publisher, StreamingBackend
+from scopecast.publishing.draft import What
 from scopecast.rundir.directory import new_token
 from scopecast_viewers.look.annotation_sets import Annotation, Annotations, AnnotationSet
 
@@ -189,10 +190,10 @@ def test_a_viewer_without_a_kind_acknowledges_it_as_skipped():
 
 def test_a_kind_of_a_newer_publisher_is_acknowledged_as_skipped(viewer: Viewer, publisher: Publisher):
     about = publisher._about("", (), None)
-    publisher._publish_plane(np.zeros(100, "uint8"), {}, None, "every", ("table", ""), about)
-    publisher._publish_plane(np.zeros(SHAPE, "uint8"), {}, None, "every", ("surface", ""), about)
-    publisher._publish_plane(np.zeros(100, "uint8"), {}, None, "every", ("points", ""), about)  # no document at all
-    publisher._publish_plane(np.zeros(SHAPE, "float32"), {}, None, "every", ("labels", ""), about)
+    publisher._publish_plane(np.zeros(100, "uint8"), {}, None, "every", What("table"), about)
+    publisher._publish_plane(np.zeros(SHAPE, "uint8"), {}, None, "every", What("surface"), about)
+    publisher._publish_plane(np.zeros(100, "uint8"), {}, None, "every", What("points"), about)  # no document at all
+    publisher._publish_plane(np.zeros(SHAPE, "float32"), {}, None, "every", What("labels"), about)
     assert publisher.flush(10)
     assert publisher.stats().frames == (4, 0, 0, 0, 4, 0)
     assert viewer.sources[0].errors == 1

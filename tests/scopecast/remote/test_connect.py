@@ -159,22 +159,20 @@ def test_several_desks_watch_and_the_acquisition_has_one_more_receiver(machine, 
 
 
 def test_a_desk_that_comes_late_has_what_the_relay_has(machine, camera):
-    with ConnectProcess(machine) as first:
+    with ConnectProcess(machine, kind="napari") as first:
         first.line("Connected")
         wait_until(lambda: watched(camera))
         begin(camera, "run")
         publish(camera)
         with Viewer() as viewer, ConnectProcess(machine) as second:
             second.line("is live")
-            viewer.wait_for(lambda: len(viewer.streams) == 2)
-            for stream in viewer.streams:
-                viewer.wait_for(lambda stream=stream: is_exact(stream, stamps()))
-                # What came to fill the past moves nobody who follows the newest.
-                assert stream.newest[1] == (4, 1)
+            viewer.wait_for(lambda: has(viewer, "run", stamps()))
+            # What came to fill the past moves nobody who follows the newest.
+            assert run_of(viewer, "run").newest[1] == (4, 1)
 
 
 def test_a_run_that_is_over_is_shown_to_who_comes_then_and_is_over_for_who_comes_back(machine, camera):
-    with ConnectProcess(machine) as keeper:
+    with ConnectProcess(machine, kind="napari") as keeper:
         keeper.line("Connected")
         wait_until(lambda: watched(camera))
         begin(camera, "run")
@@ -290,15 +288,13 @@ def test_a_broken_connection_comes_back_by_itself_and_the_stream_goes_on(machine
 
 @pytest.mark.fault("W1")
 def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
-    with Viewer() as viewer, ConnectProcess(machine) as desk, ConnectProcess(machine) as keeper:
+    with Viewer() as viewer, ConnectProcess(machine) as desk, ConnectProcess(machine, kind="napari") as keeper:
         desk.line("Connected")
         keeper.line("Connected")
         wait_until(lambda: watched(camera))
         begin(camera, "run")
         publish(camera, timepoints=1)
-        viewer.wait_for(
-            lambda: len(viewer.streams) == 2 and all(s.stacks and len(planes_of(s)) == 2 for s in viewer.streams)
-        )
+        viewer.wait_for(lambda: has(viewer, "run", stamps(timepoints=1)))
         machine.close_the_way()
         for pid in machine.pids[-2:]:
             os.kill(pid, signal.SIGKILL)
@@ -306,8 +302,23 @@ def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
         publish(camera)
         machine.close_the_way(closed=False)
         desk.line("Connected")
-        for stream in viewer.streams:
-            viewer.wait_for(lambda stream=stream: len(planes_of(stream)) == 10)
+        viewer.wait_for(lambda: len(planes_of(run_of(viewer, "run"))) == 10)
+
+
+def test_two_connections_to_one_machine_are_for_viewers_of_two_kinds(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as first:
+        first.line("is live")
+        with ConnectProcess(machine) as second, ConnectProcess(machine, kind="napari") as other:
+            assert second.process.wait(60) == 1
+            assert second.process.stderr is not None
+            assert "another `scopecast connect` shows lab-pc in headless already" in second.process.stderr.read()
+            other.line("camera 1 @ lab-pc is live")
+            for number in range(2):
+                begin(camera, f"run {number}")
+                publish(camera, 100 * number)
+                viewer.wait_for(lambda number=number: has(viewer, f"run {number}", stamps(100 * number)))
+            assert [entry.kind for entry in RunDirectory().living("publisher")] == ["headless", "napari"]
+            assert len(viewer.streams) == 2
 
 
 def test_what_is_shown_here_can_be_watched_from_a_third_machine(machine, camera, runtime_dir):
