@@ -106,6 +106,7 @@ class Receiver:
         self._attach_to_new = True
         self._chosen: set[str] = set()  # publishers that `attach` was called for
         self._asked: deque[Callable[[], None]] = deque()
+        self._looked_at: tuple[LiveStream, messages.Look] | None = None
         self.member: Member = self._join()
         self._hello = messages.Hello(
             messages.PROTOCOL, messages.PROTOCOL, self.token, display.kind, os.getpid(), self.member.entry.title
@@ -193,7 +194,7 @@ class Receiver:
         self._ask(lambda: self._send_marks(stream, marks, done))
 
     def look(self, stream: LiveStream, index: Sequence[int], region: Sequence[int]) -> None:
-        """Tell what the user looks at, where that is a preview. Called from any thread.
+        """Tell what the user looks at, where that is a preview; as often as one likes. Called from any thread.
 
         Parameters
         ----------
@@ -202,7 +203,10 @@ class Receiver:
         region
             y, x, rows, columns of what is visible of it, in pixels; empty for all of it.
         """
-        self._ask(lambda: self._send_look(stream, messages.Look(0, list(index), list(region))))
+        look = (stream, messages.Look(0, list(index), list(region)))
+        if look != self._looked_at:
+            self._looked_at = look
+            self._ask(self._tell_look)
 
     def forget(self, stream: LiveStream) -> None:
         """Discard the frames of a stream that is no longer wanted. Called from any thread."""
@@ -298,10 +302,11 @@ class Receiver:
         else:
             source.send_marks(stream, marks, tell)
 
-    def _send_look(self, stream: LiveStream, look: messages.Look) -> None:
-        for source in self.sources:
-            if source.connected and source.looks:
-                source.send_look(stream, look)
+    def _tell_look(self) -> None:
+        """Tell what is looked at to those who did not want to know it so far, or did not know it."""
+        if self._looked_at is not None:
+            for source in self.sources:
+                source.tell_look(*self._looked_at)
 
     def _forget(self, stream: LiveStream) -> None:
         for source in self.sources:
@@ -334,6 +339,7 @@ class Receiver:
         if time.monotonic() >= self._next_look:
             self._look()
         if received:
+            self._tell_look()
             self._tell_display()
         return more
 

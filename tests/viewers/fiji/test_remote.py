@@ -43,3 +43,26 @@ def test_a_preview_is_called_one_above_the_image_and_below_it_until_it_is_exact(
         live.until(lambda: not np.array_equal(painted_picture(image), coarse))
     finally:
         mirror.close()
+
+
+def test_imagej_tells_what_is_looked_at_while_it_is_a_preview(live):
+    mirror = Mirror(messages.Source(1, "abcd2345", "camera 1"), "lab-pc", ["fiji"], launch=False)
+    try:
+        mirror.announce(local.Stream(0, "run", ["t"], {}, [0], [1.0, 1.0], [0.0], "pixel"))
+        assert mirror.take(0, piece(stamped(7, shape=SHAPE), 4, late=False))
+        image = live.until(lambda: live.images and live.images[0])
+
+        def told() -> tuple[list[int], list[int]] | None:
+            receivers = mirror.publishers[0].session.receivers
+            looks = [receiver.look for receiver in receivers.attached.values() if receiver.look is not None]
+            return (looks[0].index, looks[0].region) if looks else None
+
+        live.until(lambda: told() == ([3], []), what="all of it is looked at")
+        live.on_awt(lambda: image.window.getCanvas().zoomIn(24, 32))
+        live.on_awt(lambda: image.window.getCanvas().zoomIn(24, 32))
+        seen = image.window.getCanvas().getSrcRect()
+        region = [int(seen.y), int(seen.x), int(seen.height), int(seen.width)]
+        assert 0 < region[2] < SHAPE[0], "a part of it is visible"
+        live.until(lambda: told() == ([3], region), what="that part is looked at")
+    finally:
+        mirror.close()

@@ -126,8 +126,15 @@ class FijiDisplay(Display):
         if now - self._status_at > STATUS_S:
             self._status_at = now
             gallery.write_status(receiver.sources)
+            self._tell_look(gallery, receiver)
             if self.menu is not None:
                 self.menu.update()
+
+    def _tell_look(self, gallery: Gallery, receiver: Receiver) -> None:
+        """Tell what is looked at in the image in front, where that is a preview: its exact pixels come first."""
+        image = gallery.in_front
+        if image is not None and (shown := image.preview_shown) is not None:
+            receiver.look(image.stream, *shown)
 
     def quit(self) -> None:
         """Make `run` return."""

@@ -223,7 +223,7 @@ class Gallery:
                 changed.getWindow().toFront()
             return
         self._in_use = (None, None, 0.0)
-        front = next((image for image in self if image.imp == current), None)
+        front = self.in_front
         if front is None or not front.following or front.delivers or front.is_at_work:
             return
         others = [image for image in self if image.delivers and image.following and not image.is_labels]
@@ -276,6 +276,12 @@ class Gallery:
         if not on:
             self.follow()
 
+    @property
+    def in_front(self) -> Hyperstack | None:
+        """The live image that is ImageJ's active one."""
+        imp = java("ij.WindowManager").getCurrentImage()
+        return next((image for image in self if image.imp == imp), None)
+
     def automatic_contrast(self) -> None:
         """Choose the contrast of all channels from the frames again."""
         self.contrasts.automatic()
@@ -283,10 +289,9 @@ class Gallery:
 
     def automatic_contrast_here(self) -> None:
         """Choose that of the channel that is selected in the active image."""
-        imp = java("ij.WindowManager").getCurrentImage()
-        for image in self:
-            if image.imp == imp and (channel := image.selected_channel) is not None:
-                self.contrasts.automatic(channel)
+        image = self.in_front
+        if image is not None and (channel := image.selected_channel) is not None:
+            self.contrasts.automatic(channel)
         self._look_again()
 
     def mark_saturation(self, on: bool) -> None:

@@ -534,6 +534,24 @@ class Hyperstack:
         notes = [f"shows {self._slices.title(each)}" for each in others]
         self.strip.write(self.stream, sources, [hint for hint in hints if hint], notes, age)
 
+    @property
+    def preview_shown(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Where the frame is that is shown, if that is a preview, and which region of it is visible; None otherwise.
+
+        The region is y, x, rows and columns in pixels; () for all of it.
+        """
+        number = min(self._selected, self._size)
+        known = self._pixels.get(number)
+        number = number if known is None else known.slice
+        tag = self._slices.tag(number)
+        if tag is None or not tag.preview:
+            return None
+        seen, (height, width) = self._canvas.getSrcRect(), self.stack.plane_shape[:2]
+        top, left = max(0, int(seen.y)), max(0, int(seen.x))
+        rows, columns = min(int(seen.height), height - top), min(int(seen.width), width - left)
+        whole = (rows, columns) == (height, width) or min(rows, columns) < 1
+        return self._slices.place(number), () if whole else (top, left, rows, columns)
+
     def _saturation(self, number: int) -> str:
         """Return how much of what is shown is saturated."""
         if not isinstance(self._look, Look) or number > self._size:

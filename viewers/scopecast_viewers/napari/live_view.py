@@ -133,7 +133,6 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._waiting_for_paint = False
         self._painting: list[tuple[LiveLayer | LiveAnnotation, Tag | None]] | None = None
         self._status_at = 0.0
-        self._told_look: tuple[object, ...] = ()
         self._canvas = CanvasWatch(viewer, window, self._about_to_paint, self._swapped)
         for event in (viewer.dims.events.point, viewer.dims.events.ndisplay, viewer.dims.events.order):
             event.connect(self._look_again)
@@ -234,10 +233,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if (frame := self.frame_shown()) is None or not frame[2].preview:
             return
         live, index, _ = frame
-        look = (live.stream, index, live.visible_region)
-        if look != self._told_look:
-            self._told_look = look
-            self.receiver.look(*look)
+        self.receiver.look(live.stream, index, live.visible_region)
 
     def _attempt(self, what: str, work: Callable[[], object]) -> None:
         """Do something without which the window goes on; what goes wrong is told until it goes well again."""

@@ -87,6 +87,7 @@ class Source(Line):
         self.wanted = True
         self._mark_numbers = itertools.count(1)
         self._marks_sent: dict[int, Callable[[bool, str], None]] = {}  # whom to tell of the fate of each
+        self._told_look: tuple[LiveStream, messages.Look] | None = None
         self._unanswered: set[int] = set()
         self.log = PaintLog()
         self.answers: list[tuple[int, str]] = []
@@ -308,13 +309,16 @@ class Source(Line):
             while len(self._marks_sent) > _MOST_MARKS and len(self._marks_sent) > len(self._unanswered):
                 del self._marks_sent[min(set(self._marks_sent) - self._unanswered)]
 
-    def send_look(self, stream: LiveStream, look: messages.Look) -> None:
-        """Tell the publisher what is looked at, if it is of a run of its own."""
+    def tell_look(self, stream: LiveStream, look: messages.Look) -> None:
+        """Tell the publisher once what is looked at, if it wants to know that, and it is of a run of its own."""
+        if not self.connected or not self.looks or self._told_look == (stream, look):
+            return
         number = next((number for number, each in self._by_id.items() if each is stream), None)
-        if number is not None:
-            self.send(msgspec.structs.replace(look, stream=number))
+        if number is not None and self.send(msgspec.structs.replace(look, stream=number)):
+            self._told_look = (stream, look)
 
     def _forgotten(self) -> None:
+        self._told_look = None
         self._give_up_marks("the connection to it broke: it may or may not have taken them")
 
     def _give_up_marks(self, reason: str) -> None:
