@@ -43,6 +43,8 @@ SILENT_S: Final = 10.0
 #: Seconds until it is tried again: the first time, and at most.
 PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
+#: Seconds in which a relay finds the programs that publish beside it.
+FOUND_S: Final = 10.0
 _MOST_MARKS: Final = 64
 _MOST_SOURCES: Final = 64
 _HELLO: Final = 0  # among the numbers of PINGs, which begin with 1
@@ -108,6 +110,7 @@ class Connection:
         self.host = place
         self._hello = messages.Hello(messages.WIRE, messages.WIRE, new_token(), title, every)
         self._mirrors: dict[str, Mirror] = {}  # by their origins
+        self._doubtful: dict[str, float] = {}  # origins that the relay does not name, and until when they are awaited
         self._sources: dict[int, Mirror] = {}  # by the relay's numbers
         self._runs: dict[int, tuple[Mirror, int]] = {}  # the mirror of a run, and the number that the publisher gave it
         self._seen: dict[str, set[str]] = {}  # the viewers for which a source was fetched, by its origin
@@ -274,10 +277,12 @@ class Connection:
         self._runs.clear()
         if not message.resumed:
             self._seen.clear()
-        for origin in self._mirrors.keys() - set(message.origins):
-            self._close_mirror(self._mirrors.pop(origin))
+        # A relay that has just been started, as the one before was killed, finds the programs soon.
+        until = time.monotonic() + (0.0 if message.resumed else FOUND_S)
+        self._doubtful = dict.fromkeys(self._mirrors.keys() - set(message.origins), until)
 
     def _source(self, message: messages.Source) -> None:
+        self._doubtful.pop(message.origin, None)
         mirror = self._mirrors.get(message.origin)
         if mirror is None and self._directory.alive(message.origin):
             self._send(messages.Decline(message.id))
@@ -334,6 +339,10 @@ class Connection:
         """Fetch for viewers that are new, tell what they look at, and take marks."""
         if not self._greeted:
             return
+        for origin in [origin for origin, until in self._doubtful.items() if time.monotonic() >= until]:
+            del self._doubtful[origin]
+            if (gone := self._mirrors.pop(origin, None)) is not None:
+                self._close_mirror(gone)
         for number, mirror in tuple(self._sources.items()):
             seen = self._seen.setdefault(mirror.origin, set())
             there = set()

@@ -19,7 +19,10 @@ from scopecast import Publisher, subscribe
 from scopecast.frames.documents import Points
 from scopecast.link import messages as local
 from scopecast.protocol import clock_ns
+from scopecast.remote import connection as connecting
 from scopecast.remote import messages
+from scopecast.remote.command import Command
+from scopecast.remote.connection import Connection
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.receiving.exporting import exports
 
@@ -145,13 +148,14 @@ def test_two_runs_in_a_row_are_shown_here_as_they_are_there(machine, camera):
 
 
 def test_several_desks_watch_and_the_acquisition_has_one_more_receiver(machine, camera):
-    with Viewer() as viewer, ConnectProcess(machine) as one, ConnectProcess(machine, host="me@lab-pc") as other:
+    with Viewer() as viewer, ConnectProcess(machine) as one, ConnectProcess(machine, host="me@other") as other:
         one.line("is live|Connected")
         other.line("is live|Connected")
         wait_until(lambda: len(machine.listed()) == 2)
         begin(camera, "run")
         publish(camera)
-        viewer.wait_for(lambda: sum(stream.title.endswith("@ lab-pc") for stream in viewer.streams) == 2)
+        titles = {"camera 1 @ lab-pc", "camera 1 @ other"}
+        viewer.wait_for(lambda: {stream.title for stream in viewer.streams} == titles)
         for stream in viewer.streams:
             viewer.wait_for(lambda stream=stream: is_exact(stream, stamps()))
         assert [row.kind for row in camera.stats().receivers] == ["*"]
@@ -286,6 +290,29 @@ def test_a_broken_connection_comes_back_by_itself_and_the_stream_goes_on(machine
         assert len(viewer.streams) == 1, "it is the same run, in the same stream"
 
 
+def test_a_relay_that_has_just_been_started_has_time_to_find_the_programs(monkeypatch):
+    source = messages.Source(1, "abcdefgh", "camera 1")
+
+    def welcome(*origins: str, resumed: bool = False) -> None:
+        connection._handle(messages.Welcome(1, "bcdefghi", resumed, origins=[*origins]))
+        connection._look()
+
+    with Connection(Command(["ssh"], "lab-pc"), "lab-pc", ["headless"]) as connection:
+        for resumed in (False, True):
+            welcome("abcdefgh")
+            connection._handle(source)
+            (mirror,) = connection._mirrors.values()
+            welcome()
+            connection._handle(source)
+            connection._look()
+            assert [*connection._mirrors.values()] == [mirror], "it is found a moment later"
+            if not resumed:
+                monkeypatch.setattr(connecting, "FOUND_S", 0.0)
+            welcome(resumed=resumed)
+            assert not connection.titles
+            monkeypatch.undo()
+
+
 @pytest.mark.fault("W1")
 def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk, ConnectProcess(machine, kind="napari") as keeper:
@@ -385,7 +412,7 @@ def test_a_host_that_is_an_option_of_ssh_is_refused(machine):
 @pytest.mark.fault("W4")
 @pytest.mark.needs("stopped processes")
 def test_a_desk_that_is_stopped_holds_up_nobody_and_gets_the_rest_when_it_wakes(machine, camera):
-    with Viewer() as viewer, ConnectProcess(machine) as stopped, ConnectProcess(machine, host="me@lab-pc") as desk:
+    with Viewer() as viewer, ConnectProcess(machine) as stopped, ConnectProcess(machine, host="me@other") as desk:
         stopped.line("Connected")
         desk.line("Connected")
         wait_until(lambda: watched(camera))
