@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scopecast.remote.command import Way
+    from scopecast.remote.messages import DeskAccount
 
 __all__ = ["Dial"]
 
@@ -32,6 +33,8 @@ LONGEST_PAUSE_S: Final = 30.0
 _LOOK_S: Final = 1.0
 #: Seconds after the end of the last program in which the desk is told that nothing more comes of it.
 _LEAST_S: Final = 8.0
+#: Seconds without anything that arrives, after which nobody wants the exact pixels of previews.
+_STILL_S: Final = 5.0
 
 
 class Dial:
@@ -62,6 +65,8 @@ class Dial:
         self._directory = RunDirectory()
         self._busy = self._looked = time.monotonic()
         self._over = self._ever = False
+        self._accounts: list[DeskAccount] = []  # when something arrived last
+        self._changed = 0.0
 
     def run(self) -> None:
         """Dial, and again whenever the connection breaks, until all is over.
@@ -118,7 +123,13 @@ class Dial:
     def _has_arrived(self) -> bool:
         try:
             accounts = [account for *_, account in ask(self._directory).desks]
+            now = time.monotonic()
+            if accounts != self._accounts:
+                self._accounts, self._changed = accounts, now
         except TransportError as error:
             logger.debug("the relay does not say what has arrived: %s", error)
             return False
-        return not any(account.waiting or account.sending for account in accounts)
+        if any(account.waiting or account.sending for account in accounts):
+            return False
+        # Exact pixels still take the places of previews, if somebody there looks at them.
+        return now - self._changed >= _STILL_S or not any(account.preview for account in accounts)

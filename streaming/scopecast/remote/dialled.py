@@ -14,6 +14,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+import filelock
+
 from scopecast.errors import ScopecastError, TransportError
 from scopecast.publishing.launch import apart, python
 from scopecast.remote.command import LinkError
@@ -70,7 +72,8 @@ class DialledIn:
         check_possible()
         self._host, self.expected = host, True
         directory = RunDirectory()
-        self._path, self._log = directory.socket_path(f"desk-{session}"), directory.file(f"desk-{session}", "log")
+        self._path = directory.socket_path(_name(session))
+        self._others = [directory.file(_name(session), suffix) for suffix in ("log", "lock")]
         self._there: socket.socket | None = None
         self._listening = socket.socket(_family(), socket.SOCK_STREAM)
         try:
@@ -111,8 +114,8 @@ class DialledIn:
         """Let the machine dial in no more. Idempotent."""
         self.end()
         self._listening.close()
-        self._path.unlink(missing_ok=True)
-        self._log.unlink(missing_ok=True)
+        for path in (self._path, *self._others):
+            path.unlink(missing_ok=True)
 
 
 def carry_to_desk(reading: int, writing: int, session: str, arguments: Sequence[str]) -> None:
@@ -139,10 +142,10 @@ def carry_to_desk(reading: int, writing: int, session: str, arguments: Sequence[
 
 
 def _find_or_start(directory: RunDirectory, session: str, arguments: Sequence[str]) -> socket.socket:
-    with directory.launch_lock("desk"):
+    with filelock.FileLock(directory.file(_name(session), "lock")):
         if (there := _connected(directory, session)) is not None:
             return there
-        log = directory.file(f"desk-{session}", "log")
+        log = directory.file(_name(session), "log")
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [python(), "-P", "-m", "scopecast", *arguments],
@@ -167,11 +170,15 @@ def _find_or_start(directory: RunDirectory, session: str, arguments: Sequence[st
 def _connected(directory: RunDirectory, session: str) -> socket.socket | None:
     made = socket.socket(_family(), socket.SOCK_STREAM)
     try:
-        made.connect(os.fspath(directory.socket_path(f"desk-{session}")))
+        made.connect(os.fspath(directory.socket_path(_name(session))))
     except OSError:
         made.close()
         return None
     return made
+
+
+def _name(session: str) -> str:
+    return f"desk-{session}"  # longer than a token: what members leave is removed by their names
 
 
 def _family() -> Any:
