@@ -125,6 +125,14 @@ scopecast relay --list                                 # who watches, and what e
 scopecast connect lab-pc                               # as in `ssh lab-pc`
 scopecast connect me@lab-pc --ssh "ssh -p 2222" --viewer fiji
 scopecast connect lab-pc --command ~/env/bin/scopecast # where it is installed there
+scopecast connect 'scopecast://192.168.1.20:51234/…'    # a link that `scopecast share` printed there
+""",
+    "share": """
+scopecast share --name Ana                             # prints a link for Ana, and serves her
+scopecast share --name Ben --role marks --for 2h       # Ben can also send marks; two hours to use the link
+scopecast share --no-invite                            # serve those who have been admitted
+scopecast share --list
+scopecast share --revoke Ana
 """,
     "viewers": """
 scopecast viewers
@@ -158,6 +166,7 @@ EXITS = {
     "recover": "0, also if there was nothing to recover; 1 if a file could not be written",
     "relay": "130 after Ctrl-C; 0 if it ended by `--end-after`; 1 if one runs already",
     "connect": "130 after Ctrl-C, its usual end; 1 if there is no connection at first, or none can be had any more",
+    "share": "130 after Ctrl-C, its usual end; 0 if it printed a link for the one that runs; 1 if the port is taken",
     "viewers": "0, also if nothing is running",
     "open": "1 if the viewer could not be started",
     "clean": "0, also if there was nothing to clean up",
@@ -208,8 +217,10 @@ def _options(command: Any) -> list[str]:
     """Return the arguments and options of a command as a table; the page may wrap them, and cuts nothing off."""
     lines = ["| option | default | meaning |", "|:--|:--|:--|"]
     for param in command.params:
+        if getattr(param, "hidden", False):
+            continue
         names = [f"`{name}`" for name in (*param.opts, *param.secondary_opts)]
-        shown = ", ".join(names) if _is_option(param) else f"`{param.metavar or param.name}`"
+        shown = ", ".join(names) if _is_option(param) else f"`{_cell(param.metavar or param.name)}`"
         if _is_option(param) and not getattr(param, "is_flag", False):
             shown += " " + _cell(param.metavar or ("TEXT" if isinstance(param.default, str) else "N"))
         default = param.default if isinstance(param.default, str | int | float) and param.default is not False else ""

@@ -259,6 +259,14 @@ ROWS = {
         "ssh is refused, or scopecast is not there",
         "One line says so, and what to do.",
     ),
+    "W7": Row(
+        "a stranger, or a link that was used or has expired, at the port of `scopecast share`",
+        "Refused before anything is read; who is revoked is parted at once.",
+    ),
+    "W8": Row(
+        "a guest that reads nothing, acknowledges what it has not got, or sends messages without end",
+        "It is sent no more, and then parted, in bounded memory; other desks and the acquisition go on.",
+    ),
     "H1": Row("garbage, HTTP, or half a greeting at the socket", "Closed or ignored; frames flow to the viewers."),
     "H2": Row("a message that is too large", "Not taken in; the connection that sent it is closed."),
     "H3": Row(

@@ -23,7 +23,7 @@ from talking import Talking
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ConnectProcess", "OtherMachine", "SshServer"]
+__all__ = ["ConnectProcess", "OtherMachine", "ShareProcess", "SshServer"]
 
 
 class OtherMachine:
@@ -180,6 +180,56 @@ class SshServer:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self._process.wait(10)
+
+
+class ShareProcess(Talking):
+    """``scopecast share`` on the other machine, at the loopback.
+
+    Attributes
+    ----------
+    link, address
+        What it has printed: the link, ``""`` with ``--no-invite``; and that without the key.
+    """
+
+    def __init__(self, machine: OtherMachine, *options: str) -> None:
+        with self._there(machine):
+            super().__init__([*self._COMMAND, "--address", "127.0.0.1", "--end-after", "1s", *options])
+        self.link = ""
+        if "--no-invite" not in options:
+            self.link = self.line("connect 'scopecast://").split("'")[1]
+        self.address = self.line("have been admitted: ").split()[-4].rstrip(".")
+
+    _COMMAND = (sys.executable, "-m", "scopecast", "share")
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _there(machine: OtherMachine) -> Iterator[None]:
+        with machine.there(), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SCOPECAST_CONFIG", str(machine.path / "config"))
+            yield
+
+    @classmethod
+    def said(cls, machine: OtherMachine, *options: str) -> str:
+        """What the command prints there with options that do not serve; it succeeds."""
+        with cls._there(machine):
+            done = subprocess.run([*cls._COMMAND, *options], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @classmethod
+    def refused(cls, machine: OtherMachine, *options: str) -> str:
+        """What the command says that fails there."""
+        with cls._there(machine):
+            done = subprocess.run([*cls._COMMAND, *options], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1, done.stdout
+        return done.stderr
+
+    def close(self) -> None:
+        """End it in order. Idempotent."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.end()
+        super().close()
 
 
 class ConnectProcess(Talking):

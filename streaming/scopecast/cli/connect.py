@@ -17,14 +17,16 @@ from rich.text import Text
 
 from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
+from scopecast.cli.relay import check_codecs
 from scopecast.cli.terminal import FijiOption, count, variables_of, viewer_kinds
 from scopecast.errors import ScopecastError
 from scopecast.protocol import Token, printable
 from scopecast.remote import stdio
-from scopecast.remote.codec import check_available
 from scopecast.remote.command import Command, command_for
 from scopecast.remote.connection import Connection
 from scopecast.remote.dialled import DialledIn, carry_to_desk
+from scopecast.remote.invitation import is_link, parse
+from scopecast.remote.visit import Visit
 from scopecast.rundir.directory import RunDirectory
 from scopecast.showing.show import check_viewer
 
@@ -48,7 +50,11 @@ def _token(value: str) -> str:
 
 def connect(
     host: Annotated[
-        str, typer.Argument(metavar="HOST", help="The other machine, as ssh takes it: a name, or user@name.")
+        str,
+        typer.Argument(
+            metavar="HOST|LINK",
+            help="The other machine, as ssh takes it: a name, or user@name; or a link of `scopecast share`.",
+        ),
     ],
     viewer: Annotated[
         list[str] | None,
@@ -76,6 +82,9 @@ def connect(
     ssh connects, with its configuration, keys and jump hosts; scopecast must be installed there, too, and no port has
     to be open. The other machine's acquisition pays for one more receiver, whoever watches. If the connection breaks it
     is tried again until you stop this command.
+
+    With a link there is no ssh, and no need for an account there. It is used once; from then on scopecast://HOST:PORT
+    is enough on this account.
     """
     if carried:  # this is at the end of an ssh that another machine has started
         reading, writing = stdio.binary_stdio()
@@ -88,11 +97,14 @@ def connect(
         for kind in kinds:
             check_viewer(kind)
         variables = variables_of("fiji" if "fiji" in kinds else kinds[0], fiji)
-        _check_codecs()
+        check_codecs()
         more = ["--end-after", end_after] if end_after else []
-        line = command_for(host, ["relay", "--stdio", *more], ssh=ssh, command=command)
-    place = host.rpartition("@")[2]
-    way = DialledIn(dialled, place) if dialled else Command(line, place)
+        if every and is_link(host):
+            raise ScopecastError("--every can make the acquisition wait for you, and is not for guests: leave it out")
+        visit = Visit(parse(host)) if is_link(host) else None
+        line = command_for(host, ["relay", "--stdio", *more], ssh=ssh, command=command) if visit is None else []
+    place = host.rpartition("@")[2] if visit is None else visit.address.host
+    way = visit or (DialledIn(dialled, place) if dialled else Command(line, place))
     connection = Connection(
         way,
         place,
@@ -139,13 +151,6 @@ def _alone(place: str, kinds: Sequence[str]) -> Iterator[None]:
                 raise ScopecastError(msg) from None
             stack.callback(lock.release)
         yield
-
-
-def _check_codecs() -> None:
-    try:
-        check_available()
-    except ImportError as error:
-        raise ScopecastError(str(error)) from error
 
 
 def _summarize(connection: Connection) -> None:

@@ -29,6 +29,7 @@ from scopecast.cli.record import record
 from scopecast.cli.recover import recover
 from scopecast.cli.relay import relay
 from scopecast.cli.replay import replay
+from scopecast.cli.share import share
 from scopecast.cli.show import show
 from scopecast.cli.terminal import FijiOption, count, help_of, variables_of, viewer_kinds
 from scopecast.cli.watch import watch
@@ -289,7 +290,7 @@ def _milliseconds(value: Percentiles) -> str:
 
 # ---- commands of their own modules ----------------------------------------------------------------------------------
 
-for _command in (show, watch, replay, pipe, record, recover, relay, connect):
+for _command in (show, watch, replay, pipe, record, recover, relay, connect, share):
     app.command(help=help_of(_command))(_command)
 
 

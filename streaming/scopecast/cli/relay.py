@@ -22,7 +22,7 @@ from scopecast.remote.command import Command, command_for
 from scopecast.remote.dial import Dial
 from scopecast.rundir.directory import RunDirectory, new_token
 
-__all__ = ["relay"]
+__all__ = ["check_codecs", "relay"]
 
 _ANSWER_S = 5.0
 #: A relay that is started for a desk stays so long without desks and publishers.
@@ -76,7 +76,7 @@ def relay(
     if listed:
         _list(as_json)
     elif to:
-        _check_codecs()
+        check_codecs()
         way = Command(line, to.rpartition("@")[2])
         Dial(way, end_after_s=idle_s, end_after=end_after or _STARTED_ENDS, tell=out.print).run()
     elif carried:
@@ -90,7 +90,7 @@ def _run(end_after_s: float | None, *, quiet: bool) -> None:
     relaying = importlib.import_module("scopecast_viewers.relaying.relay")
     history = importlib.import_module("scopecast_viewers.stacks.history")
     receiver = importlib.import_module("scopecast_viewers.receiver")
-    _check_codecs()
+    check_codecs()
     lock = RunDirectory().launch_lock("relay")
     try:
         lock.acquire(timeout=0)
@@ -108,7 +108,8 @@ def _run(end_after_s: float | None, *, quiet: bool) -> None:
         lock.release()
 
 
-def _check_codecs() -> None:
+def check_codecs() -> None:
+    """Raise a ScopecastError, which says how to install it, if a codec is missing."""
     try:
         check_available()
     except ImportError as error:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import zmq
@@ -26,9 +27,11 @@ from scopecast.errors import TransportError
 from scopecast.link.messages import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scopecast.rundir.directory import Entry, Member, RunDirectory
 
-__all__ = ["ENVIRONMENT", "Gate", "KeyPair", "Transport", "bind", "chosen_transport", "connect", "limit"]
+__all__ = ["ENVIRONMENT", "Gate", "KeyPair", "Transport", "bind", "chosen_transport", "connect", "guard", "limit"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +75,32 @@ def chosen_transport() -> Transport:
 class KeyPair:
     """A pair of CURVE keys, in Z85; new with every publisher and every receiver.
 
+    Parameters
+    ----------
+    secret
+        The secret one, where it was kept: 40 characters.
+
     Attributes
     ----------
-    public : str
-        40 characters, for everyone who can read the run directory.
+    public, secret : str
+        40 characters each. The public one is for everyone who can read the run directory.
+
+    Raises
+    ------
+    ValueError
+        If that is no key.
     """
 
-    __slots__ = ("_secret", "public")
+    __slots__ = ("public", "secret")
 
-    def __init__(self) -> None:
-        public, self._secret = zmq.curve_keypair()
-        self.public = public.decode()
+    def __init__(self, secret: str = "") -> None:
+        try:
+            if len(secret.encode()) not in (0, _KEY_LENGTH):
+                raise ValueError(secret)
+            made = (zmq.curve_public(secret.encode()), secret.encode()) if secret else zmq.curve_keypair()
+        except (zmq.ZMQError, ValueError):
+            raise ValueError(f"a key of {_KEY_LENGTH} characters in Z85 is expected") from None
+        self.public, self.secret = (key.decode() for key in made)
 
     @classmethod
     def if_possible(cls) -> KeyPair | None:
@@ -92,7 +110,7 @@ class KeyPair:
     def use(self, socket: zmq.Socket[Any]) -> None:
         """Make this the identity of a socket, before it is bound or connected."""
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self.public.encode())
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self.secret.encode())
 
 
 def limit(socket: zmq.Socket[Any]) -> None:
@@ -136,13 +154,9 @@ def bind(socket: zmq.Socket[Any], member: Member, keys: KeyPair | None = None) -
         member.entry.endpoint = endpoint
         return None
     keys = keys or KeyPair()
-    gate = Gate(socket.context, member.directory)
+    gate = Gate(socket.context, partial(_living_peer, member.directory))
     try:
-        keys.use(socket)
-        socket.setsockopt(zmq.CURVE_SERVER, 1)
-        # Without a domain that is enforced libzmq would let everyone in for whom nobody at the gate answers.
-        socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
-        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        guard(socket, keys)
         socket.bind("tcp://127.0.0.1:*")
     except BaseException:
         gate.close()
@@ -150,6 +164,15 @@ def bind(socket: zmq.Socket[Any], member: Member, keys: KeyPair | None = None) -
     member.entry.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
     member.entry.key = keys.public
     return gate
+
+
+def guard(socket: zmq.Socket[Any], keys: KeyPair) -> None:
+    """Have a socket, before it is bound, let in only whom the `Gate` of its context admits."""
+    keys.use(socket)
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    # Without a domain that is enforced libzmq would let everyone in for whom nobody at the gate answers.
+    socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
 def connect(socket: zmq.Socket[Any], entry: Entry, keys: KeyPair | None) -> None:
@@ -180,18 +203,26 @@ def connect(socket: zmq.Socket[Any], entry: Entry, keys: KeyPair | None) -> None
     socket.connect(entry.endpoint)
 
 
+def _living_peer(directory: RunDirectory, key: str) -> bool:
+    """Whether a public key is that of a receiver that is alive, by the run directory."""
+    return any(
+        entry.key == key and entry.role != "publisher" and directory.alive(entry.token) for entry in directory.entries()
+    )
+
+
 class Gate:
-    """Decides who may connect to a publisher by tcp: only living peers whose keys are in the run directory.
+    """Decides who may connect by tcp; to a publisher, only living peers whose keys are in the run directory.
 
     libzmq asks for each connection, once CURVE has proved that the other side has the secret key to the public one that
-    it shows; until it has the answer nothing of the other side is read. Used by one thread at a time.
+    it shows; until it has the answer nothing of the other side is read. Each message has that key as its ``User-Id``
+    then. Used by one thread at a time.
 
     Parameters
     ----------
     context
-        The context of the publisher's socket; it has one gate for all that is bound in it.
-    directory
-        The run directory.
+        The context of the socket; it has one gate for all that is bound in it.
+    knows
+        Told a public key in Z85, says whether its owner may come in.
 
     Attributes
     ----------
@@ -199,9 +230,9 @@ class Gate:
         Connections that were let in, and that were not.
     """
 
-    def __init__(self, context: zmq.Context[Any], directory: RunDirectory) -> None:
+    def __init__(self, context: zmq.Context[Any], knows: Callable[[str], bool]) -> None:
         self.admitted = self.refused = 0
-        self._directory = directory
+        self._knows = knows
         # A ROUTER, not the usual REP: if an answer fails, the next one is not out of turn.
         self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -216,21 +247,16 @@ class Gate:
         while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             asker, empty, version, request, *about = self._socket.recv_multipart(zmq.NOBLOCK)
             # about: domain, address, routing id, mechanism, and for CURVE the public key that was proved
-            welcome = len(about) == 5 and about[3] == b"CURVE" and self._knows(about[4])
+            key = z85.encode(about[4]).decode() if len(about) == 5 and about[3] == b"CURVE" else ""
+            welcome = bool(key) and self._knows(key)
             if welcome:
                 self.admitted += 1
             else:
                 self.refused += 1
-                logger.info("scopecast: refused a connection whose key does not belong to a running viewer of yours")
+                logger.info("scopecast: refused a connection whose key is not known")
             verdict = (b"200", b"OK") if welcome else (b"400", b"not known")
-            self._socket.send_multipart([asker, empty, version, request, *verdict, b"", b""], zmq.NOBLOCK)
-
-    def _knows(self, key: bytes) -> bool:
-        named = z85.encode(key).decode()
-        return any(
-            entry.key == named and entry.role != "publisher" and self._directory.alive(entry.token)
-            for entry in self._directory.entries()
-        )
+            user = key.encode() if welcome else b""
+            self._socket.send_multipart([asker, empty, version, request, *verdict, user, b""], zmq.NOBLOCK)
 
     def close(self) -> None:
         """Close the gate; the publisher's socket lets nobody in any more. Idempotent."""

@@ -17,7 +17,7 @@ from scopecast.protocol import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Command", "LinkError", "Way", "command_for"]
+__all__ = ["Command", "LinkError", "Route", "Way", "command_for"]
 
 #: Seconds that the command has to end by itself once its pipes are closed.
 _END_S: Final = 2.0
@@ -79,22 +79,13 @@ def command_for(
     return [*program, "-T", host, f"{command} {shlex.join(arguments)}"]
 
 
-class Way(Protocol):
-    """What leads to the other machine."""
+class Route(Protocol):
+    """What leads to the other machine, by whatever means."""
 
     #: Whether it is of no use to wait before it is opened again: somebody comes, or does not.
     comes: bool
     #: Whether it is worth to wait long for it: something goes on there.
     expected: bool
-
-    def open(self) -> tuple[int, int]:
-        """Return two descriptors: of what comes from there, and of what goes there.
-
-        Raises
-        ------
-        LinkError
-            If there are none.
-        """
 
     def why(self, *, was_there: bool) -> LinkError:
         """Return why it has ended, after it was open, or before anything has come."""
@@ -104,6 +95,19 @@ class Way(Protocol):
 
     def close(self) -> None:
         """End it for good. Idempotent."""
+
+
+class Way(Route, Protocol):
+    """A route by two descriptors."""
+
+    def open(self) -> tuple[int, int]:
+        """Return two descriptors: of what comes from there, and of what goes there.
+
+        Raises
+        ------
+        LinkError
+            If there are none.
+        """
 
 
 class Command:

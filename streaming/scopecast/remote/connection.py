@@ -20,9 +20,9 @@ from scopecast.protocol import ANY_KIND, clock_ns, printable
 from scopecast.remote import messages
 from scopecast.remote.clock import Clock
 from scopecast.remote.command import LinkError
-from scopecast.remote.link import Link
 from scopecast.remote.mirror import Mirror
 from scopecast.remote.quality import LADDER
+from scopecast.remote.visit import link_by
 from scopecast.rundir.directory import RunDirectory, new_token
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from scopecast.publishing.listening import Inbox, Waiting
     from scopecast.publishing.publisher import Publisher
     from scopecast.remote.command import Way
+    from scopecast.remote.link import AnyLink
+    from scopecast.remote.visit import Visit
 
 __all__ = ["Connection"]
 
@@ -92,7 +94,7 @@ class Connection:
 
     def __init__(
         self,
-        way: Way,
+        way: Way | Visit,
         place: str,
         kinds: Sequence[str],
         *,
@@ -123,7 +125,7 @@ class Connection:
         self._directory = RunDirectory()
         self._greeted = self._ever = False
         self._stop = threading.Event()
-        self._link: Link | None = None
+        self._link: AnyLink | None = None
         self._clock = Clock()
         self._asked_ns: dict[int, int] = {}  # when HELLO was sent, and each PING that is not answered
 
@@ -149,7 +151,7 @@ class Connection:
             self.state, began = "connecting", time.monotonic()
             self._way.expected = not self._ever or any(mirror.goes_on for mirror in self._mirrors.values())
             try:
-                with Link(self._way, self._place) as self._link:
+                with link_by(self._way, self._place) as self._link:
                     self._link.open()
                     self._serve(self._link)
             except LinkError as error:
@@ -192,7 +194,7 @@ class Connection:
 
     # ---- while it is connected -------------------------------------------------------------------------------------
 
-    def _serve(self, link: Link) -> None:
+    def _serve(self, link: AnyLink) -> None:
         self._greet()
         next_look = next_ping = 0.0
         while not self._stop.is_set():

@@ -25,6 +25,8 @@ PING       both     are you there? With the accounts
 PONG       both     yes
 LIST       desk     who is connected?
 LISTED     relay    these desks are
+ENROL      guest    admit this key from now on (by a link, once)
+ENROLLED   gateway  it is admitted, under this name and in this role
 BYE        both     I am leaving in good order
 =========  =======  ===================================================================================================
 """
@@ -50,6 +52,8 @@ __all__ = [
     "DeskAccount",
     "DeskMarks",
     "End",
+    "Enrol",
+    "Enrolled",
     "Fetch",
     "FromDesk",
     "FromRelay",
@@ -79,6 +83,8 @@ MAX_FROM_RELAY: Final = 512 * 2**20
 
 Place = Annotated[list[Annotated[int, Meta(ge=0, lt=2**31)]], Meta(max_length=4)]
 _Short = Annotated[str, Meta(max_length=16)]
+#: 32 bytes in Z85 (ZeroMQ RFC 32).
+CurveKey = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}\Z")]
 
 
 class _Message(Struct, array_like=True, gc=False):
@@ -190,6 +196,15 @@ class DeskMarks(_Message, tag="MARKS"):
 
 class ListDesks(_Message, tag="LIST"):
     """Who is connected? Asked for by `scopecast relay --list`, which is no desk: it says no HELLO."""
+
+
+class Enrol(_Message, tag="ENROL"):
+    """Admit this public key, in Z85, from now on: the only message of who connects with the one-time key of a link.
+
+    It is for the gateway (`scopecast share`), as all that concerns links; no relay is told of it.
+    """
+
+    key: CurveKey
 
 
 # ---- from the relay --------------------------------------------------------------------------------------------------
@@ -328,6 +343,16 @@ class Listed(_Message, tag="LISTED"):
         ]
 
 
+class Enrolled(_Message, tag="ENROLLED"):
+    """The gateway's answer to ENROL: the key is admitted, and the link is used up."""
+
+    name: Title
+    role: Label
+
+    def __post_init__(self) -> None:
+        self.name, self.role = printable(self.name, MAX_TITLE), printable(self.role)
+
+
 # ---- from both -------------------------------------------------------------------------------------------------------
 
 
@@ -354,8 +379,8 @@ class Bye(_Message, tag="BYE"):
         self.reason = printable(self.reason, MAX_TEXT)
 
 
-FromDesk = Hello | Ack | Fetch | Decline | View | DeskMarks | ListDesks | Ping | Pong | Bye
-FromRelay = Welcome | Reject | Source | Gone | Stream | End | Piece | Marked | Listed | Ping | Pong | Bye
+FromDesk = Hello | Ack | Fetch | Decline | View | DeskMarks | ListDesks | Enrol | Ping | Pong | Bye
+FromRelay = Welcome | Reject | Source | Gone | Stream | End | Piece | Marked | Listed | Enrolled | Ping | Pong | Bye
 
 _from_desk: Final[msgspec.msgpack.Decoder[FromDesk]] = msgspec.msgpack.Decoder(FromDesk)
 _from_relay: Final[msgspec.msgpack.Decoder[FromRelay]] = msgspec.msgpack.Decoder(FromRelay)

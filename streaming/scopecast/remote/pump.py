@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -25,7 +26,7 @@ from scopecast.remote.messages import WIRE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["VERSION", "FirstLine", "Pump", "connected_to", "read_first_line", "write_first_line"]
+__all__ = ["VERSION", "FirstLine", "Pump", "SocketPump", "connected_to", "read_first_line", "write_first_line"]
 
 try:
     #: Of this program.
@@ -150,15 +151,20 @@ class Pump:
 
     Attributes
     ----------
-    moved : float
-        When bytes came from `reading` last, by ``time.monotonic()``.
+    moved, wrote : float
+        When bytes came from `reading` last, and when some went to `writing`, by ``time.monotonic()``.
+    came : int
+        Bytes that came from `reading`.
     """
 
     def __init__(
         self, reading: int, writing: int, there: socket.socket, over: Callable[[], None] = lambda: None
     ) -> None:
-        self.moved = time.monotonic()
-        self._reading, self._writing, self._socket, self._over = reading, writing, there, over
+        self.moved = self.wrote = time.monotonic()
+        self.came = 0
+        self._read: Callable[[int], bytes] = partial(os.read, reading)
+        self._write: Callable[[memoryview], int] = partial(os.write, writing)
+        self._sockets, self._over = [there], over
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
@@ -183,9 +189,10 @@ class Pump:
             if self._ended.is_set():
                 return
             self._ended.set()
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
         self._over()
 
     def _run(self, work: Callable[[], None]) -> None:
@@ -196,12 +203,31 @@ class Pump:
             self.close()
 
     def _take_in(self) -> None:
-        while data := os.read(self._reading, _CHUNK):
+        while data := self._read(_CHUNK):
             self.moved = time.monotonic()
-            self._socket.sendall(data)
+            self.came += len(data)
+            self._sockets[0].sendall(data)
 
     def _give_out(self) -> None:
-        while data := self._socket.recv(_CHUNK):
+        while data := self._sockets[0].recv(_CHUNK):
             rest = memoryview(data)
             while rest:
-                rest = rest[os.write(self._writing, rest) :]
+                rest = rest[self._write(rest) :]
+                self.wrote = time.monotonic()
+
+
+class SocketPump(Pump):
+    """The same between two sockets; both are closed at the end.
+
+    Parameters
+    ----------
+    outside
+        The socket in the place of the two descriptors.
+    there, over
+        As for `Pump`.
+    """
+
+    def __init__(self, outside: socket.socket, there: socket.socket, over: Callable[[], None] = lambda: None) -> None:
+        super().__init__(-1, -1, there, over)
+        self._read, self._write = outside.recv, outside.send
+        self._sockets.append(outside)

@@ -98,13 +98,13 @@ def test_keys_are_new_each_time_and_no_secret_leaves_the_process(monkeypatch, ru
             publisher.open((64, 48), wait=10)
         keys = [entry.key for entry in RunDirectory().entries()]
         assert len(set(keys)) == 4
-        secrets = [viewer.receiver._keys._secret for viewer in (one, two)]
+        secrets = [viewer.receiver._keys.secret.encode() for viewer in (one, two)]
         for path in runtime_dir.iterdir():
             assert not [secret for secret in secrets if secret in path.read_bytes()]
             if path.suffix == ".json":
                 assert stat.S_IMODE(path.stat().st_mode) == 0o600
     pair = KeyPair()
-    assert pair._secret.decode() not in repr(pair)
+    assert pair.secret not in repr(pair)
 
 
 # ---- the same by both --------------------------------------------------------------------------------------------

@@ -36,6 +36,10 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         "a5706f696e74910192cb3ff8000000000000cb400400000000000091a463656c6ca573706f7473",
     ),
     "LIST": (messages.ListDesks(), "91a44c495354"),
+    "ENROL": (
+        messages.Enrol("0123456789abcdefghijklmnopqrstuvwxyz.-:+"),
+        "92a5454e524f4cd928303132333435363738396162636465666768696a6b6c6d6e6f707172737475767778797a2e2d3a2b",
+    ),
     "WELCOME": (
         messages.Welcome(
             1, TOKEN, resumed=False, host="lab-pc", version="0.1.0", origins=[TOKEN], clock_ns=5_000_000_000
@@ -86,6 +90,7 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         messages.Listed([("office", "connected", "exact", messages.DeskAccount(3, 2, 1))]),
         "92a64c49535445449194a66f6666696365a9636f6e6e6563746564a565786163749703020100000000",
     ),
+    "ENROLLED": (messages.Enrolled("Ana", "watch"), "93a8454e524f4c4c4544a3416e61a57761746368"),
     "PING": (messages.Ping(9, messages.DeskAccount(3, 1, 1, 1)), "93a450494e47099703010101000000"),
     "PONG": (messages.Pong(9, 5_000_000_000), "93a4504f4e4709cf000000012a05f200"),
     "BYE": (messages.Bye("the desk was closed"), "92a3425945b3746865206465736b2077617320636c6f736564"),
