@@ -103,7 +103,10 @@ class Gateway:
         with ExitStack() as undo:
             find_or_start_relay(self._directory, end_after)
             self._inside = KeyPair()  # for the relay, where that is reached by tcp
-            undo.enter_context(self._directory.join("subscriber", ANY_KIND, title="share", key=self._inside.public))
+            member = self._directory.join("subscriber", ANY_KIND, title="share", key=self._inside.public)
+            undo.enter_context(member)
+            member.entry.state = "ready"
+            member.write()
             self._listening = undo.enter_context(_listening(host, port))
             self.port: int = self._listening.getsockname()[1]
             self._context: zmq.Context[Any] = zmq.Context()
