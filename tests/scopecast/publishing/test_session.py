@@ -360,7 +360,7 @@ def test_shared_memory_that_was_full_for_a_moment_is_tried_again(monkeypatch, ca
         assert "No space left" in publisher.problem
         assert "tried again" in publisher.problem
         assert publisher.stats().problem.startswith("headless viewers disabled: ")
-        assert publisher.stats().skipped == {"no shared memory": 1}
+        wait_until(lambda: publisher.stats().skipped == {"no shared memory": 1})  # it is told a moment later
         wait_until(lambda: publisher.publish(stamped(1), axes={"t": 1}) >= 0)
         viewer.wait_for(lambda: viewer.streams and viewer.streams[0].received)
         assert publisher.flush(20)

@@ -85,6 +85,6 @@ def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels
 
         live.until(is_on_the_screen)
         live.until(lambda: live.view.hint() == "")
-        np.testing.assert_array_equal(live.shown(layer.name), sent)
+        live.until(lambda: np.array_equal(live.shown(layer.name), sent))
         assert is_on_the_screen()
         live.until(lambda: PREVIEW not in live.view.status.text)

@@ -103,7 +103,7 @@ def test_what_goes_on_is_sent_before_what_has_ended_and_that_before_what_is_olde
         for number, publisher in enumerate((third, first, second)):
             for c in range(2):
                 publisher.publish(stamped(number, c), axes={"t": 0, "c": c})
-            assert publisher.flush(30.0)
+            wait_until(lambda publisher=publisher: publisher.stats().receivers[0].frames.delivered == 2)
         with desk(endpoint, session="bcdefghi") as socket:
             first.close()
             second.close()
