@@ -50,7 +50,7 @@ def machine() -> Iterator[OtherMachine]:
 
 @pytest.fixture
 def camera(machine: OtherMachine) -> Iterator[Publisher]:
-    with Publisher("headless", title="camera 1", budget=16 * MIB) as made:
+    with Publisher("headless", title="camera 1", policy="every", budget=8 * MIB) as made:
         with machine.there():
             made.open(SHAPE, wait=30.0)
         yield made
