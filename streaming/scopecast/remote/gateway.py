@@ -169,7 +169,7 @@ class Gateway:
                     continue
                 try:
                     self._callers.append(Caller(self._context, self._keys, outside, peer))
-                except (ScopecastError, zmq.ZMQError, OSError) as error:
+                except (ScopecastError, zmq.ZMQError, OSError, RuntimeError) as error:
                     logger.warning("a connection from %s can't be taken: %s", peer, error)
                     outside.close()
 
@@ -187,16 +187,20 @@ class Gateway:
             self._part(caller)
 
     def _look(self) -> None:
-        """Part from who does not answer, is no longer on the list, or has no relay any more."""
+        """Part from who does not answer, is no longer on the list, has come too often, or has no relay any more."""
         now = time.monotonic()
         if now - self._looked < _LOOK_MS / 1000:
             return
         self._looked = now
         relays = {caller.relay_token for caller in self._callers if caller.relay is not None}
         dead = {token for token in relays if not self._directory.alive(token)}
-        for caller in tuple(self._callers):
+        of_guests: Counter[str] = Counter()
+        for caller in self._callers[::-1]:  # the newest first
+            of_guests[caller.key] += 1
             problem = caller.problem(now)
-            if caller.relay is not None and self._guests.find(caller.key) is None:
+            if caller.key and of_guests[caller.key] > _MOST_OF_GUEST:
+                problem = "there are newer connections"
+            elif caller.relay is not None and self._guests.find(caller.key) is None:
                 problem = "revoked"
             elif caller.relay is not None and caller.relay_token in dead:
                 problem = "the relay has ended"
@@ -272,9 +276,6 @@ class Gateway:
         self._sessions[guest.key] = known | {session: now}
         caller.session = session
         if caller.relay is None:
-            others = [each for each in self._callers if each.key == guest.key and each.relay is not None]
-            if len(others) >= _MOST_OF_GUEST:
-                self._part(others[0], "there are newer connections")
             try:
                 caller.reach(find_or_start_relay(self._directory, self._end_after), self._inside)
             except TransportError as error:
