@@ -29,6 +29,8 @@ WALL_CLOCK = {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime"}
 MEANT = {
     "scopecast/rundir/directory.py",  # logs that nobody needs any more
     "scopecast/cli/main.py",  # since when someone runs
+    "scopecast/cli/share.py",  # until when a link can be used
+    "scopecast/remote/guests.py",  # likewise, also after a restart
     "scopecast/subscribing/frame.py",  # when a frame was published
     "scopecast_viewers/receiving/live.py",  # when a run began
     "scopecast_viewers/napari/runs_button.py",
