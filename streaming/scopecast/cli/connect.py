@@ -129,7 +129,8 @@ def connect(
     showing = threading.Thread(target=show, name="scopecast-status", daemon=True)
     showing.start()
     try:
-        with contextlib.closing(way), connection, _alone(place, kinds if not dialled else []):
+        address = place if visit is None else str(visit.address)
+        with contextlib.closing(way), connection, _alone(address, kinds if not dialled else []):
             connection.run()
     finally:
         beat.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+import re
 import sys
 from typing import Annotated
 
@@ -78,7 +79,14 @@ def relay(
     elif to:
         check_codecs()
         way = Command(line, to.rpartition("@")[2])
-        Dial(way, end_after_s=idle_s, end_after=end_after or _STARTED_ENDS, tell=out.print).run()
+        lock = RunDirectory().launch_lock(f"to-{re.sub(r'[^A-Za-z0-9.-]', '_', to)[:64]}")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            msg = f"another `scopecast relay --to {to}` shows there already what is published here: stop that one first"
+            raise ScopecastError(msg) from None
+        with lock:
+            Dial(way, end_after_s=idle_s, end_after=end_after or _STARTED_ENDS, tell=out.print).run()
     elif carried:
         reading, writing = stdio.binary_stdio()
         stdio.carry(reading, writing, end_after or _STARTED_ENDS)

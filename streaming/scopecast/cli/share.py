@@ -61,7 +61,9 @@ def share(
     ] = True,
     listed: Annotated[bool, typer.Option("--list", help="List the guests, and the links that can be used.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --list: print JSON.")] = False,
-    revoke: Annotated[str, typer.Option(metavar="NAME", help="Admit a guest no longer, or withdraw a link.")] = "",
+    revoke: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Admit a guest no longer, or withdraw a link.")
+    ] = None,
     end_after: Annotated[str, typer.Option(hidden=True)] = _STARTED_ENDS,
 ) -> None:
     """Let people watch who have no account on this machine, for as long as this command runs. Stop with Ctrl-C.
@@ -70,10 +72,15 @@ def share(
     a key of its own from then on. A port is open meanwhile. What goes through it is encrypted, and without a key
     nobody is heard. Guests see the streams; only those with the role marks can send marks to the acquisition.
     """
+    with values():
+        if as_json and not listed:
+            raise ScopecastError("--json goes with --list")
+        if (listed or revoke is not None) and (name or (listed and revoke is not None)):
+            raise ScopecastError("--list and --revoke each go alone: what is to be done first?")
     if listed:
         _list(as_json)
         return
-    if revoke:
+    if revoke is not None:
         Guests().revoke(revoke)
         out.print(f"{printable(revoke)} is no longer admitted.")
         return

@@ -90,7 +90,7 @@ class Dial:
             if time.monotonic() - began > LONGEST_PAUSE_S:
                 pause, problem = PAUSE_S, ""
             until = time.monotonic() + pause
-            while not self._is_over() and (left := until - time.monotonic()) > 0:
+            while not self._over and (left := until - time.monotonic()) > 0:
                 time.sleep(min(0.1, left))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
@@ -122,7 +122,7 @@ class Dial:
 
     def _has_arrived(self) -> bool:
         try:
-            accounts = [account for *_, account in ask(self._directory).desks]
+            accounts = [account for _, state, _, account in ask(self._directory).desks if state != "away"]
             now = time.monotonic()
             if accounts != self._accounts:
                 self._accounts, self._changed = accounts, now

@@ -214,7 +214,7 @@ class Gateway:
         if callers:
             try:
                 self._guests.saw(caller.key for caller in callers)
-            except OSError as error:
+            except (ScopecastError, OSError) as error:
                 logger.warning("the list of guests can't be written: %s", error)
 
     # ---- what is said ------------------------------------------------------------------------------------------------
@@ -244,7 +244,11 @@ class Gateway:
         if not isinstance(message, messages.Enrol):
             self._part(caller)
             return
-        guest = self._guests.enrol(invitation, message.key)
+        try:
+            guest = self._guests.enrol(invitation, message.key)
+        except (ScopecastError, OSError) as error:
+            self._tell(f"nobody can be admitted: {error}")
+            guest = None
         if guest is not None:
             caller.say(messages.Enrolled(guest.name, guest.role))
             self._tell(f"{guest.name} has been admitted, from {caller.peer}. The link is used up.")

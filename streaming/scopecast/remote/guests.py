@@ -5,6 +5,7 @@ Both are files that only this user may read. The list has public keys only: who 
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_NAME", "ROLES", "Guest", "Guests", "Invited", "Role", "own_keys", "own_port", "remember_port"]
 
+logger = logging.getLogger(__name__)
+
 Role = Literal["watch", "marks"]
 #: What each role allows.
 ROLES: Final[dict[Role, str]] = {"watch": "watch", "marks": "watch, and send marks"}
 #: Characters of a name; and so many guests and invitations there can be.
 MAX_NAME: Final = 64
 MAX_GUESTS: Final = 256
+_NEVER: Final = (-1, -1)
 _Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 _Key = messages.CurveKey
 _Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -129,6 +133,8 @@ def remember_port(port: int) -> None:
 class Guests:
     """The list, as it is in its file now: other processes may change it at any time.
 
+    If it is damaged meanwhile, it stays as it was, and can't be changed until the file is right again.
+
     Raises
     ------
     ScopecastError
@@ -137,14 +143,29 @@ class Guests:
 
     def __init__(self) -> None:
         self._file = PrivateFile("guests")
-        self._state = (-1, -1)
+        self._state, self._problem = _NEVER, ""
         self._lists = _Lists()
         self.refresh()
 
     def refresh(self) -> None:
         """Read the file again if it has changed."""
         if (state := self._file.state) != self._state:
-            self._lists, self._state = self._file.read(_Lists), state
+            try:
+                self._lists = self._file.read(_Lists)
+            except ScopecastError as error:
+                if self._state == _NEVER:
+                    raise
+                self._problem = str(error)
+                logger.warning("%s; until then the guests are those from before, and nobody is admitted", error)
+            else:
+                self._problem = ""
+            self._state = state
+
+    def _reread(self) -> None:
+        """Read it before it is changed; under its lock."""
+        self.refresh()
+        if self._problem:
+            raise ScopecastError(self._problem)
 
     def _write(self) -> None:
         self._lists.invited = [each for each in self._lists.invited if not each.expired]
@@ -194,7 +215,7 @@ class Guests:
         """
         keys = KeyPair()
         with self._file.lock:
-            self.refresh()
+            self._reread()
             taken = {each.name for each in self.everybody}
             if not name:
                 name = next(each for number in range(1, len(taken) + 2) if (each := f"guest {number}") not in taken)
@@ -218,7 +239,7 @@ class Guests:
         Who had that key before, or that name, is replaced.
         """
         with self._file.lock:
-            self.refresh()
+            self._reread()
             found = next((each for each in self.invited if each.key == invitation), None)
             if found is None:
                 return None
@@ -238,7 +259,7 @@ class Guests:
             If there is none of that name.
         """
         with self._file.lock:
-            self.refresh()
+            self._reread()
             names = [each.name for each in self.everybody]
             if name not in names:
                 there = f"there are: {', '.join(names)}" if names else "there is nobody"
@@ -251,7 +272,7 @@ class Guests:
         """Note that the guests with these keys are connected now."""
         wanted = set(keys)
         with self._file.lock:
-            self.refresh()
+            self._reread()
             for guest in self._lists.guests:
                 if guest.key in wanted:
                     guest.seen = time.time()

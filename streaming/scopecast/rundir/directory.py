@@ -642,7 +642,8 @@ class RunDirectory:
             room = min(room, (free + sum(each.bytes for each in leftovers)) // (_KEPT_SHARE + 1))
         for each in leftovers:
             seen = any(viewer.kind == each.entry.kind and viewer.created < each.newest for viewer in viewers)
-            if not seen and now < each.until and each.bytes <= room:
+            copied = each.entry.origin  # from another machine, which has it still
+            if not seen and not copied and now < each.until and each.bytes <= room:
                 room -= each.bytes
                 yield each
 

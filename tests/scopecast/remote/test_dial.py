@@ -126,14 +126,17 @@ def test_when_the_connection_breaks_the_run_goes_on_and_every_frame_arrives(work
         assert desks_of(workstation) == [desk]
 
 
-def test_several_machines_have_a_desk_each(workstation, viewer, camera):
-    with DialProcess(workstation) as one, DialProcess(workstation) as two:
+def test_a_second_one_to_the_same_machine_is_refused(workstation, viewer, camera):
+    with DialProcess(workstation) as one:
         one.line("Connected")
-        two.line("Connected")
+        with DialProcess(workstation) as two:
+            assert two.process.wait(60) == 1
+            assert two.process.stderr is not None
+            said = " ".join(two.process.stderr.read().split())
+            assert "another `scopecast relay --to me@workstation` shows there already" in said
         wait_until(lambda: watched(camera))
-        assert len(desks_of(workstation)) == 2
-        for dial in (one, two):
-            assert dial.end(signal.SIGINT) == 130
+        assert len(desks_of(workstation)) == 1
+        assert one.end(signal.SIGINT) == 130
 
 
 def test_a_desk_that_cannot_be_reached_is_told_at_once(workstation):

@@ -13,6 +13,7 @@ from scopecast.errors import ScopecastError
 from scopecast.link.transport import KeyPair
 from scopecast.remote.guests import Guest, Guests, Invited, own_keys, own_port, remember_port
 from scopecast.remote.invitation import Address, Invitation, is_link, parse
+from scopecast.remote.private import PrivateFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,3 +146,19 @@ def test_a_damaged_list_admits_nobody(config, text):
     os.utime(config / "guests.json", (time.time(), time.time()))
     with pytest.raises(ScopecastError, match=r"guests.json is damaged"):
         guests.enrol(invited.public, KeyPair().public)
+
+
+def test_a_list_that_is_damaged_meanwhile_stays_as_it_was_and_cannot_be_changed():
+    guests = Guests()
+    secret = guests.invite("Ana", "watch", 60.0)
+    good = PrivateFile("guests").path.read_bytes()
+    PrivateFile("guests").path.write_bytes(b"")
+    guests.refresh()
+    assert [each.name for each in guests.everybody] == ["Ana"]
+    with pytest.raises(ScopecastError, match="damaged"):
+        guests.revoke("Ana")
+    with pytest.raises(ScopecastError, match="damaged"):
+        guests.enrol(KeyPair(secret).public, KeyPair().public)
+    PrivateFile("guests").path.write_bytes(good)
+    guests.revoke("Ana")
+    assert not guests.everybody
