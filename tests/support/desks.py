@@ -209,20 +209,21 @@ class ShareProcess(Talking):
             yield
 
     @classmethod
-    def said(cls, machine: OtherMachine, *options: str) -> str:
-        """What the command prints there with options that do not serve; it succeeds."""
+    def _done(cls, machine: OtherMachine, options: tuple[str, ...], code: int) -> subprocess.CompletedProcess[str]:
         with cls._there(machine):
             done = subprocess.run([*cls._COMMAND, *options], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    @classmethod
+    def said(cls, machine: OtherMachine, *options: str) -> str:
+        """What the command prints there with options that do not serve; it succeeds."""
+        return cls._done(machine, options, 0).stdout
 
     @classmethod
     def refused(cls, machine: OtherMachine, *options: str) -> str:
         """What the command says that fails there."""
-        with cls._there(machine):
-            done = subprocess.run([*cls._COMMAND, *options], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 1, done.stdout
-        return done.stderr
+        return cls._done(machine, options, 1).stderr
 
     def close(self) -> None:
         """End it in order. Idempotent."""

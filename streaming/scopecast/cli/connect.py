@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import getpass
 import platform
-import re
 import threading
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
-import filelock
 import msgspec
 import typer
 from rich.live import Live
 from rich.text import Text
 
+from scopecast.cli.alone import alone
 from scopecast.cli.console import err, out
 from scopecast.cli.errors import values
 from scopecast.cli.relay import check_codecs
@@ -27,11 +26,7 @@ from scopecast.remote.connection import Connection
 from scopecast.remote.dialled import DialledIn, carry_to_desk
 from scopecast.remote.invitation import is_link, parse
 from scopecast.remote.visit import Visit
-from scopecast.rundir.directory import RunDirectory
 from scopecast.showing.show import check_viewer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 __all__ = ["connect"]
 
@@ -130,28 +125,18 @@ def connect(
     showing.start()
     try:
         address = place if visit is None else str(visit.address)
-        with contextlib.closing(way), connection, _alone(address, kinds if not dialled else []):
+        with contextlib.ExitStack() as stack:
+            for kind in kinds if not dialled else ():  # all would come twice
+                other = f"another `scopecast connect` shows {address} in {kind} already: stop that one first"
+                stack.enter_context(alone(f"{kind}-{address}", other))
+            stack.enter_context(contextlib.closing(way))
+            stack.enter_context(connection)
             connection.run()
     finally:
         beat.set()
         showing.join()
         shown.stop()
         _summarize(connection)
-
-
-@contextlib.contextmanager
-def _alone(place: str, kinds: Sequence[str]) -> Iterator[None]:
-    """See to it that no other process shows the same machine in viewers of one of these kinds: all would come twice."""
-    with contextlib.ExitStack() as stack:
-        for kind in kinds:
-            lock = RunDirectory().launch_lock(f"{kind}-{re.sub(r'[^A-Za-z0-9.-]', '_', place)[:64]}")
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                msg = f"another `scopecast connect` shows {place} in {kind} already: stop that one first"
-                raise ScopecastError(msg) from None
-            stack.callback(lock.release)
-        yield
 
 
 def _summarize(connection: Connection) -> None:

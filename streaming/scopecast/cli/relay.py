@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import platform
-import re
 import sys
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import filelock
 import typer
 from rich.table import Table
 
+from scopecast.cli.alone import alone
 from scopecast.cli.console import out
 from scopecast.cli.errors import print_json, values
 from scopecast.cli.terminal import seconds
@@ -23,11 +23,10 @@ from scopecast.remote.command import Command, command_for
 from scopecast.remote.dial import Dial
 from scopecast.rundir.directory import RunDirectory, new_token
 
-__all__ = ["check_codecs", "relay"]
+__all__ = ["STARTED_ENDS", "check_codecs", "relay"]
 
-_ANSWER_S = 5.0
 #: A relay that is started for a desk stays so long without desks and publishers.
-_STARTED_ENDS = "10m"
+STARTED_ENDS = "10m"
 
 
 def relay(
@@ -79,17 +78,12 @@ def relay(
     elif to:
         check_codecs()
         way = Command(line, to.rpartition("@")[2])
-        lock = RunDirectory().launch_lock(f"to-{re.sub(r'[^A-Za-z0-9.-]', '_', to)[:64]}")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            msg = f"another `scopecast relay --to {to}` shows there already what is published here: stop that one first"
-            raise ScopecastError(msg) from None
-        with lock:
-            Dial(way, end_after_s=idle_s, end_after=end_after or _STARTED_ENDS, tell=out.print).run()
+        other = f"another `scopecast relay --to {to}` shows there already what is published here: stop that one first"
+        with alone(f"to-{to}", other):
+            Dial(way, end_after_s=idle_s, end_after=end_after or STARTED_ENDS, tell=out.print).run()
     elif carried:
         reading, writing = stdio.binary_stdio()
-        stdio.carry(reading, writing, end_after or _STARTED_ENDS)
+        stdio.carry(reading, writing, end_after or STARTED_ENDS)
     else:
         _run(idle_s, quiet=started)
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from scopecast.cli.console import err, out
 from scopecast.cli.errors import print_json, values
-from scopecast.cli.relay import check_codecs
+from scopecast.cli.relay import STARTED_ENDS, check_codecs
 from scopecast.cli.terminal import seconds
 from scopecast.errors import ScopecastError
 from scopecast.protocol import printable
@@ -26,8 +26,6 @@ from scopecast.rundir.directory import RunDirectory
 
 __all__ = ["share"]
 
-#: A relay that is started for this stays so long without desks and publishers.
-_STARTED_ENDS: Final = "10m"
 _LONGEST_S: Final = 30 * 86_400.0
 #: An address of no machine (RFC 5737): what would go there goes out by the network that others are in.
 _ELSEWHERE: Final = ("192.0.2.1", 9)
@@ -64,7 +62,7 @@ def share(
     revoke: Annotated[
         str | None, typer.Option(metavar="NAME", help="Admit a guest no longer, or withdraw a link.")
     ] = None,
-    end_after: Annotated[str, typer.Option(hidden=True)] = _STARTED_ENDS,
+    end_after: Annotated[str, typer.Option(hidden=True)] = STARTED_ENDS,
 ) -> None:
     """Let people watch who have no account on this machine, for as long as this command runs. Stop with Ctrl-C.
 
@@ -136,7 +134,7 @@ def _invite_beside(name: str, role: Any, lasts_s: float, address: str, *, port: 
 def _print_link(guests: Guests, name: str, role: Any, lasts_s: float, place: Address, public: str) -> None:
     secret = guests.invite(name, role, lasts_s)
     invited = guests.invited[-1]
-    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(invited.until))
+    until = _moment(invited.until)
     out.print(f"{invited.name} can {ROLES[invited.role]}, with this link, which works once and until {until}:")
     out.print(f"  scopecast connect '{Invitation(place, public, secret).link}'")
 

@@ -24,11 +24,6 @@ class Clock:
     def __init__(self) -> None:
         self._answers: deque[tuple[int, int]] = deque(maxlen=_ANSWERS)  # round trip, what is to be added
 
-    @property
-    def known(self) -> bool:
-        """Whether there has been an answer."""
-        return bool(self._answers)
-
     def learn(self, asked_ns: int, there_ns: int) -> None:
         """Take in an answer that comes now.
 

@@ -107,6 +107,7 @@ class Dial:
         if not self._ever:
             self._tell("Connected. What is published here is shown there. Stop with Ctrl-C.")
         self._ever = True
+        self._busy = time.monotonic()  # the relay does not know yet that the desk is back
 
     def _is_over(self) -> bool:
         """Whether nobody has published for long enough, and all has arrived."""
@@ -122,6 +123,7 @@ class Dial:
 
     def _has_arrived(self) -> bool:
         try:
+            # Those that are away may be of a job before this one, and never come back.
             accounts = [account for _, state, _, account in ask(self._directory).desks if state != "away"]
             now = time.monotonic()
             if accounts != self._accounts:
@@ -129,7 +131,7 @@ class Dial:
         except TransportError as error:
             logger.debug("the relay does not say what has arrived: %s", error)
             return False
-        if any(account.waiting or account.sending for account in accounts):
+        if not accounts or any(account.waiting or account.sending for account in accounts):
             return False
         # Exact pixels still take the places of previews, if somebody there looks at them.
         return now - self._changed >= _STILL_S or not any(account.preview for account in accounts)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import filelock
 
 from scopecast.errors import ScopecastError, TransportError
-from scopecast.publishing.launch import apart, python
 from scopecast.remote.command import LinkError
 from scopecast.remote.pump import Pump
+from scopecast.remote.starting import start_apart
 from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -30,10 +28,6 @@ __all__ = ["DialledIn", "carry_to_desk", "check_possible"]
 #: Seconds that a desk waits for its machine to dial in (again): while a run goes on there, and when none does.
 AWAY_S: Final = 600.0
 IDLE_S: Final = 30.0
-#: Seconds that a desk has to be there once it is started.
-_START_S: Final = 60.0
-_POLL_S: Final = 0.05
-_LOG_LINES: Final = 6
 
 
 def check_possible() -> None:
@@ -146,25 +140,7 @@ def _find_or_start(directory: RunDirectory, session: str, arguments: Sequence[st
         if (there := _connected(directory, session)) is not None:
             return there
         log = directory.file(_name(session), "log")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [python(), "-P", "-m", "scopecast", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "SCOPECAST_RUNTIME_DIR": str(directory.path)},
-                **apart(),
-            )
-        deadline = time.monotonic() + _START_S
-        while (there := _connected(directory, session)) is None:
-            ended = process.poll()
-            if ended is not None or time.monotonic() >= deadline:
-                how = f"was not ready after {_START_S:.0f} s" if ended is None else f"ended with {ended}"
-                told = " ".join(log.read_text(errors="replace").split("\n")[-_LOG_LINES:]).strip()
-                msg = f"the desk {how}: {told or f'see {log.name} in the run directory'}"
-                raise TransportError(msg)
-            time.sleep(_POLL_S)
-        return there
+        return start_apart("desk", arguments, directory, log, lambda: _connected(directory, session))
 
 
 def _connected(directory: RunDirectory, session: str) -> socket.socket | None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from scopecast.errors import TransportError
 from scopecast.protocol import ANY_KIND
-from scopecast.publishing.launch import apart, python
 from scopecast.remote.pump import Pump, connected_to, read_first_line, write_first_line
+from scopecast.remote.starting import start_apart
 from scopecast.rundir.directory import RunDirectory, new_token
 
 if TYPE_CHECKING:
@@ -21,10 +18,6 @@ if TYPE_CHECKING:
     from scopecast.rundir.directory import Entry
 
 __all__ = ["binary_stdio", "carry", "find_or_start_relay", "running_relay"]
-
-_START_S: Final = 60.0
-_POLL_S: Final = 0.03
-_LOG_LINES: Final = 6
 
 
 def running_relay(directory: RunDirectory) -> Entry | None:
@@ -50,28 +43,14 @@ def find_or_start_relay(directory: RunDirectory, end_after: str = "") -> Entry:
     """
     if running := running_relay(directory):
         return running
-    log = directory.file(new_token(), "log")
     more = ["--end-after", end_after] if end_after else []
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [python(), "-P", "-m", "scopecast", "relay", "--started", *more],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "SCOPECAST_RUNTIME_DIR": str(directory.path)},
-            **apart(),
-        )
-    deadline = time.monotonic() + _START_S
-    while (running := running_relay(directory)) is None:
-        ended = process.poll()
-        # Exit code 0: another was faster, and is about to be ready.
-        if ended or time.monotonic() >= deadline:
-            how = f"ended with {ended}" if ended else f"was not ready after {_START_S:.0f} s"
-            told = " ".join(log.read_text(errors="replace").split("\n")[-_LOG_LINES:]).strip()
-            msg = f"the relay {how}: {told or f'see {log.name} in the run directory'}"
-            raise TransportError(msg)
-        time.sleep(_POLL_S)
-    return running
+    return start_apart(
+        "relay",
+        ["relay", "--started", *more],
+        directory,
+        directory.file(new_token(), "log"),
+        lambda: running_relay(directory),
+    )
 
 
 def carry(

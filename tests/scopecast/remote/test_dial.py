@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,6 +17,10 @@ from children import wait_until
 from desks import OtherMachine
 from receivers import Viewer, check_stamp, planes_of, stamped
 from scopecast import Publisher
+from scopecast.remote import dial as dialling
+from scopecast.remote import messages
+from scopecast.remote.command import Command
+from scopecast.remote.dial import Dial
 from scopecast.rundir.directory import RunDirectory
 from talking import Talking
 
@@ -137,6 +142,26 @@ def test_a_second_one_to_the_same_machine_is_refused(workstation, viewer, camera
         wait_until(lambda: watched(camera))
         assert len(desks_of(workstation)) == 1
         assert one.end(signal.SIGINT) == 130
+
+
+def test_it_is_over_once_the_desks_that_are_there_have_all(monkeypatch):
+    now, desks = [1000.0], []
+    monkeypatch.setattr(dialling, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(dialling, "ask", lambda directory: messages.Listed([("desk", *each) for each in desks]))
+    done, lacking = messages.DeskAccount(came=3, exact=3), messages.DeskAccount(came=3, exact=1, waiting=2)
+    dial = Dial(Command(["ssh"], "workstation"), end_after_s=8.0)
+
+    def is_over(seconds: float, *there: tuple[str, str, messages.DeskAccount]) -> bool:
+        now[0] += seconds
+        desks[:] = there
+        return dial._is_over()
+
+    former = ("away", "exact", lacking)  # of a job before this one
+    assert not is_over(9.0, former), "its own desk is not there yet, or is not back"
+    assert not is_over(9.0, former, ("connected", "exact", lacking))
+    dial._connected()
+    assert not is_over(7.0, former, ("connected", "exact", done)), "so soon the relay may not know of it"
+    assert is_over(2.0, former, ("connected", "exact", done))
 
 
 def test_a_desk_that_cannot_be_reached_is_told_at_once(workstation):

@@ -147,6 +147,17 @@ def test_long_metadata_is_left_out_and_long_labels_too(tmp_path):
         assert "DAPI" in file.ome_metadata
 
 
+def test_copies_of_frames_of_another_machine_are_not_kept():
+    """That machine has them, exact; and copies that are previews could not be saved."""
+    killed(KEPT)
+    directory = RunDirectory()
+    (leftover,) = directory.leftovers()
+    path = directory.file(leftover.entry.token, "json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"origin": "abcdefgh"}))
+    cleaned = directory.clean()
+    assert (cleaned.segments, cleaned.kept) == ([leftover.segment], ())
+
+
 @pytest.mark.fault("P15")
 def test_they_are_kept_for_a_while_within_a_bound_and_only_where_no_viewer_has_them(monkeypatch):
     directory = RunDirectory()
