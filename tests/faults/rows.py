@@ -267,6 +267,10 @@ ROWS = {
         "a guest that reads nothing, acknowledges what it has not got, or sends messages without end",
         "It is sent no more, and then parted, in bounded memory; other desks and the acquisition go on.",
     ),
+    "W9": Row(
+        "`scopecast connect` is killed, or ends, and is started again",
+        "The runs go on in the same layers, and no frame counts twice; what comes by two ways is shown once.",
+    ),
     "H1": Row("garbage, HTTP, or half a greeting at the socket", "Closed or ignored; frames flow to the viewers."),
     "H2": Row("a message that is too large", "Not taken in; the connection that sent it is closed."),
     "H3": Row(

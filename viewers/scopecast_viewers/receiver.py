@@ -176,7 +176,7 @@ class Receiver:
     def listens(self, stream: LiveStream | None) -> bool:
         """Whether a program that publishes a run takes marks."""
         tokens = () if stream is None else stream.publishers
-        return any(source.listens for source in self.sources if source.entry.token in tokens)
+        return any(source.listens for source in self.sources if source.name in tokens)
 
     def send_marks(self, stream: LiveStream, marks: messages.Marks, done: Callable[[bool, str], None]) -> None:
         """Send what the user points at in a frame to the frame's publisher. Called from any thread.
@@ -289,7 +289,7 @@ class Receiver:
         self._tell_display()
 
     def _send_marks(self, stream: LiveStream, marks: messages.Marks, done: Callable[[bool, str], None]) -> None:
-        source = next((each for each in reversed(self.sources) if each.entry.token == marks.token), None)
+        source = next((each for each in reversed(self.sources) if each.name == marks.token), None)
         title = stream.title if source is None else source.entry.title
         number = len(marks.types)
         what = "the mark" if number == 1 else f"the {number} marks"
@@ -460,14 +460,28 @@ class Receiver:
         entries = [] if self._gone() else self.directory.entries()
         self.keepers = self.directory.keepers(entries)
         ours = [entry for entry in entries if (entry.role, entry.kind) == ("publisher", self.display.kind)]
-        return [entry for entry in ours if entry.state == "ready" and self.directory.alive(entry.token)]
+        alive = [entry for entry in ours if entry.state == "ready" and self.directory.alive(entry.token)]
+        # What comes from another machine by several ways is shown once.
+        return [
+            entry
+            for entry in alive
+            if not any(each.connected and each.entry.token != entry.token for each in self._same(entry))
+        ]
+
+    def _same(self, entry: Entry) -> list[Source]:
+        """Return the sources of what a publisher publishes: of itself, or of another with the same from elsewhere."""
+
+        def origin(one: Entry) -> str:
+            return one.origin or one.token
+
+        return [source for source in self.sources if origin(source.entry) == origin(entry)]
 
     def _greet(self, entries: list[Entry]) -> None:
         """Attach to publishers that we do not know yet."""
         # One that was lost, and lives: it was away from the run directory for too long.
         known = {source.entry.token for source in self.sources if source.state != "lost"}
         for entry in entries:
-            if entry.token not in known:
+            if entry.token not in known and not any(each.connected for each in self._same(entry)):
                 try:
                     source = Source(
                         entry,
@@ -483,7 +497,10 @@ class Receiver:
                     self._failed(f"attaching to {entry.title}", error)
                     continue
                 self._recovered(f"attaching to {entry.title}")
-                self.sources = (*self.sources, source)
+                gone = [each for each in self._same(entry) if each.state in ("ended", "lost")]
+                for former in gone:
+                    source.take_over(former)
+                self.sources = (*(each for each in self.sources if each not in gone), source)
 
     def _return_to(self, alive: list[Entry]) -> None:
         """Attach again to publishers that we had left, if that is wanted."""

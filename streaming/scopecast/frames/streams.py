@@ -116,6 +116,7 @@ class FrameStream:
         self.announced = False
         self.announcement = b""  # as it lies beside the frames in shared memory
         self.ended = False
+        self.began_ns = 0  # when its first frame was published
 
     def __repr__(self) -> str:
         """Say which one it is, and what extent it has so far."""
@@ -209,6 +210,7 @@ class FrameStream:
             preview=self.preview,
             colors=self.colors or self._colors_by_name,
             run=self.run,
+            began_ns=self.began_ns,
         )
 
     @property

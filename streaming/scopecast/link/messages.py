@@ -183,7 +183,7 @@ class Stream(_Message, tag="STREAM"):
     of a pixel (y, x) in `units`, `steps` the distance between positions along each of `axes` in the same unit, along
     ``"t"`` in seconds (0 where it is not known). Streams of several publishers with the same `run` are shown as one.
     `preview` says that it is live mode: a new frame takes the place of the one before. `sizes` and `steps` are as long
-    as `axes`.
+    as `axes`. `began_ns` is when the first frame was published, as FRAME tells it; 0 where that is not known.
     """
 
     id: U32
@@ -197,6 +197,7 @@ class Stream(_Message, tag="STREAM"):
     preview: bool = False
     colors: Annotated[list[Label], Meta(max_length=1024)] = []
     run: Title = ""
+    began_ns: I64 = 0
 
     def __post_init__(self) -> None:
         self.title, self.units = printable(self.title, MAX_TITLE), printable(self.units)

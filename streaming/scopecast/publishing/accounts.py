@@ -151,9 +151,12 @@ class Accounts:
         That of each receiver that is attached or about to attach, by its number.
     skipped : dict
         How many frames were skipped for which reason.
+    in_order : bool
+        Whether a program that attaches is not to have the newest frames first, as it will be sent all in their order.
     """
 
     def __init__(self) -> None:
+        self.in_order = False
         self.total, self.replies = Account(), Account()
         self.receivers: dict[int, Account] = {}
         self.skipped: dict[str, int] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from scopecast.link import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Collection, Hashable, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from scopecast.publishing.accounts import Account
     from scopecast.publishing.slots import SlotFrame
 
-__all__ = ["IMAGE", "NOTHING", "Draft", "Extras", "Policy", "What"]
+__all__ = ["IMAGE", "NOTHING", "Audience", "Draft", "Extras", "Policy", "What"]
 
 Policy = Literal["latest", "every"]
+Audience = Callable[["Collection[str]"], "Collection[str]"]
 Extras = tuple[str, list[float], Any]  # sent along with a frame: path, translation, encoded metadata
 NOTHING: Final[Extras] = ("", [], messages.encode_metadata(None))
 
@@ -76,6 +78,9 @@ class Draft:
         The sequence number of the frame that it is a reply to; -1 if it is none.
     missed
         The accounts of receivers that it is not for.
+    audience
+        Called under the publisher's lock with the tokens of the receivers that are attached when it is announced; it
+        returns those that it is for. None: all.
     """
 
     stream: FrameStream
@@ -91,6 +96,7 @@ class Draft:
     array: npt.NDArray[Any] | None = None
     of: int = -1
     missed: tuple[Account, ...] = ()
+    audience: Audience | None = None
 
     @property
     def nbytes(self) -> int:

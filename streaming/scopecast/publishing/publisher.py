@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from scopecast.frames.axes import AxisValue
     from scopecast.frames.marks import Marks
+    from scopecast.publishing.draft import Audience
     from scopecast.publishing.listening import Listener
 
 __all__ = ["Outcome", "Policy", "Publisher", "Reservation"]
@@ -345,10 +346,11 @@ class Publisher:
         policy: Policy,
         what: What,
         about: Extras,
+        audience: Audience | None = None,
     ) -> Outcome:
         """Copy one plane (or document) into a slot and announce it."""
         stream = stream or self._newest_stream()
-        draft = Draft(stream, axes, plane.shape, native(plane.dtype), policy, what, about)
+        draft = Draft(stream, axes, plane.shape, native(plane.dtype), policy, what, about, audience=audience)
         try:
             if reason := self._claim(draft):
                 return Outcome(-1, 1, reason, self.problem, 1)

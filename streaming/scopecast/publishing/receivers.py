@@ -223,12 +223,17 @@ class Receivers:
         assert array is not None
         if len(draft.index) != len(stream.axes):  # another thread's frame has added an axis meanwhile
             draft.place()
+        now = clock_ns()
         if not (stream.announced and stream.number in self._known):
+            stream.began_ns = stream.began_ns or now
             self._announce(about := stream.message())
             stream.announcement = _short(about)
             self.listening.know(stream, self._known)
             stream.announced = True
-        now = clock_ns()
+        if draft.audience is not None:
+            attached = self.attached.values()
+            wanted = draft.audience([each.token for each in attached])
+            frame.missed = tuple(each.account for each in attached if each.token not in wanted)
         if draft.of < 0:
             self.recent[sequence] = RecentFrame(stream, stream.axes, draft.index, draft.about[1], frame)
             if len(self.recent) > RECENT:

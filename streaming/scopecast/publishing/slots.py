@@ -336,10 +336,10 @@ class Slots:
     # ---- the receivers' side -------------------------------------------------------------------------------------
 
     def attach(self, number: int, account: Account | None = None) -> None:
-        """Open the account of a receiver; the newest frame of every channel becomes pending for it."""
+        """Open the account of a receiver; the newest frame of every channel becomes pending for it if it wants that."""
         account = self._accounts.receivers.setdefault(number, account or Account())
         for frame in sorted(self._newest.values(), key=lambda newest: newest.sequence):
-            if account.viewer or frame.of < 0:
+            if account.viewer or (frame.of < 0 and not self._accounts.in_order):
                 account.published += 1
                 account.pending[frame] = None
 

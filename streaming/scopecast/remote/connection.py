@@ -115,8 +115,9 @@ class Connection:
         self._doubtful: dict[str, float] = {}  # origins that the relay does not name, and until when they are awaited
         self._sources: dict[int, Mirror] = {}  # by the relay's numbers
         self._runs: dict[int, tuple[Mirror, int]] = {}  # the mirror of a run, and the number that the publisher gave it
-        self._seen: dict[str, set[str]] = {}  # the viewers for which a source was fetched, by its origin
-        self._fetching: list[tuple[int, str, set[str]]] = []  # not known to have arrived: by the PING after each
+        #: By its origin, those for which a source was fetched: viewers, and with `every` each program that subscribes.
+        self._seen: dict[str, set[str]] = {}
+        self._fetching: list[tuple[int, str, set[str]]] = []  # not known to have arrived: by the number of each
         self._inboxes: dict[str, list[Inbox]] = {}
         self._looked: local.Look | None = None
         self._marks: dict[int, tuple[Publisher, Waiting]] = {}  # that wait for an answer
@@ -127,7 +128,7 @@ class Connection:
         self._stop = threading.Event()
         self._link: AnyLink | None = None
         self._clock = Clock()
-        self._asked_ns: dict[int, int] = {}  # when HELLO was sent, and each PING that is not answered
+        self._asked_ns: dict[int, int] = {}  # when HELLO was sent, and what a PONG has not answered
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -211,7 +212,7 @@ class Connection:
                 self._look()
             if now >= next_ping:
                 next_ping = now + _PING_S
-                self._ping()
+                self._send(messages.Ping(self._ask()))
                 if link.silent_s > SILENT_S:
                     msg = f"{self._place} has not been heard for {SILENT_S:.0f} s"
                     raise LinkError(msg)
@@ -225,10 +226,10 @@ class Connection:
         self._asked_ns = {_HELLO: clock_ns()}
         self._send(self._hello)
 
-    def _ping(self) -> int:
+    def _ask(self) -> int:
+        """Return the number of a question that is asked now, and answered by a PONG."""
         number = next(self._pings)
         self._asked_ns[number] = clock_ns()
-        self._send(messages.Ping(number))
         return number
 
     def _learn(self, number: int, there_ns: int) -> None:
@@ -250,7 +251,7 @@ class Connection:
             self._source(message)
         elif isinstance(message, messages.Stream):
             if (mirror := self._sources.get(message.source)) is not None:
-                mirror.announce(message.about)
+                mirror.announce(message.about, self._clock.here)
                 self._runs[message.id] = mirror, message.about.id
         elif isinstance(message, messages.End):
             if (found := self._runs.get(message.stream)) is not None:
@@ -264,6 +265,9 @@ class Connection:
             self._send(messages.Pong(message.number))
         elif isinstance(message, messages.Pong):
             self._learn(message.number, message.clock_ns)
+            for number, origin, viewers in self._fetching:
+                if number <= message.number and (mirror := self._mirrors.get(origin)) is not None:
+                    mirror.admit(viewers)
             self._fetching = [each for each in self._fetching if each[0] > message.number]
         elif isinstance(message, messages.Bye):
             raise LinkError(f"{self._place}: {message.reason or 'the relay has ended'}")
@@ -293,7 +297,12 @@ class Connection:
             if len(self._mirrors) >= _MOST_SOURCES:
                 raise ProtocolError(f"more than {_MOST_SOURCES} sources")
             mirror = self._mirrors[message.origin] = Mirror(
-                message, self._place, self._kinds, launch=self._launch, options=self._options
+                message,
+                self._place,
+                self._kinds,
+                launch=self._launch,
+                in_order=self._hello.every,
+                options=self._options,
             )
             self._tell(f"{mirror.title} is live.")
         mirror.listens = message.listens
@@ -349,13 +358,13 @@ class Connection:
             seen = self._seen.setdefault(mirror.origin, set())
             there = set()
             for publisher in mirror.publishers:
-                receivers = publisher.session.receivers
-                for receiver in tuple(receivers.attached.values()) if receivers is not None else ():
+                for receiver in publisher.attached:
                     self._tell_look(mirror, receiver.look)
-                    there.add(receiver.token if receiver.account.viewer else ANY_KIND)
+                    there.add(receiver.token if receiver.account.viewer or self._hello.every else ANY_KIND)
             if there - seen:
-                self._send(messages.Fetch(number))
-                self._fetching.append((self._ping(), mirror.origin, there - seen))
+                asked = self._ask()
+                self._send(messages.Fetch(number, asked))
+                self._fetching.append((asked, mirror.origin, there - seen))
                 seen |= there
             self._listen(mirror)
 

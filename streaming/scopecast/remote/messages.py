@@ -135,8 +135,8 @@ class Hello(_Message, tag="HELLO"):
     """A desk introduces itself; the answer is WELCOME or REJECT.
 
     `session` is drawn anew when the desk's program starts, and the same after a connection that broke: what the desk
-    has got by then is not sent again. `title` is what it calls itself. With `every` it is sent each frame, exact and
-    one after the other, instead of the newest in the quality that the link allows.
+    has got by then is not sent again. `title` is what it calls itself. With `every` it is sent each frame of the
+    sources that it fetches, exact and one after the other, instead of the newest in the quality that the link allows.
     """
 
     wire_min: U32
@@ -161,9 +161,14 @@ class Ack(_Message, tag="ACK"):
 
 
 class Fetch(_Message, tag="FETCH"):
-    """All frames of a source that the relay has are wanted, exact, besides the newest: a viewer has been opened."""
+    """All frames of a source that the relay has are wanted, exact, besides the newest: a viewer has been opened.
+
+    With `every` they come in their order, and new ones after them. The relay answers with a PONG of this `number`, if
+    that is not 0, before the first of them.
+    """
 
     source: U32
+    number: U63 = 0
 
 
 class Decline(_Message, tag="DECLINE"):

@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 
 from scopecast.errors import ProtocolError, UnsupportedDtypeError
@@ -23,12 +24,13 @@ from scopecast.remote.companding import Companding
 from scopecast.remote.quality import quality_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
     from scopecast.frames.axes import AxisValue
     from scopecast.link.messages import Stream
+    from scopecast.publishing.receivers import AttachedReceiver
     from scopecast.remote.messages import Piece, Source
 
 __all__ = ["Mirror", "MirroredStream"]
@@ -38,6 +40,8 @@ MAX_FRAME_BYTES: Final = 2**31
 #: Frames of which some pieces have come, and previews that the exact pixels of a region are put into.
 _MOST_PARTIAL: Final = 2
 _MOST_PREVIEWS: Final = 4
+#: Frames of which is known who has had them; older ones, if they come again, are shown again.
+_MOST_KNOWN: Final = 2**17
 
 
 class MirroredStream(FrameStream):
@@ -86,17 +90,53 @@ class MirroredStream(FrameStream):
 class _MirrorPublisher(Publisher):
     """A publisher of what others have published: places and metadata as they are."""
 
-    def __init__(self, kind: str, origin: str, **options: Any) -> None:
+    def __init__(self, kind: str, origin: str, *, in_order: bool, **options: Any) -> None:
         super().__init__(kind, policy="every", **options)
         self.session.origin, self.session.listening.looks = origin, True
+        self.session.accounts.in_order = in_order
+        self._in_order = in_order
+        self._admitted: set[str] = set()
+        self._had: OrderedDict[int, frozenset[str]] = OrderedDict()  # who has had which frame, exact: tokens
+
+    @property
+    def attached(self) -> tuple[AttachedReceiver, ...]:
+        """The receivers that are attached."""
+        receivers = self.session.receivers
+        if receivers is None:
+            return ()
+        with self._guard.lock:
+            return tuple(receivers.attached.values())
+
+    def admit(self, tokens: Collection[str]) -> None:
+        """Show frames to these receivers from now on: what comes in order begins with the first."""
+        with self._guard.lock:
+            self._admitted.update(tokens)
 
     def show(
         self, pixels: npt.NDArray[Any], piece: Piece, stream: FrameStream, origin_ns: int, *, preview: bool
     ) -> None:
-        """Publish a frame, and wait until each local viewer has room for it."""
+        """Publish a frame for those who have not had it, and wait until each of them has room for it."""
+        key = hash((stream.number, piece.kind, piece.name, piece.origin_ns, *piece.index)) if piece.origin_ns else 0
+
+        def audience(attached: Collection[str]) -> frozenset[str]:
+            lacking = self._lacking(key, attached)
+            if lacking and key and not preview:
+                self._had[key] = self._had.get(key, frozenset()) | lacking
+                if len(self._had) > _MOST_KNOWN:
+                    self._had.popitem(last=False)
+            return lacking
+
+        attached = [receiver.token for receiver in self.attached]
+        if (attached or self._in_order) and not self._lacking(key, attached):
+            return
         axes = dict(zip(stream.axes, piece.index, strict=True))
         what = What(piece.kind, piece.name, preview, piece.late, origin_ns)
-        self._publish_plane(pixels, axes, stream, "every", what, ("", list(piece.translate), piece.metadata))
+        about = ("", list(piece.translate), piece.metadata)
+        self._publish_plane(pixels, axes, stream, "every", what, about, audience)
+
+    def _lacking(self, key: int, attached: Collection[str]) -> frozenset[str]:
+        lacking = frozenset(attached) - self._had.get(key, frozenset())
+        return lacking & self._admitted if self._in_order else lacking
 
     def announce(self, stream: MirroredStream, about: Stream) -> None:
         """Announce a stream anew, with its next frame."""
@@ -127,6 +167,8 @@ class Mirror:
         The kinds of viewers that it is published for.
     launch
         Whether to open a viewer of a kind if none is running.
+    in_order
+        Whether all frames come one after the other, once somebody here is there to take them.
     options
         More options of each `Publisher`.
 
@@ -141,22 +183,41 @@ class Mirror:
     """
 
     def __init__(
-        self, source: Source, place: str, kinds: Sequence[str], *, launch: bool, options: Mapping[str, Any] = {}
+        self,
+        source: Source,
+        place: str,
+        kinds: Sequence[str],
+        *,
+        launch: bool,
+        in_order: bool = False,
+        options: Mapping[str, Any] = {},
     ) -> None:
         self.origin, self.listens = source.origin, source.listens
         self.title = f"{source.title} @ {place}"
         self.shown = 0
         self.publishers = [
-            _MirrorPublisher(kind, source.origin, title=self.title, host=source.host, launch=launch, **options)
+            _MirrorPublisher(
+                kind, source.origin, title=self.title, host=source.host, launch=launch, in_order=in_order, **options
+            )
             for kind in kinds
         ]
+        if in_order:
+            for publisher in self.publishers:
+                publisher.open((1, 1), np.uint8)  # receivers find it before the first frame
         self._streams: dict[int, list[MirroredStream]] = {}  # for each publisher, by the number that it has there
         self._ended: set[int] = set()
         self._partial: OrderedDict[int, _Partial] = OrderedDict()
         self._previews: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
 
-    def announce(self, about: Stream) -> None:
+    def announce(self, about: Stream, here: Callable[[int], int] = lambda there_ns: there_ns) -> None:
         """Take in the announcement of a run.
+
+        Parameters
+        ----------
+        about
+            As it was announced there.
+        here
+            Returns what this machine's clock showed when that of the other one showed something.
 
         Raises
         ------
@@ -167,6 +228,10 @@ class Mirror:
             msg = f"a run of {len(about.axes)} axes, {len(about.steps)} steps, {len(about.sizes)} sizes"
             raise ProtocolError(msg)
         streams = self._streams.get(about.id)
+        if streams is not None:  # what is known of the other clock changes a little
+            about = msgspec.structs.replace(about, began_ns=streams[0].about.began_ns)
+        elif about.began_ns:
+            about = msgspec.structs.replace(about, began_ns=here(about.began_ns))
         if streams is None:
             self._streams[about.id] = [MirroredStream(about) for _ in self.publishers]
         elif not set(streams[0].axes) <= set(about.axes):
@@ -175,6 +240,11 @@ class Mirror:
         elif about != streams[0].about:
             for publisher, stream in zip(self.publishers, streams, strict=True):
                 publisher.announce(stream, about)
+
+    def admit(self, tokens: Collection[str]) -> None:
+        """Show frames to these receivers here: all that they are to have comes from now on."""
+        for publisher in self.publishers:
+            publisher.admit(tokens)
 
     def end(self, number: int) -> None:
         """Announce that a run, by the number that it has there, gets no new frames."""

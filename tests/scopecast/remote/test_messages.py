@@ -21,7 +21,7 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         "96a548454c4c4f0101a86162636432333435a66f6666696365c3",
     ),
     "ACK": (messages.Ack(7, "refused", 1.5), "94a341434b07a772656675736564cb3ff8000000000000"),
-    "FETCH": (messages.Fetch(1), "92a5464554434801"),
+    "FETCH": (messages.Fetch(1, 7), "93a546455443480107"),
     "DECLINE": (messages.Decline(1), "92a74445434c494e4501"),
     "VIEW": (messages.View(2, [19, 1], [100, 200, 64, 32]), "94a456494557029213019464ccc84020"),
     "MARKS": (
@@ -57,8 +57,8 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     "GONE": (messages.Gone(1, died=True), "93a4474f4e4501c3"),
     "STREAM": (
         messages.Stream(2, 1, local.Stream(0, "run", ["t"], {}, [20], [0.5, 0.25], [1.0], "um")),
-        "94a653545245414d02019ca653545245414d00a372756e91a17480911492cb3fe0000000000000cb3fd000000000000091cb"
-        "3ff0000000000000a2756dc290a0",
+        "94a653545245414d02019da653545245414d00a372756e91a17480911492cb3fe0000000000000cb3fd000000000000091cb"
+        "3ff0000000000000a2756dc290a000",
     ),
     "END": (messages.End(2), "92a3454e4402"),
     "FRAME": (

@@ -33,6 +33,12 @@ def window(qapp: Any, request: pytest.FixtureRequest) -> Iterator[napari.Viewer]
 
 
 @pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No program counts as idle, however long a busy machine takes between two of its frames."""
+    monkeypatch.setattr("scopecast_viewers.napari.scene.IDLE_S", 60.0)
+
+
+@pytest.fixture
 def live(window: napari.Viewer, qtbot: Any) -> Iterator[Live]:
     gc.freeze()  # what former tests have left
     made = Live(window, qtbot)

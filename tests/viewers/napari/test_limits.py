@@ -234,7 +234,7 @@ def check_is_told_and_undone(live, publisher, there, name, *, times):
     assert len(live.viewer.layers) == len(live.view.layers) + len(list(live.view.annotations)), name
 
 
-@pytest.mark.usefixtures("no_known_limits")
+@pytest.mark.usefixtures("no_known_limits", "unhurried")
 def test_an_image_that_is_not_known_to_overflow_is_undone(live):
     cases = {
         "translate": ({"translate": (1e15, 0)}, {}),

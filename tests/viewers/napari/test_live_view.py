@@ -167,6 +167,7 @@ def test_two_viewers_on_one_stream_both_get_every_frame(live):
         assert stream.received == 30
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_two_streams_in_one_viewer_keep_their_frames_apart(live):
     with live.publisher(title="one") as one, live.publisher(title="two") as two:
         for t in range(3):
@@ -507,6 +508,7 @@ def test_deleting_a_layer_does_not_end_following(live):
         assert live.view.follower.following
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_what_napari_can_hardly_show_does_not_stop_the_other_streams(live):
     cases = {
         "unknown colour": ({"colors": ["mangenta"], "channels": ["x"]}, np.ones(SHAPE, "uint16")),

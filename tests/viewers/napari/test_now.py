@@ -314,6 +314,7 @@ def test_a_live_layer_is_saved_as_what_has_come_and_played_through(live, tmp_pat
             assert not live.view.follower.following
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("axes", [{}, {"t": 0}, {"t": 7, "z": 1}], ids=["live mode", "a time series", "a stack"])
 def test_what_another_program_delivers_is_seen_at_its_newest_whatever_its_places_are(live, axes):
     with live.publisher(dtype="uint8", title="left") as left, live.publisher(dtype="uint8", title="right") as right:

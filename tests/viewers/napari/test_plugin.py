@@ -143,12 +143,12 @@ def test_a_refusal_is_told_in_words(opened):
         assert "refused" in words(opened.row("newer"))
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_paused_the_picture_stays_and_frames_go_on_into_the_stack(opened):
     # The sliders follow the stream that came last.
     with opened.publisher("preview") as preview, opened.publisher("series") as series:
         preview.new_stream("preview")
         series.new_stream("series")
-        # At once: a preview that has been idle for two seconds makes room for a series.
         preview.publish(stamped(50, 0, 0, SHAPE))
         for t in range(3):
             series.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})

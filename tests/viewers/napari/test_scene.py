@@ -67,12 +67,6 @@ def names(live):
     return [layer.name for layer in live.viewer.layers]
 
 
-@pytest.fixture
-def unhurried(monkeypatch):
-    """No program counts as idle, however long a busy machine takes between two of its frames."""
-    monkeypatch.setattr("scopecast_viewers.napari.scene.IDLE_S", 60.0)
-
-
 def test_each_run_is_fitted_by_itself_whatever_size_and_place_the_former_ones_had(live):
     with live.publisher((256, 256), "uint8") as publisher:
         run(live, publisher, [100], title="large", shape=(256, 256), **UM)
@@ -228,8 +222,11 @@ def test_a_run_that_is_brought_back_is_seen_although_it_is_shorter_than_the_one_
         live.until(lambda: middle(live) == pytest.approx(110, abs=2))
         assert live.viewer.layers.selection.active.name == "short"
         assert live.point()[0] == 1
+        live.until(lambda: "short" in live.view.status.text)
+        assert "2 frames" in live.view.status.text, "the status is of what one looks at"
         live.view.set_following(True)
         live.until(lambda: live.point()[0] == 19)
+        live.until(lambda: "long" in live.view.status.text)
 
 
 @pytest.mark.usefixtures("unhurried")

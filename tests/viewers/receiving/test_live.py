@@ -46,6 +46,50 @@ def test_losses_are_told_only_where_there_are_some():
         assert "newest 2.0 s old" in figures_of(stream, [source], age_s=2.0)
 
 
+def test_live_mode_has_one_image_of_a_channel_whenever_one_looks():
+    class Watched(LiveStream):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "parts":
+                seen.append([(stack.plane_shape[0], channel) for stack, channel in value])  # type: ignore[attr-defined]
+                assert all(channel in stack.channels for stack, channel in value)  # type: ignore[attr-defined]
+
+    seen: list[list[tuple[int, int]]] = []
+    announced = FrameStream(0, "live", channels=["DAPI", "FITC"])
+    announced.place({"c": "DAPI"})
+    with History() as history:
+        stream = Watched("token", "scope", announced.message(), history, PaintLog())
+        for sequence, (side, c) in enumerate([(4, 0), (4, 1), (2, 0), (2, 1), (4, 1), (2, 1)]):
+            frame = Frame(0, sequence, 0, 0, 0, "image", "|u1", [side, side], [c], time.monotonic_ns())
+            stream.put(frame, np.zeros((side, side), "uint8"))
+        assert seen[1:] == [
+            [(4, 0)],
+            [(4, 0), (4, 1)],
+            [(4, 1), (2, 0)],
+            [(2, 0), (2, 1)],
+            [(2, 0), (4, 1)],
+            [(2, 0), (2, 1)],
+        ]
+        assert [stack.plane_shape for stack in stream.stacks] == [(2, 2)]
+
+
+def test_a_run_began_when_its_publisher_says_so_and_late_frames_that_are_newer_are_followed():
+    now, minute = time.monotonic_ns(), 60 * 10**9
+    announced = FrameStream(0, "run", sizes={"t": 3})
+    announced.began_ns = now - minute
+    with History() as history:
+        stream = LiveStream("token", "scope", announced.message(), history, PaintLog())
+        assert abs(stream.began - (time.time() - 60)) < 30
+        assert stream.first_sent_ns == now - minute
+        for sequence, (t, ago) in enumerate([(1, 2 * 10**9), (0, 10 * 10**9), (2, 10**9), (2, 0)]):
+            frame = Frame(0, sequence, 0, 0, 0, "image", "|u1", [4, 4], [t], now, late=True, origin_ns=now - ago or 1)
+            stream.put(frame, np.zeros((4, 4), "uint8"))
+        assert stream.received == 3, "a frame that comes again is counted once"
+        assert stream.newest[1] == (2,)
+        assert stream.stacks[0].newest == (2,)
+        assert stream.first_sent_ns == now - minute
+
+
 def test_what_comes_late_has_its_own_time_and_says_nothing_of_how_live_the_view_is():
     now, hour = time.monotonic_ns(), 3600 * 10**9
     about = FrameStream(0, "run", sizes={"t": 3}).message()

@@ -184,10 +184,35 @@ def test_news_go_before_what_fills_the_past(relayed):
     assert relayed.send() is None, "nothing fills the past while news are on their way"
 
 
-def test_with_every_each_frame_comes_in_its_order():
+def test_with_every_all_frames_come_in_their_order_once_somebody_is_there_to_take_them():
     relayed = Relayed(every=True, quality=1)
     for t in range(6):
         relayed.publish(t)
+    assert relayed.settle() == []
+    relayed.desk.fetch(relayed.source)
+    assert [at(job) for job in relayed.settle()] == [(t, 0) for t in range(6)]
+    relayed.publish(6)
+    assert [at(job) for job in relayed.settle()] == [(6, 0)]
+    assert relayed.desk.account == messages.DeskAccount(came=7, exact=7)
+    relayed.history.close()
+
+
+def test_with_every_who_comes_later_has_all_frames_in_their_order_too():
+    relayed = Relayed(every=True, quality=1)
+    relayed.desk.fetch(relayed.source)
+    for t in range(6):
+        relayed.publish(t)
+    relayed.send()
+    relayed.acknowledge()
+    relayed.send()  # it is on its way
+    encoded = relayed.desk.next(0)
+    assert encoded is not None
+    relayed.desk.fetch(relayed.source)
+    assert relayed.desk.encoding is None, "what is being encoded is not sent before the first"
+    relayed.numbers.clear()
+    jobs = [at(relayed.send())]
+    relayed.desk.acknowledged(2, 0, refused=False)
+    assert jobs + [at(job) for _, job in relayed.numbers[1:]] == [(0, 0)]
     assert [at(job) for job in relayed.settle()] == [(t, 0) for t in range(6)]
     assert relayed.desk.account == messages.DeskAccount(came=6, exact=6)
     relayed.history.close()
@@ -214,9 +239,12 @@ def test_a_source_that_is_declined_is_not_sent(relayed):
 class Accounts(RuleBasedStateMachine):
     """Whatever happens, in whatever order: the account is right, and in the end the desk has what the relay has."""
 
+    every = False
+
     def __init__(self) -> None:
         super().__init__()
-        self.relayed = Relayed(quality=1, shape=(512, 128))  # in two pieces, and more while the link is slow
+        # In two pieces, and more while the link is slow.
+        self.relayed = Relayed(every=self.every, quality=1, shape=(512, 128))
         self.times = itertools.count()
         self.fetched = False
 
@@ -272,4 +300,11 @@ class Accounts(RuleBasedStateMachine):
         relayed.history.close()
 
 
+class AccountsOfEvery(Accounts):
+    """The same of a desk that is to have each frame."""
+
+    every = True
+
+
 TestAccounts = Accounts.TestCase
+TestAccountsOfEvery = AccountsOfEvery.TestCase

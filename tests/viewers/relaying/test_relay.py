@@ -73,6 +73,8 @@ def test_with_every_no_frame_is_lost_and_an_acquisition_of_that_policy_waits(mon
     ):
         camera.open(SHAPE, wait=30.0)
         wait_until(lambda: any(row.attached for row in camera.stats().receivers))
+        socket.send(messages.encode(messages.Fetch(next_of(socket, messages.Source).id, 7)))
+        assert next_of(socket, messages.Pong).number == 7
         publishing = threading.Thread(target=lambda: [camera.publish(stamped(t)) for t in range(frames)])
         publishing.start()
         pieces = [next_piece(socket), next_piece(socket)]

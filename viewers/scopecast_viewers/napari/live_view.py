@@ -469,6 +469,12 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         """The stream that the sliders follow; see `Scene`."""
         return self.scene.followed
 
+    @property
+    def looked_at(self) -> LiveStream | None:
+        """The run that the user looks at: the one that is followed, or that was brought back while the sliders stay."""
+        followed = self.scene.followed
+        return followed if self.follower.following else self.scene.on_top or followed
+
     def show_run(self, stream: LiveStream, shown: bool = True) -> None:
         """Bring a former run back into the scene, or send it out of it again."""
         if shown:
@@ -605,7 +611,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def hint(self) -> str:
         """Return what is special about the place where the sliders are, such as ``"no frame here yet"``; or ``""``."""
-        stream = self.followed
+        stream = self.looked_at
         if stream is not None and (mine := [live for live in self.layers if live.stream is stream]):
             where = self.where(stream)
             states = {live.stack.state(live.data.place(where)) for live in mine}
@@ -643,8 +649,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         return found[max(found)] if found else None
 
     def _metadata(self) -> list[str]:
-        """Return the metadata of the frames of the followed run that are shown, each channel's under its name."""
-        shown = [live for live in self.layers if live.stream is self.followed and live.layer.visible]
+        """Return the metadata of the frames that are looked at, each channel's under its name."""
+        shown = [live for live in self.layers if live.stream is self.looked_at and live.layer.visible]
         said = [(live.layer.name, metadata_lines(live.shown)) for live in shown if live.shown is not None]
         return [line for name, lines in said if lines for line in (name, *(f"    {each}" for each in lines))]
 
@@ -653,7 +659,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.contrast.refresh()
             here = "frozen" if self._paused else self.hint()
             hint = html.escape("; ".join(filter(None, (here, *self.notes))), quote=False)
-            self.status.show_status(self.followed, self.receiver.sources, hint, self._metadata())
+            self.status.show_status(self.looked_at, self.receiver.sources, hint, self._metadata())
 
     # ---- painting ------------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
         """Make the menu's entries: a run each, the newest first, then what is to be done with them."""
         view, menu = self._view, self.runs
         menu.clear()
-        runs = view.scene.runs[::-1]
+        runs = tuple(sorted(view.scene.runs, key=lambda stream: stream.began, reverse=True))
         words = _words(runs)
         for stream in runs:
             action = QAction(words[stream.key], menu)

@@ -63,7 +63,7 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
         return "" if self._path is None else f"saving {self._path.name}: {100 * self._done // max(1, self._of)} %"
 
     def save_run(self, form: str) -> None:
-        """Ask for a file, and save what came of the run that is followed; `form` is the end of the file's name."""
+        """Ask for a file, and save what came of the run that is looked at; `form` is the end of the file's name."""
         if (stream := self._stream()) is not None:
             self._ask("Save the run", stream.about.title, (form,), partial(exports, stream))
 
@@ -76,10 +76,10 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
     def _stream(self) -> LiveStream | None:
         if self.busy:
             show_warning(f"{self.progress}: wait until that is done, or stop it")
-        elif self._view.followed is None:
+        elif self._view.looked_at is None:
             show_warning("no frame has arrived that could be saved")
         else:
-            return self._view.followed
+            return self._view.looked_at
         return None
 
     def _shown(self, stream: LiveStream) -> dict[Stack, tuple[tuple[str, ...], dict[tuple[int, ...], TakenFrame]]]:

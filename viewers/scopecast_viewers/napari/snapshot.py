@@ -51,7 +51,7 @@ ASK_FROM = 1 << 30
 
 
 class ShownLayers(Protocol):
-    """What the tools need of a `LiveView`: its layers, and the run that the sliders follow."""
+    """What the tools need of a `LiveView`: its layers, and the runs that the sliders follow and the user looks at."""
 
     viewer: Viewer
     layers: LiveLayers
@@ -60,7 +60,11 @@ class ShownLayers(Protocol):
 
     @property
     def followed(self) -> LiveStream | None:
-        """The run; None before the first."""
+        """The run that the sliders follow; None before the first."""
+
+    @property
+    def looked_at(self) -> LiveStream | None:
+        """The run that was brought back, or else the one that is followed."""
 
     def ask(self, work: Callable[[], None]) -> None:
         """Have something done on the GUI's thread soon."""
@@ -79,10 +83,10 @@ def size_text(nbytes: int) -> str:
 
 
 def chosen_layers(view: ShownLayers) -> list[LiveLayer]:
-    """Return the live layers to copy: those that are selected, else the visible ones of the stream that is followed."""
+    """Return the live layers to copy: those that are selected, else the visible ones of the run that is looked at."""
     selected = set(view.viewer.layers.selection)
     chosen = [live for live in view.layers if live.layer in selected]
-    return chosen or [live for live in view.layers if live.stream is view.followed and live.layer.visible]
+    return chosen or [live for live in view.layers if live.stream is view.looked_at and live.layer.visible]
 
 
 class Snapshot:
@@ -209,11 +213,11 @@ class Snapshots(QObject):  # type: ignore[misc]  # qtpy has no types
         return self._copying is not None
 
     def take_frame(self) -> None:
-        """Copy the frame that each visible layer of the followed run shows to a layer of its own, hidden."""
+        """Copy the frame that each visible layer of the run that is looked at shows to a layer of its own, hidden."""
         view = self._view
         view.catch_up()
         point = tuple(view.viewer.dims.point)
-        mine = [live for live in view.layers if live.stream is view.followed and live.layer.visible]
+        mine = [live for live in view.layers if live.stream is view.looked_at and live.layer.visible]
         shown = [(live, frame) for live in mine if (frame := shown_picture(live, point)) is not None]
         if any(is_preview(tag) for _, (_, _, tag) in shown):
             show_warning(_NOT_EXACT)

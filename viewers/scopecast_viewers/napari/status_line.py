@@ -63,7 +63,7 @@ class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
         Parameters
         ----------
         stream
-            The stream that the sliders follow, or None.
+            The run that is looked at, or None.
         sources
             The publishers that the viewer is attached to.
         hint

@@ -31,6 +31,9 @@ _RESTS_S = 2.0
 _SHORTEST_S = 0.5
 _MARK_S = 0.05  # how often the count is noted
 _NEWS_S = 10.0  # a frame that another machine has sent later is no news
+#: Two clocks are compared over a link whose round trip may be long.
+_SAME_NS = 250_000_000
+_Signature = tuple[tuple[int, ...], str, str, str, str]
 _NIL = b"\xc0"  # of MessagePack
 
 
@@ -85,7 +88,8 @@ class LiveStream:
         ``"live"``, ``"detached"`` (by us), ``"ended"`` (in good order), ``"lost"`` (its publisher died), or
         ``"removed"``.
     began : float
-        When it was announced to this viewer, in seconds since the epoch: of the clock on the wall.
+        When its first frame was published, in seconds since the epoch: of the clock on the wall. When it was announced
+        to this viewer, where its publisher does not tell.
     alive : bool
         Its publisher is there, whether this run has ended or not.
     parts : tuple of (Stack, channel)
@@ -96,7 +100,8 @@ class LiveStream:
     received : int
         Images that were put into the stacks.
     first_sent_ns : int
-        When the first of them was published, CLOCK_MONOTONIC in nanoseconds; 0 before.
+        When the first of the run was published, CLOCK_MONOTONIC in nanoseconds; 0 before. Of those that came here,
+        where the publisher does not tell.
     held : bool
         Whether a viewer's user works with it: it is not removed to make room for newer ones.
     newest : tuple of (Stack or None, index, Tag) or None
@@ -116,13 +121,15 @@ class LiveStream:
         self.parts: tuple[tuple[Stack, int], ...] = ()
         self.state: StreamState = "live"
         self.alive = True
-        self.began, self._began_ns = time.time(), clock_ns()
-        self.received = self.first_sent_ns = 0
+        now_ns = clock_ns()
+        self._began_ns = about.began_ns or now_ns
+        self.began = time.time() - (now_ns - self._began_ns) / 1e9
+        self.received, self.first_sent_ns = 0, about.began_ns
         self.held = False
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
         self._history = history
-        self._by_signature: dict[tuple[tuple[int, ...], str, str, str, str], Stack] = {}
+        self._by_signature: dict[_Signature, Stack] = {}
         self._arrivals: deque[float] = deque(maxlen=_RATE_WINDOW)
         self._marks: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # when how many images had come
         # Axes only ever join, so that the length of a frame's index tells which there were when it was published.
@@ -224,6 +231,13 @@ class LiveStream:
         where = dict(zip(axes, index, strict=True))
         return [where.get(name, 0) for name in self.about.axes]
 
+    def has(self, frame: Frame) -> bool:
+        """Return whether a frame, with an index along `axes`, has come before: by when it was published."""
+        if self.about.preview:
+            return False
+        tags = [stack.tag(frame.index) for stack in self.stacks if len(stack.axes) == len(frame.index)]
+        return any(isinstance(tag, Tag) and abs(tag.sent_ns - frame.published_ns) < _SAME_NS for tag in tags)
+
     def put(self, frame: Frame, plane: Plane, *, magnitude: bool = False, source: str = "") -> None:
         """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex.
 
@@ -236,19 +250,20 @@ class LiveStream:
             sent = Sent(frame.kind, frame.name, np.dtype(frame.dtype).name, magnitude)
             stack = Stack(self.axes, plane.shape, plane.dtype, self._history, preview=preview, sent=sent)
             self._by_signature[signature] = stack
-            self.stacks = (*self.stacks, stack)
         index = tuple(frame.index)
         tag = self._tag(frame, source)
-        channel = index[self.axes.index("c")] if "c" in self.axes else 0
+        channel = self._channel(index)
         is_first = stack.latest(channel) is None
         adds = index not in stack.layout.planes
-        stack.put(index, plane, tag, late=frame.late)
-        if is_first:
-            self.parts = (*self.parts, (stack, channel))
-        if self.about.preview and len(self._by_signature) > 1:
-            self._replace(signature, index)
         own = frame.kind == "image" and not frame.name  # and not what a program has replied to one
-        if frame.late and self.newest is not None:  # nobody follows it; it may have the exact pixels of the newest
+        goes_on = own and adds and self.newest is not None and tag.sent_ns > self.newest[2].sent_ns
+        late = frame.late and not goes_on  # what came while the connection was broken
+        stack.put(index, plane, tag, late=late)
+        if is_first:
+            self._add(stack, channel, signature, index)
+        elif self.about.preview and len(self._by_signature) > 1:
+            self._add(None, channel, signature, index)
+        if late and self.newest is not None:  # nobody follows it; it may have the exact pixels of the newest
             if self.newest[:2] == (stack, index):
                 self.newest = (stack, index, tag)
             self.received += own and adds
@@ -272,15 +287,31 @@ class LiveStream:
         if not self._marks or now - self._marks[-1][0] >= _MARK_S:
             self._marks.append((now, self.received))
 
-    def _replace(self, signature: tuple[tuple[int, ...], str, str, str, str], index: tuple[int, ...]) -> None:
-        """Let go of the image of another shape or dtype that live mode has shown until now, at the same index."""
-        for other, stack in tuple(self._by_signature.items()):
-            if other == signature or other[3:] != signature[3:] or not stack.discard(index):
+    def _add(self, stack: Stack | None, channel: int, signature: _Signature, index: tuple[int, ...]) -> None:
+        """Add a channel of a stack, in the place of the image of another shape or dtype that live mode has shown there.
+
+        A viewer that looks meanwhile sees the one or the other: never both, never none.
+        """
+        stacks, parts = self.stacks, self.parts
+        if stack is not None:
+            stacks = stacks if stack in stacks else (*stacks, stack)
+            parts = (*parts, (stack, channel))
+        replaced = []
+        for other, old in tuple(self._by_signature.items()) if self.about.preview else ():
+            if other == signature or other[3:] != signature[3:] or index not in (planes := old.layout.planes):
                 continue
-            if not stack.layout.planes:
+            replaced.append(old)
+            left = {self._channel(place) for place in planes if place != index}
+            if len(planes) == 1:
                 del self._by_signature[other]
-                self.stacks = tuple(kept for kept in self.stacks if kept is not stack)
-            self.parts = tuple(part for part in self.parts if part[0] is not stack or part[1] in stack.channels)
+                stacks = tuple(kept for kept in stacks if kept is not old)
+            parts = tuple(part for part in parts if part[0] is not old or part[1] in left)
+        self.stacks, self.parts = stacks, parts
+        for old in replaced:
+            old.discard(index)
+
+    def _channel(self, index: tuple[int, ...]) -> int:
+        return index[self.axes.index("c")] if "c" in self.axes else 0
 
     def clock_s(self, sent_ns: int) -> float:
         """Return when a frame was published, in seconds since 1970, by the clock as it went when the run began."""
@@ -329,7 +360,7 @@ class LiveStream:
     def clear(self) -> None:
         """Discard all that has arrived; what comes next starts afresh. For the receiver's thread."""
         stacks, self.stacks, self.newest = self.stacks, (), None
-        self.parts, self._by_signature, self.received, self.first_sent_ns = (), {}, 0, 0
+        self.parts, self._by_signature, self.received, self.first_sent_ns = (), {}, 0, self.about.began_ns
         self._arrivals.clear()
         self._marks.clear()
         for stack in stacks:

@@ -71,6 +71,7 @@ class Run:
         self._numbers = itertools.count()
         self.log = _RunLog()
         self._frames.join(about)
+        self._frames.began_ns = about.began_ns
         self.stream = LiveStream(f"run {about.run}", about.run, self._frames.message(), history, self.log)
         self.shares: list[SharedStream] = []
 

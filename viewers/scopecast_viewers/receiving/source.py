@@ -69,6 +69,9 @@ class Source(Line):
         Frames put into a stack; frames that were overwritten before they were copied, and so never shown.
     wanted : bool
         Whether it is to be attached again when the receiver starts again; False once the user has detached it.
+    name : str
+        What its streams have as their source: the publisher's token; where several have brought what one program on
+        another machine publishes, that of the first.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Source(Line):
         self.streams: tuple[LiveStream, ...] = ()
         self.delivered = self.rejected = 0
         self.wanted = True
+        self.name = entry.token
         self._mark_numbers = itertools.count(1)
         self._marks_sent: dict[int, Callable[[bool, str], None]] = {}  # whom to tell of the fate of each
         self._told_look: tuple[LiveStream, messages.Look] | None = None
@@ -93,6 +97,8 @@ class Source(Line):
         self.answers: list[tuple[int, str]] = []
         self._display, self._history, self._runs = display, history, runs
         self._by_id: dict[int, LiveStream | SharedStream] = {}
+        self._taken_over: set[int] = set()  # streams of another source that were not announced again so far
+        self._has_taken_over = False
         self._complained = False
         super().__init__(entry, directory, hello, context, keys)
 
@@ -100,6 +106,21 @@ class Source(Line):
     def held(self) -> bool:
         """Whether the user works with one of its streams."""
         return any(stream.held for stream in self.streams)
+
+    def take_over(self, former: Source) -> None:
+        """Go on with the streams of a source that has gone, and had what this one has.
+
+        It is the same publisher, which was given up as lost; or another one of what comes from another machine.
+        """
+        self.name, self.log = former.name, former.log
+        self.delivered, self.rejected, self.errors = former.delivered, former.rejected, former.errors
+        self.superseded, self.dropped = former.superseded, former.dropped
+        self._by_id, former._by_id = {**self._by_id, **former._by_id}, {}
+        self._taken_over, self._has_taken_over = set(self._by_id), True
+        for stream in self._by_id.values():
+            stream.alive = True
+        self._list_streams()
+        former._list_streams()
 
     # ---- what comes in -------------------------------------------------------------------------------------------
 
@@ -131,13 +152,14 @@ class Source(Line):
                 msg = f"stream {about.id} lost an axis: {stream.axes} became {about.axes}"
                 raise ProtocolError(msg)
             stream.update(about)
-            if stream.state == "detached":
+            if stream.state == "detached" or about.id in self._taken_over:
                 stream.state = "live"
+            self._taken_over.discard(about.id)
             return
         if about.run:
-            stream = SharedStream(self.entry.token, about, self.log, self._runs)
+            stream = SharedStream(self.name, about, self.log, self._runs)
         else:
-            stream = LiveStream(self.entry.token, self.entry.title, about, self._history, self.log)
+            stream = LiveStream(self.name, self.entry.title, about, self._history, self.log)
         replaced = {each.key for each in self._replaced_by(stream)}
         self._by_id[about.id] = stream
         kept = [number for number, each in self._by_id.items() if each.key not in replaced]
@@ -187,6 +209,8 @@ class Source(Line):
         if index is None:
             return "skipped"
         frame.index = index
+        if self._has_taken_over and (known := stream if isinstance(stream, LiveStream) else stream.stream) is not None:
+            frame.late = frame.late or known.has(frame)
         if isinstance(stream, SharedStream) and stream.stream not in self.streams:
             self._list_streams()
         if frame.kind in DOCUMENTS:
@@ -258,7 +282,7 @@ class Source(Line):
             rejected=self.rejected,
             forgotten=sum(stack.forgotten for stream in self.streams for stack in stream.stacks)
             + sum(stream.annotations.forgotten for stream in self.streams),
-            **self._display.report(self.entry.token),
+            **self._display.report(self.name),
         )
 
     # ---- coming and going ----------------------------------------------------------------------------------------
@@ -301,7 +325,8 @@ class Source(Line):
             done(False, "the frame is stale: its run has been removed")
         else:
             number = next(self._mark_numbers)
-            if not self.send(msgspec.structs.replace(marks, number=number, stream=numbers[-1])):
+            token = self.entry.token if marks.token == self.name else marks.token
+            if not self.send(msgspec.structs.replace(marks, token=token, number=number, stream=numbers[-1])):
                 done(False, "it does not read its messages: try again")
                 return
             self._marks_sent[number] = done

@@ -20,7 +20,7 @@ PREVIEW: Final = "preview: the exact pixels are still on their way"
 
 def sources_of(stream: LiveStream, sources: Iterable[Source]) -> list[Source]:
     """Return the source that a stream comes from, if the viewer is attached to it; several, if they share a run."""
-    return [known for known in sources if known.entry.token in stream.publishers]
+    return [known for known in sources if known.name in stream.publishers]
 
 
 def state_of(stream: LiveStream) -> str:

@@ -57,7 +57,9 @@ class Job(NamedTuple):
     last
         Whether the desk has the whole frame then.
     late
-        Whether it is no news to the desk.
+        Whether it fills up what the desk lacks, while nothing new comes.
+    news
+        Whether it has come since the desk is there.
     """
 
     kept: Kept
@@ -66,15 +68,16 @@ class Job(NamedTuple):
     shown: bool = True
     last: bool = True
     late: bool = False
+    news: bool = True
 
 
 class _Offered:
     """A frame, and what the desk has of it."""
 
-    __slots__ = ("kept", "state")
+    __slots__ = ("kept", "news", "state")
 
-    def __init__(self, kept: Kept) -> None:
-        self.kept = kept
+    def __init__(self, kept: Kept, *, news: bool = True) -> None:
+        self.kept, self.news = kept, news
         self.state: State = "waiting"
 
 
@@ -139,16 +142,20 @@ class Desk:
 
     # ---- what there is -------------------------------------------------------------------------------------------
 
-    def offer(self, kept: Kept, former: Kept | None, pixels: npt.NDArray[Any] | None = None) -> None:
+    def offer(
+        self, kept: Kept, former: Kept | None, pixels: npt.NDArray[Any] | None = None, *, news: bool = True
+    ) -> None:
         """Take note of a frame that has come, and of the one whose place it takes.
 
-        A desk that is to have every frame holds the pixels.
+        A desk that is to have every frame holds the pixels, once it has somebody to show them to: it fetches the source
+        then, and has all in its order.
         """
         if former is not None:
             self._forget(former)
-        if kept.run.source.number in self._declined:
+        fetched = kept.run.source.number in self._fetched
+        if kept.run.source.number in self._declined or (self.every and not fetched):
             return
-        offered = self._offered[kept.serial] = _Offered(kept)
+        offered = self._offered[kept.serial] = _Offered(kept, news=news)
         self._counts.update(("came", "waiting"))
         if self.every:
             self._in_order.append(kept)
@@ -157,7 +164,6 @@ class Desk:
                 kept.pins += 1
                 self._pinned[kept.serial] = kept
             return
-        fetched = kept.run.source.number in self._fetched
         if fetched:
             self._backlog.append(kept)
         if kept.message.late:
@@ -196,7 +202,10 @@ class Desk:
         offered.state = state
 
     def fetch(self, source: RelayedSource) -> None:
-        """Have all frames of a source sent, exact, the newest first."""
+        """Have all frames of a source sent, exact: the newest first, or with `every` in their order.
+
+        Then what is on its way comes once more at its place, as not all that are there have got it.
+        """
         self._fetched.add(source.number)
         for run in source.runs.values():
             for kept in run.frames():
@@ -204,17 +213,19 @@ class Desk:
                 if offered is None:
                     self._offered[kept.serial] = _Offered(kept)
                     self._counts.update(("came", "waiting"))
-                elif offered.state != "sending":
+                elif offered.state != "sending" or self.every:
                     self._move(offered, "waiting")
         if not self.every:
             wanted = (each.kept for each in self._offered.values() if each.kept.run.source.number in self._fetched)
             self._backlog = sorted(wanted, key=lambda kept: kept.serial)
-        else:
-            there = {kept.serial for kept in self._in_order}
-            more = [each.kept for each in self._offered.values() if each.state == "waiting"]
-            self._in_order = deque(
-                sorted((*self._in_order, *(k for k in more if k.serial not in there)), key=lambda kept: kept.serial)
-            )
+            return
+        if self.encoding is not None:  # it would come before the first
+            offered = self._offered.get(self.encoding.kept.serial)
+            if offered is not None:
+                self._move(offered, "waiting")
+            self.encoding = None
+        wanted = (each.kept for each in self._offered.values() if each.state == "waiting")
+        self._in_order = deque(sorted(wanted, key=lambda kept: kept.serial))
 
     def has_fetched(self, source: RelayedSource) -> bool:
         """Whether it wants all frames of a source."""
@@ -299,14 +310,14 @@ class Desk:
         while self._live:
             # In the order in which they came: each channel has its turn.
             kept = self._live.pop(next(iter(self._live)))
-            if kept.serial in self._offered and not kept.gone:
-                return self._job_of(kept)
+            if (offered := self._offered.get(kept.serial)) is not None and not kept.gone:
+                return self._job_of(kept, offered.news)
         return None
 
-    def _job_of(self, kept: Kept) -> Job:
+    def _job_of(self, kept: Kept, news: bool) -> Job:
         if kept.message.kind != "image" or not has_preview(kept.message.shape, kept.message.dtype):
-            return Job(kept, 0)
-        return Job(kept, number_of(self.pace.quality))
+            return Job(kept, 0, news=news)
+        return Job(kept, number_of(self.pace.quality), news=news)
 
     def _next_fill(self) -> Job | None:
         most = _FILLING + self.pace.round_trip // _ONE_MORE_NS

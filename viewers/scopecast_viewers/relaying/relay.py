@@ -264,6 +264,8 @@ class Relay:
                 return
             if isinstance(message, messages.Fetch):
                 desk.fetch(source)
+                if message.number:
+                    desk.outbox.append(messages.encode(messages.Pong(message.number, clock_ns())))
             else:
                 desk.decline(source)
             self._lock.notify_all()
@@ -333,7 +335,7 @@ class Relay:
                 found.append((run.ended or run.source.over, -in_order[-1].serial, in_order))
         for *_, in_order in sorted(found, key=lambda each: each[:2]):
             for kept in in_order:
-                desk.offer(kept, None)
+                desk.offer(kept, None, news=False)
 
     def _take_marks(self, desk: Desk, message: messages.DeskMarks) -> None:
         run = self._shelf.run_of(message.stream)
@@ -494,7 +496,7 @@ class Relay:
             translate=message.translate,
             metadata=message.metadata,
             origin_ns=message.published_ns,
-            late=job.late,
+            late=job.late or not job.news,
             preview=message.preview,
             shown=job.shown,
         )
