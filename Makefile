@@ -11,7 +11,7 @@ READY := .venv/ready
 USABLE := $(shell PYTHON='$(PYTHON)' .ci/setup --check 2>/dev/null && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench bench-remote windows windows-demo aarch64 docs lint format clean FORCE
+.PHONY: help demo test soak soak-remote bench bench-remote windows windows-demo aarch64 docs lint format clean FORCE
 
 help:  ## list the targets
 	@echo 'usage: make TARGET [ARGS="…"] [VIEWER=napari] [PYTHON=python3.12]'
@@ -31,6 +31,9 @@ test: $(READY)  ## run tests, doctests, examples and linters; ARGS go to pytest
 
 soak: $(READY)  ## start, stop and kill producers and viewers at random for 10 minutes; ARGS="--seconds N --seed N"
 	@PYTHONPATH=tests:tests/support $(BIN)/python -m soak $(ARGS)
+
+soak-remote: $(READY)  ## watch from another machine while connections, relay and desks are killed and stopped; ARGS as for soak
+	@PYTHONPATH=tests:tests/support $(BIN)/python -m soak.links $(ARGS)
 
 bench: $(READY)  ## measure, also windows, acquisitions and other libraries; ARGS="--json FILE --quick --write-docs"
 	@PYTHONPATH=tests:tests/support $(BIN)/python -m benchmarks $(ARGS)

@@ -43,6 +43,22 @@ def test_a_quarter_of_a_minute_leaves_nothing_torn_leaked_or_unaccounted_for(tmp
     assert figures["ended"] > 0
 
 
+@pytest.mark.needs("a shell", "signals", "unix sockets")
+@pytest.mark.timeout(280)
+def test_a_view_on_another_machine_outlives_all_that_breaks_in_a_quarter_of_a_minute(soak: None):
+    from soak.links import make_plan
+
+    seeds = itertools.count(random.randrange(10**6))
+    verbs = {"break", "stop", "kill the relay", "kill the desk"}
+    seed = next(seed for seed in seeds if verbs <= {act.verb for act in make_plan(seed, 15.0)})
+    command = [sys.executable, "-m", "soak.links", "--seconds", "15", "--seed", str(seed)]
+    environment = {**os.environ, "PYTHONPATH": PATHS}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=260, env=environment)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing torn, twice, out of order, or lost" in done.stdout
+
+
 def test_a_seed_gives_the_same_plan_again(soak: None):
     from soak.plan import make_plan
 

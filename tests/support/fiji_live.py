@@ -14,7 +14,7 @@ import pytest
 
 from scopecast import Publisher
 from scopecast.demo.virtual_screen import VirtualScreen
-from scopecast_viewers.fiji.awt import invoke_later, java
+from scopecast_viewers.fiji.awt import invoke_later, java, listener
 from scopecast_viewers.fiji.display import FijiDisplay
 from scopecast_viewers.receiver import Receiver
 
@@ -28,9 +28,21 @@ __all__ = ["LiveFiji", "on_screen", "painted_picture", "pixels_of", "seen", "sta
 
 
 class LiveFiji:
-    """A live view in the ImageJ of this process, and publishers for it."""
+    """A live view in the ImageJ of this process, and publishers for it.
+
+    Attributes
+    ----------
+    told : list of str
+        What was in ImageJ's status bar, one after the other: other things are written there at any moment.
+    """
 
     def __init__(self, window: Any, history: History | None = None) -> None:
+        self.told: list[str] = []
+        self._bar = java("ij.IJ").getInstance().getStatusBar().getComponent(0)
+        self._listener = listener(
+            "java.beans.PropertyChangeListener", propertyChange=lambda event: self.told.append(str(event.getNewValue()))
+        )
+        self._bar.addPropertyChangeListener("text", self._listener)
         self.display = FijiDisplay()
         self.receiver = Receiver(self.display, history=history)
         self.display.show_in(window, self.receiver)
@@ -133,6 +145,7 @@ class LiveFiji:
         self.display.close()
         self.receiver.close()
         self.on_awt(close_all)
+        self._bar.removePropertyChangeListener("text", self._listener)
 
 
 def pixels_of(ip: Any, *, signed: bool = False) -> np.ndarray:

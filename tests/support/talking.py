@@ -93,5 +93,7 @@ class Talking(Lines):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
+        if failed is not None and self.process.poll() is not None and self.process.stderr is not None:
+            print(f"{self.process.args} has ended with {self.process.returncode}:\n{self.process.stderr.read()}")
         self.close()

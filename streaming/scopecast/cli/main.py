@@ -98,6 +98,10 @@ class _LogHandler(RichHandler):
         """Return a record's text."""
         return printable_lines(super().format(record))
 
+    def get_level_text(self, record: logging.LogRecord) -> Text:
+        """Return a record's level; none if all is as it should be, and a warning only to be seen in any program."""
+        return Text() if getattr(record, "notice", False) else super().get_level_text(record)
+
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonFile = Annotated[

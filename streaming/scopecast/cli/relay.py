@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from scopecast.cli.alone import alone
-from scopecast.cli.console import out
+from scopecast.cli.console import out, wide
 from scopecast.cli.errors import print_json, values
 from scopecast.cli.terminal import seconds
 from scopecast.errors import ScopecastError
@@ -23,10 +23,12 @@ from scopecast.remote.command import Command, command_for
 from scopecast.remote.dial import Dial
 from scopecast.rundir.directory import RunDirectory, new_token
 
-__all__ = ["STARTED_ENDS", "check_codecs", "relay"]
+__all__ = ["STARTED_ENDS", "WIDTH", "check_codecs", "relay"]
 
 #: A relay that is started for a desk stays so long without desks and publishers.
 STARTED_ENDS = "10m"
+#: Columns of a table in a file.
+WIDTH = 200
 
 
 def relay(
@@ -139,4 +141,4 @@ def _list(as_json: bool) -> None:
     for title, state, quality, a in desks:
         numbers = (a.came, a.exact, a.preview, a.superseded, a.refused, a.waiting + a.sending)
         table.add_row(title or "a desk", state, quality, *map(str, numbers))
-    out.print(table, soft_wrap=False)
+    wide(WIDTH).print(table)

@@ -13,13 +13,13 @@ import msgspec
 import typer
 from rich.table import Table
 
-from scopecast.cli.console import err, out
+from scopecast.cli.console import err, out, wide
 from scopecast.cli.errors import print_json, values
-from scopecast.cli.relay import STARTED_ENDS, check_codecs
+from scopecast.cli.relay import STARTED_ENDS, WIDTH, check_codecs
 from scopecast.cli.terminal import seconds
 from scopecast.errors import ScopecastError
 from scopecast.protocol import printable
-from scopecast.remote.gateway import Gateway
+from scopecast.remote.gateway import Gateway, connected_guests
 from scopecast.remote.guests import ROLES, Guest, Guests, Invited, own_keys, own_port, remember_port
 from scopecast.remote.invitation import Address, Invitation
 from scopecast.rundir.directory import RunDirectory
@@ -171,9 +171,13 @@ def _where_to_listen(host: str) -> str:
 
 def _list(as_json: bool) -> None:
     guests = Guests()
+    there = connected_guests()
     if as_json:
         print_json(
-            {"guests": [_plain(each) for each in guests.guests], "links": [_plain(each) for each in guests.invited]}
+            {
+                "guests": [{**_plain(each), "connected": each.name in there} for each in guests.guests],
+                "links": [_plain(each) for each in guests.invited],
+            }
         )
         return
     if not guests.guests and not guests.invited:
@@ -183,12 +187,11 @@ def _list(as_json: bool) -> None:
     for column in ("guest", "may", "since", "last seen"):
         table.add_column(column)
     for guest in guests.guests:
-        table.add_row(
-            guest.name, ROLES[guest.role], _moment(guest.since), _moment(guest.seen) if guest.seen else "never"
-        )
+        seen = "connected" if guest.name in there else _moment(guest.seen) if guest.seen else "never"
+        table.add_row(guest.name, ROLES[guest.role], _moment(guest.since), seen)
     for invited in guests.invited:
         table.add_row(invited.name, ROLES[invited.role], "", f"invited; the link works until {_moment(invited.until)}")
-    out.print(table, soft_wrap=False)
+    wide(WIDTH).print(table)
 
 
 def _plain(each: Guest | Invited) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Viewers:
         meanwhile = (
             ", and waiting for it" if self.waiting else "; until it is up the newest frame of each channel is kept"
         )
-        logger.warning("scopecast: starting %s%s", self._kind, meanwhile)
+        logger.warning("scopecast: starting %s%s", self._kind, meanwhile, extra={"notice": True})
 
     def _await(self, directory: RunDirectory, receivers: Receivers, expected: set[str]) -> None:
         """Wait until each of the viewers `expected` has attached, was refused, or is gone."""

@@ -125,6 +125,7 @@ class Connection:
         self._numbers, self._pings = itertools.count(1), itertools.count(1)
         self._directory = RunDirectory()
         self._greeted = self._ever = False
+        self._since = 0.0  # when the other side has answered last
         self._stop = threading.Event()
         self._link: AnyLink | None = None
         self._clock = Clock()
@@ -149,7 +150,7 @@ class Connection:
         """
         pause = PAUSE_S
         while not self._stop.is_set():
-            self.state, began = "connecting", time.monotonic()
+            self.state = "connecting"
             self._way.expected = not self._ever or any(mirror.goes_on for mirror in self._mirrors.values())
             try:
                 with link_by(self._way, self._place) as self._link:
@@ -161,7 +162,7 @@ class Connection:
                 if self.problem != str(error):
                     self._tell(f"{error}; trying again")
                 self.problem = str(error)
-            self._greeted = False
+            was_there, self._greeted = self._greeted, False
             self._give_up_marks()
             # What was lost with the connection is asked for again; what has arrived would be sent twice.
             for _, origin, viewers in self._fetching:
@@ -171,7 +172,7 @@ class Connection:
             if self._stop.is_set():
                 break
             self.state = "waiting"
-            if time.monotonic() - began > LONGEST_PAUSE_S:
+            if was_there and time.monotonic() - self._since > pause:  # it was not in vain
                 pause = PAUSE_S
             until = time.monotonic() + (0.0 if self._way.comes else pause)
             # Windows handles Ctrl-C between two waits only.
@@ -274,6 +275,7 @@ class Connection:
 
     def _welcome(self, message: messages.Welcome) -> None:
         self._greeted = self._ever = True
+        self._since = time.monotonic()
         self._clock.forget()
         self._learn(_HELLO, message.clock_ns)
         self.state, self.problem = "connected", ""
@@ -304,7 +306,7 @@ class Connection:
                 in_order=self._hello.every,
                 options=self._options,
             )
-            self._tell(f"{mirror.title} is live.")
+            self._tell(f"{mirror.title} {'has ended; its last runs follow' if message.over else 'is live'}.")
         mirror.listens = message.listens
         self._sources[message.id] = mirror
 

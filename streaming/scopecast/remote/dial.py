@@ -7,6 +7,7 @@ pipes lead to the relay on this machine as if it had come the other way.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -67,6 +68,7 @@ class Dial:
         self._over = self._ever = False
         self._accounts: list[DeskAccount] = []  # when something arrived last
         self._changed = 0.0
+        self._since = math.inf  # when the desk has answered last
 
     def run(self) -> None:
         """Dial, and again whenever the connection breaks, until all is over.
@@ -78,7 +80,7 @@ class Dial:
         """
         pause, problem = PAUSE_S, ""
         while not self._over:
-            began = time.monotonic()
+            self._since = math.inf
             try:
                 self._carry()
             except LinkError as error:
@@ -87,7 +89,7 @@ class Dial:
                 if str(error) != problem:
                     self._tell(f"{error}; trying again")
                 problem = str(error)
-            if time.monotonic() - began > LONGEST_PAUSE_S:
+            if time.monotonic() - self._since > pause:  # it was not in vain
                 pause, problem = PAUSE_S, ""
             until = time.monotonic() + pause
             while not self._over and (left := until - time.monotonic()) > 0:
@@ -104,9 +106,9 @@ class Dial:
             self._way.end()
 
     def _connected(self) -> None:
-        if not self._ever:
-            self._tell("Connected. What is published here is shown there. Stop with Ctrl-C.")
-        self._ever = True
+        first = "Connected. What is published here is shown there. Stop with Ctrl-C."
+        self._tell("Connected again." if self._ever else first)
+        self._ever, self._since = True, time.monotonic()
         self._busy = time.monotonic()  # the relay does not know yet that the desk is back
 
     def _is_over(self) -> bool:

@@ -27,6 +27,7 @@ from scopecast.errors import ProtocolError, ScopecastError, TransportError
 from scopecast.link.transport import Gate, KeyPair
 from scopecast.protocol import ANY_KIND, printable
 from scopecast.remote import messages
+from scopecast.remote.asking import ask
 from scopecast.remote.caller import Caller
 from scopecast.remote.guests import Guests, Invited
 from scopecast.remote.stdio import find_or_start_relay
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from scopecast.remote.guests import Guest
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "connected_guests"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ _MOST_SESSIONS: Final = 16
 _SESSION_S: Final = 600.0
 #: Messages that are passed on before others have their turn.
 _TURN: Final = 64
+#: Behind the name of a guest, in what the relay lists.
+_BY_LINK: Final = ", by a link"
 _ONLY_WATCHES: Final = "you were invited to watch only: ask for a link that allows marks (scopecast share --role marks)"
 
 
@@ -177,6 +180,9 @@ class Gateway:
         if caller not in self._callers:
             return
         self._callers.remove(caller)
+        if caller.relay is not None and self._guests.find(caller.key) is None:  # who will not come back
+            caller.tell_relay(messages.encode(messages.Bye(why)))
+            self._sessions.pop(caller.key, None)
         caller.close()
         if caller.relay is not None:
             self._tell(f"{caller.name} has left{f': {why}' if why else ''}.")
@@ -289,8 +295,18 @@ class Gateway:
             caller.name = guest.name
             self._tell(f"{guest.name} is connected, from {caller.peer}.")
             self._note_seen([caller])
-        sent = msgspec.structs.replace(hello, session=session, title=f"{guest.name}, by a link", every=False)
+        sent = msgspec.structs.replace(hello, session=session, title=f"{guest.name}{_BY_LINK}", every=False)
         caller.tell_relay(messages.encode(sent))
+
+
+def connected_guests() -> set[str]:
+    """Return the names of the guests that watch now; of nobody, if no relay says so."""
+    try:
+        desks = ask(RunDirectory()).desks
+    except TransportError as error:
+        logger.debug("%s", error)
+        return set()
+    return {title.removesuffix(_BY_LINK) for title, state, *_ in desks if state != "away" and title.endswith(_BY_LINK)}
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AnyLink", "Link", "plugged"]
 
-#: Seconds that a connection, which may be a slow one, has to become one of ZeroMQ's; and a wait that Ctrl-C ends.
-_HANDSHAKE_S: Final = 30.0
+#: A wait that Ctrl-C ends.
 _POLL_MS: Final = 100
 
 
@@ -63,6 +62,9 @@ class AnyLink:
         What the other machine is called, for errors.
     """
 
+    #: Seconds that a connection, which may be a slow one, has to become one of ZeroMQ's.
+    handshake_s: float = 30.0
+
     def __init__(self, way: Route, host: str) -> None:
         self._route, self._host = way, host
         self._resources = ExitStack()
@@ -89,7 +91,7 @@ class AnyLink:
         self._resources.callback(self.socket.close, 0)
         transport.limit(self.socket)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FROM_RELAY)
-        self.socket.setsockopt(zmq.HANDSHAKE_IVL, int(1000 * _HANDSHAKE_S))
+        self.socket.setsockopt(zmq.HANDSHAKE_IVL, int(1000 * self.handshake_s))
         if keys is not None:
             keys.use(self.socket)
             self.socket.setsockopt(zmq.CURVE_SERVERKEY, key.encode())
@@ -104,13 +106,16 @@ class AnyLink:
 
     def _wait_for_handshake(self) -> None:
         """Wait until something can be sent: what is sent before finds no peer, and is lost."""
-        deadline = time.monotonic() + _HANDSHAKE_S
+        deadline = time.monotonic() + self.handshake_s
         while not self.socket.poll(_POLL_MS, zmq.POLLOUT):
             if self._broken:
                 raise self._why(was_there=True)
             if time.monotonic() > deadline:
-                msg = f"the relay on {self._host} has not answered for {_HANDSHAKE_S:.0f} s"
-                raise LinkError(msg)
+                raise self._why_silent()
+
+    def _why_silent(self) -> LinkError:
+        """Return why nothing has come."""
+        return LinkError(f"the relay on {self._host} has not answered for {self.handshake_s:.0f} s")
 
     def _why(self, *, was_there: bool) -> LinkError:
         """Return why the connection has ended."""

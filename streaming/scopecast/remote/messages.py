@@ -246,10 +246,10 @@ class Reject(_Message, tag="REJECT"):
 
 
 class Source(_Message, tag="SOURCE"):
-    """A program that publishes on the relay's machine; said again when `listens` changes.
+    """A program that publishes on the relay's machine, or has published there; said again when `listens` changes.
 
     `origin` is the token of the publisher (where that shows what comes from a third machine: of the one there), `host`
-    the software that it runs in, `listens` whether it takes marks.
+    the software that it runs in, `listens` whether it takes marks, `over` whether it has ended.
     """
 
     id: U32
@@ -257,6 +257,7 @@ class Source(_Message, tag="SOURCE"):
     title: Title
     host: Title = ""
     listens: bool = False
+    over: bool = False
 
     def __post_init__(self) -> None:
         self.title, self.host = printable(self.title, MAX_TITLE), printable(self.host, MAX_TITLE)

@@ -40,12 +40,24 @@ def _folder() -> Path:
     path = (Path(named) if named else platformdirs.user_config_path("scopecast", appauthor=False)) / "remote"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        problem = objection(path)
+        problem = objection(path) or _replaceable(path)
     except OSError as error:
         problem = f"can't be used: {error.strerror}"
     if problem:
         raise ScopecastError(f"the folder of keys {path} {problem}; or set {ENVIRONMENT} to a folder of yours")
     return path
+
+
+def _replaceable(path: Path) -> str | None:
+    """Return why others can put another folder in the place of one, or None."""
+    status = path.parent.stat()
+    if sys.platform == "win32" or (status.st_mode & stat.S_ISVTX):
+        return None
+    if status.st_uid not in (os.getuid(), 0):
+        return f"lies in {path.parent}, which belongs to the user {status.st_uid}"
+    if status.st_mode & 0o002:
+        return f"lies in {path.parent}, where anybody can write (mode {stat.S_IMODE(status.st_mode):o})"
+    return None
 
 
 class PrivateFile:

@@ -166,6 +166,8 @@ class GatewayLink(AnyLink):
         As for `AnyLink`.
     """
 
+    handshake_s = 10.0  # a gateway waits no longer
+
     def __init__(self, visit: Visit, host: str) -> None:
         super().__init__(visit, host)
         self._visit = visit
@@ -224,10 +226,18 @@ class GatewayLink(AnyLink):
         self._resources.callback(self._monitor.close, 0)
         self._resources.callback(self.socket.disable_monitor)
 
+    def _why_silent(self) -> LinkError:
+        return LinkError(
+            f"{self._visit.address} takes connections, and says nothing: see whether it is the `scopecast share` that "
+            f"the link is from"
+        )
+
     def _why(self, *, was_there: bool) -> LinkError:
         told = not self._secured and self._monitor.poll(int(1000 * _TELLS_S))
         if told and recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return DeniedError(f"{self._visit.address} does not know this key", hopeless=True)
+        if not self._secured and self._pump is not None and not self._pump.came:
+            return self._why_silent()
         return super()._why(was_there=was_there and self._secured)
 
 

@@ -193,7 +193,8 @@ def test_a_run_that_is_over_is_shown_to_who_comes_then_and_is_over_for_who_comes
         camera.close()
         with Viewer() as viewer, ConnectProcess(machine, host="late") as desk:
             viewer.wait_for(lambda: any(s.title.endswith("@ late") and is_exact(s, stamps()) for s in viewer.streams))
-            desk.line("camera 1 @ late has ended")
+            desk.line("camera 1 @ late has ended; its last runs follow")
+            desk.line(r"camera 1 @ late has ended\.")
             os.kill(machine.pids[-1], signal.SIGKILL)
             desk.line("Connected")
             wait_until(lambda: [row["state"] for row in machine.listed()].count("connected") == 2)

@@ -126,6 +126,7 @@ def test_when_the_connection_breaks_the_run_goes_on_and_every_frame_arrives(work
             publish(camera, first, first + 10)
             dialled = len(workstation.pids)
             wait_until(lambda dialled=dialled: len(workstation.pids) > dialled, "it dials again")
+            dial.line("Connected again")
             viewer.wait_for(lambda first=first: numbers(viewer.streams[0]) == [*range(first + 10)])
         assert len(viewer.streams) == 1
         assert desks_of(workstation) == [desk]

@@ -128,6 +128,13 @@ def test_files_that_others_may_read_are_refused(config):
     with pytest.raises(ScopecastError, match=r"open to others \(mode 755; 'chmod 700' it\)"):
         Guests()
     config.chmod(0o700)
+    (config / "guests.json").chmod(0o600)
+    config.parent.chmod(0o777)
+    with pytest.raises(ScopecastError, match=r"lies in .*, where anybody can write \(mode 777\)"):
+        Guests()
+    config.parent.chmod(0o1777)  # as of /tmp: others can't take away what is not theirs
+    Guests()
+    config.parent.chmod(0o700)
     (config / "guests.json").unlink()
     (config / "guests.json").mkdir()
     with pytest.raises(ScopecastError, match="is not a file of ours"):

@@ -51,8 +51,8 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         "93a652454a454354b57570646174652073636f7065636173742068657265c2",
     ),
     "SOURCE": (
-        messages.Source(1, TOKEN, "camera", "pymmcore", listens=True),
-        "96a6534f5552434501a86162636432333435a663616d657261a870796d6d636f7265c3",
+        messages.Source(1, TOKEN, "camera", "pymmcore", listens=True, over=True),
+        "97a6534f5552434501a86162636432333435a663616d657261a870796d6d636f7265c3c3",
     ),
     "GONE": (messages.Gone(1, died=True), "93a4474f4e4501c3"),
     "STREAM": (

@@ -150,15 +150,19 @@ def test_two_runs_in_a_row_are_shown_by_a_link_and_later_without_it(machine, cam
                 viewer.wait_for(lambda number=number: has(viewer, f"run {number}", 0, 1, 2))
             (row,) = machine.listed()
             assert row["title"] == "Ana, by a link"
+            assert json.loads(ShareProcess.said(machine, "--list", "--json"))["guests"][0]["connected"]
+            assert "connected" in ShareProcess.said(machine, "--list")
             assert desk.end() == 130
         share.line("Ana has left")
         for link in (share.link, share.address):
             with ConnectProcess(machine, host=link) as desk:
                 desk.line("camera 1 @ 127.0.0.1 is live")
+            share.line("Ana has left")
         listed = json.loads(ShareProcess.said(machine, "--list", "--json"))
         ((guest,), links) = listed["guests"], listed["links"]
         assert (guest["name"], guest["role"], links) == ("Ana", "watch", [])
         assert guest["seen"] > guest["since"]
+        assert not guest["connected"]
         assert parse(share.link).secret not in (machine.path / "config/remote/guests.json").read_text()
         assert share.end(signal.SIGINT) == 130
     with ShareProcess(machine, "--no-invite") as again, ConnectProcess(machine, host=share.address) as desk:
@@ -240,6 +244,7 @@ def test_a_guest_that_is_revoked_is_parted_and_stays_out(machine, camera):
         assert "no longer admits this account: it was revoked" in desk.process.stderr.read().splitlines()[-1]
         share.line("Ana has left: revoked")
         assert "no longer admits this account" in refusal(machine, share.link)
+        assert machine.listed() == [], "it is not awaited"
         assert ShareProcess.said(machine, "--list").strip() == "Nobody has been invited."
 
 
@@ -378,6 +383,8 @@ def test_what_does_not_work_is_said_in_one_line(machine, camera):
         again = ShareProcess.refused(machine, "--no-invite")
         assert f"the port {address.port} can't be had" in again
     assert "see whether `scopecast share` runs there" in refusal(machine, link)
+    with socket.create_server((address.host, address.port)):  # which takes connections, and never says anything
+        assert "takes connections, and says nothing: see whether it is the `scopecast share`" in refusal(machine, link)
     with pytest.raises(LinkError, match="no machine is called nowhere"):
         Visit(parse(link.replace("127.0.0.1", "nowhere.invalid"))).dial()
     with ConnectProcess(machine, host=link[:-1]) as desk:

@@ -142,7 +142,6 @@ def test_of_very_many_runs_the_oldest_are_closed_with_a_reason_but_none_that_the
         lambda imp: imp.setTitle("mine"),
         lambda imp: imp.setDisplayRange(3, 1500),
     ]
-    status = java("ij.IJ").getInstance().getStatusBar().getComponent(0)
     with live.publisher() as publisher:
         touched = []
         for number, touch in enumerate(touches):
@@ -152,7 +151,7 @@ def test_of_very_many_runs_the_oldest_are_closed_with_a_reason_but_none_that_the
         live.until(lambda: all(image.stream.held for image in touched))
         others = [run(live, publisher, f"run {number}", range(3)) for number in range(4)]
         live.until(lambda: len(live.images) == 5)
-        live.until(lambda: "run 1 was closed: 2 newer runs are open" in str(status.getText()))
+        live.until(lambda: any("run 1 was closed: 2 newer runs are open" in text for text in live.told))
         assert live.images == [*touched, *others[-2:]]
         assert [number_in(painted_picture(image)) for image in live.images] == [2] * 5
         live.on_awt(lambda: live.display.gallery.reopen(others[0].stream.key))
@@ -177,14 +176,13 @@ def test_what_the_user_has_just_touched_is_not_closed_to_make_room(live: LiveFij
 
 def test_a_run_of_which_nothing_is_left_in_memory_is_closed_with_the_reason(live_with: Any):
     live = live_with(History(4 * 2 * SHAPE[0] * SHAPE[1], None))
-    status = java("ij.IJ").getInstance().getStatusBar().getComponent(0)
     with live.publisher() as publisher:
         touched = run(live, publisher, "touched", range(1, 3))
         live.on_awt(lambda: touched.imp.setRoi(3, 4, 5, 6))
         live.until(lambda: touched.stream.held)
         run(live, publisher, "former", range(2))
         now = run(live, publisher, "now", range(5))
-        live.until(lambda: "former was closed: newer frames" in str(status.getText()))
+        live.until(lambda: any("former was closed: newer frames" in text for text in live.told))
         assert live.images == [touched, now]
         assert number_in(painted_picture(now)) == 4
 

@@ -511,4 +511,4 @@ class Relay:
 
 
 def _about_source(source: RelayedSource) -> messages.Source:
-    return messages.Source(source.number, source.origin, source.title, source.host, source.listens)
+    return messages.Source(source.number, source.origin, source.title, source.host, source.listens, source.over)
