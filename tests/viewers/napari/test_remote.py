@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 
 from children import wait_until
 from desks import ConnectProcess, OtherMachine
 from scopecast import Publisher
+from scopecast.errors import ScopecastError
 from scopecast_viewers.receiving.status import PREVIEW
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ def test_what_is_looked_at_is_exact_before_what_is_not(live, machine):
         assert stack.tag((2,)).preview
 
 
-def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels(live, machine):
+def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels(live, machine, tmp_path):
     machine.slow_down(25_000)
     sent = halves(1000, 30_000)
     with (
@@ -76,6 +79,9 @@ def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels
         layer = live.viewer.layers[0]
         layer.contrast_limits = (0, 31_000)
         live.until(lambda: PREVIEW in live.view.status.text)
+        for keep in (lambda: layer.save(str(tmp_path / "saved.tif")), lambda: copy.deepcopy(layer.data)):
+            with pytest.raises(ScopecastError, match="neither saved nor copied: 1 of its planes"):
+                keep()
 
         def is_on_the_screen() -> bool:
             seen = picture(live)
@@ -88,3 +94,5 @@ def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels
         live.until(lambda: np.array_equal(live.shown(layer.name), sent))
         assert is_on_the_screen()
         live.until(lambda: PREVIEW not in live.view.status.text)
+        (path,) = layer.save(str(tmp_path / "saved.tif"))
+        np.testing.assert_array_equal(tifffile.imread(path).reshape(SHAPE), sent)

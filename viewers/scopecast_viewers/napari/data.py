@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from scopecast.errors import ScopecastError
 from scopecast_viewers.napari.limits import MOST_STEPS
+from scopecast_viewers.receiving.exporting import is_preview
 from scopecast_viewers.stacks.moment import Moment
 from scopecast_viewers.stacks.pages import GiB
 from scopecast_viewers.stacks.view import NOTHING_FIXED, StackView
@@ -148,6 +150,28 @@ class LayerData(StackView):
         """Return the shape of a copy: that of the moment, with an extent of 1 along the axes that the stack lacks."""
         return (*(moment.extent.get(name, 1) for name in self.axes), *self.plane_shape)
 
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return all of it, as napari saves a layer; see `StackView`.
+
+        Raises
+        ------
+        ScopecastError
+            If there are previews, whose exact pixels are still on their way from another machine.
+        """
+        self._check_exact()
+        return super().__array__(dtype, copy)
+
+    def _check_exact(self) -> None:
+        layout = self._stack.layout
+        planes = tuple(layout.planes.items())
+        fixed = [(at, self._fixed[name]) for at, name in enumerate(layout.axes) if name in self._fixed]
+        mine = (held.tag for place, held in planes if all(place[at] == index for at, index in fixed))
+        if previews := sum(map(is_preview, mine)):
+            raise ScopecastError(
+                f"neither saved nor copied: {previews} of its planes are previews, whose exact pixels are still on "
+                f"their way; try again in a while"
+            )
+
     def __deepcopy__(self, _memo: dict[int, Any]) -> npt.NDArray[Any]:
         """Return what it shows now as an array of numpy's, which no stream changes: so napari duplicates a layer.
 
@@ -155,7 +179,10 @@ class LayerData(StackView):
         ------
         MemoryError
             If there is not enough memory.
+        ScopecastError
+            If there are previews, whose exact pixels are still on their way from another machine.
         """
+        self._check_exact()
         moment = self.moment()
         free = int(psutil.virtual_memory().available)
         if moment.nbytes > free:
