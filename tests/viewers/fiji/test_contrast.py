@@ -155,6 +155,7 @@ def adjuster(live):
 
 def set_by_window(live, adjuster, imp, text: str) -> tuple[float, float]:
     """Press a button of that window, and return the range that ImageJ has given the first channel."""
+    live.until(lambda: int(imp.getC()) == 1, what="the first channel, which came last, is the one whose range is set")
     before = live.on_awt(lambda: limits(imp))
     live.on_awt(lambda: java("ij.WindowManager").setCurrentWindow(imp.getWindow()))
     press(live, next(each for each in buttons(adjuster) if str(each.getLabel()) == text))
