@@ -363,6 +363,7 @@ class Connection:
                 for receiver in publisher.attached:
                     self._tell_look(mirror, receiver.look)
                     there.add(receiver.token if receiver.account.viewer or self._hello.every else ANY_KIND)
+            seen &= there | {ANY_KIND}  # a viewer that is attached again may lack something
             if there - seen:
                 asked = self._ask()
                 self._send(messages.Fetch(number, asked))

@@ -183,6 +183,22 @@ def test_a_desk_that_comes_late_has_what_the_relay_has(machine, camera):
             assert run_of(viewer, "run").newest[1] == (4, 1)
 
 
+def test_a_viewer_that_is_attached_again_gets_what_it_lacks(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as desk:
+        desk.line("is live")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera, timepoints=2)
+        viewer.wait_for(lambda: has(viewer, "run", stamps(timepoints=2)))
+        (source,) = viewer.sources
+        viewer.receiver.detach(source.entry.token)
+        viewer.wait_for(lambda: source.state == "detached")
+        publish(camera)
+        wait_until(lambda: [row["exact"] for row in machine.listed()] == [14], "the desk has all")
+        viewer.receiver.attach(source.entry.token)
+        viewer.wait_for(lambda: has(viewer, "run", stamps()))
+
+
 def test_a_run_that_is_over_is_shown_to_who_comes_then_and_is_over_for_who_comes_back(machine, camera):
     with ConnectProcess(machine, kind="napari") as keeper:
         keeper.line("Connected")
