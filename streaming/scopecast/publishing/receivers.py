@@ -230,6 +230,8 @@ class Receivers:
             stream.announcement = _short(about)
             self.listening.know(stream, self._known)
             stream.announced = True
+            if stream.ended and stream.number not in self._ended:  # before it was announced
+                self.end(stream.number)
         if draft.audience is not None:
             attached = self.attached.values()
             wanted = draft.audience([each.token for each in attached])

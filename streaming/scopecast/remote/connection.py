@@ -49,6 +49,7 @@ LONGEST_PAUSE_S: Final = 30.0
 FOUND_S: Final = 10.0
 _MOST_MARKS: Final = 64
 _MOST_SOURCES: Final = 64
+_BYE: Final = messages.encode(messages.Bye("the desk was closed"))
 _HELLO: Final = 0  # among the numbers of PINGs, which begin with 1
 
 
@@ -119,7 +120,7 @@ class Connection:
         self._seen: dict[str, set[str]] = {}
         self._fetching: list[tuple[int, str, set[str]]] = []  # not known to have arrived: by the number of each
         self._inboxes: dict[str, list[Inbox]] = {}
-        self._looked: local.Look | None = None
+        self._looked: dict[str, local.Look] = {}  # what was told to be looked at of each source; the last is the newest
         self._marks: dict[int, tuple[Publisher, Waiting]] = {}  # that wait for an answer
         self._taken: OrderedDict[int, tuple[Publisher, Waiting]] = OrderedDict()  # that may still be refused
         self._numbers, self._pings = itertools.count(1), itertools.count(1)
@@ -155,7 +156,12 @@ class Connection:
             try:
                 with link_by(self._way, self._place) as self._link:
                     self._link.open()
-                    self._serve(self._link)
+                    try:
+                        self._serve(self._link)
+                    except KeyboardInterrupt:
+                        self._link.part(_BYE)
+                        raise
+                    self._link.part(_BYE)
             except LinkError as error:
                 if error.hopeless or not self._ever:
                     raise
@@ -168,7 +174,8 @@ class Connection:
             for _, origin, viewers in self._fetching:
                 self._seen.get(origin, set()).difference_update(viewers)
             self._fetching.clear()
-            self._looked = None
+            if self._looked:
+                self._looked.popitem()  # is told again
             if self._stop.is_set():
                 break
             self.state = "waiting"
@@ -217,7 +224,6 @@ class Connection:
                 if link.silent_s > SILENT_S:
                     msg = f"{self._place} has not been heard for {SILENT_S:.0f} s"
                     raise LinkError(msg)
-        self._send(messages.Bye("the desk was closed"))
 
     def _send(self, message: messages.FromDesk) -> None:
         if self._link is not None:
@@ -274,13 +280,17 @@ class Connection:
             raise LinkError(f"{self._place}: {message.reason or 'the relay has ended'}")
 
     def _welcome(self, message: messages.Welcome) -> None:
-        self._greeted = self._ever = True
+        was_there, self._greeted, self._ever = self._ever, True, True
         self._since = time.monotonic()
         self._clock.forget()
         self._learn(_HELLO, message.clock_ns)
         self.state, self.problem = "connected", ""
         self.host = message.host or self._place
         self._tell(f"Connected to {printable(self.host)}.")
+        if was_there and not message.resumed:
+            self._tell(
+                "The relay there has been started anew: what came there meanwhile, and was not sent yet, is lost."
+            )
         self._sources.clear()
         self._runs.clear()
         if not message.resumed:
@@ -316,10 +326,12 @@ class Connection:
             return
         self._mirrors.pop(mirror.origin, None)
         self._close_mirror(mirror)
-        self._tell(f"{mirror.title} {'has died' if message.died else 'has ended'}.")
+        earlier = "An earlier " * any(other.title == mirror.title for other in self._mirrors.values())
+        self._tell(f"{earlier}{mirror.title} {'has died' if message.died else 'has ended'}.")
 
     def _close_mirror(self, mirror: Mirror) -> None:
         self._seen.pop(mirror.origin, None)
+        self._looked.pop(mirror.origin, None)
         for inbox in self._inboxes.pop(mirror.origin, ()):
             inbox.close()
         mirror.close()
@@ -372,9 +384,10 @@ class Connection:
             self._listen(mirror)
 
     def _tell_look(self, mirror: Mirror, look: local.Look | None) -> None:
-        if look is None or look == self._looked:
+        if look is None or look == self._looked.get(mirror.origin):
             return
-        self._looked = look
+        self._looked.pop(mirror.origin, None)
+        self._looked[mirror.origin] = look
         if (stream := self._run_of(mirror, look.stream)) is not None:
             self._send(messages.View(stream, list(look.index), list(look.region)))
 

@@ -30,6 +30,8 @@ __all__ = ["AnyLink", "Link", "plugged"]
 
 #: A wait that Ctrl-C ends.
 _POLL_MS: Final = 100
+#: Seconds that a last message has.
+_PARTING_S: Final = 0.25
 
 
 def plugged(socket: zmq.Socket[Any]) -> socket.socket:
@@ -144,6 +146,13 @@ class AnyLink:
         """Send a message, without waiting; what finds no room is lost with the connection."""
         with suppress(zmq.Again):
             self.socket.send(data, zmq.NOBLOCK)
+
+    def part(self, data: bytes) -> None:
+        """Send a last message, and wait a moment until it has gone."""
+        began = time.monotonic()
+        self.send(data)
+        while self._pump is not None and self._pump.wrote < began and time.monotonic() < began + _PARTING_S:
+            time.sleep(_PARTING_S / 50)
 
     @property
     def silent_s(self) -> float:

@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import socket
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -342,6 +343,19 @@ def test_a_relay_that_has_just_been_started_has_time_to_find_the_programs(monkey
             monkeypatch.undo()
 
 
+def test_what_is_looked_at_is_told_once_whatever_was_looked_at_of_other_sources(monkeypatch):
+    with Connection(Command(["ssh"], "lab-pc"), "lab-pc", ["headless"]) as connection:
+        sent: list[messages.View] = []
+        monkeypatch.setattr(connection, "_send", sent.append)
+        mirrors = [SimpleNamespace(origin=origin) for origin in ("abcdefgh", "bcdefghi")]
+        connection._runs = {number: (mirror, 0) for number, mirror in enumerate(mirrors)}
+        for place in (7, 8):
+            for _ in range(3):
+                for mirror in mirrors:
+                    connection._tell_look(mirror, local.Look(0, [place], []))
+        assert [(view.stream, view.index) for view in sent] == [(0, [7]), (1, [7]), (0, [8]), (1, [8])]
+
+
 @pytest.mark.fault("W1")
 def test_who_is_away_gets_what_has_come_meanwhile(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk, ConnectProcess(machine, kind="napari") as keeper:
@@ -432,6 +446,33 @@ def test_when_it_is_started_again_the_runs_go_on_in_the_same_streams(machine, ca
             publish(camera, 200, timepoints=1)
             viewer.wait_for(lambda: has(viewer, "run 2", stamps(200, 1)))
             assert len({stream.source for stream in viewer.streams}) == 1, "it is the same program to the viewer"
+
+
+@pytest.mark.fault("W9")
+def test_a_preview_never_takes_the_place_of_exact_pixels_when_it_is_started_again(machine, camera):
+    with Viewer() as viewer:
+        with ConnectProcess(machine) as desk:
+            desk.line("is live")
+            wait_until(lambda: watched(camera))
+            stream = camera.new_stream("run", sizes={"t": 2})
+            noise = np.random.default_rng(7).integers(0, 4000, (512, 512)).astype("uint16")
+            for t in range(2):
+                camera.publish(noise + t, axes={"t": t})
+            viewer.wait_for(lambda: (run := run_of(viewer, "run")) is not None and len(planes_of(run)) == 2)
+            (stack,) = run_of(viewer, "run").stacks
+            viewer.wait_for(lambda: not any(stack.tag((t,)).preview for t in range(2)))
+            camera.end_stream(stream)
+            viewer.wait_for(lambda: run_of(viewer, "run").state == "ended")
+            assert desk.end() == 130
+            assert machine.listed() == [], "it has said goodbye"
+        machine.slow_down(60_000.0)
+        with ConnectProcess(machine) as desk:
+            desk.line("is live")
+            came = viewer.wait_for(lambda: [each.delivered for each in viewer.sources if each.state == "attached"])
+            viewer.wait_for(lambda: sum(each.delivered for each in viewer.sources) > came[0])
+            assert [stack.tag((t,)).preview for t in range(2)] == [False, False]
+            viewer.wait_for(lambda: run_of(viewer, "run").state == "ended")
+            np.testing.assert_array_equal(np.asarray(stack.plane((1,))), noise + 1)
 
 
 @pytest.mark.fault("W9")

@@ -227,6 +227,7 @@ def test_a_run_that_is_brought_back_is_seen_although_it_is_shorter_than_the_one_
         live.view.set_following(True)
         live.until(lambda: live.point()[0] == 19)
         live.until(lambda: "long" in live.view.status.text)
+        live.until(lambda: middle(live) == pytest.approx(219, abs=2))
 
 
 @pytest.mark.usefixtures("unhurried")

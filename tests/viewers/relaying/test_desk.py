@@ -171,6 +171,22 @@ def test_a_look_at_a_frame_whose_pieces_are_on_their_way_takes_none_of_them_back
     relayed.history.close()
 
 
+def test_the_same_look_again_begins_nothing_anew():
+    relayed = Relayed(quality=1, shape=(1024, 1024))
+    relayed.publish(0)
+    relayed.settle()
+    relayed.desk.fetch(relayed.source)
+    tops = []
+    for _ in range(1024 // 32):  # pieces at most
+        relayed.desk.look(relayed.run, [0, 0], [])
+        if (job := relayed.send()) is not None:
+            tops.append(job.piece[0])
+            relayed.acknowledge()
+    assert relayed.desk.account.exact == 1
+    assert tops == sorted(set(tops))
+    relayed.history.close()
+
+
 def test_news_go_before_what_fills_the_past(relayed):
     for t in range(3):
         relayed.publish(t)

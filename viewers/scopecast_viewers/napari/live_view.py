@@ -563,6 +563,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             return
         if not following:
             self.catch_up()
+        elif self.scene.followed is not None:
+            self.scene.on_top = self.scene.followed  # and not a run that was brought back
         self.follower.following = following
         self._show_following()
         self._changed = True

@@ -86,9 +86,10 @@ def describe(stream: LiveStream | None, sources: tuple[Source, ...], hint: str =
         text = f"<b>{_escape(stream.title)}</b>"
         if stream.about.title not in ("", stream.title):
             text += f" &rsaquo; {_escape(stream.about.title)}"
-        parts += figures_of(stream, sources_of(stream, sources))
-    if hint:
+    if hint:  # before what may be cut off
         parts.append(f"<i>{hint}</i>")
+    if stream is not None:
+        parts += figures_of(stream, sources_of(stream, sources))
     parts += [
         f"<span style='color:{DOTS['lost']}'>{_escape(known.entry.title)}: {_escape(known.problem)}</span>"
         for known in sources

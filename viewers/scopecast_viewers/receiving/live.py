@@ -231,12 +231,20 @@ class LiveStream:
         where = dict(zip(axes, index, strict=True))
         return [where.get(name, 0) for name in self.about.axes]
 
-    def has(self, frame: Frame) -> bool:
-        """Return whether a frame, with an index along `axes`, has come before: by when it was published."""
-        if self.about.preview:
-            return False
-        tags = [stack.tag(frame.index) for stack in self.stacks if len(stack.axes) == len(frame.index)]
-        return any(isinstance(tag, Tag) and abs(tag.sent_ns - frame.published_ns) < _SAME_NS for tag in tags)
+    def has(self, frame: Frame, *, exact: bool = False) -> bool:
+        """Return whether a frame, with an index along `axes`, has come before: by when it was published.
+
+        With `exact`, whether its exact pixels have.
+        """
+        tags = [
+            tag
+            for stack in self.stacks
+            if (stack.sent.kind, stack.sent.name) == (frame.kind, frame.name)
+            and len(stack.axes) == len(frame.index)
+            and isinstance(tag := stack.tag(frame.index), Tag)
+        ]
+        same = [tag for tag in tags if abs(tag.sent_ns - frame.published_ns) < _SAME_NS]
+        return any(not (exact and tag.preview) for tag in same) and not self.about.preview
 
     def put(self, frame: Frame, plane: Plane, *, magnitude: bool = False, source: str = "") -> None:
         """Put a frame's plane where it belongs; with `magnitude`, say that its pixels were complex.

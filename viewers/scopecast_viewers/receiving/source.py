@@ -209,8 +209,11 @@ class Source(Line):
         if index is None:
             return "skipped"
         frame.index = index
-        if self._has_taken_over and (known := stream if isinstance(stream, LiveStream) else stream.stream) is not None:
+        known = stream if isinstance(stream, LiveStream) else stream.stream
+        if self._has_taken_over and known is not None:
             frame.late = frame.late or known.has(frame)
+        if frame.preview and known is not None and known.has(frame, exact=True):
+            return "delivered"  # the connection was made again, and the exact pixels are here
         if isinstance(stream, SharedStream) and stream.stream not in self.streams:
             self._list_streams()
         if frame.kind in DOCUMENTS:

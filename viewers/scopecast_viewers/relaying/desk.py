@@ -238,6 +238,8 @@ class Desk:
 
     def look(self, run: RelayedRun, index: list[int], region: list[int]) -> None:
         """Prefer the frames at a place of a run, and that region of them."""
+        if self._view == (run, index, region):
+            return
         self._view = (run, index, region)
         if self._filling is not None:
             kept, _ = self._filling
