@@ -28,6 +28,7 @@ from scopecast.remote.connection import Connection
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.receiving.exporting import exports
 from scopecast_viewers.receiving.marks import Drawn, MarkedFrame, message_of
+from scopecast_viewers.receiving.status import figures_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -426,8 +427,8 @@ def test_when_it_is_started_again_the_runs_go_on_in_the_same_streams(machine, ca
             former = viewer.streams
             if ends == "killed":
                 os.kill(desk.process.pid, signal.SIGKILL)
-        state = "lost" if ends == "killed" else "ended"
-        viewer.wait_for(lambda: [stream.state for stream in viewer.streams] == [state] * 2)
+        viewer.wait_for(lambda: [stream.state for stream in viewer.streams] == ["lost"] * 2)
+        assert "no longer connected, its last frames stay" in figures_of(former[1], viewer.sources)
         with ConnectProcess(machine) as desk:
             desk.line("Connected")
             viewer.wait_for(lambda: run_of(viewer, "run 1").state == "live")
@@ -458,8 +459,9 @@ def test_a_preview_never_takes_the_place_of_exact_pixels_when_it_is_started_agai
             noise = np.random.default_rng(7).integers(0, 4000, (512, 512)).astype("uint16")
             for t in range(2):
                 camera.publish(noise + t, axes={"t": t})
-            viewer.wait_for(lambda: (run := run_of(viewer, "run")) is not None and len(planes_of(run)) == 2)
+            viewer.wait_for(lambda: (run := run_of(viewer, "run")) is not None and run.stacks)
             (stack,) = run_of(viewer, "run").stacks
+            viewer.wait_for(lambda: len(stack.layout.planes) == 2)
             viewer.wait_for(lambda: not any(stack.tag((t,)).preview for t in range(2)))
             camera.end_stream(stream)
             viewer.wait_for(lambda: run_of(viewer, "run").state == "ended")

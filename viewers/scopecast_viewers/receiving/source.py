@@ -357,7 +357,8 @@ class Source(Line):
             sent[number](False, reason)
 
     def _left(self) -> None:
-        state: LineState = self.state
+        # By a connection with another machine it is told first that a run has ended.
+        state: LineState = "lost" if self.state == "ended" and self.entry.origin else self.state
         for stream in self._by_id.values():
             stream.alive = state == "detached"
             if stream.state == "live":

@@ -40,7 +40,8 @@ def figures_of(stream: LiveStream, sources: Sequence[Source], age_s: float | Non
     """
     state, parts = state_of(stream), []
     if state == "lost":
-        parts.append("source lost, its last frames stay")
+        away = any(each.entry.origin for each in sources)
+        parts.append(f"{'no longer connected' if away else 'source lost'}, its last frames stay")
     elif state == "ended":
         parts.append("ended")
     elif stream.rate:
