@@ -126,7 +126,8 @@ class Connection:
         self._numbers, self._pings = itertools.count(1), itertools.count(1)
         self._directory = RunDirectory()
         self._greeted = self._ever = False
-        self._since = 0.0  # when the other side has answered last
+        self._relay = ""  # the token of the one that has answered last
+        self._since = 0.0  # when that was
         self._stop = threading.Event()
         self._link: AnyLink | None = None
         self._clock = Clock()
@@ -280,14 +281,15 @@ class Connection:
             raise LinkError(f"{self._place}: {message.reason or 'the relay has ended'}")
 
     def _welcome(self, message: messages.Welcome) -> None:
-        was_there, self._greeted, self._ever = self._ever, True, True
+        former, self._relay = self._relay, message.token
+        self._greeted = self._ever = True
         self._since = time.monotonic()
         self._clock.forget()
         self._learn(_HELLO, message.clock_ns)
         self.state, self.problem = "connected", ""
         self.host = message.host or self._place
         self._tell(f"Connected to {printable(self.host)}.")
-        if was_there and not message.resumed:
+        if former not in ("", message.token):
             self._tell(
                 "The relay there has been started anew: what came there meanwhile, and was not sent yet, is lost."
             )

@@ -409,6 +409,8 @@ def test_with_every_each_frame_comes_once_and_in_order_whatever_breaks(machine, 
                     desk.line("trying again")
                     desk.line("Connected")
                     wait_until(lambda: watched(camera))
+            assert not any("has been started anew" in line for line in desk.lines), "not for a connection that broke"
+            desk.line("The relay there has been started anew")
             assert early.stats().balanced
             assert late.stats().balanced
 
