@@ -150,9 +150,9 @@ def test_paused_the_picture_stays_and_frames_go_on_into_the_stack(opened):
         preview.new_stream("preview")
         series.new_stream("series")
         preview.publish(stamped(50, 0, 0, SHAPE))
+        opened.shown(preview)  # a single image that comes after a series would be left out
         for t in range(3):
             series.publish(stamped(t, 0, 0, SHAPE), axes={"t": t})
-        opened.shown(preview)
         opened.shown(series)
         opened.until(lambda: opened.viewer.dims.point[0] == 2)
         opened.click(opened.panel.freeze)
