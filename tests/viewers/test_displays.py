@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,3 +45,25 @@ class TestFiji(DisplayContract):
                 f"{os.environ['SCOPECAST_JAVA_OPTIONS']} -Duser.home={tmp_path_factory.mktemp('imagej')}",
             )
             yield
+
+
+#: A display's main thread, and a signal of which the system tells another thread.
+SIGNALLED = """
+import signal, threading, time
+from scopecast_viewers.display import Ending
+ending, handled = Ending(), []
+signal.signal(signal.SIGTERM, lambda *_: (handled.append(1), ending.tell()))
+def other():
+    time.sleep(0.3)  # the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Thread(target=other).start()
+ending.wait()
+print(len(handled))
+"""
+
+
+@pytest.mark.needs("signals")
+def test_a_signal_that_another_thread_is_given_ends_a_display():
+    command = [sys.executable, "-P", "-c", SIGNALLED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "1\n"

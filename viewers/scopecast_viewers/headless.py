@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from scopecast.frames.annotations import KINDS
-from scopecast_viewers.display import Display
+from scopecast_viewers.display import Display, Ending
 from scopecast_viewers.stacks.pool import PlanePool
 
 if TYPE_CHECKING:
@@ -26,22 +24,17 @@ class HeadlessDisplay(Display):
 
     def __init__(self) -> None:
         self.pool = PlanePool()
-        # Unlike an Event, a SimpleQueue can be put to by a signal's handler in the middle of a get.
-        self._end: SimpleQueue[None] = SimpleQueue()
+        self._ending = Ending()
 
     def run(self, receiver: Receiver) -> None:
         """Receive until `quit` is called."""
         receiver.start()
-        # Windows handles Ctrl-C between two waits only.
-        while True:
-            with suppress(Empty):
-                self._end.get(timeout=1.0)
-                break
+        self._ending.wait()
         self.pool.close()
 
     def quit(self) -> None:
         """Make `run` return."""
-        self._end.put(None)
+        self._ending.tell()
 
     def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
         """Whether it is of a kind that is known."""
