@@ -7,11 +7,11 @@ sequence number, and the time (CLOCK_MONOTONIC, nanoseconds) at which its pixels
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from scopecast_viewers.__main__ import when_told_to_end
 from scopecast_viewers.headless import HeadlessDisplay
 from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
 
@@ -80,7 +80,7 @@ def measure(display: Display, arrivals: Arrivals) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     token = sys.argv[sys.argv.index("--token") + 1]
     with Receiver(display, token=token, title="timing") as receiver:
-        signal.signal(signal.SIGTERM, lambda *_: display.quit())
+        when_told_to_end(display.quit)
         display.run(receiver)
     sys.stdout.write(json.dumps(arrivals.times) + "\n")
 

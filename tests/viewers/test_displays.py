@@ -47,23 +47,22 @@ class TestFiji(DisplayContract):
             yield
 
 
-#: A display's main thread, and a signal of which the system tells another thread.
+#: A main thread that waits for ever, and a signal that the system gives to another one.
 SIGNALLED = """
-import signal, threading, time
-from scopecast_viewers.display import Ending
-ending, handled = Ending(), []
-signal.signal(signal.SIGTERM, lambda *_: (handled.append(1), ending.tell()))
+import queue, signal, threading, time
+from scopecast_viewers.__main__ import when_told_to_end
+told = queue.SimpleQueue()
+when_told_to_end(lambda: told.put("told"))
 def other():
     time.sleep(0.3)  # the main thread waits
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 threading.Thread(target=other).start()
-ending.wait()
-print(len(handled))
+print(told.get())
 """
 
 
 @pytest.mark.needs("signals")
-def test_a_signal_that_another_thread_is_given_ends_a_display():
+def test_a_signal_that_another_thread_is_given_ends_a_viewer():
     command = [sys.executable, "-P", "-c", SIGNALLED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "1\n"
+    assert done.stdout == "told\n"

@@ -7,7 +7,9 @@ import importlib.metadata
 import logging
 import os
 import signal
+import socket
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from scopecast_viewers.display import Display
 
+__all__ = ["main", "when_told_to_end"]
 
 #: Files and sockets that a viewer of many publishers needs.
 _DESCRIPTORS = 4096
@@ -22,7 +25,8 @@ _DESCRIPTORS = 4096
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a receiver process: ``python -m scopecast_viewers napari``."""
-    _when_told_to_end(lambda: os._exit(0))  # there is nothing to put in order yet
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))  # there is nothing to put in order yet
     from scopecast_viewers.receiver import SWITCH_INTERVAL_S, Receiver
     from scopecast_viewers.stacks.history import history_from_environment
 
@@ -40,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     display: Display = entries[options.kind].load()()
-    _when_told_to_end(display.quit)
+    when_told_to_end(display.quit)
     with Receiver(display, token=options.token, title=options.title, history=history) as receiver:
         display.run(receiver)
     return 0
@@ -58,9 +62,26 @@ def _raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _when_told_to_end(do: Callable[[], None]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+def when_told_to_end(do: Callable[[], None]) -> None:
+    """Have something done at SIGTERM and Ctrl-C, whatever the main thread is doing; perhaps twice.
+
+    Python itself does it only when the main thread comes back to it. That may never be so, if the system gives the
+    signal to another thread (one of Java, for example), or just before the main thread begins to wait.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
         signal.signal(number, lambda *_: do())
+    waiting, waking = socket.socketpair()
+    waking.setblocking(False)
+    signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        with waking:
+            while came := waiting.recv(64):
+                if set(came) & set(numbers):
+                    do()
+
+    threading.Thread(target=wait, name="scopecast-signals", daemon=True).start()
 
 
 if __name__ == "__main__":

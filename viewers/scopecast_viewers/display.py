@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scopecast.link.messages import KEPT_STREAMS
 
@@ -16,10 +14,7 @@ if TYPE_CHECKING:
     from scopecast_viewers.receiver import Receiver
     from scopecast_viewers.stacks.plane import Plane
 
-__all__ = ["Display", "Ending"]
-
-#: The main thread comes back to Python so often, and handles the signals that have not woken it.
-_WAIT_S: Final = 0.5
+__all__ = ["Display"]
 
 
 class Display(ABC):
@@ -96,26 +91,3 @@ class Display(ABC):
     def capture(self, path: str, done: Any) -> None:
         """Save a picture of the window as PNG, then call ``done("")``, or ``done(reason)`` if that failed."""
         done(f"a {self.kind} viewer has no window")
-
-
-class Ending:
-    """The end of a display without an event loop of its own, as a signal's handler or another thread tells it."""
-
-    def __init__(self) -> None:
-        # Unlike an Event, a SimpleQueue can be put to by a signal's handler in the middle of a get.
-        self._told: SimpleQueue[None] = SimpleQueue()
-
-    def tell(self) -> None:
-        """Make `wait` return."""
-        self._told.put(None)
-
-    def wait(self) -> None:
-        """Wait until it is told.
-
-        Not in one go: a signal that comes just before a wait does not interrupt it, nor does one that the system gives
-        to another thread, of Java for example, nor Ctrl-C on Windows. Each is handled between two waits.
-        """
-        while True:
-            with suppress(Empty):
-                self._told.get(timeout=_WAIT_S)
-                return

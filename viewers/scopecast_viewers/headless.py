@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from scopecast.frames.annotations import KINDS
-from scopecast_viewers.display import Display, Ending
+from scopecast_viewers.display import Display
 from scopecast_viewers.stacks.pool import PlanePool
 
 if TYPE_CHECKING:
@@ -24,17 +26,22 @@ class HeadlessDisplay(Display):
 
     def __init__(self) -> None:
         self.pool = PlanePool()
-        self._ending = Ending()
+        # Unlike an Event, a SimpleQueue can be put to by a signal's handler in the middle of a get.
+        self._end: SimpleQueue[None] = SimpleQueue()
 
     def run(self, receiver: Receiver) -> None:
         """Receive until `quit` is called."""
         receiver.start()
-        self._ending.wait()
+        # Windows handles Ctrl-C between two waits only.
+        while True:
+            with suppress(Empty):
+                self._end.get(timeout=1.0)
+                break
         self.pool.close()
 
     def quit(self) -> None:
         """Make `run` return."""
-        self._ending.tell()
+        self._end.put(None)
 
     def shows(self, dtype: np.dtype[Any], kind: str) -> bool:
         """Whether it is of a kind that is known."""

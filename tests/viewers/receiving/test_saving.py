@@ -289,6 +289,8 @@ def test_the_files_of_a_run_have_the_same_t_and_z_and_say_which_they_are_in_the_
     for form in (".ome.tiff", ".ome.zarr"):
         saved = save_all(exports(run.stream), tmp_path / f"cells{form}")
         assert (saved.planes, saved.missing) == (19, 0), "of labels, nobody expects one for each place"
+        assert f"cells{form}" in str(saved)
+        assert "the first is t = 528" in str(saved)
     images, labels, crop = (tmp_path / f"cells{name}.ome.tiff" for name in ("", " cells 8x6", " 4x3 uint16"))
     for path, came in (labels, [(3, 1), (5, 1)]), (crop, [(4, 1)]):
         with tifffile.TiffFile(path) as file:

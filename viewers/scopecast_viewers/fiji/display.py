@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
 from scopecast.errors import ViewerStartError
 from scopecast.frames.documents import DOCUMENTS
-from scopecast_viewers.display import Display, Ending
+from scopecast_viewers.display import Display
 from scopecast_viewers.fiji.pixels import narrow_labels
 from scopecast_viewers.look.ticks import STATUS_S, TICK_MS
 
@@ -49,7 +50,8 @@ class FijiDisplay(Display):
         self._timer: Any = None
         self._status_at = 0.0
         self._updates_ms: list[float] = []
-        self._ending = Ending()
+        # Unlike an Event, a SimpleQueue can be put to by a signal's handler in the middle of a get.
+        self._end: SimpleQueue[None] = SimpleQueue()
         self._ended = threading.Event()
 
     def run(self, receiver: Receiver) -> None:
@@ -69,7 +71,7 @@ class FijiDisplay(Display):
         self._watch_java_end(receiver)
         self.show_in(window, receiver)
         receiver.start()
-        self._ending.wait()
+        self._end.get()
         self.close()
 
     def _watch_java_end(self, receiver: Receiver) -> None:
@@ -78,7 +80,7 @@ class FijiDisplay(Display):
 
         def leave() -> None:
             if not self._ended.is_set():
-                self._ending.tell()
+                self._end.put(None)
                 receiver.close()
 
         hook = java("java.lang.Thread")(listener("java.lang.Runnable", run=leave))
@@ -136,7 +138,7 @@ class FijiDisplay(Display):
 
     def quit(self) -> None:
         """Make `run` return."""
-        self._ending.tell()
+        self._end.put(None)
 
     def close(self) -> None:
         """Show nothing new any more; the images stay. Idempotent."""

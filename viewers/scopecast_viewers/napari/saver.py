@@ -128,15 +128,7 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _saved(self, saved: Saved) -> None:
         self._end()
-        text = f"saved {', '.join(path.name for path in saved.paths)}: {saved.planes} plane{'s' * (saved.planes != 1)}"
-        if saved.instead:
-            text += f" ({saved.instead})"
-        if saved.missing:
-            text += f"; no frame had arrived for {saved.missing} place{'s' * (saved.missing != 1)}"
-        if saved.forgotten:
-            show_warning(f"{text}; {saved.forgotten} planes were forgotten before they could be saved")
-        else:
-            show_info(text)
+        (show_warning if saved.forgotten else show_info)(f"saved {saved}")
 
     def _failed(self, error: BaseException) -> None:
         path = self._path

@@ -45,6 +45,8 @@ class Saved(NamedTuple):
         Places of images for which none had come; zeros.
     forgotten
         Frames that had come, and that the history had let go of before their turn; zeros.
+    begin
+        The t of the run with which the files begin; more than 0 if those before it are not here.
     instead
         Why files are of another format than was wanted; ``""`` if none is.
     """
@@ -53,14 +55,18 @@ class Saved(NamedTuple):
     planes: int
     missing: int
     forgotten: int
+    begin: int = 0
     instead: str = ""
 
     def __str__(self) -> str:
         """Say what is where, and what is missing."""
         names = ", ".join(path.name for path in self.paths)
+        since = f"; the first is t = {self.begin}" if self.begin else ""
         gaps = f"; no frame had arrived for {counted(self.missing, 'place')}" if self.missing else ""
         gone = f"; {counted(self.forgotten, 'frame')} had been forgotten" if self.forgotten else ""
-        return f"{counted(self.planes, 'frame')} in {names}{f' ({self.instead})' * bool(self.instead)}{gaps}{gone}"
+        return (
+            f"{counted(self.planes, 'frame')} in {names}{f' ({self.instead})' * bool(self.instead)}{since}{gaps}{gone}"
+        )
 
 
 def counted(number: int, what: str) -> str:
@@ -135,6 +141,7 @@ def save_all(parts: Sequence[Export], path: Path, told: Callable[[int, int], Non
         sum(each.planes for each in results),
         sum(each.missing for each in results),
         sum(each.forgotten for each in results),
+        min((each.begin for each in results), default=0),
         next((each.instead for each in results if each.instead), ""),
     )
 
@@ -186,7 +193,7 @@ def save(export: Export, path: Path, told: Callable[[int, int], None] = lambda d
     except BaseException:
         _remove(partial)
         raise
-    return Saved((path,), reader.planes, export.gaps, reader.forgotten, instead)
+    return Saved((path,), reader.planes, export.gaps, reader.forgotten, export.indices.get("t", (0,))[0], instead)
 
 
 def _format_of(path: Path) -> str:
