@@ -50,11 +50,17 @@ class LiveFiji:
 
     # ---- waiting -------------------------------------------------------------------------------------------------
 
-    def until(self, condition: Callable[[], Any], timeout: float = 30.0, what: str = "") -> Any:
-        """Return what `condition`, asked on the window thread, returns as soon as that is true."""
+    def until(
+        self, condition: Callable[[], Any], timeout: float = 30.0, what: str = "", instead: Callable[[], Any] = str
+    ) -> Any:
+        """Return what `condition`, asked on the window thread, returns as soon as that is true.
+
+        If it is not in time, `instead`, asked there too, tells how it is.
+        """
         deadline = time.monotonic() + timeout
         while not (found := self.on_awt(condition)):
-            assert time.monotonic() < deadline, f"not so after {timeout:g} s: {what or condition}"
+            if time.monotonic() > deadline:
+                pytest.fail(f"not so after {timeout:g} s: {what or condition} {self.on_awt(instead)}")
             time.sleep(0.01)
         return found
 

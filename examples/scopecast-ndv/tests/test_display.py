@@ -7,7 +7,7 @@ import numpy as np
 import pyconify
 import pytest
 from scopecast_ndv import icons
-from scopecast_ndv.display import StackData
+from scopecast_ndv.display import NdvDisplay, StackData
 
 from scopecast.testing import DisplayContract
 from scopecast_viewers.stacks.history import History
@@ -33,6 +33,18 @@ def test_what_ndv_shows_keeps_its_axes_while_others_join() -> None:
     np.testing.assert_array_equal(part, np.full((1, 1, 4, 5), 2))
 
 
+def test_a_frame_that_is_painted_once_more_as_an_axis_has_joined_is_counted_once() -> None:
+    counted = []
+    display = NdvDisplay()
+    display._shown = SimpleNamespace(stream=SimpleNamespace(log=SimpleNamespace(paint=counted.extend)))
+    for tag in ("first", "first", "second"):
+        display._pending, display._in_canvas = tag, True
+        display._painted()
+        assert display._pending is None
+    assert counted == ["first", "second"]
+    display.pool.close()
+
+
 def test_the_window_does_not_wait_for_icons_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     monkeypatch.setattr(pyconify, "last_modified", lambda: answer.wait(60))
@@ -48,4 +60,4 @@ def test_icons_are_fetched_where_there_is_a_network(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pyconify, "last_modified", dict)
     monkeypatch.setattr("pyconify.api._session", ask := object())
     icons.spare_icons(icons.look_for_icons())
-    assert pyconify.api._session is ask  # noqa: SLF001
+    assert pyconify.api._session is ask

@@ -584,6 +584,15 @@ def test_a_channel_shows_its_newest_frame_until_its_next_and_scrubbing_shows_the
             assert live.pixels(image.imp, 2, 1, 3)[8, 20] == 120, "no frame is written into"
 
 
+def state_of(image):
+    """Return where an image stands, what it was given, and what is in its processor."""
+    imp = image.imp
+    given = {at: (known.slice, known.tag and known.tag.sequence) for at, known in image._pixels.items()}
+    shown = np.argwhere(pixels_of(imp.getProcessor()) == 120)[0] // (8, 10)
+    limits = [(float(lut.min), float(lut.max)) for lut in imp.getLuts()]
+    return image._number, image._selected, image.following, image.waits_for, image.due, given, shown, limits
+
+
 @pytest.mark.parametrize("mode", ["GRAYSCALE", "COLOR"])
 @pytest.mark.parametrize("look", [painted_picture, seen], ids=["getImage", "screen"])
 def test_a_channel_that_is_chosen_to_be_seen_alone_stays_chosen_and_follows(live, look, mode):
@@ -608,7 +617,8 @@ def test_a_channel_that_is_chosen_to_be_seen_alone_stays_chosen_and_follows(live
                     wanted = {(1, t - t % 2)} if chosen else {(0, t)}
                     live.until(
                         lambda image=image, wanted=wanted: places(look(image)) == wanted,
-                        what=f"{wanted} in the picture, not {places(look(image))}",
+                        what=f"{wanted} in the picture",
+                        instead=lambda image=image: (places(look(image)), state_of(image)),
                     )
                     assert live.position(imp) == (chosen + 1, 1, t + 1)
             assert image.following

@@ -82,6 +82,7 @@ class NdvDisplay(Display):
         self._version = -1
         self._where: dict[str, int] = {}  # the place of the newest frame, by the names of its axes
         self._pending: Tag | None = None  # to be painted
+        self._counted: Tag | None = None  # as painted, the last one
         self._in_canvas = False  # ndv has read it, and given it to its canvas
         self._icons = look_for_icons()
         self._waited, self._patience = 0, 1
@@ -180,7 +181,9 @@ class NdvDisplay(Display):
     def _painted(self) -> None:
         """Count the frame that has come onto the screen."""
         if self._pending is not None and self._in_canvas:
-            self._shown.stream.log.paint([self._pending])
+            if self._pending is not self._counted:  # it is painted again where an axis joins
+                self._counted = self._pending
+                self._shown.stream.log.paint([self._pending])
             self._pending = None
 
     # ---- from any thread -----------------------------------------------------------------------------------------
