@@ -40,6 +40,38 @@ def wait_for(threads):
         assert not thread.is_alive()
 
 
+class WatchedStack(Stack):
+    """A stack that notes what else is known of it at the moment at which its version grows."""
+
+    def __init__(self, *arguments):
+        self.known = []
+        super().__init__(*arguments)
+
+    @property
+    def version(self):
+        return self._version
+
+    @version.setter
+    def version(self, number):
+        self._version = number
+        if number:
+            extent = [range(low, low + count) for low, count in zip(self.layout.origin, self.layout.shape, strict=True)]
+            places = self.newest, self.latest(0), self.latest_at({"c": 0})
+            self.known.append((*places, self.newest in self.layout.planes, extent))
+
+
+def test_who_sees_a_new_version_sees_all_that_is_new_with_it(history):
+    stack = WatchedStack(("t", "c"), (4, 6), np.dtype("uint16"), history)
+    stack.put((3, 0), plane(1))
+    stack.put((5, 0), plane(2))
+    stack.add_axis("z", 1)
+    assert stack.known == [
+        ((3, 0), (3, 0), (3, 0), True, [range(3, 4), range(1)]),
+        ((5, 0), (5, 0), (5, 0), True, [range(3, 6), range(1)]),
+        ((5, 0, 0), (5, 0, 0), (5, 0, 0), True, [range(3, 6), range(1), range(1)]),
+    ]
+
+
 # ---- against an ordinary array
 
 

@@ -232,14 +232,14 @@ class Stack:
             layout.planes[place] = held
             self._extend(layout, place)
             dropped = self.history.keep(held, replaced)
-            self.version += 1
             channel, at = _channel(layout.axes, place), _place(layout.axes, place)
             if not (late and self.newest is not None):
                 self.newest = place
             if not (late and channel in self._latest):
                 self._latest[channel] = place
             if not (late and at in self._places):
-                self._places[at] = (self.version, place)
+                self._places[at] = (self.version + 1, place)
+            self.version += 1  # last: who reads it first, and then what is newest, has not missed that
         del dropped, replaced  # outside the lock, since freeing memory takes its time
 
     def add_axis(self, name: str, position: int) -> None:

@@ -79,7 +79,7 @@ class NdvDisplay(Display):
         self._reads = self._quiet = 0
         self._closing = self._changed = False
         self._shown: StackData | None = None
-        self._version = -1
+        self._seen: tuple[Stack | None, int, Tag | None] = (None, -1, None)
         self._where: dict[str, int] = {}  # the place of the newest frame, by the names of its axes
         self._pending: Tag | None = None  # to be painted
         self._counted: Tag | None = None  # as painted, the last one
@@ -140,13 +140,14 @@ class NdvDisplay(Display):
             return
         stream = streams[-1]
         stack, index, tag = stream.newest
-        if stack.version == self._version and self._shown is not None and self._shown.stack is stack:
+        seen = stack, stack.version, tag
+        if seen == self._seen:
             return
         layout = stack.layout
         if len(layout.axes) != len(index):
             self._changed = True  # an axis joined a moment ago: at the next tick
             return
-        self._version = stack.version
+        self._seen = seen
         self._pending, self._in_canvas = tag, False
         self._waited, self._patience = 0, 1
         new = self._shown is None or self._shown.stack is not stack or self._shown.axes != layout.axes
