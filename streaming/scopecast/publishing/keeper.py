@@ -33,6 +33,8 @@ MOST_MISSED_PINGS: Final = 22
 #: After a connection broke, the locks are checked every `LOOK_S` for `SUSPECT_S`; after that only at heartbeats.
 LOOK_S: Final = 0.01
 SUSPECT_S: Final = 0.3
+#: A receiver that has left, in a process that goes on, has said goodbye: that may take so long to come.
+GOODBYE_S: Final = 2.0
 #: While frames follow each other faster than this, publish() reads the acknowledgements itself, and the keeper does not
 #: unless a thread waits for news: each of its turns would cost the producer a hand-over of the interpreter lock.
 _QUIET_S: Final = 0.003
@@ -172,9 +174,20 @@ class Keeper:
     def _why_dead(self, receiver: AttachedReceiver) -> str:
         missed = receiver.unanswered - 1  # the newest one may still be on its way
         if not self._member.directory.alive(receiver.token):
-            return "its process died"
+            return self._why_unlocked(receiver)
         if missed >= MOST_MISSED_PINGS or (missed >= MISSED_PINGS and _is_stopped(receiver.pid)):
             return f"it has not answered for {missed * HEARTBEAT_S:.1f} s"
+        return ""
+
+    def _why_unlocked(self, receiver: AttachedReceiver) -> str:
+        """Return why a receiver is to be given up whose lock is free; ``""`` to look once more, soon."""
+        now = time.monotonic()
+        receiver.unlocked_at = receiver.unlocked_at or now
+        if not _is_running(receiver.pid):
+            return "its process died"
+        if now - receiver.unlocked_at > GOODBYE_S:
+            return "it is gone without a goodbye"
+        self._next_look, self._suspect_until = now + LOOK_S, max(self._suspect_until, now + 2 * LOOK_S)
         return ""
 
     def _beat(self) -> tuple[AttachedReceiver, ...]:
@@ -188,6 +201,14 @@ class Keeper:
                 receivers.ping(receiver, number)
         # The monitor may miss a death (if a forked child keeps the socket open); the locks do not.
         return tuple(receiver for receiver in receivers.attached.values() if receiver.unanswered > 1)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process goes on, as far as can be seen from here."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except (psutil.Error, ValueError, OverflowError):
+        return False
 
 
 def _is_stopped(pid: int) -> bool:

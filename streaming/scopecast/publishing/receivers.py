@@ -85,6 +85,7 @@ class AttachedReceiver:
         self.token, self.kind, self.title, self.pid = hello.token, hello.kind, hello.title, hello.pid
         self.account = account
         self.unanswered = 0
+        self.unlocked_at = 0.0  # since when it is not in the run directory, by time.monotonic()
         self.attached = True
         self.pong = messages.Pong(0)
         self.look: messages.Look | None = None  # what is looked at there

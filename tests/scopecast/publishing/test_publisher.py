@@ -1125,6 +1125,36 @@ def test_the_budget_has_room_for_three_frames_where_memory_has(monkeypatch, capl
     session.close(0)
 
 
+def test_who_leaves_while_its_process_goes_on_has_time_to_say_goodbye(caplog: pytest.LogCaptureFixture):
+    """Its entry may be gone before its last words are here: they are sent by a thread of ZeroMQ's."""
+    with every() as publisher, caplog.at_level(logging.INFO):
+        publisher.publish(np.zeros((8, 8), "uint8"))
+        keeper, receivers = publisher.session.keeper, publisher.session.receivers
+        with RawReceiver(publisher) as viewer:
+            viewer.receive(messages.Frame)
+            (peer,) = receivers.attached.values()
+            viewer.member.close()
+            looks = []
+            until(lambda: looks.append(keeper._why_dead(peer)) or len(looks) == 20)
+            assert not any(looks)
+            assert peer.attached
+            viewer.socket.send(messages.encode(messages.Bye("the window was closed")))
+            until(lambda: not peer.attached)
+            assert "has left: the window was closed" in caplog.text
+
+
+def test_who_leaves_without_a_word_is_given_up(caplog: pytest.LogCaptureFixture, monkeypatch):
+    monkeypatch.setattr("scopecast.publishing.keeper.GOODBYE_S", 0.2)
+    with every() as publisher:
+        publisher.publish(np.zeros((8, 8), "uint8"))
+        with RawReceiver(publisher) as viewer:
+            viewer.receive(messages.Frame)
+            viewer.member.close()
+            viewer.socket.close(linger=0)
+            until(lambda: "it is gone without a goodbye" in caplog.text)
+            assert not publisher.session.receivers.attached
+
+
 def test_a_goodbye_that_is_not_read_yet_is_the_reason_why_a_viewer_has_left(
     caplog: pytest.LogCaptureFixture, monkeypatch
 ):
