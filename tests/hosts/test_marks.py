@@ -154,20 +154,21 @@ def test_frames_whose_place_is_not_known_are_refused_by_the_run(core: CMMCorePlu
 
 
 @pytest.mark.fault("H12")
-def test_nothing_moves_unless_the_program_asks(core: CMMCorePlus, user: Observer):
-    moved: list[Any] = []
-    core.events.XYStagePositionChanged.connect(moved.append)
+def test_nothing_moves_unless_the_program_asks(core: CMMCorePlus, user: Observer, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Any] = []
     with live(core, "headless", launch=False, policy="every", linger=10.0) as backend:
         backend.publisher.open((ROWS, COLUMNS), "uint16")
         user.wait_for(lambda: user.attached)
         core.run_mda(MDASequence(stage_positions=[(200, 100, 0)])).join()
         user.wait_for(lambda: user.seen)
-        before = len(moved)
+        where = core.getXYPosition()
+        assert where == pytest.approx((200, 100), abs=1)
+        # Its signals are no sign of it: those of the run may come later.
+        monkeypatch.setattr(core, "setXYPosition", lambda *position: asked.append(position))
         with backend.marks(timeout=40) as listener:
             user.mark([(1, 1)])
             next(listener).positions()
-        assert len(moved) == before
-    core.events.XYStagePositionChanged.disconnect(moved.append)
+        assert (asked, core.getXYPosition()) == ([], where)
 
 
 @pytest.mark.parametrize("binning", ["1", "2"])

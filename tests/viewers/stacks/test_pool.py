@@ -1,5 +1,6 @@
 import gc
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -262,5 +263,23 @@ def test_negative_size_is_refused():
 def test_the_thread_that_prepares_stands_behind_the_others(pool):
     here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     pool.take(np.ones((64, 64), np.uint16))  # something to prepare
-    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, pool._thread.native_id) == BEHIND)
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == here < BEHIND
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, pool._thread.native_id) == max(here, BEHIND))
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == here
+
+
+BEHIND_ALL = """
+import os, time
+os.nice(15)
+from scopecast_viewers.stacks.pool import PlanePool
+with PlanePool() as pool:
+    time.sleep(0.3)
+    print(os.getpriority(os.PRIO_PROCESS, pool._thread.native_id))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_in_a_process_that_stands_behind_all_others_it_stays_there():
+    """Only root may come forward; for others the thread would end with an error."""
+    command = [sys.executable, "-P", "-c", BEHIND_ALL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("15\n", "")

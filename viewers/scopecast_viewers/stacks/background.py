@@ -68,7 +68,9 @@ class Background(ABC):
 
 def _serve(work: weakref.WeakMethod[Any], wake: SimpleQueue[bool], nice: int) -> None:
     if nice and sys.platform == "linux":  # where a thread has a priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        thread = threading.get_native_id()
+        behind = max(nice, os.getpriority(os.PRIO_PROCESS, thread))  # the process may be far behind itself
+        os.setpriority(os.PRIO_PROCESS, thread, behind)
     # Holds its owner only while working for it, so that one that was never closed can still be collected and warn.
     while wake.get():
         step = work()
