@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import roifile
 
-from fiji_live import LiveFiji
+from fiji_live import LiveFiji, pixels_of
 from receivers import Viewer, WatchedDisplay, check_stamp, stamped
 from scopecast import FijiStreamingBackend
 from scopecast.link import messages
 from scopecast_viewers.fiji.awt import java
+from scopecast_viewers.fiji.hyperstack import Hyperstack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,6 +142,30 @@ def test_regions_that_claim_to_be_huge_and_archives_that_are_cost_nothing_but_th
         assert check_stamp(live.pixels(live.image().imp, 1, 1, 3)) == (2, 0, 0)
         assert publisher.stats().balanced
         live.on_awt(java("ij.plugin.frame.RoiManager").getInstance().close)
+
+
+def test_what_fails_once_is_shown_a_little_later(live: LiveFiji, monkeypatch: pytest.MonkeyPatch):
+    found = Hyperstack._target
+    with live.publisher() as publisher:
+        for run in range(2):
+            publisher.new_stream(f"run {run}")
+            publisher.publish(stamped(0), axes={"t": 0})
+            live.settled(publisher)
+            image = live.images[-1]
+            failures = [OSError("too many open files")]
+
+            def target(image: Hyperstack, failures: list[OSError] = failures) -> int:
+                if failures:
+                    raise failures.pop()
+                return found(image)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Hyperstack, "_target", target)
+                publisher.publish(stamped(1), axes={"t": 1})
+                live.until(lambda image=image: "too many open files" in image.problem)
+                live.until(lambda image=image: check_stamp(pixels_of(image.imp.getProcessor())) == (1, 0, 0))
+            live.until(lambda image=image: not image.problem)
+            assert not live.display.gallery.problems
 
 
 @pytest.mark.parametrize("newer", ["", "12 particles"])

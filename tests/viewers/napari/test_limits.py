@@ -149,6 +149,28 @@ def test_a_layer_whose_next_frame_lies_too_far_comes_back_with_one_that_does_not
         assert live.layer("stage").translate[-2] == 20
 
 
+def test_what_fails_once_is_shown_a_little_later(live, monkeypatch):
+    for run in range(2):
+        with live.publisher(title="cells") as publisher:
+            publisher.new_stream(f"run {run}")
+            publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0})
+            live.settled(publisher)
+            failures = [OSError("too many open files")]
+            update = live.view.layers.update
+
+            def failing(*arguments, failures=failures, update=update, **more):
+                if failures:
+                    raise failures.pop()
+                return update(*arguments, **more)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(live.view.layers, "update", failing)
+                publisher.publish(stamped(1, 0, 0, SHAPE), axes={"t": 1})
+                live.until(lambda: "too many open files" in problems(live))
+                live.until(lambda run=run: check_stamp(live.shown(f"run {run}")) == (1, 0, 0))
+            live.until(lambda: not problems(live))
+
+
 def test_problems_are_named_in_the_status_line(live):
     with live.publisher() as publisher:
         publisher.publish(DOT, translate=(1e15, 0), stream=publisher.new_stream("<far>"))

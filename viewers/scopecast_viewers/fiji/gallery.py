@@ -133,8 +133,9 @@ class Gallery:
         except Exception as error:
             # The other images go on; what went wrong is in the log once, and in the list of streams.
             problem = f"{image.title} can't be brought up to date: {type(error).__name__}: {error}"
+            image.give_up(problem)
             if self.problems.get(image.stack) != problem:
-                self.problems[image.stack] = image.problem = problem
+                self.problems[image.stack] = problem
                 logger.exception("%s can't be brought up to date", image.title)
 
     def _leave(self, image: Hyperstack) -> None:

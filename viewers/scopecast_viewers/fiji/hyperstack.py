@@ -22,7 +22,7 @@ from scopecast_viewers.fiji.slices import Slices
 from scopecast_viewers.fiji.strip import Strip
 from scopecast_viewers.fiji.window_places import WindowPlace
 from scopecast_viewers.look.colors import color_problem
-from scopecast_viewers.look.ticks import MAX_WAIT_S
+from scopecast_viewers.look.ticks import MAX_WAIT_S, STATUS_S
 from scopecast_viewers.receiving.marks import MarkedFrame
 from scopecast_viewers.receiving.status import HINTS, PREVIEW
 
@@ -205,7 +205,7 @@ class Hyperstack:
     def due(self) -> bool:
         """Whether there is something new, and the window has painted what it was given before."""
         waited = time.monotonic() - self._updated_at
-        if self._waiting_for_paint and waited < MAX_WAIT_S:
+        if (self._waiting_for_paint and waited < MAX_WAIT_S) or (self.problem and waited < STATUS_S):
             return False
         if self._documents != self.stream.annotations.received:
             return True
@@ -582,6 +582,10 @@ class Hyperstack:
     def look_again(self) -> None:
         """Bring colours and contrast up to date, whether or not a frame comes."""
         self._version = -1
+
+    def give_up(self, problem: str) -> None:
+        """Take note that it could not be brought up to date; that is tried again in a while."""
+        self.problem, self._version, self._updated_at = problem, -1, time.monotonic()
 
     def close(self) -> None:
         """Close the window, without a question."""

@@ -127,7 +127,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._fit_due = False  # the canvas got another size while the layers were changing
         self._changed = True
         self._woken = False
-        self._updated_at = 0.0
+        self._updated_at = self._rests_until = 0.0
         self._sliders_behind = False  # of the picture, which is of a frame that they are still to go to
         self.sliders_due = 0.0
         self._waiting_for_paint = False
@@ -202,12 +202,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if not self.window.isVisible():
             return  # it is being closed, or there is nobody to see it
         due = not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S
+        due = due and now >= self._rests_until
         changed = self._changed or (self._sliders_behind and now >= self.sliders_due)
         updated = changed and due and not self._paused
         if updated:
             self._changed = False
             began, making = time.perf_counter_ns(), self.layers.making_ms
-            self._attempt("an update of the window", lambda: self.update(ahead=True))
+            if not self._attempt("an update of the window", lambda: self.update(ahead=True)):
+                self._changed, self._rests_until = True, now + STATUS_S  # what failed once may go well then
             napari_ms = self.layers.making_ms - making
             self.updates_ms.append((time.perf_counter_ns() - began) / 1e6 - napari_ms)
             self._updated_at = time.monotonic()
@@ -235,8 +237,11 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         live, index, _ = frame
         self.receiver.look(live.stream, index, live.visible_region)
 
-    def _attempt(self, what: str, work: Callable[[], object]) -> None:
-        """Do something without which the window goes on; what goes wrong is told until it goes well again."""
+    def _attempt(self, what: str, work: Callable[[], object]) -> bool:
+        """Do something without which the window goes on; what goes wrong is told until it goes well again.
+
+        Return whether it went well.
+        """
         try:
             work()
         except Exception as error:
@@ -244,8 +249,9 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             if self._problems.get(what) != problem:
                 self._problems[what] = problem
                 logger.exception("%s failed", what)
-        else:
-            self._problems.pop(what, None)
+            return False
+        self._problems.pop(what, None)
+        return True
 
     def update(self, *, ahead: bool = False) -> None:
         """Bring layers and sliders in step with the streams.
