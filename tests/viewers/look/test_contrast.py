@@ -124,6 +124,8 @@ def test_what_has_no_range():
     assert of(np.full((9, 9), np.nan)).limits == (0, 1)
     assert of(np.array([[np.inf, -np.inf, np.nan]])).limits == (0, 1)
     assert of(np.full((9, 9), 65535, "uint16")).limits == (65534, 65535), "all saturated: bright, not black"
+    assert of(np.full((9, 9), 56449, "uint16")).limits == (56448, 56449), "bright, though all alike"
+    assert of(np.full((9, 9), 110, "uint16")).limits == (110, 111), "a closed shutter is dark"
     assert of(np.zeros((9, 9), "uint16")).limits == (0, 1)
     assert of(np.full((9, 9), -3, "int16")).limits == (-3, -2)
     assert of(np.array([[-1.7e308, 1.7e308] * 9])).limits == (-1e300, 1e300)

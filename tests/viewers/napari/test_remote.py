@@ -82,6 +82,7 @@ def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels
         for keep in (lambda: layer.save(str(tmp_path / "saved.tif")), lambda: copy.deepcopy(layer.data)):
             with pytest.raises(ScopecastError, match="neither saved nor copied: 1 of its planes"):
                 keep()
+        assert not any(tmp_path.glob("saved*")), "what was there is not replaced by nothing"
 
         def is_on_the_screen() -> bool:
             seen = picture(live)

@@ -82,6 +82,56 @@ def test_frozen_the_picture_stands_while_frames_go_on_into_the_stack(live, tmp_p
             live.view.set_following(True)
 
 
+def publish_runs(live, publisher, numbers):
+    for number in numbers:
+        stream = publisher.new_stream(f"run {number}")
+        for t in range(3):
+            publisher.publish(frame(10 * number + t), axes={"t": t}, stream=stream)
+    live.until(lambda: publisher.flush(0))
+
+
+def test_a_run_that_is_frozen_stays_however_many_come_after_it(live, tmp_path, monkeypatch):
+    with live.publisher(dtype="uint8") as publisher:
+        for first in (1, 11):
+            publish_runs(live, publisher, [first])
+            live.settled(publisher)
+            live.view.set_paused(True)
+            publish_runs(live, publisher, range(first + 1, first + 6))
+            plain(live)
+            for t in range(3):
+                live.viewer.dims.set_point(0, t)
+                assert middle(live) == near(*[10 * first + t] * 3)
+            path = tmp_path / f"run {first}.ome.tiff"
+            chosen(monkeypatch, path)
+            live.view.tools.save_tiff.trigger()
+            live.until(lambda: not live.view.tools.saver.busy)
+            assert tifffile.imread(path)[:, 32, 32].tolist() == [10 * first + t for t in range(3)]
+            live.view.set_paused(False)
+            live.settled(publisher)
+            assert f"run {first}" in [stream.about.title for stream in live.view.scene.runs], "it can be brought back"
+            publish_runs(live, publisher, [first + 6])
+            live.settled(publisher)
+            assert f"run {first}" not in [stream.about.title for stream in live.view.scene.runs]
+
+
+def test_a_run_stays_while_the_user_looks_for_a_folder_for_it(live, tmp_path, monkeypatch):
+    with live.publisher(dtype="uint8") as publisher:
+        publish_runs(live, publisher, [1])
+        live.settled(publisher)
+
+        def choose(*_):
+            publish_runs(live, publisher, range(2, 8))
+            live.settled(publisher)
+            return str(tmp_path / "run.ome.tiff"), ""
+
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+        live.view.tools.save_tiff.trigger()
+        live.until(lambda: not live.view.tools.saver.busy)
+        assert tifffile.imread(tmp_path / "run.ome.tiff")[:, 32, 32].tolist() == [10, 11, 12]
+        publish_runs(live, publisher, [8])
+        live.until(lambda: "run 1" not in [stream.about.title for stream in live.receiver.streams])
+
+
 def test_a_snapshot_is_a_layer_of_the_frame_that_is_shown(live):
     with live.publisher(dtype="uint8") as publisher:
         for run in range(2):

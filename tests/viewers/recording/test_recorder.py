@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import pytest
 import tifffile
 import zarr
@@ -21,6 +22,10 @@ from children import Child, stop, wait_until
 from receivers import Viewer, check_stamp, stamped
 from scopecast import Publisher
 from scopecast.cli.main import app
+from scopecast.link import messages as local
+from scopecast.remote import codec, messages
+from scopecast.remote.mirror import Mirror
+from scopecast.remote.quality import EXACT
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.recording import recorder
 from scopecast_viewers.recording.journal import read_journal
@@ -124,6 +129,34 @@ def test_each_of_two_runs_is_in_a_file_of_its_own_and_every_pixel_as_it_was_publ
         assert 'PhysicalSizeX="0.65"' in about
         assert "&quot;gain&quot;: 4" in about or '"gain": 4' in about
     assert not RunDirectory().living("recorder")
+
+
+def test_a_run_of_another_machine_is_one_file_though_its_last_frames_come_after_its_end(tmp_path):
+    """A slow link: they come when nothing new does, the newest first; its program ends here when all is here."""
+    runs = [local.Stream(number, f"run {number}", ["t"], {}, [0], [1.0, 1.0], [0.0], "pixel") for number in (1, 2)]
+    with Inside(tmp_path) as recorder:
+        mirror = Mirror(messages.Source(1, "abcd2345", "camera 1"), "lab-pc", ["headless"], launch=False)
+        (publisher,) = mirror.publishers
+        publisher.open(SHAPE, wait=30.0)
+        wait_until(lambda: any(row.attached for row in publisher.stats().receivers))
+        for run in runs:
+            mirror.announce(run)
+            for t in (3, 2, 1, 0):
+                data = memoryview(codec.encode(stamped(t, run.id, 0, SHAPE), EXACT))
+                metadata = msgspec.Raw(b"\xc0")
+                piece = messages.Piece(
+                    t, t, run.id, 0, "image", "", "<u2", [*SHAPE], [t], data, metadata=metadata, late=t < 3
+                )
+                assert mirror.take(run.id, piece)
+                if t == 3:
+                    mirror.end(run.id)
+        wait_until(lambda: publisher.stats().receivers[0].frames.delivered == 8)
+        mirror.close()
+        for number in (1, 2):
+            recorder.line(f"Recorded run {number}: 4 frames in .*; every exact frame that came from the other machine")
+    assert [stamps(tmp_path / name) for name in files(tmp_path)] == [
+        [(t, number, 0) for t in range(4)] for number in (1, 2)
+    ]
 
 
 @pytest.mark.needs("signals")

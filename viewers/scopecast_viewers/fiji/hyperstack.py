@@ -450,8 +450,9 @@ class Hyperstack:
         """
         if self.is_halfway:
             return False
-        if not self.stream.held and self._appearance:
-            self.stream.held = self.imp.getRoi() is not None or self._look_at() != self._appearance
+        touched = not self.stream.held and self._appearance
+        if touched and (self.imp.getRoi() is not None or self._look_at() != self._appearance):
+            self.stream.holders.add("touched")
         if not isinstance(self._look, Look) or self.is_at_work or not self._is_live:
             return False
         return self._look.notice(self.imp)

@@ -184,7 +184,8 @@ class Contrast:
             return
         if now[0] == now[1]:  # it tells how dark it is, and nothing of how bright others are
             if not self._recent:
-                self._limits = _between(*now, self.dtype)
+                bright = self.dtype.kind == "u" and now[0] > np.iinfo(self.dtype).max / 2
+                self._limits = _between(now[0] - bright, now[1], self.dtype)
             return
         (low, high), width = self._limits, self._limits[1] - self._limits[0]
         if not self._recent or now[1] - now[0] > _ANOTHER * width:

@@ -158,10 +158,11 @@ class LayerData(StackView):
         ScopecastError
             If there are previews, whose exact pixels are still on their way from another machine.
         """
-        self._check_exact()
+        self.check_exact()
         return super().__array__(dtype, copy)
 
-    def _check_exact(self) -> None:
+    def check_exact(self) -> None:
+        """Raise ScopecastError if there are previews, whose exact pixels are still on their way."""
         layout = self._stack.layout
         planes = tuple(layout.planes.items())
         fixed = [(at, self._fixed[name]) for at, name in enumerate(layout.axes) if name in self._fixed]
@@ -182,7 +183,7 @@ class LayerData(StackView):
         ScopecastError
             If there are previews, whose exact pixels are still on their way from another machine.
         """
-        self._check_exact()
+        self.check_exact()
         moment = self.moment()
         free = int(psutil.virtual_memory().available)
         if moment.nbytes > free:

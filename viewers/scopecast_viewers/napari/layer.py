@@ -117,6 +117,7 @@ class LiveLayer(Shown):
         self.layer = make(self.data, **about)
         self.made_ms = (time.perf_counter_ns() - began) / 1e6
         _ignore_outdated_slices(self.layer)
+        _refuse_previews(self.layer, self.data)
 
     @property
     def visible_region(self) -> tuple[int, ...]:
@@ -328,6 +329,17 @@ class LiveLayer(Shown):
     def moved(self) -> bool:
         """Whether the frame that is shown lies elsewhere on the canvas than the layer."""
         return bool(self._translate != self.geometry()["translate"])
+
+
+def _refuse_previews(layer: Image, data: LiveData) -> None:
+    """Have napari's own *Save* fail before there is a file, if what it would write is not exact."""
+    take = layer.as_layer_data_tuple
+
+    def take_if_exact() -> Any:
+        data.check_exact()
+        return take()
+
+    layer.as_layer_data_tuple = take_if_exact
 
 
 def _ignore_outdated_slices(layer: Image) -> None:

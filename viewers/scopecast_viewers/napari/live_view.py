@@ -601,12 +601,15 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._paused = paused
         for live in self.layers:
             if paused:
+                live.stream.holders.add("frozen")
                 # A preview's next frame takes the place of this one, and napari may slice again at any time.
                 live.data.keep(live.data.place(live.index_at(self.viewer.dims.point)))
             else:
                 live.data.let_go()
                 live.shown = None
         if not paused:
+            for stream in self.receiver.streams:
+                stream.holders.discard("frozen")
             self.set_following(True)
         self._status_at = 0.0  # the line tells of it at once
         self.paused_changed.emit(paused)

@@ -51,6 +51,7 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
         self._folder = Path.home()
         self._done, self._of = 0, 1
         self._stopped = False
+        self._stream_held: LiveStream | None = None
 
     @property
     def busy(self) -> bool:
@@ -65,13 +66,14 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
     def save_run(self, form: str) -> None:
         """Ask for a file, and save what came of the run that is looked at; `form` is the end of the file's name."""
         if (stream := self._stream()) is not None:
-            self._ask("Save the run", stream.about.title, (form,), partial(exports, stream))
+            self._ask("Save the run", stream.about.title, (form,), partial(exports, stream), stream)
 
     def save_frame(self) -> None:
         """Ask for a file, and save the frame of each channel that is shown now, with scale, channels and metadata."""
         if (stream := self._stream()) is not None:
             shown = partial(exports, stream, self._shown(stream))
-            self._ask("Save this frame", f"{stream.about.title} {time.strftime('%H%M%S')}", tuple(FORMATS), shown)
+            name = f"{stream.about.title} {time.strftime('%H%M%S')}"
+            self._ask("Save this frame", name, tuple(FORMATS), shown, stream)
 
     def _stream(self) -> LiveStream | None:
         if self.busy:
@@ -91,13 +93,19 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
                 found.setdefault(live.stack, (live.data.layout.axes, {}))[1][place] = TakenFrame(plane, tag)
         return found
 
-    def _ask(self, title: str, name: str, forms: tuple[str, ...], take: Callable[[], tuple[Export, ...]]) -> None:
+    def _ask(
+        self, title: str, name: str, forms: tuple[str, ...], take: Callable[[], tuple[Export, ...]], stream: LiveStream
+    ) -> None:
         plain = re.sub(r"[^\w .,+-]+", "_", name).strip(" .") or "run"
         kinds = ";;".join(f"{FORMATS[form]} (*{form})" for form in forms)
         default = str(self._folder / f"{plain}{forms[0]}")
+        stream.holders.add(self)  # newer runs come while the user looks for a folder, and while it is written
+        self._stream_held = stream
         chosen, kind = QFileDialog.getSaveFileName(self._view.window, title, default, kinds)
         if chosen:
             self._save(take, Path(chosen), next((form for form in forms if f"*{form}" in kind), forms[0]))
+        if not self.busy:
+            self._let_go()
 
     def _save(self, take: Callable[[], tuple[Export, ...]], path: Path, form: str) -> None:
         if not path.name.endswith(tuple(FORMATS)):
@@ -122,8 +130,14 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
         if self._stopped:
             raise StoppedError
 
+    def _let_go(self) -> None:
+        if self._stream_held is not None:
+            self._stream_held.holders.discard(self)
+            self._stream_held = None
+
     def _end(self) -> None:
         self._path = None
+        self._let_go()
         self.busy_changed.emit(False)
 
     def _saved(self, saved: Saved) -> None:
@@ -140,4 +154,6 @@ class Saver(QObject):  # type: ignore[misc]  # qtpy has no types
 
 
 def _work(take: Callable[[], tuple[Export, ...]], path: Path, told: Callable[[int, int], None]) -> Saved:
-    return save_all(take(), path, told)
+    if not (parts := take()):
+        raise ValueError("none of its frames is left")
+    return save_all(parts, path, told)

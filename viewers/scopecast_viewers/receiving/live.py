@@ -102,8 +102,8 @@ class LiveStream:
     first_sent_ns : int
         When the first of the run was published, CLOCK_MONOTONIC in nanoseconds; 0 before. Of those that came here,
         where the publisher does not tell.
-    held : bool
-        Whether a viewer's user works with it: it is not removed to make room for newer ones.
+    holders : set
+        Why its frames are kept though others come: what the user does with it.
     newest : tuple of (Stack or None, index, Tag) or None
         The image that came last. Labels, documents and replies of programs count only while there is no image: they
         usually tell of an earlier one, and a viewer that follows would jump back and forth.
@@ -125,7 +125,7 @@ class LiveStream:
         self._began_ns = about.began_ns or now_ns
         self.began = time.time() - (now_ns - self._began_ns) / 1e9
         self.received, self.first_sent_ns = 0, about.began_ns
-        self.held = False
+        self.holders: set[object] = set()
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None
         self._history = history
@@ -230,6 +230,11 @@ class LiveStream:
             return None
         where = dict(zip(axes, index, strict=True))
         return [where.get(name, 0) for name in self.about.axes]
+
+    @property
+    def held(self) -> bool:
+        """Whether the user works with it."""
+        return bool(self.holders)
 
     def has(self, frame: Frame, *, exact: bool = False) -> bool:
         """Return whether a frame, with an index along `axes`, has come before: by when it was published.

@@ -22,7 +22,7 @@ from scopecast.protocol import clock_ns
 from scopecast_viewers.receiving.saving import claim, claimed
 from scopecast_viewers.recording.assembly import finish, write_run
 from scopecast_viewers.recording.journal import Journal, Recorded, RecordedFrame, check_room
-from scopecast_viewers.recording.tap import CaughtFrame, RunOver
+from scopecast_viewers.recording.tap import CaughtFrame, RunOver, is_elsewhere
 from scopecast_viewers.stacks.pool import PlanePool
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ _TURN_S: Final = 0.1
 _MARGIN_NS: Final = 3_000_000_000
 #: A run that has not been ended is over when its program has begun another, and no frame has come for so long.
 _QUIET_S: Final = 2.0
+#: The same of a run of another machine, whose last frames come when the link has room for them.
+_QUIET_ELSEWHERE_S: Final = 60.0
 #: Seconds of rest after what failed.
 _REST_S: Final = 0.05
 #: Frames that were published before the recorder is to keep what it has, or to end, may take so long to come.
@@ -52,6 +54,7 @@ _HOW: Final[dict[str, str]] = {
     "died": "; {} has died",
     "gone": "; {} ended while this recorder did not answer",
 }
+_ALL_THAT_CAME: Final = "every exact frame that came from the other machine"
 _Key = tuple[str, int]  # the publisher's token, and the number of the stream
 
 
@@ -93,8 +96,9 @@ class _Caught(NamedTuple):
 class _Run:
     """A run that is being recorded."""
 
-    def __init__(self, key: _Key, source: str, missed: int) -> None:
+    def __init__(self, key: _Key, source: str, missed: int, *, from_elsewhere: bool = False) -> None:
         self.key, self.source, self.missed_before = key, source, missed
+        self.from_elsewhere = from_elsewhere
         self.journal: Journal | None = None
         self.title = ""
         self.lost = self.missed = 0
@@ -225,7 +229,7 @@ class Recorder:
                 self._keep_as_asked()
         for run in tuple(self._runs.values()):
             newer = any(key[0] == run.key[0] and key[1] > run.key[1] for key in self._runs)
-            if newer and now - run.newest > _QUIET_S:
+            if newer and now - run.newest > (_QUIET_ELSEWHERE_S if run.from_elsewhere else _QUIET_S):
                 self._finish(run)
 
     def _has_all_until(self, moment_ns: int) -> bool:
@@ -238,7 +242,8 @@ class Recorder:
         key = (caught.publisher.token, caught.message.stream)
         run = self._runs.get(key)
         if run is None:
-            run = self._runs[key] = _Run(key, caught.source, self._missed_of.get(key[0], 0))
+            missed, elsewhere = self._missed_of.get(key[0], 0), is_elsewhere(caught.publisher)
+            run = self._runs[key] = _Run(key, caught.source, missed, from_elsewhere=elsewhere)
         run.newest, run.title = time.monotonic(), caught.about.title
         plane = None
         with suppress(FrameGoneError):
@@ -298,6 +303,8 @@ class Recorder:
             self._answer(f"Nothing to keep: no frame has come within {self._last_s:g} s.")
 
     def _end(self, over: RunOver) -> None:
+        if over.from_elsewhere and over.stream is not None:
+            return  # it has ended there, and what is not here yet follows; its program ends when all is here
         missed = over.missed - self._missed_of.get(over.publisher, 0)
         self._missed += missed
         self._missed_of[over.publisher] = over.missed
@@ -482,4 +489,5 @@ def _gaps(run: _Run) -> str:
     ]
     if not run.is_known:
         lacking.append("how many of the last ones are missing is not known")
-    return ", ".join(filter(None, lacking)) or "every frame that was published while it ran"
+    all_that_is_known = _ALL_THAT_CAME if run.from_elsewhere else "every frame that was published while it ran"
+    return ", ".join(filter(None, lacking)) or all_that_is_known

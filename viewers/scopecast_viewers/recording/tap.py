@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scopecast.subscribing.frame import Lease
     from scopecast.subscribing.source import SubscribedSource
 
-__all__ = ["CaughtFrame", "RunOver", "Tap"]
+__all__ = ["CaughtFrame", "RunOver", "Tap", "is_elsewhere"]
 
 
 #: Answers that are kept for who has asked, each for as long as it takes a viewer to look.
@@ -60,6 +60,8 @@ class RunOver(NamedTuple):
         while this process did not answer, and what it said then did not come.
     is_known
         Whether `missed` has all.
+    from_elsewhere
+        Its program is on another machine (`scopecast connect`): frames of the run may still be on their way.
     """
 
     publisher: str
@@ -68,9 +70,15 @@ class RunOver(NamedTuple):
     missed: int
     how: Literal["ended", "died", "gone"]
     is_known: bool
+    from_elsewhere: bool = False
 
     def release(self) -> None:
         """Do nothing: it is in line with the frames, but has nothing lent."""
+
+
+def is_elsewhere(entry: Entry) -> bool:
+    """Whether a program is on another machine, and shown here by ``scopecast connect``."""
+    return entry.origin not in ("", entry.token)
 
 
 class Tap(Subscription):
@@ -161,7 +169,7 @@ class Tap(Subscription):
         if source.state == "lost":
             is_known = source.take_rest()
             how = "died" if self._directory.file(token, "json").exists() else "gone"  # who ends removes its entry
-        over = RunOver(token, source.entry.title, stream, source.missed, how, is_known)
+        over = RunOver(token, source.entry.title, stream, source.missed, how, is_known, is_elsewhere(source.entry))
         with self._lock:
             self._waiting[next(self._arrivals)] = over  # type: ignore[assignment]
         self._tell()
