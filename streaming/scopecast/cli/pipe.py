@@ -68,8 +68,10 @@ def pipe(
         problem = f"; {subscribed.problem}" if subscribed.problem else ""
         out.print(
             f"Looked at {count(running.looked_at, 'frame')} ({running.rate:.1f}/s), {stats.superseded} superseded; "
-            f"{stats.taken} of {stats.replies} replies shown{failed}{problem}."
+            f"{stats.taken} of {stats.replies} replies taken{failed}{problem}."
         )
+    if 0 < running.failed == running.looked_at:
+        raise typer.Exit(1)
 
 
 def _line(running: Pipe) -> str:

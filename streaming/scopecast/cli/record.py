@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -27,7 +28,7 @@ from scopecast.cli.terminal import (
 from scopecast.protocol import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from scopecast.rundir.directory import Format
 
@@ -100,7 +101,7 @@ def record(
     _tell_of_unfinished(folder)
     recorder: Any = None
     line = Live(console=err, refresh_per_second=4, transient=True, get_renderable=lambda: Text(_line(tap, recorder)))
-    with line as live:
+    with _failing_if(lambda: recorder and (recorder.counts.lost or recorder.failed)), line as live:
         recorder = recording.Recorder(
             tap,
             folder,
@@ -124,7 +125,17 @@ def record(
         finally:
             _summarize(recorder.counts, last)
             _tell_unwanted(tap, title, stream, channel or [])
-    if recorder.counts.lost or recorder.failed:
+
+
+@contextlib.contextmanager
+def _failing_if(failed: Callable[[], Any]) -> Iterator[None]:
+    """Exit with 1 if something was lost, also where the user or the system has stopped it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if not failed():
+            raise
+    if failed():
         raise typer.Exit(1)
 
 

@@ -301,6 +301,8 @@ class Receivers:
         for receiver in tuple(self.attached.values()):
             self._welcome(receiver)
         self._look_again()
+        if self.replies:  # they may have waited for it
+            self.wake()
 
     def expect(self, tokens: Iterable[str]) -> None:
         """Let frames wait for viewers that are about to attach, as if they were attached.

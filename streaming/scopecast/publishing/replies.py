@@ -3,7 +3,7 @@
 A reply lies in the subscriber's own memory, and is copied from there into a slot of the publisher's ring, by the thread
 "keeper" and never by ``publish()``. There it is a frame like any other, except that it
 
-* never takes the place of a frame of the source: if no slot is free it is dropped,
+* never takes the place of a frame of the source: if no slot is free it is dropped, but it waits for larger slots,
 * is sent only to viewers, and to relays, that have got the frame that it is about, or will,
 * counts in an account of its own.
 """
@@ -11,6 +11,7 @@ A reply lies in the subscriber's own memory, and is copied from there into a slo
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from scopecast.errors import ClosedError, SharedMemoryError, UnsupportedDtypeError
@@ -37,6 +38,8 @@ __all__ = ["Replies"]
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that replies wait for larger slots.
+_PATIENCE_S: Final = 5.0
 _FATES: Final[dict[str, Fate]] = {"superseded": "superseded", "dropped": "dropped", "refused": "skipped"}
 
 
@@ -65,6 +68,7 @@ class Replies:
         self._receivers, self._guard, self._accounts, self._budget = receivers, guard, accounts, budget
         self._sequence, self._ensure = sequence, ensure
         self._readers: dict[str, RingReader] = {}  # of the subscribers, by their tokens
+        self._waits_since = 0.0  # the first of them, for new slots
 
     def show_next(self) -> bool:
         """Show the reply that has waited longest, and answer it. Return whether there was one."""
@@ -74,19 +78,29 @@ class Replies:
         with self._guard.lock, self._guard:
             subscriber, reply = receivers.replies.popleft()
             known = receivers.recent.get(reply.sequence) if subscriber.attached else None
+        answer: messages.Replied | None
         if not subscriber.attached:
             answer = messages.Replied(reply.number, "dropped")
         elif known is None:
             answer = messages.Replied(reply.number, "superseded")
         else:
             answer = self._show(subscriber, reply, known)
+        if answer is None:
+            self._waits_since = self._waits_since or time.monotonic()
+            if time.monotonic() - self._waits_since < _PATIENCE_S:
+                with self._guard.lock, self._guard:
+                    receivers.replies.appendleft((subscriber, reply))
+                return False  # the new slots wake the keeper
+            answer = messages.Replied(reply.number, "dropped", "larger slots could not be made in time")
+        self._waits_since = 0.0
         with self._guard.lock, self._guard:
             if answer.fate != "taken":
                 self._accounts.replies.count(_FATES[answer.fate])
             receivers.answer(subscriber, answer)
         return True
 
-    def _show(self, subscriber: AttachedReceiver, reply: messages.Reply, known: RecentFrame) -> messages.Replied:
+    def _show(self, subscriber: AttachedReceiver, reply: messages.Reply, known: RecentFrame) -> messages.Replied | None:
+        """Return the answer to a reply; None while new slots are being made, in which it will have room."""
         try:
             dtype = _checked(reply)
             reader = self._reader(subscriber.token, reply)
@@ -108,7 +122,7 @@ class Replies:
 
     def _publish(
         self, reply: messages.Reply, known: RecentFrame, reader: RingReader, array: npt.NDArray[Any]
-    ) -> messages.Replied:
+    ) -> messages.Replied | None:
         receivers = self._receivers
         axes = dict(zip(known.axes, known.place, strict=False))
         about = (NOTHING[0], known.translate, NOTHING[2])
@@ -124,7 +138,7 @@ class Replies:
                 slots = None
                 self._ensure(self._budget.with_room(draft.nbytes))  # for the replies after this one
             if slots is None or not slots.ring.whole:
-                return messages.Replied(reply.number, "dropped", "new slots are being made")
+                return None
             accounts = self._accounts.receivers.values()
             if not known.stream.preview:
                 draft.missed = known.frame.missed
@@ -146,7 +160,7 @@ class Replies:
             with self._guard.lock:
                 self._guard.check_usable()
                 if draft.frame.slots.retired:
-                    return messages.Replied(reply.number, "dropped", "new slots are being made")
+                    return None
                 with self._guard:
                     receivers.publish(draft, next(self._sequence))
         finally:

@@ -127,24 +127,25 @@ class Pipe:
     looked_at, failed : int
         Frames that it was called with; those of them for which it raised.
     errors : Counter
-        How often what was raised.
+        How often what was raised where.
     """
 
     def __init__(self, frames: Subscription, function: NamedFunction, kind: str, name: str) -> None:
         self.frames, self.function, self.kind, self.name = frames, function, kind, name
         self.looked_at = self.failed = 0
         self.errors: Counter[str] = Counter()
-        self._began: float | None = None
+        self._began = self._newest = 0.0
 
     @property
     def rate(self) -> float:
-        """Frames per second since the first."""
-        return 0.0 if self._began is None else self.looked_at / max(time.monotonic() - self._began, 0.001)
+        """Frames per second from the first to the last."""
+        return (self.looked_at - 1) / (self._newest - self._began) if self._newest > self._began else 0.0
 
     def run(self) -> Iterator[str]:
         """Call it with each frame; yield what is to be told, ``""`` if that is nothing."""
         for frame in self.frames:
-            self._began = self._began or time.monotonic()
+            self._newest = time.monotonic()
+            self._began = self._began or self._newest
             if told := self._reload():
                 yield told
             yield self._call(frame)
@@ -164,8 +165,9 @@ class Pipe:
         except Exception as error:  # noqa: BLE001 - the next frame may be right; told, and counted
             self.failed += 1
             said = describe(error)
-            self.errors[said] += 1
-            return f"{frame}: {said}" if self.errors[said] == 1 else ""
+            kind = said.replace(str(error), "")  # the text may have another number for each frame
+            self.errors[kind] += 1
+            return f"{frame}: {said}" if self.errors[kind] == 1 else ""
         return ""
 
 

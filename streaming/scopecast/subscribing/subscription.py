@@ -403,6 +403,8 @@ class Subscription:
             return
         if message.fate == "refused":
             self._complain(f"a reply is not shown: {message.reason}")
+        elif message.fate == "dropped" and message.reason:
+            self._complain(f"a reply was dropped: {message.reason}")
         fate = f"reply {message.fate}" if message.fate in ("superseded", "dropped") else message.fate
         self._settle_reply(message.number, fate)
 

@@ -425,12 +425,12 @@ def test_labels_that_need_larger_slots_are_shown_after_those_were_made():
         frame = next(frames)
         slot = publisher.session.slots.ring.layout.slot_bytes
         wanted = np.zeros((2 * slot // 400, 400), "float64")
-        frame.reply(wanted, kind="image", name="wide")
-        wait_until(lambda: frames.stats().reply_dropped == 1)
+        for number in range(3):
+            frame.reply(wanted, kind="image", name=f"wide {number}")
+        wait_until(lambda: frames.stats().taken == 3)
         wait_until(lambda: publisher.session.slot_bytes > slot)
-        frame.reply(wanted, kind="image", name="wide")
-        wait_until(lambda: frames.stats().taken == 1)
-        viewer.wait_for(lambda: len(viewer.streams[0].stacks) == 2)
+        assert (frames.stats().reply_dropped, publisher.stats().replies.dropped, frames.problem) == (0, 0, "")
+        viewer.wait_for(lambda: len(viewer.streams[0].stacks) == 4)
 
 
 @pytest.mark.parametrize(

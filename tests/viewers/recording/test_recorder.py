@@ -227,17 +227,20 @@ def test_live_mode_becomes_a_series(tmp_path):
 
 
 @pytest.mark.needs("limits of memory")
-def test_a_full_disk_is_told_and_counted_and_the_acquisition_goes_on(tmp_path):
+@pytest.mark.parametrize("ends", ["", "SIGTERM", "SIGINT"])
+def test_a_full_disk_is_told_and_counted_and_the_acquisition_goes_on(tmp_path, ends):
     limit = (
         "import resource, sys; sys.dont_write_bytecode = True  # Python would leave files that were cut short\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))"
     )
-    with Recorder(tmp_path, "--wait", "0.5", before=limit) as recorder:
+    with Recorder(tmp_path, *() if ends else ("--wait", "0.5"), before=limit) as recorder:
         with opened() as publisher:
             publish_run(publisher, "run")
             wait_until(lambda: publisher.stats().frames.delivered == 10)
         recorder.line("A frame of camera 1 could not be written, and is lost: .*File too large")
         recorder.line("stays as it is: .*File too large.* `scopecast recover")
+        if ends:
+            recorder.process.send_signal(getattr(signal, ends))
         recorder.line("^6 of 10 frames recorded; 4 could not be written.$")
         assert recorder.process.wait(60) == 1
     assert "Recovered run: 6 frames" in recover(tmp_path)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
+    from scopecast_viewers.napari.data import LayerData
     from scopecast_viewers.napari.mosaic import Window
     from scopecast_viewers.napari.stage_layout import Place, StageLayout
     from scopecast_viewers.receiving.live import LiveStream
@@ -331,7 +332,7 @@ class LiveLayer(Shown):
         return bool(self._translate != self.geometry()["translate"])
 
 
-def _refuse_previews(layer: Image, data: LiveData) -> None:
+def _refuse_previews(layer: Image, data: LayerData) -> None:
     """Have napari's own *Save* fail before there is a file, if what it would write is not exact."""
     take = layer.as_layer_data_tuple
 
