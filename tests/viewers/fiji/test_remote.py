@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fiji_live import painted_picture
@@ -11,17 +13,18 @@ from scopecast.remote import codec, messages
 from scopecast.remote.companding import Companding
 from scopecast.remote.mirror import Mirror
 from scopecast.remote.quality import EXACT, LADDER
+from scopecast_viewers.fiji.awt import java
 from scopecast_viewers.receiving.status import PREVIEW
 
 SHAPE = (64, 48)
 
 
-def piece(pixels: np.ndarray, quality: int, *, late: bool) -> messages.Piece:
+def piece(pixels: np.ndarray, quality: int, *, late: bool, run: int = 1) -> messages.Piece:
     companding = None if LADDER[quality] is EXACT else Companding.covering(pixels)
     data = memoryview(codec.encode(pixels, LADDER[quality], companding))
     numbers = [] if companding is None else list(companding.wire)
     return messages.Piece(
-        1, 1, 1, quality, "image", "", "<u2", list(SHAPE), [3], data, companding=numbers, late=late
+        run, run, 1, quality, "image", "", "<u2", list(SHAPE), [3], data, companding=numbers, late=late
     )  # fmt: skip
 
 
@@ -43,6 +46,34 @@ def test_a_preview_is_called_one_above_the_image_and_below_it_until_it_is_exact(
         live.until(lambda: not np.array_equal(painted_picture(image), coarse))
     finally:
         mirror.close()
+
+
+def test_previews_are_not_saved_and_the_exact_pixels_are(live, tmp_path):
+    mirror = Mirror(messages.Source(1, "abcd2345", "camera 1"), "lab-pc", ["fiji"], launch=False)
+    path = tmp_path / "run.tif"
+    try:
+        for run in range(2):
+            sent = stamped(7 + run, shape=SHAPE)
+            mirror.announce(local.Stream(run, f"run {run}", ["t"], {}, [0], [1.0, 1.0], [0.0], "pixel"))
+            assert mirror.take(run, piece(sent, 4, late=False, run=run))
+            image = live.until(lambda run=run: len(live.images) == run + 1 and live.images[run])
+            live.until(lambda image=image: PREVIEW in image.strip.text)
+            live.on_awt(lambda image=image: java("ij.WindowManager").setCurrentWindow(image.window))
+            java("ij.IJ").doCommand("Tiff...")
+            shown = live.until(lambda: [each for each in java("java.awt.Window").getWindows() if is_told(each)])
+            live.on_awt(lambda shown=shown: [window.dispose() for window in shown])
+            assert not path.exists()
+            assert mirror.take(run, piece(sent, 0, late=True, run=run))
+            live.until(lambda image=image: PREVIEW not in image.strip.text)
+            java("ij.IJ").run(image.imp, "Tiff...", f"save=[{path}]")
+            np.testing.assert_array_equal(live.pixels(java("ij.IJ").openImage(str(path))), sent)
+            path.unlink()
+    finally:
+        mirror.close()
+
+
+def is_told(window: Any) -> bool:
+    return isinstance(window, java("java.awt.Dialog")) and window.isShowing() and str(window.getTitle()) == "Not saved"
 
 
 def test_imagej_tells_what_is_looked_at_while_it_is_a_preview(live):

@@ -106,8 +106,8 @@ class FijiDisplay(Display):
         from scopecast_viewers.fiji.menu import StreamMenu
 
         try:
-            java("scopecast.Commands").watch()
-            self.gallery = Gallery()
+            self.gallery = gallery = Gallery()
+            java("scopecast.Commands").watch(listener("java.util.function.Function", apply=gallery.why_not_saved))
             self.menu = StreamMenu(self.gallery, receiver)
             tick = listener("java.awt.event.ActionListener", actionPerformed=lambda _: self._tick())
             self._timer = java("javax.swing.Timer")(TICK_MS, tick)

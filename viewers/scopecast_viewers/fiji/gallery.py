@@ -12,6 +12,7 @@ from scopecast_viewers.fiji.hyperstack import Hyperstack
 from scopecast_viewers.fiji.imagej2 import ImageJ2
 from scopecast_viewers.fiji.window_places import WindowPlace
 from scopecast_viewers.look.contrast import Contrasts
+from scopecast_viewers.receiving.exporting import is_preview
 from scopecast_viewers.receiving.status import sources_of
 
 if TYPE_CHECKING:
@@ -137,6 +138,15 @@ class Gallery:
             if self.problems.get(image.stack) != problem:
                 self.problems[image.stack] = problem
                 logger.exception("%s can't be brought up to date", image.title)
+
+    def why_not_saved(self, imp: Any) -> str:
+        """Return why an image must not be saved now, ``""`` if it may be. Called by any of Java's threads."""
+        stacks = (image.stack for image in self if image.imp == imp)
+        previews = sum(is_preview(held.tag) for stack in stacks for held in tuple(stack.layout.planes.values()))
+        if not previews:
+            return ""
+        number = f"{previews} of its frames are previews" if previews > 1 else "One of its frames is a preview"
+        return f"{number}: the exact pixels are still on their way from the other machine. Save again in a while."
 
     def _leave(self, image: Hyperstack) -> None:
         """Let go of an image that a command has changed; its stream goes on in another one."""

@@ -7,6 +7,8 @@ import ij.ImagePlus;
 import ij.WindowManager;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Set;
+import java.util.function.Function;
 
 /**
  * Which commands are at work, and on which image: those of the menus, and those that Modules tells of.
@@ -17,7 +19,12 @@ import java.util.Map;
  */
 public final class Commands implements CommandListener {
 	private static final Map<Object, Commands> WORKING = new HashMap<>(); // by their threads, or by what runs
+	/** Those that write a file of what the image holds. */
+	private static final Set<String> SAVING = Set.of("Save", "Tiff...", "ZIP...", "Raw Data...", "Image Sequence...",
+		"AVI...", "Gif...", "Jpeg...", "PNG...", "BMP...", "PGM...", "FITS...", "Text Image...", "OME-TIFF...",
+		"Bio-Formats Exporter");
 	private static Commands listener;
+	private static Function<ImagePlus, String> objection;
 	private static Commands last = new Commands("", null);
 	private final String name;
 	private final ImagePlus image;
@@ -27,8 +34,13 @@ public final class Commands implements CommandListener {
 		this.image = image;
 	}
 
-	/** Begins to listen, once. */
-	public static synchronized void watch() {
+	/**
+	 * Begins to listen, once.
+	 *
+	 * @param objection returns why an image must not be saved now, or ""
+	 */
+	public static synchronized void watch(Function<ImagePlus, String> objection) {
+		Commands.objection = objection;
 		if (listener == null)
 			Executer.addCommandListener(listener = new Commands("", null));
 	}
@@ -68,6 +80,11 @@ public final class Commands implements CommandListener {
 	@Override
 	public String commandExecuting(String command) {
 		ImagePlus current = WindowManager.getCurrentImage();
+		String reason = current != null && SAVING.contains(command) ? objection.apply(current) : "";
+		if (!reason.isEmpty()) {
+			IJ.error("Not saved", reason);
+			return null;
+		}
 		synchronized (Commands.class) {
 			// A thread of a macro or a script, which may go on for ever after the command, is known to IJ.macroRunning.
 			if (current != null)
