@@ -175,7 +175,8 @@ class Keeper:
         missed = receiver.unanswered - 1  # the newest one may still be on its way
         if not self._member.directory.alive(receiver.token):
             return self._why_unlocked(receiver)
-        if missed >= MOST_MISSED_PINGS or (missed >= MISSED_PINGS and _is_stopped(receiver.pid)):
+        stopped = ("", psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        if missed >= MOST_MISSED_PINGS or (missed >= MISSED_PINGS and _status(receiver.pid) in stopped):
             return f"it has not answered for {missed * HEARTBEAT_S:.1f} s"
         return ""
 
@@ -183,7 +184,7 @@ class Keeper:
         """Return why a receiver is to be given up whose lock is free; ``""`` to look once more, soon."""
         now = time.monotonic()
         receiver.unlocked_at = receiver.unlocked_at or now
-        if not _is_running(receiver.pid):
+        if _status(receiver.pid) in ("", psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return "its process died"
         if now - receiver.unlocked_at > GOODBYE_S:
             return "it is gone without a goodbye"
@@ -203,17 +204,9 @@ class Keeper:
         return tuple(receiver for receiver in receivers.attached.values() if receiver.unanswered > 1)
 
 
-def _is_running(pid: int) -> bool:
-    """Whether a process goes on, as far as can be seen from here."""
+def _status(pid: int) -> str:
+    """Return what a process does, as psutil calls it; ``""`` if it can't be seen from here."""
     try:
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        return str(psutil.Process(pid).status())
     except (psutil.Error, ValueError, OverflowError):
-        return False
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether a process is stopped, or can't be seen from here."""
-    try:
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except (psutil.Error, ValueError, OverflowError):
-        return True
+        return ""

@@ -165,7 +165,7 @@ class Pipe:
         except Exception as error:  # noqa: BLE001 - the next frame may be right; told, and counted
             self.failed += 1
             said = describe(error)
-            kind = said.replace(str(error), "")  # the text may have another number for each frame
+            kind = f"{type(error).__name__}{_where(error)}"  # the text may have another number for each frame
             self.errors[kind] += 1
             return f"{frame}: {said}" if self.errors[kind] == 1 else ""
         return ""
@@ -174,7 +174,9 @@ class Pipe:
 def describe(error: BaseException) -> str:
     """Return what was raised, and where outside of this package, in one line."""
     said = f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):  # it says where
-        return said
+    return said if isinstance(error, SyntaxError) else said + _where(error)  # a SyntaxError says where
+
+
+def _where(error: BaseException) -> str:
     passed = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(_OURS)]
-    return f"{said} ({Path(passed[-1].filename).name}:{passed[-1].lineno})" if passed else said
+    return f" ({Path(passed[-1].filename).name}:{passed[-1].lineno})" if passed else ""

@@ -201,8 +201,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         now = time.monotonic()
         if not self.window.isVisible():
             return  # it is being closed, or there is nobody to see it
-        due = not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S
-        due = due and now >= self._rests_until
+        due = now >= self._rests_until and (not self._waiting_for_paint or now - self._updated_at > MAX_WAIT_S)
         changed = self._changed or (self._sliders_behind and now >= self.sliders_due)
         updated = changed and due and not self._paused
         if updated:

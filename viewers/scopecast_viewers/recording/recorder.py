@@ -22,7 +22,7 @@ from scopecast.protocol import clock_ns
 from scopecast_viewers.receiving.saving import claim, claimed
 from scopecast_viewers.recording.assembly import finish, write_run
 from scopecast_viewers.recording.journal import Journal, Recorded, RecordedFrame, check_room
-from scopecast_viewers.recording.tap import CaughtFrame, RunOver, is_elsewhere
+from scopecast_viewers.recording.tap import CaughtFrame, RunOver
 from scopecast_viewers.stacks.pool import PlanePool
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Recorder:
         key = (caught.publisher.token, caught.message.stream)
         run = self._runs.get(key)
         if run is None:
-            missed, elsewhere = self._missed_of.get(key[0], 0), is_elsewhere(caught.publisher)
+            missed, elsewhere = self._missed_of.get(key[0], 0), bool(caught.publisher.origin)
             run = self._runs[key] = _Run(key, caught.source, missed, from_elsewhere=elsewhere)
         run.newest, run.title = time.monotonic(), caught.about.title
         plane = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scopecast.subscribing.frame import Lease
     from scopecast.subscribing.source import SubscribedSource
 
-__all__ = ["CaughtFrame", "RunOver", "Tap", "is_elsewhere"]
+__all__ = ["CaughtFrame", "RunOver", "Tap"]
 
 
 #: Answers that are kept for who has asked, each for as long as it takes a viewer to look.
@@ -74,11 +74,6 @@ class RunOver(NamedTuple):
 
     def release(self) -> None:
         """Do nothing: it is in line with the frames, but has nothing lent."""
-
-
-def is_elsewhere(entry: Entry) -> bool:
-    """Whether a program is on another machine, and shown here by ``scopecast connect``."""
-    return entry.origin not in ("", entry.token)
 
 
 class Tap(Subscription):
@@ -169,7 +164,7 @@ class Tap(Subscription):
         if source.state == "lost":
             is_known = source.take_rest()
             how = "died" if self._directory.file(token, "json").exists() else "gone"  # who ends removes its entry
-        over = RunOver(token, source.entry.title, stream, source.missed, how, is_known, is_elsewhere(source.entry))
+        over = RunOver(token, source.entry.title, stream, source.missed, how, is_known, bool(source.entry.origin))
         with self._lock:
             self._waiting[next(self._arrivals)] = over  # type: ignore[assignment]
         self._tell()
