@@ -18,6 +18,7 @@ import pytest
 from receivers import Viewer, viewer_process
 from scopecast import StreamingBackend, live
 from scopecast.backends.acquisition import describe_sequence
+from scopecast.hosts import pymmcore
 from scopecast.testing import Observer
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra 'pymmcore'")
@@ -402,6 +403,35 @@ def test_live_mode_has_the_pixel_size_of_each_of_its_frames(core: CMMCorePlus, o
         core.waitForSystem()
         assert pixel_size_of_a_snap() == pixel_size_of_a_snap() == (0.25, 0.25)
         assert len({each.stream.id for each in observer.seen}) == 3
+        assert backend.errors == 0
+
+
+def test_live_mode_and_snaps_tell_exposure_and_stage_position_without_a_stage_being_asked_for_each_frame(
+    core: CMMCorePlus, observer: Observer, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    position = core.getPosition
+    monkeypatch.setattr(core, "getPosition", lambda: (asked.append(1), position())[1])
+    core.setExposure(5)
+    with all_live(core, observer) as backend:
+        for number in range(2):
+            core.setXYPosition(100 + number, -50)
+            core.setZPosition(7)
+            core.waitForSystem()
+            count = len(observer.seen)
+            core.snap()
+            observer.wait_for(lambda count=count: len(observer.seen) == count + 1)
+            told = observer.seen[-1].metadata
+            assert (told["exposure_ms"], round(told["x_um"]), round(told["y_um"])) == (5, 100 + number, -50)
+            assert round(told["z_um"]) == 7
+        assert len(asked) == 2
+        monkeypatch.setattr(pymmcore, "STAGE_S", 1e9)
+        core.startContinuousSequenceAcquisition(0)
+        count = len(observer.seen)
+        observer.wait_for(lambda: len(observer.seen) >= count + 10)
+        core.stopSequenceAcquisition()
+        assert len(asked) == 2
+        assert observer.seen[-1].metadata["exposure_ms"] == 5
         assert backend.errors == 0
 
 

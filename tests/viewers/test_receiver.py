@@ -20,6 +20,7 @@ from scopecast import Publisher
 from scopecast_viewers import receiver as process
 from scopecast_viewers.headless import HeadlessDisplay
 from scopecast_viewers.receiver import Receiver
+from scopecast_viewers.receiving.status import figures_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -258,3 +259,40 @@ def test_a_real_viewer_without_descriptors_goes_on_when_there_are_some_again(lef
             assert child.line() == ""
         child.tell()
         assert child.wait() == 0, child.errors
+
+
+class Gated(WatchedDisplay):
+    """A display that takes no frame as long as its gate is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def take(self, view, *, magnitude):
+        assert self.gate.wait(20)
+        return super().take(view, magnitude=magnitude)
+
+
+def test_what_was_lost_of_a_run_is_told_of_it_and_not_of_the_next():
+    display = Gated()
+    with Viewer(display=display) as viewer, Publisher("headless", budget=2**20) as publisher:
+        publisher.open((64, 48), wait=20)
+        viewer.wait_for(lambda: viewer.attached)
+        for name, frames in (("one", 100), ("two", 1), ("three", 100), ("four", 1)):
+            publisher.new_stream(name)
+            for t in range(frames):
+                publisher.publish(stamped(t), axes={"t": t})
+            display.gate.set()
+            assert publisher.flush(20)
+            display.gate.clear()
+        display.gate.set()
+        viewer.wait_for(lambda: len(viewer.streams) == 3)
+        superseded = publisher.stats().frames.superseded
+        assert superseded > 0
+        (source,) = viewer.sources
+        viewer.wait_for(lambda: source.superseded == superseded)
+        two, three, four = viewer.streams
+        assert (two.superseded, four.superseded) == (0, 0)
+        assert three.superseded == 100 - three.received > 0
+        assert f"{three.superseded} superseded" in figures_of(three, viewer.sources)
+        assert not any("superseded" in figure for figure in figures_of(four, viewer.sources))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import platform
 import sys
 from typing import Annotated
@@ -14,7 +15,7 @@ from rich.table import Table
 from scopecast.cli.alone import alone
 from scopecast.cli.console import out, wide
 from scopecast.cli.errors import print_json, values
-from scopecast.cli.terminal import seconds
+from scopecast.cli.terminal import duration, seconds
 from scopecast.errors import ScopecastError
 from scopecast.remote import messages, stdio
 from scopecast.remote.asking import ask
@@ -121,13 +122,21 @@ def check_codecs() -> None:
 
 
 def _list(as_json: bool) -> None:
-    desks = ask(RunDirectory()).desks
+    listed = ask(RunDirectory())
+    # A relay of before does not say since when.
+    desks = list(itertools.zip_longest(listed.desks, listed.seconds[: len(listed.desks)]))
     if as_json:
         names = messages.DeskAccount.__struct_fields__
         print_json(
             [
-                {"title": title, "state": state, "quality": quality, **{name: getattr(account, name) for name in names}}
-                for title, state, quality, account in desks
+                {
+                    "title": title,
+                    "state": state,
+                    "seconds": since,
+                    "quality": quality,
+                    **{name: getattr(account, name) for name in names},
+                }
+                for (title, state, quality, account), since in desks
             ]
         )
         return
@@ -138,7 +147,8 @@ def _list(as_json: bool) -> None:
     names = ("desk", "state", "quality", "frames", "exact", "preview", "superseded", "refused", "on the way")
     for name in names:
         table.add_column(name, justify="left" if name in ("desk", "state", "quality") else "right")
-    for title, state, quality, a in desks:
+    for (title, state, quality, a), since in desks:
+        state += "" if since is None else f", {duration(since)}"
         numbers = (a.came, a.exact, a.preview, a.superseded, a.refused, a.waiting + a.sending)
         table.add_row(title or "a desk", state, quality, *map(str, numbers))
     wide(WIDTH).print(table)

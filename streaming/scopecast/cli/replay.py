@@ -22,6 +22,7 @@ from scopecast.cli.terminal import (
     ViewerOption,
     ZStepOption,
     count,
+    duration,
     report,
     say_notes,
     showing_for,
@@ -84,7 +85,7 @@ def replay(
         pace_text = (
             "as fast as possible" if math.isinf(pace) else f"at {pace:g} times the recorded speed" if pace != 1 else ""
         )
-        length = f", {_duration(recording.seconds / pace)}" if math.isfinite(pace) else ""
+        length = f", {duration(recording.seconds / pace)}" if math.isfinite(pace) else ""
         total = len(recording.moments)
         if not fps or math.isinf(pace):
             pace_text = pace_text or "at its own speed"
@@ -102,7 +103,7 @@ def replay(
             for played in play(recording, showing, speed=pace, loop=loop, failed=tell_failed):
                 frames = played.frames
                 behind = max(behind, played.behind_s)
-                waits = f", next in {_duration(played.wait_s)}" if played.wait_s >= 1 else ""
+                waits = f", next in {duration(played.wait_s)}" if played.wait_s >= 1 else ""
                 late = f", {played.behind_s:.1f} s behind" if played.behind_s > _BEHIND_S else ""
                 rounds = f", round {frames // total + 1}" if loop else ""
                 done = frames % total if loop else frames
@@ -120,15 +121,3 @@ def replay(
             out.print(f"Replayed in {viewer}: {told}{of_files}{fates}{late}.")
     if failed:
         raise typer.Exit(1)
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in readable form.
-
-    >>> _duration(0.25), _duration(75), _duration(7265)
-    ('0.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

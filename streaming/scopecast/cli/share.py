@@ -132,11 +132,14 @@ def _invite_beside(name: str, role: Any, lasts_s: float, address: str, *, port: 
 
 
 def _print_link(guests: Guests, name: str, role: Any, lasts_s: float, place: Address, public: str) -> None:
+    replaced = any(each.name == name for each in guests.invited)
     secret = guests.invite(name, role, lasts_s)
     invited = guests.invited[-1]
     until = _moment(invited.until)
     out.print(f"{invited.name} can {ROLES[invited.role]}, with this link, which works once and until {until}:")
     out.print(f"  scopecast connect '{Invitation(place, public, secret).link}'")
+    if replaced:
+        err.print(f"It takes the place of the link that {name} had before, which does not work any more.")
 
 
 def _serving_file() -> Any:

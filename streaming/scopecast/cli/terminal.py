@@ -35,6 +35,7 @@ __all__ = [
     "WaitOption",
     "ZStepOption",
     "count",
+    "duration",
     "help_of",
     "report",
     "say_notes",
@@ -266,3 +267,15 @@ def variables_of(viewer: str, fiji: str | None) -> dict[str, str]:
         msg = f"--fiji belongs to --viewer fiji, but the viewer is {viewer}; add --viewer fiji, or leave --fiji out"
         raise ValueError(msg)
     return imagej_variables(fiji)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in readable form.
+
+    >>> duration(0.25), duration(75), duration(7265)
+    ('0.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

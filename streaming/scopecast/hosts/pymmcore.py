@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -15,8 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["live"]
 
+logger = logging.getLogger(__name__)
+
 #: Seconds between two looks at the camera in live mode: about what a screen shows.
 PACE_S = 1 / 30
+#: Seconds between two looks at the stage in live mode.
+STAGE_S = 0.5
 
 
 @contextmanager
@@ -118,6 +125,8 @@ class _Preview:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._known: dict[str, Any] = {}  # exposure and stage position, and since when
+        self._asked_at = -math.inf
 
     def start(self, *_: object) -> None:
         """Begin to watch the live mode; again if the camera ended the previous one by itself."""
@@ -179,14 +188,27 @@ class _Preview:
         # In the forms in which pymmcore-plus tells of the frames of a run, see `scopecast.backends.acquisition`.
         metadata: dict[str, Any] = {"pixel_size_um": self.core.getPixelSizeUm() or None, "camera_device": camera}
         metadata["pixel_size_affine"] = self.core.getPixelSizeAffine()
-        if self.backend.publisher.listens:
-            # Asked for only where it is needed: a stage may answer slowly.
-            metadata["position"] = self._stage_position()
+        metadata |= self._recorded(now=not tags)
         if "ROI-X-start" in tags:
             metadata["camera_metadata"] = tags
         else:
             metadata["image_infos"] = [{"roi": self.core.getROI(camera or self.core.getCameraDevice())}]
         self.backend.frame_ready(image, _OfCamera() if camera else None, metadata)
+
+    def _recorded(self, *, now: bool) -> dict[str, Any]:
+        """Return exposure and stage position. In live mode the position may be a little older, as a stage may be slow.
+
+        A program that takes marks wants to know where each frame was taken.
+        """
+        began = time.monotonic()
+        if now or self.backend.publisher.listens or began - self._asked_at >= STAGE_S:
+            try:
+                self._known = {"exposure_ms": self.core.getExposure(), "position": self._stage_position()}
+            except Exception as error:  # noqa: BLE001 - the picture goes on without
+                logger.debug("where the stage is could not be asked: %s", error)
+                self._known = {}
+            self._asked_at = time.monotonic()
+        return self._known
 
     def _stage_position(self) -> dict[str, float]:
         """Return where the stages are that there are."""

@@ -714,7 +714,10 @@ class Publisher:
         self.session.ensure(nbytes, wait=wait)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until no frame is in flight. Return whether that happened within `timeout` seconds."""
+        """Wait until no frame is on its way to a viewer. Return whether that happened within `timeout` seconds.
+
+        Programs that subscribe, recorders and relays are not waited for: they may take as long as they like.
+        """
         self._guard.check_usable()
         return self.session.flush(time.monotonic() + (self.linger if timeout is None else timeout))
 

@@ -227,6 +227,9 @@ class Receivers:
         now = clock_ns()
         if not (stream.announced and stream.number in self._known):
             stream.began_ns = stream.began_ns or now
+            if not stream.announced:
+                for receiver in tuple(self.attached.values()):
+                    self.ping(receiver, 0)  # with the account of the run before
             self._announce(about := stream.message())
             stream.announcement = _short(about)
             self.listening.know(stream, self._known)

@@ -20,7 +20,7 @@ from scopecast.protocol import ANY_KIND, clock_ns, printable
 from scopecast.remote import messages
 from scopecast.remote.clock import Clock
 from scopecast.remote.command import LinkError
-from scopecast.remote.mirror import Mirror
+from scopecast.remote.mirror import Had, Mirror
 from scopecast.remote.quality import LADDER
 from scopecast.remote.visit import link_by
 from scopecast.rundir.directory import RunDirectory, new_token
@@ -49,6 +49,8 @@ LONGEST_PAUSE_S: Final = 30.0
 FOUND_S: Final = 10.0
 _MOST_MARKS: Final = 64
 _MOST_SOURCES: Final = 64
+#: Programs that have ended of which is known who has had their frames.
+_MOST_PAST: Final = 8
 _BYE: Final = messages.encode(messages.Bye("the desk was closed"))
 _HELLO: Final = 0  # among the numbers of PINGs, which begin with 1
 
@@ -125,6 +127,9 @@ class Connection:
         self._taken: OrderedDict[int, tuple[Publisher, Waiting]] = OrderedDict()  # that may still be refused
         self._numbers, self._pings = itertools.count(1), itertools.count(1)
         self._directory = RunDirectory()
+        self._past: OrderedDict[str, list[Had]] = OrderedDict()  # of the origins of programs that have ended
+        self._viewers: set[str] = set()  # those that have been here
+        self._changed_ns = 0  # when it was looked for them, by the run directory
         self._greeted = self._ever = False
         self._relay = ""  # the token of the one that has answered last
         self._since = 0.0  # when that was
@@ -317,6 +322,7 @@ class Connection:
                 launch=self._launch,
                 in_order=self._hello.every,
                 options=self._options,
+                had=self._past.pop(message.origin, ()),
             )
             self._tell(f"{mirror.title} {'has ended; its last runs follow' if message.over else 'is live'}.")
         mirror.listens = message.listens
@@ -328,6 +334,9 @@ class Connection:
             return
         self._mirrors.pop(mirror.origin, None)
         self._close_mirror(mirror)
+        self._past[mirror.origin] = mirror.had
+        if len(self._past) > _MOST_PAST:
+            self._past.popitem(last=False)
         earlier = "An earlier " * any(other.title == mirror.title for other in self._mirrors.values())
         self._tell(f"{earlier}{mirror.title} {'has died' if message.died else 'has ended'}.")
 
@@ -366,6 +375,7 @@ class Connection:
         """Fetch for viewers that are new, tell what they look at, and take marks."""
         if not self._greeted:
             return
+        self._recall()
         for origin in [origin for origin, until in self._doubtful.items() if time.monotonic() >= until]:
             del self._doubtful[origin]
             if (gone := self._mirrors.pop(origin, None)) is not None:
@@ -384,6 +394,16 @@ class Connection:
                 self._fetching.append((asked, mirror.origin, there - seen))
                 seen |= there
             self._listen(mirror)
+
+    def _recall(self) -> None:
+        """Have the relay name again what has ended, and is not published here any more, if a viewer was opened."""
+        if self._changed_ns == (changed_ns := self._directory.changed_ns):
+            return
+        self._changed_ns = changed_ns
+        there = {entry.token for kind in self._kinds for entry in self._directory.living("receiver", kind)}
+        if self._past and not there <= self._viewers:
+            self._send(messages.Recall())
+        self._viewers |= there
 
     def _tell_look(self, mirror: Mirror, look: local.Look | None) -> None:
         if look is None or look == self._looked.get(mirror.origin):

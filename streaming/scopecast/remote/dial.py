@@ -69,6 +69,7 @@ class Dial:
         self._accounts: list[DeskAccount] = []  # when something arrived last
         self._changed = 0.0
         self._since = math.inf  # when the desk has answered last
+        self._problem = ""  # why it is not connected; told once
 
     def run(self) -> None:
         """Dial, and again whenever the connection breaks, until all is over.
@@ -78,7 +79,7 @@ class Dial:
         LinkError
             If there has been no connection yet, or trying again is of no use.
         """
-        pause, problem = PAUSE_S, ""
+        pause = PAUSE_S
         while not self._over:
             self._since = math.inf
             try:
@@ -86,11 +87,11 @@ class Dial:
             except LinkError as error:
                 if error.hopeless or not self._ever:
                     raise
-                if str(error) != problem:
+                if str(error) != self._problem:
                     self._tell(f"{error}; trying again")
-                problem = str(error)
+                self._problem = str(error)
             if time.monotonic() - self._since > pause:  # it was not in vain
-                pause, problem = PAUSE_S, ""
+                pause = PAUSE_S
             until = time.monotonic() + pause
             while not self._over and (left := until - time.monotonic()) > 0:
                 time.sleep(min(0.1, left))
@@ -108,7 +109,7 @@ class Dial:
     def _connected(self) -> None:
         first = "Connected. What is published here is shown there. Stop with Ctrl-C."
         self._tell("Connected again." if self._ever else first)
-        self._ever, self._since = True, time.monotonic()
+        self._ever, self._since, self._problem = True, time.monotonic(), ""
         self._busy = time.monotonic()  # the relay does not know yet that the desk is back
 
     def _is_over(self) -> bool:

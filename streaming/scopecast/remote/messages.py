@@ -17,6 +17,7 @@ END        relay    no new frames will come in this run
 FRAME      relay    a frame, or a piece of one
 ACK        desk     I have shown it (or not); send another one
 FETCH      desk     I have nothing of this source: send all that you have
+RECALL     desk     name again what has ended: a viewer was opened
 DECLINE    desk     I want nothing of this source: it comes from here
 VIEW       desk     this place is looked at: its exact pixels first
 MARKS      desk     this is what the user points at, for the acquisition
@@ -65,6 +66,7 @@ __all__ = [
     "Piece",
     "Ping",
     "Pong",
+    "Recall",
     "Reject",
     "Source",
     "Stream",
@@ -169,6 +171,13 @@ class Fetch(_Message, tag="FETCH"):
 
     source: U32
     number: U63 = 0
+
+
+class Recall(_Message, tag="RECALL"):
+    """The sources that have ended, and that the relay still has, are wanted again: a viewer has been opened.
+
+    SOURCE, STREAM, END and the newest frames follow, as after HELLO, and GONE when the desk has what it fetches then.
+    """
 
 
 class Decline(_Message, tag="DECLINE"):
@@ -339,9 +348,13 @@ class Marked(_Message, tag="MARKED"):
 
 
 class Listed(_Message, tag="LISTED"):
-    """The desks, each with its title, whether it is connected, its quality, and its account."""
+    """The desks, each with its title, whether it is connected, its quality, and its account.
+
+    `seconds` is for how long each has been connected, or away.
+    """
 
     desks: Annotated[list[tuple[Title, Label, Label, DeskAccount]], Meta(max_length=1024)]
+    seconds: Annotated[list[U32], Meta(max_length=1024)] = []
 
     def __post_init__(self) -> None:
         self.desks = [
@@ -385,7 +398,7 @@ class Bye(_Message, tag="BYE"):
         self.reason = printable(self.reason, MAX_TEXT)
 
 
-FromDesk = Hello | Ack | Fetch | Decline | View | DeskMarks | ListDesks | Enrol | Ping | Pong | Bye
+FromDesk = Hello | Ack | Fetch | Recall | Decline | View | DeskMarks | ListDesks | Enrol | Ping | Pong | Bye
 FromRelay = Welcome | Reject | Source | Gone | Stream | End | Piece | Marked | Listed | Enrolled | Ping | Pong | Bye
 
 _from_desk: Final[msgspec.msgpack.Decoder[FromDesk]] = msgspec.msgpack.Decoder(FromDesk)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scopecast.publishing.receivers import AttachedReceiver
     from scopecast.remote.messages import Piece, Source
 
-__all__ = ["Mirror", "MirroredStream"]
+__all__ = ["Had", "Mirror", "MirroredStream"]
 
 #: Bytes of a frame, as pixels, that is taken.
 MAX_FRAME_BYTES: Final = 2**31
@@ -42,6 +42,9 @@ _MOST_PARTIAL: Final = 2
 _MOST_PREVIEWS: Final = 4
 #: Frames of which is known who has had them; older ones, if they come again, are shown again.
 _MOST_KNOWN: Final = 2**17
+
+Had = OrderedDict[int, frozenset[str]]
+"""Which receivers have had a frame, exact: their tokens."""
 
 
 class MirroredStream(FrameStream):
@@ -88,7 +91,13 @@ class MirroredStream(FrameStream):
 
 
 class _MirrorPublisher(Publisher):
-    """A publisher of what others have published: places and metadata as they are."""
+    """A publisher of what others have published: places and metadata as they are.
+
+    Attributes
+    ----------
+    had : Had
+        Who has had which frame, which is not shown to them again.
+    """
 
     def __init__(self, kind: str, origin: str, *, in_order: bool, **options: Any) -> None:
         super().__init__(kind, policy="every", **options)
@@ -96,7 +105,7 @@ class _MirrorPublisher(Publisher):
         self.session.accounts.in_order = in_order
         self._in_order = in_order
         self._admitted: set[str] = set()
-        self._had: OrderedDict[int, frozenset[str]] = OrderedDict()  # who has had which frame, exact: tokens
+        self.had: Had = OrderedDict()
 
     @property
     def attached(self) -> tuple[AttachedReceiver, ...]:
@@ -121,9 +130,9 @@ class _MirrorPublisher(Publisher):
         def audience(attached: Collection[str]) -> frozenset[str]:
             lacking = self._lacking(key, attached)
             if lacking and key and not preview:
-                self._had[key] = self._had.get(key, frozenset()) | lacking
-                if len(self._had) > _MOST_KNOWN:
-                    self._had.popitem(last=False)
+                self.had[key] = self.had.get(key, frozenset()) | lacking
+                if len(self.had) > _MOST_KNOWN:
+                    self.had.popitem(last=False)
             return lacking
 
         attached = [receiver.token for receiver in self.attached]
@@ -135,7 +144,7 @@ class _MirrorPublisher(Publisher):
         self._publish_plane(pixels, axes, stream, "every", what, about, audience)
 
     def _lacking(self, key: int, attached: Collection[str]) -> frozenset[str]:
-        lacking = frozenset(attached) - self._had.get(key, frozenset())
+        lacking = frozenset(attached) - self.had.get(key, frozenset())
         return lacking & self._admitted if self._in_order else lacking
 
     def announce(self, stream: MirroredStream, about: Stream) -> None:
@@ -171,6 +180,8 @@ class Mirror:
         Whether all frames come one after the other, once somebody here is there to take them.
     options
         More options of each `Publisher`.
+    had
+        What `had` was, where the program has been shown before.
 
     Attributes
     ----------
@@ -191,6 +202,7 @@ class Mirror:
         launch: bool,
         in_order: bool = False,
         options: Mapping[str, Any] = {},
+        had: Sequence[Had] = (),
     ) -> None:
         self.origin, self.listens = source.origin, source.listens
         self.title = f"{source.title} @ {place}"
@@ -201,6 +213,8 @@ class Mirror:
             )
             for kind in kinds
         ]
+        for publisher, known in zip(self.publishers, had, strict=False):
+            publisher.had = known
         if in_order:
             for publisher in self.publishers:
                 publisher.open((1, 1), np.uint8)  # receivers find it before the first frame
@@ -322,6 +336,11 @@ class Mirror:
             self._previews.pop(piece.serial, None)
             return partial.pixels, False
         return (partial.pixels, True) if piece.shown and piece.serial in self._previews else None
+
+    @property
+    def had(self) -> list[Had]:
+        """Who has had which frame, exact, of each publisher."""
+        return [publisher.had for publisher in self.publishers]
 
     @property
     def goes_on(self) -> bool:

@@ -285,7 +285,7 @@ class Frame:
         ValueError, TypeError, UnsupportedDtypeError
             If the data are not what the kind needs; as `Publisher.publish` does.
         """
-        return self._reply(self._lease, self.axes, data, kind, name=name, **about)
+        return self._reply(self._lease, self.axes, data, kind, {**about, "name": name})
 
     def supersede(self) -> None:
         """Give it back, as a newer one takes its place."""

@@ -368,12 +368,14 @@ class Subscription:
 
     # ---- replies -------------------------------------------------------------------------------------------------
 
-    def _reply(self, source: SubscribedSource, lease: Lease, axes: Any, data: Any, kind: str, **about: Any) -> bool:
+    def _reply(
+        self, source: SubscribedSource, lease: Lease, axes: Any, data: Any, kind: str, about: dict[str, Any]
+    ) -> bool:
         """Put a reply to a frame on its way; see `Frame.reply`."""
         frame = lease.message
         from scopecast.frames.annotations import checked_name
 
-        name = checked_name(about.pop("name") or self.name[:MAX_LABEL])
+        name = checked_name(about["name"] or self.name[:MAX_LABEL])
         array = _prepared(kind, data, axes, frame.shape, {**about, "name": name})
         with self._lock:
             self._counts["replies"] += 1
@@ -496,7 +498,7 @@ class Subscription:
     def _frame(
         self, source: SubscribedSource, lease: Lease, about: messages.Stream, axes: dict[str, int | str]
     ) -> Frame:
-        return Frame(lease, about, axes, source.entry.title, lambda *data, **more: self._reply(source, *data, **more))
+        return Frame(lease, about, axes, source.entry.title, lambda *reply: self._reply(source, *reply))
 
     def _over_with(self, source: SubscribedSource, stream: int | None) -> None:
         """Take note that no more frames come of a stream; None: of any of the source."""

@@ -221,6 +221,34 @@ def test_a_run_that_is_over_is_shown_to_who_comes_then_and_is_over_for_who_comes
         assert not any("is live" in line for line in desk.lines[desk.lines.index("camera 1 @ late has ended.") :])
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_viewers_that_are_opened_after_a_program_has_ended_have_its_runs_and_others_get_nothing_twice(
+    machine, camera, every
+):
+    options = {"policy": "every" if every else "latest", "title": "camera 1 @ lab-pc"}
+    with ConnectProcess(machine, *["--every"] * every) as desk, Viewer() as first, subscribe(**options) as program:
+        desk.line("is live")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera)
+        first.wait_for(lambda: has(first, "run", stamps()))
+        for _ in range(10 if every else 2):
+            next(program)
+        camera.flush()
+        camera.close()
+        desk.line(r"camera 1 @ lab-pc has ended\.")
+        received = run_of(first, "run").received
+        for _ in range(2):
+            with Viewer() as late:
+                late.wait_for(lambda late=late: has(late, "run", stamps()))
+                desk.line("camera 1 @ lab-pc has ended; its last runs follow")
+                desk.line(r"camera 1 @ lab-pc has ended\.")
+        assert run_of(first, "run").received == received
+        assert len([stream for stream in first.streams if stream.about.title == "run"]) == 1
+        if every:
+            assert (program.stats().received, program.stats().balanced) == (10, True)
+
+
 def test_documents_replies_and_labels_come_as_they_are(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk:
         desk.line("Connected")

@@ -22,6 +22,7 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     ),
     "ACK": (messages.Ack(7, "refused", 1.5), "94a341434b07a772656675736564cb3ff8000000000000"),
     "FETCH": (messages.Fetch(1, 7), "93a546455443480107"),
+    "RECALL": (messages.Recall(), "91a6524543414c4c"),
     "DECLINE": (messages.Decline(1), "92a74445434c494e4501"),
     "VIEW": (messages.View(2, [19, 1], [100, 200, 64, 32]), "94a456494557029213019464ccc84020"),
     "MARKS": (
@@ -87,8 +88,8 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         "94a64d41524b454403a772656675736564ac6f7574206f66207265616368",
     ),
     "LISTED": (
-        messages.Listed([("office", "connected", "exact", messages.DeskAccount(3, 2, 1))]),
-        "92a64c49535445449194a66f6666696365a9636f6e6e6563746564a565786163749703020100000000",
+        messages.Listed([("office", "connected", "exact", messages.DeskAccount(3, 2, 1))], [60]),
+        "93a64c49535445449194a66f6666696365a9636f6e6e6563746564a565786163749703020100000000913c",
     ),
     "ENROLLED": (messages.Enrolled("Ana", "watch"), "93a8454e524f4c4c4544a3416e61a57761746368"),
     "PING": (messages.Ping(9, messages.DeskAccount(3, 1, 1, 1)), "93a450494e47099703010101000000"),

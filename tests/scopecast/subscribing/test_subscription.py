@@ -445,6 +445,7 @@ def test_labels_that_need_larger_slots_are_shown_after_those_were_made():
         (np.zeros(SHAPE, int), {"name": 3}, ValueError, "name must be a str of at most 64 characters.* got 3"),
         (np.zeros(SHAPE), {"kind": "image", "name": "x" * 65}, ValueError, "name must be a str"),
         (np.zeros(SHAPE, int), {"colour": "red"}, TypeError, "^kind='labels' has no keyword colour"),
+        (np.zeros(SHAPE, int), {"axes": {"t": 0}}, TypeError, "^kind='labels' has no keyword axes"),
         (np.zeros(SHAPE), {"kind": "image", "style": {}}, TypeError, "reply.* has no keyword style"),
     ],
 )

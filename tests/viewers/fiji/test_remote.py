@@ -14,8 +14,8 @@ from scopecast.remote.companding import Companding
 from scopecast.remote.mirror import Mirror
 from scopecast.remote.quality import EXACT, LADDER
 from scopecast_viewers.fiji.awt import java
-from scopecast_viewers.receiving.status import PREVIEW
 
+PREVIEW = "preview: the exact pixels are still on their way"
 SHAPE = (64, 48)
 
 

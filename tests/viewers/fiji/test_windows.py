@@ -209,6 +209,24 @@ def test_after_a_command_that_changes_the_image_the_new_live_window_is_seen_besi
             publisher.end_stream(stream)
 
 
+def test_a_live_window_does_not_stand_exactly_behind_one_as_large_as_the_screen(live: LiveFiji):
+    with live.publisher((2400, 3000), budget=128 << 20) as publisher:
+        for number in range(2):
+            stream = publisher.new_stream(f"run {number}")
+            for t in range(2):
+                publisher.publish(square(t, (2400, 3000)), axes={"t": t}, stream=stream)
+            live.settled(publisher)
+            former = live.images[-1]
+            live.on_awt(lambda: java("ij.WindowManager").setCurrentWindow(former.window))  # noqa: B023
+            java("ij.IJ").run(former.imp, "8-bit", "")
+            live.until(lambda: former not in live.images)  # noqa: B023
+            publisher.publish(square(3, (2400, 3000)), axes={"t": 2}, stream=stream)
+            live.settled(publisher)
+            image = live.images[-1]
+            live.until(lambda: bounds(image)[:2] != bounds(former)[:2])  # noqa: B023
+            publisher.end_stream(stream)
+
+
 @pytest.mark.parametrize("shape", [(12, 18), (64, 96), (600, 600), (2400, 3000), (3000, 300), (24, 3000)], ids=str)
 def test_a_window_fits_the_screen_and_small_images_are_legible(live: LiveFiji, shape: tuple[int, int]):
     screen = java("ij.gui.GUI").getMaxWindowBounds()
@@ -216,6 +234,8 @@ def test_a_window_fits_the_screen_and_small_images_are_legible(live: LiveFiji, s
         for name in ("first", "second"):
             image = run(live, publisher, name, range(3), shape)
             live.until(lambda: screen.contains(image.window.getBounds()))  # noqa: B023
+            toolbar = java("ij.IJ").getInstance().getBounds()
+            assert not toolbar.intersects(image.window.getBounds())
             zoom, canvas = image.place.zoom, image.imp.getCanvas().getSize()
             assert (int(canvas.width), int(canvas.height)) == (int(shape[1] * zoom), int(shape[0] * zoom)), "all of it"
             if max(shape) <= 256:
@@ -250,7 +270,7 @@ def test_a_program_that_delivers_gets_the_front_window_from_one_that_has_stopped
 
 
 def test_what_stands_below_an_image_is_not_cut_and_tells_of_losses_only_where_there_are_some(
-    live: LiveFiji, monkeypatch: pytest.MonkeyPatch
+    live: LiveFiji,
 ):
     with live.publisher((40, 8)) as publisher:
         publisher.publish(stamped(0, 0, 0, (40, 8)), axes={"t": 0})
@@ -258,7 +278,7 @@ def test_what_stands_below_an_image_is_not_cut_and_tells_of_losses_only_where_th
         image = live.image()
         live.until(lambda: "1 frame" in image.strip.text)
         assert "dropped" not in image.strip.text
-        monkeypatch.setattr(gallery, "sources_of", lambda *_: [SimpleNamespace(superseded=123456, dropped=7)])
+        image.stream.superseded, image.stream.dropped = 123456, 7
 
         def lines() -> list[str]:
             return [str(line) for line in image.strip.panel.lines()]

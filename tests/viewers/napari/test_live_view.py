@@ -177,13 +177,11 @@ def test_two_streams_in_one_viewer_keep_their_frames_apart(live):
         live.settled(two)
         live.until(lambda: len(live.viewer.layers) == 2)
         live.view.set_following(False)
-        live.viewer.dims.set_point([0, 1], [2, 0])
-        shown = {layer.data._stack.plane_shape: sliced(layer) for layer in live.viewer.layers}
-        assert check_stamp(shown[SHAPE]) == (2, 1, 0)
-        live.viewer.dims.set_point([0, 1], [1, 1])
-        shown = {layer.data._stack.plane_shape: sliced(layer) for layer in live.viewer.layers}
-        assert check_stamp(shown[(32, 32)]) == (1, 2, 0)
-        assert not shown[SHAPE].any(), "a stream without z is nowhere else than at z = 0"
+        for t in (2, 1):
+            live.viewer.dims.set_point([0, 1], [t, 1])
+            shown = {layer.data._stack.plane_shape: sliced(layer) for layer in live.viewer.layers}
+            assert check_stamp(shown[(32, 32)]) == (t, 2, 0)
+            assert check_stamp(shown[SHAPE]) == (t, 1, 0), "a stream without z is everywhere along it"
 
 
 def test_a_second_run_gets_layers_of_its_own_and_the_fourth_ends_the_first(live):

@@ -13,12 +13,13 @@ from children import wait_until
 from desks import ConnectProcess, OtherMachine
 from scopecast import Publisher
 from scopecast.errors import ScopecastError
-from scopecast_viewers.receiving.status import PREVIEW
+from scopecast.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.needs("a shell", "unix sockets", "/dev/shm")
+PREVIEW = "preview: the exact pixels are still on their way"
 SHAPE = (512, 512)
 
 
@@ -59,6 +60,10 @@ def test_what_is_looked_at_is_exact_before_what_is_not(live, machine):
         live.viewer.dims.set_point(0, 1)
         live.until(lambda: not stack.tag((1,)).preview)
         assert stack.tag((2,)).preview
+        desk.process.kill()
+        live.viewer.dims.set_point(0, 2)
+        live.until(lambda: live.view.hint() == "preview: the exact pixels had not come when the connection ended")
+        RunDirectory().clean(everything=True)
 
 
 def test_a_preview_of_another_machine_is_on_the_screen_and_then_the_exact_pixels(live, machine, tmp_path):

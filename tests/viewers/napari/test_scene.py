@@ -230,6 +230,70 @@ def test_a_run_that_is_brought_back_is_seen_although_it_is_shorter_than_the_one_
         live.until(lambda: middle(live) == pytest.approx(219, abs=2))
 
 
+def test_a_run_without_z_is_seen_at_every_z_of_a_stack_that_is_brought_back_beside_it(live):
+    with live.publisher(dtype="uint8") as publisher:
+        for number in range(2):
+            publisher.new_stream(f"stack {number}", steps={"z": 2.0}, **UM)
+            for z in range(5):
+                publisher.publish(frame(100 + z, (64, 64)), axes={"z": z})
+            live.settled(publisher)
+            run(live, publisher, range(200, 204), title=f"series {number}", **UM)
+            live.view.show_run(next(each for each in live.view.scene.runs if each.about.title == f"stack {number}"))
+            live.until(lambda number=number: f"stack {number}" in names(live))
+            live.caught_up()
+            assert live.viewer.dims.axis_labels == ("t", "z", "y", "x")
+            assert live.viewer.dims.range[1].stop == pytest.approx(8, abs=1e-3), "the stack's planes, and no more"
+            live.viewer.dims.set_point([0, 1], [2, 8])
+            live.until(lambda number=number: live.shown(f"series {number}")[32, 32] == 202)
+            live.until(lambda number=number: live.shown(f"stack {number}")[32, 32] == 104)
+            live.view.set_side_by_side(True)
+            live.caught_up()
+            lit = picture(live)
+            height, width = lit.shape
+            halves = (lit[height // 2, width // 4], lit[height // 2, 3 * width // 4])
+            assert sorted(halves) == [pytest.approx(104, abs=2), pytest.approx(202, abs=2)], "neither is black"
+            live.view.set_side_by_side(False)
+            live.view.set_following(True)
+
+
+@pytest.mark.parametrize("units", ["um", ""])
+def test_a_copy_lies_on_the_sliders_of_the_next_runs_by_the_names_of_its_axes(live, units):
+    about = {"scale": (0.1, 0.1), "units": units} if units else {}
+    with live.publisher(dtype="uint8") as publisher:
+        publisher.new_stream("stack", steps={"z": 2.0}, **UM)
+        for z in range(5):
+            publisher.publish(frame(100 + z, (64, 64)), axes={"z": z})
+        live.settled(publisher)
+        live.view.tools.snapshots.take_run()
+        live.until(lambda: "stack (snapshot)" in names(live) and not live.view.tools.snapshots.busy)
+        live.view.tools.snapshots.take_frame()
+        for number in range(2):
+            run(live, publisher, range(200, 210), title=f"series {number}", **about)
+            assert live.viewer.dims.axis_labels == ("t", "z", "y", "x")
+            assert live.viewer.dims.range[0].stop == pytest.approx(9, abs=1e-3)
+            assert live.viewer.dims.range[1].stop == pytest.approx(8, abs=1e-3)
+            assert middle(live) == pytest.approx(209, abs=2)
+            assert live.viewer.layers.extent.units is not None, "all layers are in one unit"
+            live.viewer.dims.set_point([0, 1], [5, 4])
+            assert middle(live) == pytest.approx(205, abs=2)
+            live.layer("stack (snapshot)").visible = True
+            assert live.shown("stack (snapshot)")[32, 32] == 102
+            live.layer("stack (snapshot)").visible = False
+            live.view.set_following(True)
+        publisher.new_stream("both", steps={"z": 2.0}, **about)
+        for t in range(2):
+            for z in range(3):
+                publisher.publish(frame(20 + 10 * t + z, (64, 64)), axes={"t": t, "z": z})
+        live.settled(publisher)
+        live.view.tools.snapshots.take_run()
+        live.until(lambda: "both (snapshot)" in names(live) and not live.view.tools.snapshots.busy)
+        run(live, publisher, [90, 91], title="last", **about)
+        live.layer("both (snapshot)").visible = True
+        live.viewer.dims.set_point([0, 1], [1, 4])
+        assert live.shown("both (snapshot)")[32, 32] == 32
+        assert live.shown("last")[32, 32] == 91
+
+
 @pytest.mark.usefixtures("unhurried")
 def test_a_program_that_is_idle_takes_neither_the_picture_nor_the_status(live):
     with live.publisher(dtype="uint8", title="microscope") as source, live.publisher(title="notebook") as idle:
@@ -267,6 +331,32 @@ def test_of_two_programs_that_both_deliver_both_are_seen_and_one_is_followed(liv
         height, width = seen.shape
         assert seen[height // 2, width // 4] == pytest.approx(95, abs=2)
         assert seen[height // 2, 3 * width // 4] == pytest.approx(165, abs=2)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_program_whose_images_lie_under_those_of_the_run_is_named_and_seen_side_by_side(live):
+    with live.publisher(dtype="uint8", title="left") as left, live.publisher(dtype="uint8", title="right") as right:
+        for number in range(2):
+            left.new_stream(f"run {number}")
+            for t in range(3):
+                left.publish(frame(90 + t), axes={"t": t})
+                live.settled(left)
+                right.publish(frame(160 + t), axes={"t": t})
+                live.settled(right)
+            sources = live.view.scene.sources.items()
+            live.view.follow(next(token for token, stream in sources if stream.title == "left"))
+            live.caught_up()
+            assert live.view.followed.title == "left"
+            assert middle(live) == pytest.approx(92, abs=2)
+            live.until(lambda: "right lies under it; runs ▸ Side by side shows both" in live.view.status.text)
+            live.view.set_side_by_side(True)
+            live.caught_up()
+            seen = picture(live)
+            height, width = seen.shape
+            halves = (seen[height // 2, width // 4], seen[height // 2, 3 * width // 4])
+            assert sorted(halves) == [pytest.approx(92, abs=2), pytest.approx(162, abs=2)]
+            live.until(lambda: "lies under" not in live.view.status.text)
+            live.view.set_side_by_side(False)
 
 
 def test_when_the_one_that_is_followed_falls_silent_the_other_is(live):
@@ -336,7 +426,7 @@ def test_another_pixel_size_in_live_mode_takes_the_place_of_the_former_one(live)
 
 def test_live_mode_after_a_run_is_seen_again_and_does_not_push_out_the_runs(live):
     with NapariStreamingBackend(launch=False, policy="every") as backend:
-        for number in range(2):
+        for number in range(3):
             backend.frame_ready(frame(50 + number))
             live.attach(backend.publisher)
             live.settled(backend.publisher)

@@ -105,6 +105,26 @@ def test_an_ome_zarr_has_pixels_scale_and_channels(history, tmp_path):
     assert [each["label"] for each in about["omero"]["channels"]] == ["DAPI", "GFP"]
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_who_opens_an_ome_zarr_sees_what_the_live_view_has_shown(history, tmp_path, dtype):
+    pytest.importorskip("ome_writers")
+    run = Run(history, channels=["DAPI", "GFP"])
+    noise = np.random.default_rng(3)
+    for t in range(2):
+        for channel, high in (("DAPI", 300), ("GFP", 4000)):
+            plane = noise.integers(100, high, (64, 64)).astype(dtype)
+            plane[5, 5] = 30_000  # a hot pixel
+            run.put(plane, t=t, c=channel)
+    run.put(plane, t=3, c="GFP")  # what is missing before it is not seen as dark
+    save_all(exports(run.stream), tmp_path / "cells.ome.zarr")
+    about = zarr.open_group(tmp_path / "cells.ome.zarr", mode="r").attrs["ome"]
+    windows = [each["window"] for each in about["omero"]["channels"]]
+    for window, high in zip(windows, (300, 4000), strict=True):
+        assert window["start"] == pytest.approx(100, abs=0.05 * high)
+        assert window["end"] == pytest.approx(high, rel=0.1)
+        assert window["min"] <= window["start"] < window["end"] <= window["max"]
+
+
 @pytest.mark.parametrize("form", [".ome.tiff", ".ome.zarr"])
 def test_positions_are_images_of_their_own_and_live_mode_and_colour_are_saved(history, tmp_path, form):
     run = Run(history, positions=["A1", "B2"])

@@ -24,7 +24,7 @@ from scopecast_viewers.fiji.window_places import WindowPlace
 from scopecast_viewers.look.colors import color_problem
 from scopecast_viewers.look.ticks import MAX_WAIT_S, STATUS_S
 from scopecast_viewers.receiving.marks import MarkedFrame
-from scopecast_viewers.receiving.status import HINTS, PREVIEW
+from scopecast_viewers.receiving.status import HINTS, preview_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -525,7 +525,7 @@ class Hyperstack:
         hints = [
             "frozen" if self.frozen else "",
             self.problem,
-            HINTS[state] or (PREVIEW if tag is not None and tag.preview else ""),
+            HINTS[state] or (preview_of(self.stream) if tag is not None and tag.preview else ""),
             self._saturation(number),
             f"waits for {self.waits_for}" if self.waits_for else "",
             self.overlay.problem,

@@ -89,11 +89,18 @@ class WindowPlace(NamedTuple):
     def pack(window: Any, corner: tuple[int, int] | None = None) -> None:
         """Give a window the size of what is in it, where it is or at another corner, and all of it on the screen."""
         x, y = (int(window.getX()), int(window.getY())) if corner is None else corner
-        screen, size = _screen(window), window.getPreferredSize()
-        x = max(int(screen.x), min(x, int(screen.x + screen.width - size.width)))
-        y = max(int(screen.y), min(y, int(screen.y + screen.height - size.height)))
-        window.setBounds(x, y, size.width, size.height)
+        size = window.getPreferredSize()
+        window.setBounds(*_on_screen(window, size, x, y), size.width, size.height)
         window.validate()
+
+
+def _on_screen(window: Any, size: Any, x: int, y: int) -> tuple[int, int]:
+    """Return where a window of a size is all on the screen, as near as can be to a corner."""
+    screen = _screen(window)
+    return (
+        max(int(screen.x), min(x, int(screen.x + screen.width - size.width))),
+        max(int(screen.y), min(y, int(screen.y + screen.height - size.height))),
+    )
 
 
 def _screen(window: Any) -> Any:
@@ -101,11 +108,13 @@ def _screen(window: Any) -> Any:
 
 
 def _room(window: Any, canvas: Any) -> tuple[int, int]:
-    """Return how large the canvas may become."""
+    """Return how large the canvas may become, below ImageJ's own window."""
     screen, insets = _screen(window), window.getInsets(False)
+    main = java("ij.IJ").getInstance()
+    high = int(screen.height) - (int(main.getHeight()) + _GAP if main is not None and main.isShowing() else 0)
     beside = int(insets.left + insets.right) + 2 * 5  # the margins of ij.gui.ImageLayout
     below = sum(int(part.getPreferredSize().height) for part in window.getComponents() if part != canvas)
-    return int(screen.width) - beside, int(screen.height) - int(insets.top + insets.bottom) - below - _SLIDERS
+    return int(screen.width) - beside, high - int(insets.top + insets.bottom) - below - _SLIDERS
 
 
 def _fitting_zoom(image: tuple[int, int], room: tuple[int, int]) -> float:
@@ -136,9 +145,13 @@ def _free_corner(window: Any, size: Any) -> tuple[int, int]:
         corners += [(int(at.x), int(at.y + at.height) + _GAP), (int(at.x), int(at.y) - high - _GAP)]
         if main is None or at != main.getBounds():
             corners += [(int(at.x + at.width) + _GAP, int(at.y)), (int(at.x) - wide - _GAP, int(at.y))]
+    corners += [_on_screen(window, size, *corner) for corner in corners]
     rectangle = java("java.awt.Rectangle")
     for corner in sorted(corners, key=lambda at: math.dist(at, (x, y))):
         area = rectangle(*corner, wide, high)
         if screen.contains(area) and not any(area.intersects(each) for each in others):
             return corner
-    return x + _CASCADE, y + _CASCADE
+    aside = [(x + right * _CASCADE, y + down * _CASCADE) for down in (1, -1) for right in (1, -1)]
+    taken = {(int(each.x), int(each.y)) for each in others}
+    free = (corner for corner in (_on_screen(window, size, *at) for at in aside) if corner not in taken)
+    return next(free, aside[0])

@@ -79,6 +79,7 @@ class AnnotationSet:
     def __init__(self, kind: str, name: str, channel: int | None) -> None:
         self.kind, self.name, self.channel = kind, name, channel
         self.version = 0
+        self._last: dict[_Place, int] = {}  # the latest t of each place without it
         # By the axes at which they are fixed, then by place: one look for each group finds all that is at a place.
         self._groups: dict[tuple[str, ...], dict[tuple[int, ...], Annotation]] = {}
 
@@ -112,6 +113,22 @@ class AnnotationSet:
                 ]
         return tuple(found)
 
+    def lately(self, where: Mapping[str, int]) -> Mapping[str, int]:
+        """Return a position of the sliders as it was at the last time, up to this, for which something was published.
+
+        Whoever publishes needs a while, in which images go on. It is the position itself if something belongs to it, or
+        nothing to any earlier time of it.
+        """
+        earlier: list[int] = []
+        for axes, group in tuple(self._groups.items()):
+            if "t" not in where or not all(axis in where for axis in axes):
+                continue
+            if (place := tuple(where[axis] for axis in axes)) in group:
+                return where
+            if (last := self._last.get(_without_t((axes, place)), where["t"])) < where["t"]:
+                earlier.append(last)
+        return {**where, "t": max(earlier)} if earlier else where
+
     @property
     def reach(self) -> dict[str, tuple[int, int]]:
         """The lowest and highest index along each axis at which a document is fixed."""
@@ -128,12 +145,22 @@ class AnnotationSet:
     def put(self, place: _Place, annotation: Annotation) -> None:
         """Put a document at its place, over what was there; for `Annotations`."""
         self._groups.setdefault(place[0], {})[place[1]] = annotation
+        if "t" in annotation.where:
+            anywhen, t = _without_t(place), annotation.where["t"]
+            self._last[anywhen] = max(t, self._last.get(anywhen, t))
         self.version += 1
 
     def remove(self, place: _Place) -> None:
         """Forget what is at a place; for `Annotations`."""
         self._groups[place[0]].pop(place[1], None)
         self.version += 1
+
+
+def _without_t(place: _Place) -> _Place:
+    """Return a place at any time."""
+    axes, index = place
+    kept = [(axis, at) for axis, at in zip(axes, index, strict=True) if axis != "t"]
+    return tuple(axis for axis, _ in kept), tuple(at for _, at in kept)
 
 
 class Annotations:

@@ -77,6 +77,7 @@ class LiveAnnotation:
         self.painted = -1
         self.version = -1
         self.parked = False
+        self.earlier: int | None = None  # of which t is what it shows, if that is earlier than the images
         self.far = ""  # what of it lies too far away to be shown
         self._seen: Any = None  # what is on the layer
         self._made: Any = None  # axes, scale, translation and units that the layer was made with
@@ -95,12 +96,17 @@ class LiveAnnotation:
     @property
     def name(self) -> str:
         """What the layer is called: the annotations, their channel, and the run."""
+        return f"{self.called} · {self.stream.about.title}"
+
+    @property
+    def called(self) -> str:
+        """The annotations, and their channel."""
         called = self.annotations.name or self.annotations.kind
         if self.annotations.kind == "rois" and self.kind == "points":
             called += " (points)"
         if self.annotations.channel is not None:
             called += f" ({self.stream.label('c', self.annotations.channel)})"
-        return f"{called} · {self.stream.about.title}"
+        return called
 
     # ---- what is to be seen ------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from scopecast_viewers.napari.kept import KeptLayers
 from scopecast_viewers.napari.units import canvas_spacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from napari.viewer import Viewer
 
@@ -93,7 +93,14 @@ class LiveAnnotations(KeptLayers[AnnotationKey, LiveAnnotation]):
             if layers.index(made.layer) > lowest:
                 self.viewer.layers.move(layers.index(made.layer), lowest)
 
-    def show(self, where: Callable[[LiveStream], dict[str, int]], *, make: bool = True, remake: bool = True) -> bool:
+    def show(
+        self,
+        where: Callable[[LiveStream], dict[str, int]],
+        *,
+        make: bool = True,
+        remake: bool = True,
+        lately: bool = False,
+    ) -> bool:
         """Show what belongs under the sliders.
 
         Parameters
@@ -105,6 +112,8 @@ class LiveAnnotations(KeptLayers[AnnotationKey, LiveAnnotation]):
         remake
             Whether layers may be made anew; not while napari itself changes its layers. See `LiveLayers.incomplete`
             for what was put off.
+        lately
+            Whether what belongs to an earlier time is shown where nothing has come for this one, of what is live.
 
         Returns
         -------
@@ -116,11 +125,11 @@ class LiveAnnotations(KeptLayers[AnnotationKey, LiveAnnotation]):
             return False
         self._showing = True
         try:
-            return self._show_all(where, make, remake)
+            return self._show_all(where, make, remake, lately)
         finally:
             self._showing = False
 
-    def _show_all(self, where: Callable[[LiveStream], dict[str, int]], make: bool, remake: bool) -> bool:
+    def _show_all(self, where: Callable[[LiveStream], dict[str, int]], make: bool, remake: bool, lately: bool) -> bool:
         changed = False
         for key, part in self._parts.items():
             live = self._layers.get(key)
@@ -138,10 +147,16 @@ class LiveAnnotations(KeptLayers[AnnotationKey, LiveAnnotation]):
                 live.shown = None
                 live.version = part.annotations.version
                 continue
-            changed = self._show(key, live, where(part.stream), remake) or changed
+            now = where(part.stream)
+            at: Mapping[str, int] = now
+            goes_on = part.stream is self.scene.followed or part.stream.state == "live"
+            if lately and goes_on and part.kind != "tracks":  # these are all there, at all times
+                at = part.annotations.lately(now)
+            live.earlier = None if at is now else at["t"]
+            changed = self._show(key, live, at, remake) or changed
         return changed
 
-    def _show(self, key: AnnotationKey, live: LiveAnnotation, where: dict[str, int], remake: bool) -> bool:
+    def _show(self, key: AnnotationKey, live: LiveAnnotation, where: Mapping[str, int], remake: bool) -> bool:
         first, axes, dims = live.layer is None, self._images.axes, self.viewer.dims
         lead = dims.ndim - 2 - len(axes)
         displayed = [name for at, name in enumerate(axes) if lead + at in dims.displayed]

@@ -12,6 +12,7 @@ from scopecast_viewers.napari.limits import Box
 from scopecast_viewers.napari.mosaic import Mosaic
 from scopecast_viewers.napari.units import canvas_spacing, corner_on_canvas, pixel_on_canvas
 from scopecast_viewers.stacks.plane import Tag
+from scopecast_viewers.stacks.view import NOTHING_FIXED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,7 @@ class Shown:
         layout: StageLayout | None = None,
     ) -> None:
         self.layout = layout
+        self._steps: Mapping[str, float] = {}  # along axes that only others have
         self.stream, self.stack, self.channel, self.place = stream, stack, channel, dict(place)
         self.data = self._make_data(axes)
         self.shown: Tag | None = None
@@ -80,6 +82,12 @@ class Shown:
         self.layout = layout
         self.data.lay_out(layout, self.stream.pixel)
         return True
+
+    def stretch(self, reach: Mapping[str, tuple[int, int]], steps: Mapping[str, float]) -> bool:
+        """Reach at least so far, in indices that are `steps` apart. Return whether the extent has changed."""
+        changed = self._steps != steps
+        self._steps = steps
+        return self.data.stretch(reach) or changed
 
     @property
     def every(self) -> int:
@@ -133,7 +141,7 @@ class Shown:
 
     def geometry(self) -> dict[str, Any]:
         """Return scale, translation and axis labels, as `add_image` takes them."""
-        spacing = canvas_spacing(self.stream)
+        spacing = {**self._steps, **canvas_spacing(self.stream)}
         steps = [spacing.get(name, 1.0) for name in self.data.axes]
         y, x = (size * self.every for size in pixel_on_canvas(self.stream))
         return {
@@ -199,14 +207,28 @@ class Shown:
         plane = None if index is None else self.stack.plane(index)
         return self.stack.zero if plane is None else np.asarray(plane)
 
-    def stand_in(self, stands_in: bool, *, always: bool = False) -> bool:
-        """Show the newest plane wherever none has come, or everywhere; or no more. Return whether that is new."""
+    def stand_in(self, stands_in: bool, *, always: bool = False, where: Mapping[str, int] = NOTHING_FIXED) -> bool:
+        """Show the newest plane wherever none has come, or everywhere; or no more. Return whether that is new.
+
+        `where` is the place that the sliders go to.
+        """
         new = (stands_in, always) != (self.data.stand_in is not None, self.data.always)
         if new:
             self.shown = None  # whatever napari has sliced, it was by the other rule
         self.data.always = always
-        self.data.stand_in = self.newest_index() if stands_in else None
+        self.data.stand_in = self._to_stand_in(where) if stands_in else None
         return new
+
+    def _to_stand_in(self, _where: Mapping[str, int]) -> tuple[int, ...] | None:
+        return self.newest_index()
+
+    def earlier_at(self, where: Mapping[str, int]) -> int | None:
+        """Return of which t the plane is that is shown at a position along the viewer's axes, if of an earlier one."""
+        own = self.data.place(where)
+        shown = self.data.shown_at(own)
+        if shown is None or shown == own or "t" not in self.stack.axes:
+            return None
+        return shown[self.stack.axes.index("t")]
 
     def tag_at(self, where: Mapping[str, int]) -> Tag | None:
         """Return the tag of the frame that is shown at absolute positions along the viewer's axes; None at a gap."""

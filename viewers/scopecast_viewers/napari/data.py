@@ -220,22 +220,23 @@ class LayerData(StackView):
     def origin(self) -> tuple[int, ...]:
         """The absolute index at which each of `axes` begins."""
         lowest = dict(zip(self._frozen.axes, self._frozen.origin, strict=True))
-        return tuple(self._lacked(name)[0] if self._lacks(name) else lowest[name] for name in self.axes)
+        return tuple(self._lacked(name)[0] if self.lacks(name) else lowest[name] for name in self.axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Extent of each of `axes`, then the plane's."""
         extent = dict(zip(self._frozen.axes, self._frozen.shape, strict=True))
-        free = (self._lacked(name)[1] if self._lacks(name) else extent[name] for name in self.axes)
+        free = (self._lacked(name)[1] if self.lacks(name) else extent[name] for name in self.axes)
         return (*free, *self.plane_shape)
 
-    def _lacks(self, name: str) -> bool:
+    def lacks(self, name: str) -> bool:
+        """Whether the stack does not know one of `axes`: the same plane is everywhere along it, as far as `reach`."""
         return name in self._fixed or name not in self._frozen.axes
 
     def _lacked(self, name: str) -> tuple[int, int]:
         """Return where an axis that the stack lacks begins, and its extent."""
         low, high = self.reach.get(name, (0, 0))
-        return low, high - low + 1
+        return (low, high - low + 1) if high - low < MOST_STEPS else (0, 1)
 
     def place(self, where: Mapping[str, int]) -> tuple[int, ...]:
         """Return the stack's index for absolute positions along the viewer's axes."""
@@ -243,7 +244,7 @@ class LayerData(StackView):
 
     def __getitem__(self, key: Any) -> Any:
         """Return a part of the array, as numpy does; see `StackView.__getitem__`."""
-        lacking = [at for at, name in enumerate(self.axes) if self._lacks(name)]
+        lacking = [at for at, name in enumerate(self.axes) if self.lacks(name)]
         if not lacking:
             return super().__getitem__(key)
         shape = self.shape
@@ -265,17 +266,7 @@ class LayerData(StackView):
             elif at in lacking and not -shape[at] <= chosen < shape[at]:
                 msg = f"index {chosen} is out of bounds for axis {at} with size {shape[at]}"
                 raise IndexError(msg)
-        if not self.always and any(self._is_elsewhere(at, key) for at in lacking):
-            return np.zeros_like(part)
         return part
-
-    def _is_elsewhere(self, at: int, key: tuple[Any, ...]) -> bool:
-        """Whether an index along an axis that the stack lacks is another than 0, where all of the stack is."""
-        if isinstance(key[at], slice):
-            return False
-        if self.ahead is not None and not any(isinstance(each, slice) for each in key[: len(self.axes)]):
-            return self.ahead.get(self.axes[at], 0) != 0
-        return bool(key[at] % self.shape[at] + self._lacked(self.axes[at])[0] != 0)
 
     def __repr__(self) -> str:
         return f"LayerData(shape={self.shape}, dtype={self.dtype}, axes={self.axes}, fixed={self._fixed})"

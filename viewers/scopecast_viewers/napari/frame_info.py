@@ -13,6 +13,8 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QPushButton, Q
 from scopecast_viewers.receiving.metadata import metadata_rows, recorded_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.viewer import Viewer
 
     from scopecast_viewers.napari.layer import LiveLayer
@@ -121,15 +123,17 @@ class FrameInfo:
             self._dock.setVisible(on)
         self._told = ()
 
-    def tell(self, frame: tuple[LiveLayer, tuple[int, ...], Tag] | None) -> bool:
+    def tell(self, frame: tuple[LiveLayer, tuple[int, ...], Tag] | None, late: Sequence[tuple[str, str]] = ()) -> bool:
         """Tell of a frame: its layer, its index in the stack, its tag; None where there is none.
+
+        `late` is what lies on it and is of an earlier one: its name, and of which.
 
         Returns
         -------
         bool
             Whether that is another one than before.
         """
-        told = () if frame is None else (frame[0].layer.name, frame[1], frame[2], self.as_table)
+        told = () if frame is None else (frame[0].layer.name, frame[1], frame[2], *late, self.as_table)
         if told == self._told and told:
             return False
         self._told = told
@@ -139,11 +143,12 @@ class FrameInfo:
             live, index, tag = frame
             recorded = recorded_of(live.stream, index, tag)
             when = (recorded.elapsed, recorded.clock, recorded.exposure)
-            lines = ("   ".join(filter(None, parts)) for parts in (when, (recorded.position, recorded.stage)))
+            behind = [f"{name} of {earlier}" for name, earlier in late]
+            lines = ("   ".join(filter(None, parts)) for parts in (when, (recorded.position, recorded.stage), behind))
             text = "\n".join(filter(None, lines))
             rows = [("layer", live.layer.name)]
             rows += [(axis, live.stream.label(axis, at)) for axis, at in zip(live.stack.axes, index, strict=True)]
-            rows += metadata_rows(recorded, tag)
+            rows += [*metadata_rows(recorded, tag), *((name, f"of {earlier}") for name, earlier in late)]
         if self.as_table:
             self.table.show_rows(rows)
         if self._on_canvas:

@@ -10,6 +10,8 @@ from scopecast_viewers.napari.units import corner_on_canvas
 from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari.viewer import Viewer
 
     from scopecast_viewers.look.contrast import Contrasts
@@ -50,6 +52,20 @@ class LiveLabels(LiveLayer):
                 y, x = corner_on_canvas(self.stream, self._beside)
                 return y, x
         return super()._corner()
+
+    def _to_stand_in(self, where: Mapping[str, int]) -> tuple[int, ...] | None:
+        """Return the newest labels of an earlier time at a place: whoever makes them needs a while, and images go on.
+
+        Of no other place: they would lie on what they are not of.
+        """
+        axes, planes, own = self.data.layout.axes, self.data.layout.planes, self.data.place(where)
+        if "t" not in axes or own in planes:
+            return None
+        at = axes.index("t")
+        newest = self.stack.latest_at({name: own[of] for of, name in enumerate(axes) if name != "t"})
+        last = own[at] if newest is None else min(own[at], newest[at])
+        earlier = ((*own[:at], t, *own[at + 1 :]) for t in (last, last - 1))
+        return next((place for place in earlier if place in planes), None)
 
     def add(self, viewer: Viewer, units: tuple[str, ...], contrasts: Contrasts | None = None) -> None:
         """Make the layer."""

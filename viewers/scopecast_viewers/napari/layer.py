@@ -13,13 +13,13 @@ from napari.utils.colormaps import Colormap
 from scopecast_viewers.look.colors import GRAY, table_of
 from scopecast_viewers.look.contrast import Contrasts
 from scopecast_viewers.napari.channel import Shown
+from scopecast_viewers.napari.layer_axes import take_in_axes
 from scopecast_viewers.napari.layer_contrast import LayerContrast
 from scopecast_viewers.napari.mosaic import Mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy.typing as npt
     from cmap import Colormap as ChannelColormap
     from napari.layers import Image
     from napari.viewer import Viewer
@@ -187,8 +187,11 @@ class LiveLayer(Shown):
         """Return where an absolute index lies along each slider of the viewer; the reverse of `index_at`."""
         layer, data = self.layer, self.data
         return {
-            name: float((where.get(name, 0) - low) * step + start)
-            for name, low, step, start in zip(data.axes, data.origin, layer.scale, layer.translate, strict=False)
+            # Along an axis that only others have, it is at 0, or as near to that as they reach.
+            name: float((where.get(name, min(max(0, low), low + size - 1)) - low) * step + start)
+            for name, low, size, step, start in zip(
+                data.axes, data.origin, data.shape, layer.scale, layer.translate, strict=False
+            )
         }
 
     def settle(self, here: bool) -> None:
@@ -232,31 +235,15 @@ class LiveLayer(Shown):
     def widen(self, axes: tuple[str, ...], units: tuple[str, ...]) -> None:
         """Take in axes that have joined. The layer stays the same, with everything that the user has set of it."""
         layer, before = self.layer, (*self.data.axes, "y", "x")
-        labels, scale = dict(zip(before, layer.axis_labels, strict=True)), dict(zip(before, layer.scale, strict=True))
+        scale = dict(zip(before, layer.scale, strict=True))
         moved = dict(zip(before, layer.translate - np.asarray(self._translate), strict=True))
         scale = {name: at for name, at in scale.items() if not np.isclose(at, self._scale.get(name, nan))}  # the user's
-        editable = layer.editable
-        shear, rotate, affine = np.asarray(layer.shear), np.asarray(layer.rotate), layer.affine.affine_matrix
         self.data = self._make_data(axes)
         after = (*axes, "y", "x")
         geometry = self._placed()
-        # Of a hidden layer napari keeps the extent that it had, with too few axes, until its scale is set; whoever is
-        # told of the data before that fails, and so does every repaint from then on.
-        with layer.events.data.blocker():
-            layer.data = self.data
-        layer.scale = [scale.get(name, ours) for name, ours in zip(after, geometry["scale"], strict=True)]
-        layer.events.data(value=layer.data)
-        layer.translate = [ours + moved.get(name, 0.0) for name, ours in zip(after, self._translate, strict=True)]
-        layer.axis_labels = [labels.get(name, name) for name in after]
-        layer.units = units
-        if len(after) > len(before):
-            # napari has put the new axes before the old ones, wherever they belong.
-            at = [after.index(name) for name in before]
-            layer.rotate = _among(rotate, at, len(after))
-            if np.any(shear):
-                layer.shear = _among_sheared(shear, at, len(after))
-            layer.affine = _among(affine, [*at, len(after)], len(after) + 1)
-        layer.editable = editable  # napari has decided anew, for the new data
+        wide = [scale.get(name, ours) for name, ours in zip(after, geometry["scale"], strict=True)]
+        there = [ours + moved.get(name, 0.0) for name, ours in zip(after, self._translate, strict=True)]
+        take_in_axes(layer, self.data, before, after, wide, there, units)
         self.shown, self.sliced, self.stale = None, -1, False
         self.restyle()
         if self.contrast is not None:
@@ -281,10 +268,10 @@ class LiveLayer(Shown):
         moves = self._translate != translate
         self.stale = False
         scale, before = np.array(self.layer.scale), dict(self._scale)
-        for axis, name in enumerate(("y", "x"), start=len(translate) - 2):
+        for axis, name in enumerate(geometry["axis_labels"]):
             scale[axis] *= geometry["scale"][axis] / self._scale[name]
             self._scale[name] = geometry["scale"][axis]
-        if self._scale != before:  # more or fewer pixels of a picture are shown
+        if self._scale != before:  # more or fewer pixels of a picture are shown, or another run has an axis
             # If it moves, too, the viewer is told once for both.
             with self.layer.events.scale.blocker() if moves else nullcontext():
                 self.layer.scale = scale
@@ -359,19 +346,3 @@ def _ignore_outdated_slices(layer: Image) -> None:
             take_over(response)
 
     setattr(state, name, take_over_if_current)
-
-
-def _among(matrix: npt.NDArray[Any], at: list[int], ndim: int) -> npt.NDArray[Any]:
-    """Return a transform of `ndim` axes that does to those `at` what `matrix` does, and nothing to the others."""
-    wider = np.eye(ndim)
-    wider[np.ix_(at, at)] = matrix
-    return wider
-
-
-def _among_sheared(shear: npt.NDArray[Any], at: list[int], ndim: int) -> npt.NDArray[Any]:
-    """Do the same for napari's shear: a matrix, or the part of it above the diagonal as a vector."""
-    if shear.ndim == 2:
-        return _among(shear, at, ndim)
-    matrix = np.eye(len(at))
-    matrix[np.triu_indices(len(at), 1)] = shear
-    return _among(matrix, at, ndim)[np.triu_indices(ndim, 1)]

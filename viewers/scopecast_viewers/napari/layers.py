@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer
 from scopecast.frames.axes import sort_axes
 from scopecast_viewers.look.colors import color_problem
 from scopecast_viewers.look.contrast import Contrasts, saturation_text
+from scopecast_viewers.napari.copies import Copies
 from scopecast_viewers.napari.data import LayerData
 from scopecast_viewers.napari.kept import KeptLayers
 from scopecast_viewers.napari.layer import LiveLayer
@@ -21,7 +22,7 @@ from scopecast_viewers.napari.scene import Scene
 from scopecast_viewers.napari.sliders import Sliders, agreed_units
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
 from scopecast_viewers.napari.tiles import Tiling
-from scopecast_viewers.napari.units import canvas_unit
+from scopecast_viewers.napari.units import canvas_spacing, canvas_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -39,6 +40,11 @@ __all__ = ["LiveLayers"]
 #: What all fields of a channel share; the user sets it of any of them.
 _LINKED = ("colormap", "gamma", "opacity", "blending", "visible", "contrast_limits", "interpolation2d")
 _Key = tuple["Stack", int, "Place"]
+_Reach = dict[str, tuple[int, int]]
+#: Parts of a step that are none, but come of rounding.
+_SAME = 1e-6
+#: The least step of an axis that a stack without it takes over, in the axis's unit; the largest is its inverse.
+_FINEST = 1e-6
 _MOST = f"a slider has at most {MOST_STEPS:,} steps"
 
 
@@ -79,6 +85,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self.making_ms = self.longest_ms = 0.0
         self.axes: tuple[str, ...] = ()
         self.units: tuple[str, ...] = ("pixel", "pixel")
+        self.copies = Copies(viewer)
         self.tiling = Tiling()
         self.incomplete = False  # more layers are to be made at the next update
         self._began: dict[tuple[str, int], int] = {}  # in which order the streams have come
@@ -121,7 +128,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self._come_back()
         new: list[LiveLayer] = []
         grown = False
-        followed = self._reach()
+        followed, everywhere = self._reach(), self._extents()
         layouts: dict[Stack, StackLayout] = {}  # one moment of each stack for all of its layers
         for stream, stack, channel, place in divided:
             key = (stack, channel, place)
@@ -141,9 +148,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
             version = stack.version
             if live.lay_out(self.tiling.layout(stream)):
                 live.stale = self.spread = True
-            reach = followed if self.scene.is_beside(stream) and not live.rank else {}
-            if live.data.reach != reach:
-                live.stale = live.data.stretch(reach) or live.stale
+            self._stretch(live, followed, everywhere)
             if live.version != version:
                 layout = layouts.setdefault(stack, stack.layout)
                 live.stale = live.data.advance(layout) or live.moved or live.stale
@@ -196,8 +201,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         """Make a layer; one that can't be made is noted, see `Unshown`."""
         key, version = (stack, channel, place), stack.version
         live = self._new(stream, stack, channel, place)
-        if self.scene.is_beside(stream) and not live.rank:
-            live.data.stretch(self._reach())
+        self._stretch(live, self._reach(), self._extents())
         try:
             if self._leaving and (live.rank or self._objection(live.box)):
                 self._let_leave()
@@ -227,8 +231,26 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         self._layers[key] = live
         return live
 
-    def _reach(self) -> dict[str, tuple[int, int]]:
-        """Return the indices along each axis that the run which is followed has: others are to be seen there, too."""
+    def _stretch(self, live: LiveLayer, followed: _Reach, everywhere: Mapping[str, tuple[float, float, float]]) -> None:
+        """Let a layer reach where what it shows is to be seen, too.
+
+        Another program's run is to be seen wherever the one is that is followed, of which `followed` is the reach in
+        indices, and so are labels; and a stack that lacks an axis wherever others are along it: `everywhere`, see
+        `_extents`.
+        """
+        of_followed = live.rank > 0 and live.stream is self.scene.followed
+        reach = dict(followed) if of_followed or self.scene.is_beside(live.stream) else {}
+        steps = dict(canvas_spacing(live.stream))
+        for name, (low, high, step) in everywhere.items():
+            if live.data.lacks(name) and _FINEST <= abs(step) <= 1 / _FINEST:  # others may have steps of no sense
+                step = steps.setdefault(name, step)
+                first, last = sorted((low / step, high / step))
+                reach[name] = (math.floor(first + _SAME), math.ceil(last - _SAME))
+        if live.data.reach != reach:
+            live.stale = live.stretch(reach, steps) or live.stale
+
+    def _reach(self) -> _Reach:
+        """Return the indices along each axis that the run which is followed has."""
         followed = self.scene.followed
         if followed is None:
             return {}
@@ -240,6 +262,23 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                     lowest, highest = reach.get(name, (low, low))
                     reach[name] = (min(low, lowest), max(low + size - 1, highest))
         return reach
+
+    def _extents(self) -> dict[str, tuple[float, float, float]]:
+        """Return the lowest and the highest place along each axis of the runs in the scene, in its unit, and a step."""
+        places: list[tuple[str, float, float, float]] = []
+        for stream in self.scene.streams:
+            spacing = canvas_spacing(stream)
+            for stack in stream.stacks:
+                layout = stack.layout
+                for name, low, size in zip(layout.axes, layout.origin, layout.shape, strict=True):
+                    if name in self.axes and layout.planes:
+                        step = spacing.get(name, 1.0)
+                        places.append((name, low * step, (low + size - 1) * step, step))
+        extents: dict[str, tuple[float, float, float]] = {}
+        for name, first, last, step in (*places, *self.copies.extents):
+            lowest, highest, step = extents.get(name, (first, last, step))
+            extents[name] = (min(lowest, first, last), max(highest, first, last), step)
+        return extents
 
     def _leave_live(self, event: Any) -> None:
         """Give a layer that a command of napari's has made of a live one a copy of the pixels of now.
@@ -518,7 +557,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         """Take in the axes of new streams; all layers get them, and keep those that they have."""
         mine = [live for live in self._layers.values() if live.stream in self.scene]
         had = [name for live in mine for name in live.data.axes]
-        axes = sort_axes([*had, *(name for stream in streams for name in self._sliders(stream))])
+        axes = sort_axes([*had, *self.copies.axes, *(name for stream in streams for name in self._sliders(stream))])
         units = agreed_units(streams, axes)
         if units != self.units and axes == self.axes:
             for live in tuple(self):
@@ -533,6 +572,7 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
                 live.widen(axes, units)
             except Exception as error:  # noqa: BLE001 - noted, logged, and told in the status
                 self.give_up(live, error)
+        self.copies.fit(axes, units)
 
     def _sliders(self, stream: LiveStream) -> Iterable[str]:
         divided = {"c", *self.tiling.left_out(stream)}

@@ -30,10 +30,10 @@ from scopecast_viewers.napari.steady import steady
 from scopecast_viewers.napari.tools import LiveTools
 from scopecast_viewers.napari.units import canvas_spacing
 from scopecast_viewers.receiving.metadata import metadata_lines
-from scopecast_viewers.receiving.status import HINTS, PREVIEW
+from scopecast_viewers.receiving.status import HINTS, preview_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
@@ -54,6 +54,8 @@ MARGIN = 0.05
 FAR_AWAY = 0.2
 #: How often time and place of the frame that is shown are written anew: digits that change faster can't be read.
 _TELL_S = 0.1
+#: Less than any pixel, in the canvas's unit.
+_ROUNDING = 1e-6
 #: How many layers, made one by one, a picture of the window waits for.
 _MOST_LAYERS = 64
 
@@ -226,7 +228,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self._attempt("telling what is looked at", self._tell_look)
 
     def _tell(self) -> None:
-        if self.frame_info.tell(self.frame_shown()):
+        if self.frame_info.tell(self.frame_shown(), self._late()):
             self._told_at = time.monotonic()
 
     def _tell_look(self) -> None:
@@ -286,10 +288,10 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         moved = False
         if (back := self._to_be_seen) is not None and back.newest is not None:
             target, newest = back, back.newest
-        self._stand_in()
-        goal = dict(zip(target.axes, newest[1], strict=False)) if ahead and target and newest else None
+        goal = dict(zip(target.axes, newest[1], strict=False)) if target and newest else None
+        self._stand_in(goal)
         for live in self.layers:
-            live.data.ahead = goal if live.stream is target else None
+            live.data.ahead = goal if ahead and live.stream is target else None
         expected: dict[LiveLayer, Tag | None] = {}
         if (self.follower.following or back is not None) and target is not None and newest is not None:
             where = dict(zip(target.axes, newest[1], strict=False))
@@ -321,7 +323,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if moves:
             self._go_along(*moves[max(moves)])
         with self.follower.moving():
-            if self.annotations.show(self.where, make=not new):
+            if self.annotations.show(self.where, make=not new, lately=self.follower.following):
                 self._waiting_for_paint = True
             self.mark()
         self._changed = self._changed or self.layers.incomplete
@@ -336,7 +338,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             return False
         if get_settings().experimental.async_:
             return False  # planes are read later, when the sliders may have come after
-        following = [live.layer for live in self.layers if live.data.stand_in is not None]
+        following = [live.layer for live in self.layers if live.data.stand_in is not None and not live.rank]
         return all(layer in following for layer in self.viewer.layers if layer.visible and layer.ndim > 2)
 
     def catch_up(self) -> None:
@@ -358,17 +360,19 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         shift = (0.0, *(corner - before))
         camera.center = tuple(np.add(camera.center, shift[-len(camera.center) :]))
 
-    def _stand_in(self) -> None:
+    def _stand_in(self, goal: Mapping[str, int] | None = None) -> None:
         """While the sliders follow a run, let each of its channels show its newest plane until its own has come.
 
-        What another program delivers has places of its own: of that, the newest is shown all the time.
+        Of the images of another program, which have places of their own, the newest is shown all the time. `goal` is
+        where the sliders are to go.
         """
         following = self.follower.following and not self._shows_volume()
         for live in self.layers:
             of_another = self.scene.is_beside(live.stream)
-            stands_in = following and not live.rank and (of_another or live.stream is self.followed)
+            stands_in = following and (of_another or live.stream is self.followed)
             if following:
-                live.stand_in(stands_in, always=stands_in and of_another)
+                at = live.index_at(self.viewer.dims.point) if goal is None else goal
+                live.stand_in(stands_in, always=stands_in and of_another and not live.rank, where=at)
                 continue
             where = live.index_at(self.viewer.dims.point)
             before = live.tag_at(where)
@@ -576,6 +580,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _show_following(self) -> None:
         self._stand_in()
+        self._changed = True  # what lies on the images is that of the place now, or the newest
         if self.status is not None:
             self.status.follow.setChecked(self.follower.following)
         self.following_changed.emit(self.follower.following)
@@ -628,7 +633,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             if len(states) == 1 and (hint := HINTS[states.pop()]):
                 return hint
             if any(tag.preview for live in mine if (tag := live.tag_at(where)) is not None):
-                return PREVIEW
+                return preview_of(stream)
         return ""
 
     @property
@@ -637,7 +642,24 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         coarse = max((live.every for live in self.layers if live.layer.visible and self._is_coarse(live)), default=1)
         by = "frame ▸ Positions one by one shows all"
         parts = [f"one of {coarse} x {coarse} pixels is shown; {by}"] if coarse > 1 else []
-        return tuple(filter(None, (*parts, self.tools.saver.progress, self.layers.saturation, *self.problems)))
+        covered = [f"{title} lies under it; runs ▸ Side by side shows both" for title in self._covered()]
+        return tuple(
+            filter(None, (*parts, *covered, self.tools.saver.progress, self.layers.saturation, *self.problems))
+        )
+
+    def _covered(self) -> list[str]:
+        """Return the programs that deliver, and of whose images nothing is to be seen, as others hide them."""
+        if self.viewer.canvas.grid.enabled or self.viewer.dims.ndisplay != 2:
+            return []
+        shown = [live for live in self.layers if live.layer.visible and not live.rank]
+        over = [live.layer.extent.world[:, -2:] for live in shown if live.stream is self.scene.on_top]
+        under: dict[str, list[bool]] = {}
+        for live in shown:
+            if live.stream is not self.scene.on_top and self.scene.is_beside(live.stream):
+                low, high = live.layer.extent.world[:, -2:]
+                hides = any((low >= each[0] - _ROUNDING).all() and (high <= each[1] + _ROUNDING).all() for each in over)
+                under.setdefault(live.stream.title, []).append(hides)
+        return [title for title, hidden in under.items() if all(hidden)]
 
     def _is_coarse(self, live: LiveLayer) -> bool:
         """Whether the screen has room for pixels of a layer that are left out."""
@@ -657,6 +679,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 chosen = live.layer is active and not (live.place and self.follower.following)
                 found[chosen, live.stream is self.scene.on_top, frame[1].sequence] = (live, *frame)
         return found[max(found)] if found else None
+
+    def _late(self) -> list[tuple[str, str]]:
+        """Return what lies on the images and is of an earlier time than these: its name, and that time."""
+        point = self.viewer.dims.point
+        here = [live for live in self.layers if live.rank and live.layer.visible]
+        of = [(live.stack.sent.name or "labels", live.earlier_at(live.index_at(point))) for live in here]
+        of += [(live.called, live.earlier) for live in self.annotations if live.layer.visible]
+        return [(name, f"t {t}") for name, t in of if t is not None]
 
     def _metadata(self) -> list[str]:
         """Return the metadata of the frames that are looked at, each channel's under its name."""
@@ -719,7 +749,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
                 if not self.layers.incomplete:  # all layers are made
                     break
             self._write_status()
-            self.frame_info.tell(self.frame_shown())
+            self.frame_info.tell(self.frame_shown(), self._late())
             self.viewer.screenshot(path, canvas_only=False, flash=False)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is told to whoever asked for the picture
             done(f"{type(error).__name__}: {error}")

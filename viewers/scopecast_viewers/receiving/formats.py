@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from scopecast.images.ome import CANVAS, micrometers
+from scopecast_viewers.look.contrast import Contrast
 from scopecast_viewers.receiving.metadata import decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -88,16 +89,18 @@ class PlaneReader:
     ----------
     planes, forgotten : int
         Planes of frames so far; and those that the history had let go of.
-    ranges : dict of int to (float, float)
-        The least and the greatest value of each channel that is not of whole numbers.
+    contrasts : dict of int to Contrast
+        In which range of values each channel is to be shown, as far as `image` was told to judge it.
     """
 
     def __init__(self, export: Export, told: Callable[[int, int], None]) -> None:
         self.export, self._told = export, told
         self.planes = self.forgotten = self._done = 0
-        self.ranges: dict[int, tuple[float, float]] = {}
+        self.contrasts: dict[int, Contrast] = {}
 
-    def image(self, image: int, dtype: npt.DTypeLike, order: str = "tcz") -> Iterator[tuple[Place, npt.NDArray[Any]]]:
+    def image(
+        self, image: int, dtype: npt.DTypeLike, order: str = "tcz", *, judge: bool = False
+    ) -> Iterator[tuple[Place, npt.NDArray[Any]]]:
         """Yield the planes of an image, as `dtype`, with their places, by the axes in `order`."""
         export, stack = self.export, self.export.stack
         sizes = dict(zip("tcz", export.shape[1:], strict=True))
@@ -112,18 +115,12 @@ class PlaneReader:
                 self.forgotten += plane is None
                 self.planes += plane is not None
             pixels = np.ascontiguousarray(stack.zero if plane is None else plane, dtype)
-            if plane is not None and pixels.dtype.kind in "fc":
-                self._note_range(at["c"], pixels)
+            if judge and plane is not None and pixels.ndim == 2:
+                seen = np.abs(pixels) if pixels.dtype.kind == "c" else pixels
+                self.contrasts.setdefault(at["c"], Contrast(seen.dtype)).look(seen)
             yield place, pixels
             self._done += 1
             self._told(self._done, export.places)
-
-    def _note_range(self, channel: int, pixels: npt.NDArray[Any]) -> None:
-        values = np.abs(pixels) if pixels.dtype.kind == "c" else pixels
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, high = self.ranges.get(channel, (np.inf, -np.inf))
-            self.ranges[channel] = min(low, float(finite.min())), max(high, float(finite.max()))
 
 
 def _write_tiff(export: Export, path: Path, reader: PlaneReader) -> None:
@@ -229,11 +226,11 @@ def _write_zarr(export: Export, path: Path, reader: PlaneReader) -> None:
     )
     with ome.create_stream(settings) as writer:
         for image in range(images):
-            for place, plane in reader.image(image, dtype, order):
+            for place, plane in reader.image(image, dtype, order, judge=True):
                 for part in np.moveaxis(plane, -1, 0) if samples else (plane,):
                     writer.append(np.ascontiguousarray(part), frame_metadata=_zarr_metadata(export, place))
         metadata = writer.get_metadata()
-        channels = _channels(export, samples, dtype, reader.ranges)
+        channels = _channels(export, samples, dtype, reader.contrasts)
         for image, folder in enumerate(folders if images > 1 else ["."]):
             metadata[folder]["ome"]["multiscales"][0]["name"] = export.images[image] or export.title or "image"
             metadata[folder]["ome"]["omero"] = {"channels": channels}
@@ -249,15 +246,21 @@ def _scaled(export: Export, axis: str, step: float) -> dict[str, float | None]:
 
 
 def _channels(
-    export: Export, samples: int, dtype: np.dtype[Any], ranges: dict[int, tuple[float, float]]
+    export: Export, samples: int, dtype: np.dtype[Any], contrasts: Mapping[int, Contrast]
 ) -> list[dict[str, Any]]:
-    """Return the names, the colours and the ranges of the channels, as OME-Zarr has them (``omero``)."""
+    """Return the names, the colours and the ranges of the channels, as OME-Zarr has them (``omero``).
+
+    Who opens the file sees what the live view has shown: ``start`` and ``end`` are what its contrast would be.
+    """
     told: list[dict[str, Any]] = []
     for number, (name, color) in enumerate(zip(_unique(export.channels), export.colors, strict=True)):
-        low, high = ranges.get(number, (0.0, 1.0))
-        if dtype.kind in "iu":
-            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        about = {"active": True, "window": {"min": low, "max": high, "start": low, "end": high}}
+        contrast = contrasts.get(number)
+        if contrast is None:  # colours, or there are no pixels
+            reach = limits = (0.0, float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0)
+        else:
+            reach, limits = contrast.reach, contrast.limits
+        window = dict(zip(("min", "max", "start", "end"), (*reach, *limits), strict=True))
+        about = {"active": True, "window": window}
         if samples:
             told += [{"label": f"{name} {each}", "color": _RGB[each], **about} for each in list(_RGB)[:samples]]
         else:

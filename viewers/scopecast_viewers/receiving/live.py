@@ -99,6 +99,8 @@ class LiveStream:
         Its points, shapes, tracks and regions of interest.
     received : int
         Images that were put into the stacks.
+    superseded, dropped : int
+        Frames that a newer one replaced before this viewer took them, and for which there was no room.
     first_sent_ns : int
         When the first of the run was published, CLOCK_MONOTONIC in nanoseconds; 0 before. Of those that came here,
         where the publisher does not tell.
@@ -124,7 +126,8 @@ class LiveStream:
         now_ns = clock_ns()
         self._began_ns = about.began_ns or now_ns
         self.began = time.time() - (now_ns - self._began_ns) / 1e9
-        self.received, self.first_sent_ns = 0, about.began_ns
+        self.received = self.superseded = self.dropped = 0
+        self.first_sent_ns = about.began_ns
         self.holders: set[object] = set()
         self.annotations = Annotations()
         self.newest: tuple[Stack | None, tuple[int, ...], Tag] | None = None

@@ -156,7 +156,7 @@ def describe_recorded(recorded: Recorded) -> str:
     >>> describe_recorded(Recorded())
     ''
     """
-    parts = (recorded.elapsed, recorded.clock, recorded.exposure, recorded.stage)
+    parts = (recorded.elapsed, recorded.exposure, recorded.stage, recorded.clock)  # the last may be cut by a window
     return ", ".join(part for part in parts if part)
 
 

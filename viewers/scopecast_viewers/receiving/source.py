@@ -97,6 +97,7 @@ class Source(Line):
         self.answers: list[tuple[int, str]] = []
         self._display, self._history, self._runs = display, history, runs
         self._by_id: dict[int, LiveStream | SharedStream] = {}
+        self._current: LiveStream | SharedStream | None = None  # whose frames come now
         self._taken_over: set[int] = set()  # streams of another source that were not announced again so far
         self._has_taken_over = False
         self._complained = False
@@ -134,7 +135,18 @@ class Source(Line):
             if (done := self._marks_sent.get(message.number)) is not None:
                 done(message.fate == "taken", message.reason)
         else:
+            superseded, dropped = self.superseded, self.dropped
             super()._handle(message)
+            if isinstance(message, messages.Ping):
+                self._note_losses(self.superseded - superseded, self.dropped - dropped)
+
+    def _note_losses(self, superseded: int, dropped: int) -> None:
+        """Count frames that were lost as those of the run that is on; its last account comes before the next run."""
+        current = self._current
+        stream = current.stream if isinstance(current, SharedStream) else current
+        if stream is not None:
+            stream.superseded += superseded
+            stream.dropped += dropped
 
     def _take(self, frame: messages.Frame) -> None:
         fate: messages.AckFate = "skipped"
@@ -161,12 +173,12 @@ class Source(Line):
         else:
             stream = LiveStream(self.name, self.entry.title, about, self._history, self.log)
         replaced = {each.key for each in self._replaced_by(stream)}
-        self._by_id[about.id] = stream
+        self._by_id[about.id] = self._current = stream
         kept = [number for number, each in self._by_id.items() if each.key not in replaced]
-        # Live mode goes on between any number of runs, in one stream.
+        # Live mode goes on between any number of runs, in one stream, and takes the place of none.
         live = next((number for number in reversed(kept) if self._by_id[number].about.preview), None)
         old = [number for number in kept if number != live and not self._by_id[number].held]
-        for number in old[: max(0, len(kept) - self._display.kept_streams)]:
+        for number in old[: max(0, len(kept) - (live is not None) - self._display.kept_streams)]:
             self._by_id.pop(number).remove()
         self._list_streams()
 
@@ -244,6 +256,8 @@ class Source(Line):
             self.rejected += 1
             return "skipped"
         stream.put(frame, plane, magnitude=magnitude)
+        if not frame.late:
+            self._current = stream
         if stream.received == 1:
             self._replace(stream)
         self.delivered += 1

@@ -10,17 +10,22 @@ if TYPE_CHECKING:
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
 
-__all__ = ["HINTS", "PREVIEW", "figures_of", "format_age", "sources_of", "state_of"]
+__all__ = ["HINTS", "figures_of", "format_age", "preview_of", "sources_of", "state_of"]
 
 #: What is said of a place by `Stack.state`.
 HINTS: Final = {"here": "", "missing": "no frame here yet", "forgotten": "the frame here is forgotten"}
-#: What is said of a frame whose pixels are not exact.
-PREVIEW: Final = "preview: the exact pixels are still on their way"
 
 
 def sources_of(stream: LiveStream, sources: Iterable[Source]) -> list[Source]:
     """Return the source that a stream comes from, if the viewer is attached to it; several, if they share a run."""
     return [known for known in sources if known.name in stream.publishers]
+
+
+def preview_of(stream: LiveStream) -> str:
+    """Return what is said of a frame of a stream whose pixels are not exact."""
+    if stream.state == "lost":
+        return "preview: the exact pixels had not come when the connection ended"
+    return "preview: the exact pixels are still on their way"
 
 
 def state_of(stream: LiveStream) -> str:
@@ -52,8 +57,8 @@ def figures_of(stream: LiveStream, sources: Sequence[Source], age_s: float | Non
         parts.append(f"newest {format_age(age)} old")
     if len(stream.publishers) > 1:
         parts.append(f"from {len(stream.publishers)} programs")
-    superseded, dropped = sum(each.superseded for each in sources), sum(each.dropped for each in sources)
-    parts += [f"{count} {fate}" for fate, count in (("superseded", superseded), ("dropped", dropped)) if count]
+    lost = (("superseded", stream.superseded), ("dropped", stream.dropped))
+    parts += [f"{count} {fate}" for fate, count in lost if count]
     forgotten = sum(stack.forgotten for stack in stream.stacks)
     if forgotten:
         parts.append(f"{forgotten} forgotten (the history is full)")

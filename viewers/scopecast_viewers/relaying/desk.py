@@ -97,8 +97,9 @@ class Desk:
         Where its messages come from; ``b""`` while it is away.
     outbox : deque of bytes
         Messages that are to be sent to it, in order.
-    since, heard, left : float
-        Since when it is there, when it said something last, and since when it is away, by ``time.monotonic()``.
+    connected, since, heard, left : float
+        Since when it is there, when it was told of all sources last, when it said something last, and since when it is
+        away, by ``time.monotonic()``.
     encoding : Job or None
         What is being encoded for it.
     told_gone : set of int
@@ -107,7 +108,7 @@ class Desk:
 
     def __init__(self, hello: messages.Hello, pace: LinkPace) -> None:
         self.session, self.title, self.every = hello.session, hello.title, hello.every
-        self.address, self.since, self.heard, self.left = b"", 0.0, 0.0, 0.0
+        self.address, self.connected, self.since, self.heard, self.left = b"", 0.0, 0.0, 0.0, 0.0
         self.outbox: deque[bytes] = deque()
         self.encoding: Job | None = None
         self.told_gone: set[int] = set()
@@ -155,8 +156,12 @@ class Desk:
         fetched = kept.run.source.number in self._fetched
         if kept.run.source.number in self._declined or (self.every and not fetched):
             return
-        offered = self._offered[kept.serial] = _Offered(kept, news=news)
-        self._counts.update(("came", "waiting"))
+        offered = self._offered.get(kept.serial)
+        if offered is None:
+            offered = self._offered[kept.serial] = _Offered(kept, news=news)
+            self._counts.update(("came", "waiting"))
+        else:  # it is sent once more
+            self._move(offered, "waiting")
         if self.every:
             self._in_order.append(kept)
             if self.address and pixels is not None:
@@ -226,6 +231,12 @@ class Desk:
             self.encoding = None
         wanted = (each.kept for each in self._offered.values() if each.state == "waiting")
         self._in_order = deque(sorted(wanted, key=lambda kept: kept.serial))
+
+    def recall(self, now: float) -> None:
+        """Forget that it was told of sources that have ended, and has fetched them: it is to be told of them again."""
+        self._fetched -= self.told_gone
+        self.told_gone.clear()
+        self.since = now  # it has time to fetch them
 
     def has_fetched(self, source: RelayedSource) -> bool:
         """Whether it wants all frames of a source."""
@@ -484,7 +495,8 @@ class Desk:
 
     def back(self, address: bytes, hello: messages.Hello, pace: LinkPace, now: float) -> None:
         """Take note that it is there (again)."""
-        self.address, self.since, self.heard, self.pace = address, now, now, pace
+        self.address, self.pace = address, pace
+        self.connected = self.since = self.heard = now
         self.title, self.every = hello.title, hello.every
 
 

@@ -31,7 +31,7 @@ from scopecast_viewers.relaying.encodings import Encodings
 from scopecast_viewers.relaying.shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -177,6 +177,8 @@ class Relay:
             if not (new or back) and source.listens == listens:
                 return
             source.died, source.listens = False, listens
+            for desk in self._desks.values():
+                desk.told_gone.discard(source.number)
             self._tell_all(_about_source(source))
         self._wake()
 
@@ -269,6 +271,12 @@ class Relay:
             else:
                 desk.decline(source)
             self._lock.notify_all()
+        elif isinstance(message, messages.Recall):
+            past = [source for source in self._shelf.sources if source.number in desk.told_gone]
+            desk.recall(desk.heard)
+            desk.outbox.extend(map(messages.encode, _about(past)))
+            self._offer_newest(desk, past)
+            self._lock.notify_all()
         elif isinstance(message, messages.View):
             run = self._shelf.run_of(message.stream)
             if run is not None and (place := run.place(list(message.index))) is not None:
@@ -313,15 +321,9 @@ class Relay:
         told: list[messages.FromRelay] = [
             messages.Welcome(messages.WIRE, self._catch.member.token, resumed, self._name, VERSION, origins, clock_ns())
         ]
-        for source in sources:
-            told.append(_about_source(source))
-            for run in source.runs.values():
-                told.append(messages.Stream(run.number, source.number, run.about))
-                if run.ended:
-                    told.append(messages.End(run.number))
+        desk.outbox.extend(map(messages.encode, [*told, *_about(sources)]))
         if not resumed:
             self._offer_newest(desk, sources)
-        desk.outbox.extend(map(messages.encode, told))
         self._lock.notify_all()
 
     @staticmethod
@@ -368,11 +370,12 @@ class Relay:
 
     def _listed(self) -> messages.Listed:
         now = time.monotonic()
-        desks = []
+        desks, seconds = [], []
         for desk in self._desks.values():
+            seconds.append(int(now - (desk.connected if desk.address else desk.left)))
             state = "away" if not desk.address else "does not answer" if now - desk.heard > SILENT_S else "connected"
             desks.append((desk.title, state, LADDER[0].name if desk.every else desk.pace.quality.name, desk.account))
-        return messages.Listed(desks)
+        return messages.Listed(desks, seconds)
 
     # ---- what is sent ------------------------------------------------------------------------------------------------
 
@@ -508,6 +511,16 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _about(sources: Iterable[RelayedSource]) -> Iterator[messages.FromRelay]:
+    """Yield what a desk is told of sources, and of their runs."""
+    for source in sources:
+        yield _about_source(source)
+        for run in source.runs.values():
+            yield messages.Stream(run.number, source.number, run.about)
+            if run.ended:
+                yield messages.End(run.number)
 
 
 def _about_source(source: RelayedSource) -> messages.Source:
