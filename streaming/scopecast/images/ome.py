@@ -341,7 +341,7 @@ def _without_others(xml: str, own: str, file_name: str, pages: int) -> str:
             if uuid is not None and uuid.text != own and (own or name.lower() != file_name.lower()):
                 pixels.remove(block)
                 changed = True
-            elif (count := block.get("PlaneCount", "")).isdecimal() and (len(count) > 9 or int(count) > pages + 1):
+            elif len(count := block.get("PlaneCount", "")) > 9 or (_whole(count) or 0) > pages + 1:
                 block.set("PlaneCount", str(pages + 1))
                 changed = True
     return ElementTree.tostring(root, encoding="unicode") if changed else xml
@@ -388,14 +388,26 @@ def _number(text: str | None) -> float:
 
 def _extent(pixels: ElementTree.Element, axis: str) -> int:
     """Return the number of pixels or planes along an axis; 0 if it is not a valid number."""
-    text = pixels.get(f"Size{axis}", "")
-    return int(text) if text.isdecimal() and len(text) < 20 else 0
+    return _whole(pixels.get(f"Size{axis}", "")) or 0
+
+
+def _whole(text: str) -> int | None:
+    """Return the text as a whole number from 0, in all forms that tifffile takes for one; None if it is none.
+
+    >>> _whole("7"), _whole(" 1_000"), _whole("-1"), _whole("9" * 400)
+    (7, 1000, None, None)
+    """
+    try:
+        number = int(text) if len(text) < 40 else -1
+    except ValueError:
+        return None
+    return number if number >= 0 else None
 
 
 def _listed(block: ElementTree.Element, planes: int) -> int:
     """Return how many planes a ``TiffData`` is about: as many as it says, or the one page that it names, or all."""
-    count = block.get("PlaneCount", "")
-    return int(count) if count.isdecimal() and len(count) < 20 else 1 if block.get("IFD") else planes
+    count = _whole(block.get("PlaneCount", ""))
+    return count if count is not None else 1 if block.get("IFD") else planes
 
 
 def _length(pixels: ElementTree.Element, axis: str) -> float:

@@ -94,6 +94,8 @@ CASES = {
     "two thousand million times": (ome(SizeT=2_000_000_000), "describes 2e+09 planes"),
     "as many of all": (ome(SizeT=2_000_000_000, SizeZ=2_000_000_000, SizeC=2_000_000_000), "planes"),
     "other pixels": (ome(SizeX=2_000_000_000), "describes 2000000000 x 64 pixels"),
+    "planes counted as Python writes numbers": (ome(SizeT="1_000_000_000"), "describes 1e+09 planes"),
+    "pixels counted so": (ome(SizeX="1_000_000_000", SizeC=" 5"), "describes 1000000000 x 64 pixels"),
     "sizes that are text": (ome(SizeT="three"), "its metadata can't be read"),
     "no such order": (ome(DimensionOrder="abc"), "its metadata can't be read"),
     "a block of planes without end": (ome('<TiffData IFD="0" PlaneCount="7777777777"/>'), ""),
@@ -149,7 +151,8 @@ def test_colours_that_are_none_are_left_out():
 ATTRIBUTES = st.fixed_dictionaries(
     {},
     optional={
-        name: NUMBERS.map(lambda value: repr(value)[:30]) | st.sampled_from(["", "abc", "-0", "1e-9", "99999999999"])
+        name: NUMBERS.map(lambda value: repr(value)[:30])
+        | st.sampled_from(["", "abc", "-0", "1e-9", "99999999999", "1_000_000_000", " 5"])
         for name in (*OME_SIZES, "PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement", "DimensionOrder")
     },
 )
