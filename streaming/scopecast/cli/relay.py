@@ -83,7 +83,10 @@ def relay(
         way = Command(line, to.rpartition("@")[2])
         other = f"another `scopecast relay --to {to}` shows there already what is published here: stop that one first"
         with alone(f"to-{to}", other):
-            Dial(way, end_after_s=idle_s, end_after=end_after or STARTED_ENDS, tell=out.print).run()
+            dial = Dial(way, end_after_s=idle_s, end_after=end_after or STARTED_ENDS, tell=out.print)
+            dial.run()
+            if dial.lost:
+                raise typer.Exit(1)
     elif carried:
         reading, writing = stdio.binary_stdio()
         stdio.carry(reading, writing, end_after or STARTED_ENDS)

@@ -164,7 +164,7 @@ class Connection:
                     self._link.open()
                     try:
                         self._serve(self._link)
-                    except KeyboardInterrupt:
+                    except (KeyboardInterrupt, SystemExit):
                         self._link.part(_BYE)
                         raise
                     self._link.part(_BYE)

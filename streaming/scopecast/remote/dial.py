@@ -51,6 +51,11 @@ class Dial:
         How long the relay, if it is started for this, stays without desks and publishers.
     tell
         Called with each line that the user is to see.
+
+    Attributes
+    ----------
+    lost : bool
+        A relay has ended before all of its frames were sent.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class Dial:
         self._changed = 0.0
         self._since = math.inf  # when the desk has answered last
         self._problem = ""  # why it is not connected; told once
+        self._relay = ""  # the token of the one that has been sent from
+        self.lost = False
 
     def run(self) -> None:
         """Dial, and again whenever the connection breaks, until all is over.
@@ -109,6 +116,10 @@ class Dial:
     def _connected(self) -> None:
         first = "Connected. What is published here is shown there. Stop with Ctrl-C."
         self._tell("Connected again." if self._ever else first)
+        former, self._relay = self._relay, next((each.token for each in self._directory.living("relay")), "")
+        if former not in ("", self._relay):
+            self.lost = True
+            self._tell("The relay here has been started anew: what it had not sent by then is lost.")
         self._ever, self._since, self._problem = True, time.monotonic(), ""
         self._busy = time.monotonic()  # the relay does not know yet that the desk is back
 

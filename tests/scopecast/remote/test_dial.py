@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,8 @@ def workstation() -> Iterator[OtherMachine]:
         for process in desks_of(made):
             process.terminate()
             process.wait(30)
+    for relay in RunDirectory().living("relay"):  # it waits for a desk that did not get all
+        os.kill(relay.pid, signal.SIGTERM)
     wait_until(lambda: not RunDirectory().living("relay"), "the relay ends")
 
 
@@ -130,6 +133,43 @@ def test_when_the_connection_breaks_the_run_goes_on_and_every_frame_arrives(work
             viewer.wait_for(lambda first=first: numbers(viewer.streams[0]) == [*range(first + 10)])
         assert len(viewer.streams) == 1
         assert desks_of(workstation) == [desk]
+
+
+@pytest.mark.parametrize("end", ["waits", "is killed"])
+def test_a_job_that_ends_while_the_link_is_down_is_not_over_before_all_has_arrived_or_says_what_is_lost(
+    workstation, viewer, camera, end
+):
+    with DialProcess(workstation, "--every") as dial:
+        dial.line("Connected")
+        wait_until(lambda: watched(camera))
+        camera.new_stream("run", sizes={"t": 30})
+        publish(camera, 0, 10)
+        viewer.wait_for(lambda: viewer.streams and numbers(viewer.streams[0]) == [*range(10)])
+        workstation.close_the_way()
+        os.kill(workstation.pids[-1], signal.SIGKILL)
+        dial.line("trying again")
+        publish(camera, 10, 20)
+        camera.new_stream("another run")
+        publish(camera, 0, 5)
+        assert camera.flush()
+        camera.close()
+        (relay,) = RunDirectory().living("relay")
+        if end == "is killed":
+            os.kill(relay.pid, signal.SIGKILL)
+        else:
+            for _ in range(12):  # it would have ended by itself within a second
+                assert not relay_ends_within(1.0, relay.token)
+        workstation.close_the_way(False)
+        dial.line("Connected again")
+        if end == "is killed":
+            dial.line("started anew: what it had not sent by then is lost")
+        else:
+            viewer.wait_for(lambda: [numbers(each) for each in viewer.streams] == [[*range(20)], [*range(5)]])
+        assert dial.process.wait(60) == (1 if end == "is killed" else 0)
+
+
+def relay_ends_within(seconds: float, token: str) -> bool:
+    return threading.Event().wait(seconds) or not RunDirectory().alive(token)
 
 
 def test_a_second_one_to_the_same_machine_is_refused(workstation, viewer, camera):

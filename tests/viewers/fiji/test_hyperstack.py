@@ -288,6 +288,21 @@ def test_calibration_title_and_labels_are_those_of_the_stream(live):
         assert brightest(imp.getChannelLut(2)) & 0xFFFFFF == 0x00FF00
 
 
+def test_what_is_above_the_image_is_whole_and_the_info_tells_of_conversions(live):
+    told = {"exposure_ms": 123.5, "x_um": -12345.5, "y_um": 2345.6, "z_um": -0.0001, "position": "well A1 left"}
+    with live.publisher(dtype="bool") as publisher:
+        publisher.new_stream("run", channels=["Widefield DAPI"])
+        publisher.publish(np.zeros(SHAPE, bool), axes={"t": 0, "c": 0, "z": 0}, metadata=told)
+        live.settled(publisher)
+        stack = live.images[-1].imp.getStack()
+        short, lines = str(stack.getShortSliceLabel(1)), str(stack.getSliceLabel(1)).split("\n")
+        assert lines[0].startswith(short.removesuffix("\n"))
+        assert short == lines[0], "nothing is cut"
+        assert short == "Widefield DAPI, t 0, z 0, well A1 left, 0.00 s, 123.5 ms"
+        assert "stage z: 0.000 µm" in lines
+        assert any(line.startswith("pixels: ") and "bool" in line for line in lines)
+
+
 def test_metadata_is_in_imagejs_info_and_not_in_the_line_above_the_image(live):
     with live.publisher() as publisher:
         publisher.publish(stamped(0, 0, 0, SHAPE), axes={"t": 0}, metadata={"camera": {"gain": 2}, "exposure_ms": 10})

@@ -360,3 +360,51 @@ def test_the_menu_stays_where_imagej_makes_its_menus_anew(live):
         java("ij.IJ").run("Refresh Menus")
         live.until(lambda before=before: java("ij.Menus").getMenuBar() != before)
         live.until(lambda: entries().count("scopecast") == 1, what="the entries in the new menu")
+
+
+def test_the_window_of_a_short_run_is_not_put_behind_the_snap_before_it(live: LiveFiji):
+    with live.publisher() as publisher:
+        for number in range(2):
+            snap = publisher.new_stream("snaps")
+            publisher.publish(square(0), stream=snap)
+            made = publisher.new_stream(f"run {number}")
+            publisher.publish(square(number + 1), axes={"t": 0}, stream=made)
+            publisher.end_stream(made)
+            live.settled(publisher)
+            image = live.images[-1]
+            assert image.stream.about.title == f"run {number}"
+            live.until(lambda: java("ij.WindowManager").getCurrentImage() == image.imp)  # noqa: B023
+            live.until(lambda: number_in(on_screen(image.imp.getCanvas())) == number + 1)  # noqa: B023
+
+
+def test_a_status_that_is_written_while_a_macro_moves_the_slider_is_of_what_is_shown(live: LiveFiji):
+    with live.publisher() as publisher:
+        publisher.new_stream("run", channels=["DAPI", "FITC"])
+        for t in range(6):
+            for channel in ("DAPI", "FITC"):
+                publisher.publish(np.full(SHAPE, 65535, "uint16"), axes={"t": t, "c": channel})
+        live.settled(publisher)
+        image = live.image()
+        live.until(lambda: "saturated: DAPI 100.0 %, FITC 100.0 %" in image.strip.text)
+
+        def move_and_write() -> None:
+            for t in (1, 5, 2):
+                image.imp.setPositionWithoutUpdate(1, 1, t)
+                image.write_status(live.receiver.sources)
+
+        live.on_awt(move_and_write)
+        assert "saturated: DAPI 100.0 %, FITC 100.0 %" in image.strip.text
+
+
+def test_below_the_window_of_labels_are_their_own_figures(live: LiveFiji):
+    with live.publisher() as publisher:
+        for number in range(2):
+            publisher.new_stream(f"run {number}")
+            for t in range(8):
+                publisher.publish(square(t % 6), axes={"t": t})
+            publisher.publish(np.ones(SHAPE, "uint8"), kind="labels", name="cells", axes={"t": 3})
+            live.settled(publisher)
+            images, labels = live.images[-2:]
+            live.until(lambda: "8 frames" in images.strip.text)  # noqa: B023
+            live.until(lambda: "1 frame " in labels.strip.text)  # noqa: B023
+            assert "frames/s" not in labels.strip.text

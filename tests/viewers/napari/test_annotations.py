@@ -58,6 +58,46 @@ def test_labels_lie_beside_the_images_and_follow_a_moving_slider(live):
         live.until(lambda: all(each.painted >= 0 for each in live.view.layers))
 
 
+def test_points_have_the_colour_they_were_published_with_although_there_were_none_where_one_looked_first(live):
+    with live.publisher() as publisher:
+        for number in range(2):
+            publisher.new_stream(f"run {number}")
+            for t in range(3):
+                image(publisher, t)
+            live.settled(publisher)
+            move(live, 0)
+            publisher.publish([[9, 9]], kind="points", axes={"t": 2}, style={"color": "#ff00ff", "size": 5})
+            live.settled(publisher)
+            layer = live.layer(f"points · run {number}")
+            assert len(layer.data) == 0
+            move(live, 2)
+            live.until(lambda layer=layer: len(layer.data) == 1)
+            assert (layer.face_color[0].tolist(), layer.size[0]) == ([1, 0, 1, 1], 5)
+            live.view.set_following(True)
+
+
+def test_who_looks_at_points_while_they_are_replaced_is_told_afterwards(live):
+    """napari looks what is under the pointer on a thread of its own."""
+    with live.publisher() as publisher:
+        image(publisher, 0)
+        publisher.publish([[9, 9]], kind="points", axes={"t": 0})
+        live.settled(publisher)
+        layer = live.layer("points · live")
+        place, looks = tuple(layer.data_to_world((9, 9))), []
+        first = layer.world_to_data
+
+        def halfway(*where):
+            looks.append(where)
+            if len(looks) < 3:
+                raise IndexError("index 0 is out of bounds for axis 0 with size 0")
+            return first(*where)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(layer, "world_to_data", halfway)
+            assert layer.get_value(place, world=True) == 0
+        assert len(looks) == 3
+
+
 def test_labels_that_come_later_do_not_call_the_sliders_back(live):
     with live.publisher() as publisher:
         for t in range(6):

@@ -82,6 +82,15 @@ def test_labels_and_points_of_another_program_that_lag_are_seen_too_but_not_at_a
         live.until(lambda: live.point()[:2] == (3, 0) and not is_colored(live))
         image(3, 1)
         live.until(lambda: live.point()[:2] == (3, 1) and is_colored(live))
+        # What has come for other planes since is not of this one.
+        for t, z in ((3, 0), (4, 0)):
+            other.publish(cells(), kind="labels", name="cells", axes={"t": t, "z": z})
+        live.settled(other)
+        live.until(lambda: "cells of t 1" in told(live))
+        assert is_colored(live)
+        live.view.frame_info.on_canvas = False  # as in a napari of the user's own
+        live.until(lambda: "cells of t 1" in live.view.status.text)
+        live.view.frame_info.on_canvas = True
         live.layer("cells · analysis").visible = False
         live.until(lambda: not is_colored(live))
         spot = {"kind": "points", "name": "spots", "style": {"size": 12, "color": "#ff0000"}}

@@ -31,6 +31,8 @@ StreamKey = tuple[str, int]
 #: Windows of runs that are over, beyond which the oldest are closed.
 MOST_KEPT: Final = 20
 _SETTLE_S: Final = 5.0
+#: Within this time after a window was opened, one that was opened before may still be activated.
+_IN_FRONT_S: Final = 2.0
 
 
 class Gallery:
@@ -62,6 +64,7 @@ class Gallery:
         self._gone: set[int] = set()  # ids of images (ImagePlus.getID) that were closed
         # Changed by a command, the live image that goes on in its place, until when the former stays in front.
         self._in_use: tuple[Any, Hyperstack | None, float] = (None, None, 0.0)
+        self._opened: tuple[Hyperstack | None, float] = (None, 0.0)  # the last, and until when others may be activated
         self._imagej2 = ImageJ2()
         self._lock = threading.Lock()
         self._listener = listener("ij.ImageListener", imageClosed=self._image_closed)
@@ -109,6 +112,7 @@ class Gallery:
             )
             self._images[stack] = self._places[what] = image
             image.window.toFront()
+            self._opened = (image, time.monotonic() + _IN_FRONT_S)
         except Exception as error:
             title = stream.about.title or stream.title
             self.problems[stack] = f"{title} can't be shown: {type(error).__name__}: {error}"
@@ -235,11 +239,21 @@ class Gallery:
             return
         self._in_use = (None, None, 0.0)
         front = self.in_front
-        if front is None or not front.following or front.delivers or front.is_at_work:
+        if front is None or not front.following or front.is_at_work:
+            return
+        opened, until = self._opened
+        waits = opened is not None and time.monotonic() < until and opened.imp.getWindow() is not None
+        if opened is not None and waits and _sent(opened) > _sent(front):
+            # One that was opened before it was activated after it.
+            java("ij.WindowManager").setCurrentWindow(opened.window)
+            opened.window.toFront()
+            return
+        if front.delivers:
             return
         others = [image for image in self if image.delivers and image.following and not image.is_labels]
+        others = [image for image in others if _sent(image) > _sent(front)]  # not a snap before a run that is over
         if others:
-            newest = max(others, key=lambda image: -(image.stream.age_s or 0.0))
+            newest = max(others, key=_sent)
             java("ij.WindowManager").setCurrentWindow(newest.window)
             newest.window.toFront()
 
@@ -334,6 +348,12 @@ class Gallery:
         self._images.clear()
         self._places.clear()
         self._left.clear()
+
+
+def _sent(image: Hyperstack) -> int:
+    """Return when the newest image of its stream was published, in nanoseconds."""
+    newest = image.stream.newest
+    return 0 if newest is None else newest[2].sent_ns
 
 
 def _what(stream: LiveStream, stack: Stack) -> object:

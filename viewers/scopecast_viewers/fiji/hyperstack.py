@@ -24,7 +24,7 @@ from scopecast_viewers.fiji.window_places import WindowPlace
 from scopecast_viewers.look.colors import color_problem
 from scopecast_viewers.look.ticks import MAX_WAIT_S, STATUS_S
 from scopecast_viewers.receiving.marks import MarkedFrame
-from scopecast_viewers.receiving.status import HINTS, preview_of
+from scopecast_viewers.receiving.status import hint_of, preview_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -525,7 +525,7 @@ class Hyperstack:
         hints = [
             "frozen" if self.frozen else "",
             self.problem,
-            HINTS[state] or (preview_of(self.stream) if tag is not None and tag.preview else ""),
+            hint_of(self.stream, state) or (preview_of(self.stream) if tag is not None and tag.preview else ""),
             self._saturation(number),
             f"waits for {self.waits_for}" if self.waits_for else "",
             self.overlay.problem,
@@ -533,7 +533,13 @@ class Hyperstack:
         ]
         age = (clock_ns() - self._painted_ns) / 1e9 if self.following and self._painted_ns else None
         notes = [f"shows {self._slices.title(each)}" for each in others]
-        self.strip.write(self.stream, sources, [hint for hint in hints if hint], notes, age)
+        self.strip.write(self.stream, sources, [hint for hint in hints if hint], notes, age, self._own)
+
+    @property
+    def _own(self) -> Stack | None:
+        """The stack, if it is of what lies on other images, or was made of them."""
+        others = any(not each.is_labels and not each.sent.name for each in self.stream.stacks)
+        return self.stack if others and (self.is_labels or self.stack.sent.name) else None
 
     @property
     def preview_shown(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -557,8 +563,8 @@ class Hyperstack:
         """Return how much of what is shown is saturated."""
         if not isinstance(self._look, Look) or number > self._size:
             return ""
-        first = number - (number - 1) % self._folding.dimensions[0]
-        shown = {at - first: known for at, known in self._pixels.items()}
+        # They may be of the place that was shown before the user, or a macro, moved a slider.
+        shown = {(at - 1) % self._folding.dimensions[0]: known for at, known in self._pixels.items()}
         return self._look.saturation(
             {channel: known.tag for channel, known in shown.items()},
             lambda channel: self.stack.plane(self._slices.place(shown[channel].slice)),

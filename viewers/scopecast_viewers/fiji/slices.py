@@ -10,7 +10,7 @@ import numpy as np
 from scopecast_viewers.fiji.awt import java, listener
 from scopecast_viewers.fiji.pixels import SIGN
 from scopecast_viewers.fiji.planes import JavaPlane, to_java
-from scopecast_viewers.receiving.metadata import describe_recorded, metadata_rows, recorded_of
+from scopecast_viewers.receiving.metadata import metadata_rows, recorded_of
 from scopecast_viewers.stacks.plane import Tag
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["Slices"]
+
+#: Letters of a label that ImageJ shows above the image (``ImageStack.getShortSliceLabel``).
+_MOST_SHOWN = 60
 
 
 class Slices:
@@ -104,6 +107,8 @@ class Slices:
         if state != "here" or tag is None or not (tag.metadata or tag.preview):
             return self.title(number)
         rows = metadata_rows(recorded_of(self._stream, self.place(number), tag), tag)
+        if self._form.note:  # ImageJ shows these lines instead of what it shows of images without
+            rows.append(("pixels", self._form.note))
         return "\n".join([self.title(number), *(f"{name}: {value}" if name else value for name, value in rows), ""])
 
     def _known(self, number: int) -> tuple[str, Tag | None]:
@@ -132,7 +137,10 @@ class Slices:
             parts.append("preview")
         if tag is not None and state == "here" and tag.metadata:
             recorded = recorded_of(self._stream, place, tag)
-            parts += [each for each in (recorded.position, describe_recorded(recorded)) if each and each not in parts]
+            told = (recorded.position, recorded.elapsed, recorded.exposure, recorded.stage, recorded.clock)
+            for each in told:
+                if each and each not in parts and len(", ".join([*parts, each])) <= _MOST_SHOWN:
+                    parts.append(each)
         return ", ".join(parts)
 
 

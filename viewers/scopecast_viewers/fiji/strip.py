@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
+    from scopecast_viewers.stacks.stack import Stack
 
 __all__ = ["Strip"]
 
@@ -74,6 +75,7 @@ class Strip:
         hints: Sequence[str] = (),
         notes: Sequence[str] = (),
         age_s: float | None = None,
+        of: Stack | None = None,
     ) -> None:
         """Write the figures of a stream, and what is special about what is shown.
 
@@ -85,7 +87,9 @@ class Strip:
             What is special about what is shown: before the figures, and after them.
         age_s
             How old the newest frame is that the window has painted, in seconds; None where it follows none.
+        of
+            Labels, or what a program has replied, of which the window is, among the images of the stream.
         """
-        parts = [*hints, *figures_of(stream, sources, age_s), *notes]
+        parts = [*hints, *figures_of(stream, sources, age_s, of), *notes]
         if "   ".join(parts) != self.text:
             self._put(parts, _COLORS.get(state_of(stream), _OTHER))

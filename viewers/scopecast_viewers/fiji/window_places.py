@@ -152,6 +152,12 @@ def _free_corner(window: Any, size: Any) -> tuple[int, int]:
         if screen.contains(area) and not any(area.intersects(each) for each in others):
             return corner
     aside = [(x + right * _CASCADE, y + down * _CASCADE) for down in (1, -1) for right in (1, -1)]
+    if main is not None and main.isShowing():  # its tools and messages are needed more than a corner of an image
+        bar = main.getBounds()
+        below = int(bar.y + bar.height) + _GAP
+        aside += [(x - step * _CASCADE, below + step * _CASCADE) for step in range(len(others))]
+        areas = {at: rectangle(*_on_screen(window, size, *at), wide, high) for at in aside}
+        aside = [at for at, area in areas.items() if not area.intersects(bar)] or aside
     taken = {(int(each.x), int(each.y)) for each in others}
     free = (corner for corner in (_on_screen(window, size, *at) for at in aside) if corner not in taken)
     return next(free, aside[0])

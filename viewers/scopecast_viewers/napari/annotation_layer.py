@@ -189,7 +189,13 @@ class LiveAnnotation:
         elif made != self._made:
             about: dict[str, Any] = {"name": self.name, "axis_labels": (*leading, "y", "x")}
             about["metadata"] = {"scopecast": {"source": self.stream.title, "stream": self.stream.about.title}}
-            self.overlay.add(viewer, content, units=units[len(units) - len(leading) - 2 :], **about, **geometry)
+            first = content
+            if not items and (any_of := max(self.annotations, key=lambda item: item.tag.sequence, default=None)):
+                # It looks as those do that are elsewhere; with none, it would never take over their colours.
+                first = self._content((any_of,), Viewpoint(leading, {}))
+            self.overlay.add(viewer, first, units=units[len(units) - len(leading) - 2 :], **about, **geometry)
+            if first is not content:
+                self.overlay.show(content)
             self._made = made
         else:
             self.overlay.show(content)

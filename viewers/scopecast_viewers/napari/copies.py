@@ -54,6 +54,15 @@ class Copies:
         return {name for _, axes in self for name in axes}
 
     @property
+    def units(self) -> dict[str, str]:
+        """The unit of each axis, of the first that has it."""
+        units: dict[str, str] = {}
+        for layer, axes in self:
+            for name, unit in zip(axes, layer.units, strict=False):
+                units.setdefault(name, str(unit))
+        return units
+
+    @property
     def extents(self) -> Iterator[tuple[str, float, float, float]]:
         """The axes of each: its name, where it begins and ends, and the step, in its unit."""
         for layer, axes in self:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveLabels", "layer_class"]
 
+#: Time points that labels may lie behind the image that they are seen on.
+_MOST_EARLIER = 1000
+
 
 def layer_class(stream: LiveStream, stack: Stack) -> type[LiveLayer]:
     """Return the class of the layer that shows a stack of a stream."""
@@ -64,7 +67,8 @@ class LiveLabels(LiveLayer):
         at = axes.index("t")
         newest = self.stack.latest_at({name: own[of] for of, name in enumerate(axes) if name != "t"})
         last = own[at] if newest is None else min(own[at], newest[at])
-        earlier = ((*own[:at], t, *own[at + 1 :]) for t in (last, last - 1))
+        first = max(self.data.layout.origin[at], last - _MOST_EARLIER)
+        earlier = ((*own[:at], t, *own[at + 1 :]) for t in range(last, first - 1, -1))
         return next((place for place in earlier if place in planes), None)
 
     def add(self, viewer: Viewer, units: tuple[str, ...], contrasts: Contrasts | None = None) -> None:

@@ -559,6 +559,10 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         had = [name for live in mine for name in live.data.axes]
         axes = sort_axes([*had, *self.copies.axes, *(name for stream in streams for name in self._sliders(stream))])
         units = agreed_units(streams, axes)
+        told = {name for stream in streams for name in stream.about.axes}
+        # Of an axis that only copies have, the unit is theirs.
+        own = {name: unit for name, unit in self.copies.units.items() if name not in told}
+        units = (*(own.get(name, unit) for name, unit in zip(axes, units, strict=False)), *units[len(axes) :])
         if units != self.units and axes == self.axes:
             for live in tuple(self):
                 try:

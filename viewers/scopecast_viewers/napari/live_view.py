@@ -30,7 +30,7 @@ from scopecast_viewers.napari.steady import steady
 from scopecast_viewers.napari.tools import LiveTools
 from scopecast_viewers.napari.units import canvas_spacing
 from scopecast_viewers.receiving.metadata import metadata_lines
-from scopecast_viewers.receiving.status import HINTS, preview_of
+from scopecast_viewers.receiving.status import hint_of, preview_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -278,7 +278,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.annotations.leave()  # before images of other axes and units come
             new = self.layers.update(streams, grow=not ahead)
             self.annotations.update(streams, new)
-            if self.scene.on_top is not self._on_top:
+            if new or self.scene.on_top is not self._on_top:
                 self._on_top = self.scene.on_top
                 self.layers.raise_top()
             top = self.scene.on_top
@@ -630,7 +630,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if stream is not None and (mine := [live for live in self.layers if live.stream is stream]):
             where = self.where(stream)
             states = {live.stack.state(live.data.place(where)) for live in mine}
-            if len(states) == 1 and (hint := HINTS[states.pop()]):
+            if len(states) == 1 and (hint := hint_of(stream, states.pop())):
                 return hint
             if any(tag.preview for live in mine if (tag := live.tag_at(where)) is not None):
                 return preview_of(stream)
@@ -643,9 +643,9 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         by = "frame ▸ Positions one by one shows all"
         parts = [f"one of {coarse} x {coarse} pixels is shown; {by}"] if coarse > 1 else []
         covered = [f"{title} lies under it; runs ▸ Side by side shows both" for title in self._covered()]
-        return tuple(
-            filter(None, (*parts, *covered, self.tools.saver.progress, self.layers.saturation, *self.problems))
-        )
+        late = [] if self.frame_info.on_canvas else [f"{name} of {earlier}" for name, earlier in self._late()]
+        said = (*parts, *covered, *late, self.tools.saver.progress, self.layers.saturation, *self.problems)
+        return tuple(filter(None, said))
 
     def _covered(self) -> list[str]:
         """Return the programs that deliver, and of whose images nothing is to be seen, as others hide them."""
@@ -668,16 +668,17 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def frame_shown(self) -> tuple[LiveLayer, tuple[int, ...], Tag] | None:
         """Return the frame that is to be told of: its layer, its index in the stack, its tag.
 
-        It is that of the selected layer; of the fields of a run that is followed, the newest.
+        It is that of the selected layer, or of the run on top; of the fields of a run that is followed, the newest.
         """
         point, active = self.viewer.dims.point, self.viewer.layers.selection.active
         found: dict[tuple[bool, bool, int], tuple[LiveLayer, tuple[int, ...], Tag]] = {}
         for live in self.layers:
-            if live.rank or not live.layer.visible:
+            of_top = self.scene.on_top in (None, live.stream)
+            if live.rank or not live.layer.visible or not (of_top or live.layer is active):
                 continue
             if (frame := live.frame_at(live.index_at(point))) is not None:
                 chosen = live.layer is active and not (live.place and self.follower.following)
-                found[chosen, live.stream is self.scene.on_top, frame[1].sequence] = (live, *frame)
+                found[chosen, of_top, frame[1].sequence] = (live, *frame)
         return found[max(found)] if found else None
 
     def _late(self) -> list[tuple[str, str]]:

@@ -6,7 +6,9 @@ A layer has only what is to be seen at the position of the sliders, in (y, x): g
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,6 +17,8 @@ from scopecast_viewers.look.colors import YELLOW
 from scopecast_viewers.napari.steady import all_or_nothing, take_out
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
     from napari.viewer import Viewer
 
@@ -25,6 +29,7 @@ __all__ = ["Overlay", "PointsOverlay", "ShapesOverlay", "TracksOverlay"]
 
 _POINT_SIZE = 10.0
 _POINT_COLOR = "#ffd400"
+_LOOKS, _PAUSE_S = 5, 0.02
 
 
 class Overlay(ABC):
@@ -51,6 +56,8 @@ class Overlay(ABC):
         self.layer = None
         with all_or_nothing(viewer):
             made = self._make(viewer, content, about)
+        for name in ("get_status", "get_value"):
+            setattr(made, name, _patient(getattr(made, name)))
         self.layer = made
         self.show(content)
         if old is not None:
@@ -161,6 +168,19 @@ class TracksOverlay(Overlay):
         layer.graph = dict(content.graph)
         if color_by in ("track_id", *content.features):
             layer.color_by = color_by
+
+
+def _patient(look: Callable[..., Any]) -> Callable[..., Any]:
+    """Look again where napari's thread that tells what is under the pointer has met a layer that is being changed."""
+
+    def look_again(*place: Any, **options: Any) -> Any:
+        for _ in range(_LOOKS):
+            with suppress(IndexError):
+                return look(*place, **options)
+            time.sleep(_PAUSE_S)
+        return look(*place, **options)
+
+    return look_again
 
 
 def _rows(content: Content) -> npt.NDArray[np.float64]:

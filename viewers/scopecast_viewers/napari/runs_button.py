@@ -132,6 +132,8 @@ def _words(runs: tuple[LiveStream, ...]) -> dict[tuple[str, int], str]:
             name += f", {began:%H:%M:%S}" + (f".{began.microsecond // 1000:03}" if within_a_second else "")
         planes = stream.received or sum(len(stack.layout.planes) for stack in stream.stacks)
         count, noun = (planes, "frame") if planes else (len(stream.annotations), "document")
-        text = f"{name}: {count} {noun}{'' if count == 1 else 's'}, {state_of(stream)}"
+        lost = stream.superseded + stream.dropped
+        told = (f"{count} {noun}{'' if count == 1 else 's'}", f"{lost} not shown" * bool(lost), state_of(stream))
+        text = f"{name}: {', '.join(filter(None, told))}"
         words[stream.key] = text.replace("&", "&&")  # Qt would take a single one for a shortcut
     return words

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Recorded",
     "decoded",
-    "describe_recorded",
     "metadata_lines",
     "metadata_rows",
     "read_recorded",
@@ -146,20 +145,6 @@ def recorded_of(stream: LiveStream, index: Sequence[int], tag: Tag) -> Recorded:
     return said
 
 
-def describe_recorded(recorded: Recorded) -> str:
-    """Return time, exposure and stage position of a frame as one short text; "" if nothing of these is known.
-
-    Examples
-    --------
-    >>> describe_recorded(Recorded(elapsed_s=1.25, exposure_ms=10, x_um=5.0, y_um=-2.5))
-    '1.25 s, 10 ms, x 5.0 y -2.5 µm'
-    >>> describe_recorded(Recorded())
-    ''
-    """
-    parts = (recorded.elapsed, recorded.exposure, recorded.stage, recorded.clock)  # the last may be cut by a window
-    return ", ".join(part for part in parts if part)
-
-
 def metadata_rows(recorded: Recorded, tag: Tag) -> list[tuple[str, str]]:
     """Return all that is known of a frame as (name, value): first what all frames have, then its own metadata."""
     known = (
@@ -169,7 +154,7 @@ def metadata_rows(recorded: Recorded, tag: Tag) -> list[tuple[str, str]]:
         ("time", recorded.date),
         ("exposure", recorded.exposure),
         *(
-            (f"stage {axis}", "" if at is None else f"{at:.3f} µm")
+            (f"stage {axis}", "" if at is None else f"{round(at, 3) + 0.0:.3f} µm")
             for axis, at in zip("xyz", recorded[3:6], strict=True)
         ),
         ("file", tag.path),

@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
     from scopecast_viewers.receiving.live import LiveStream
     from scopecast_viewers.receiving.source import Source
+    from scopecast_viewers.stacks.stack import Stack
 
-__all__ = ["HINTS", "figures_of", "format_age", "preview_of", "sources_of", "state_of"]
+__all__ = ["figures_of", "format_age", "hint_of", "preview_of", "sources_of", "state_of"]
 
 #: What is said of a place by `Stack.state`.
-HINTS: Final = {"here": "", "missing": "no frame here yet", "forgotten": "the frame here is forgotten"}
+_HINTS: Final = {"here": "", "missing": "no frame here yet", "forgotten": "the frame here is forgotten"}
 
 
 def sources_of(stream: LiveStream, sources: Iterable[Source]) -> list[Source]:
@@ -21,9 +22,16 @@ def sources_of(stream: LiveStream, sources: Iterable[Source]) -> list[Source]:
     return [known for known in sources if known.name in stream.publishers]
 
 
+def hint_of(stream: LiveStream, state: str) -> str:
+    """Return what is said of a place of a stream by `Stack.state`, or ``""``."""
+    if state == "missing" and stream.state != "live":
+        return "no frame came here"
+    return _HINTS[state]
+
+
 def preview_of(stream: LiveStream) -> str:
     """Return what is said of a frame of a stream whose pixels are not exact."""
-    if stream.state == "lost":
+    if stream.state == "lost" or not stream.alive:
         return "preview: the exact pixels had not come when the connection ended"
     return "preview: the exact pixels are still on their way"
 
@@ -33,7 +41,9 @@ def state_of(stream: LiveStream) -> str:
     return stream.state if stream.state != "live" or stream.delivers else "idle"
 
 
-def figures_of(stream: LiveStream, sources: Sequence[Source], age_s: float | None = None) -> list[str]:
+def figures_of(
+    stream: LiveStream, sources: Sequence[Source], age_s: float | None = None, of: Stack | None = None
+) -> list[str]:
     """Return the figures of a stream and its sources as plain texts, the most important first.
 
     Parameters
@@ -42,6 +52,8 @@ def figures_of(stream: LiveStream, sources: Sequence[Source], age_s: float | Non
         What they are of.
     age_s
         How old the newest frame is that a window shows, in seconds; by default the newest that has come.
+    of
+        Labels, or what a program has replied: theirs alone.
     """
     state, parts = state_of(stream), []
     if state == "lost":
@@ -49,12 +61,15 @@ def figures_of(stream: LiveStream, sources: Sequence[Source], age_s: float | Non
         parts.append(f"{'no longer connected' if away else 'source lost'}, its last frames stay")
     elif state == "ended":
         parts.append("ended")
-    elif stream.rate:
+    elif stream.rate and of is None:
         parts.append(f"{stream.rate:.1f} frames/s")
-    parts.append(f"{stream.received} frame{'' if stream.received == 1 else 's'}")
+    count = stream.received if of is None else len(of.layout.planes)
+    parts.append(f"{count} frame{'' if count == 1 else 's'}")
     age = stream.age_s if age_s is None else age_s
     if age is not None and state in ("live", "idle"):
         parts.append(f"newest {format_age(age)} old")
+    if of is not None:
+        return parts
     if len(stream.publishers) > 1:
         parts.append(f"from {len(stream.publishers)} programs")
     lost = (("superseded", stream.superseded), ("dropped", stream.dropped))

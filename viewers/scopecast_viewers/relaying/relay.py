@@ -161,10 +161,17 @@ class Relay:
                 number, next_ping = number + 1, now + HEARTBEAT_S
                 self._ping(number, now)
             self._send_all(router)
-            if self._by_address or not self._catch.alone:
+            if self._by_address or not self._catch.alone or self._owes:
                 busy = now
             elif self._end_after_s is not None and now - busy >= self._end_after_s:
                 return
+
+    @property
+    def _owes(self) -> bool:
+        """Whether a desk that is to have every frame lacks some: if it is away, it may come back while it is known."""
+        with self._lock:
+            desks = [desk for desk in self._desks.values() if desk.every]
+            return any(desk.account.waiting or desk.account.sending for desk in desks)
 
     # ---- what publishers send (on the thread that receives) --------------------------------------------------------
 
