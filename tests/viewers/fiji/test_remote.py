@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,20 @@ def test_previews_are_not_saved_and_the_exact_pixels_are(live, tmp_path):
             assert not path.exists()
             assert mirror.take(run, piece(sent, 0, late=True, run=run))
             live.until(lambda image=image: PREVIEW not in image.strip.text)
-            java("ij.IJ").run(image.imp, "Tiff...", f"save=[{path}]")
+            assert live.display.gallery.why_not_saved(image.imp) == ""
+            # On a thread of its own: a dialog, which there must not be, would wait for ever.
+            options = ("Tiff...", f"save=[{path}]")
+            saving = threading.Thread(target=java("ij.IJ").run, args=(image.imp, *options), daemon=True)
+            saving.start()
+            live.until(lambda saving=saving: not saving.is_alive(), instead=titles)
             np.testing.assert_array_equal(live.pixels(java("ij.IJ").openImage(str(path))), sent)
             path.unlink()
     finally:
         mirror.close()
+
+
+def titles() -> list[str]:
+    return [str(window) for window in java("java.awt.Window").getWindows() if window.isShowing()]
 
 
 def is_told(window: Any) -> bool:
