@@ -405,10 +405,10 @@ def test_a_run_that_is_recovered_later_has_the_time_of_the_run(tmp_path):
     with Recorder(tmp_path) as recorder, opened() as publisher:
         publish_run(publisher, "run")
         wait_until(lambda: publisher.stats().frames.delivered == 10)
-        (journal,) = tmp_path.glob("*.unfinished")
-        wait_until(lambda: (journal / "frames").stat().st_size == 10 * 6144)
+        wait_until(lambda: sum(each.stat().st_size for each in tmp_path.glob("*.unfinished/frames")) == 10 * 6144)
         recorder.process.kill()
         recorder.process.wait(10)
+    (journal,) = tmp_path.glob("*.unfinished")
     began = read_journal(journal).began
     recover(tmp_path)
     (name,) = files(tmp_path)
