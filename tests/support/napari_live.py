@@ -98,6 +98,13 @@ class Live:
         """Return the pixels that the layer has sliced for the canvas."""
         return sliced(self.layer(name))
 
+    @property
+    def is_colored(self) -> bool:
+        """Whether the middle of the canvas shows a label or a point: an image without channels is gray."""
+        canvas = self.viewer.screenshot(canvas_only=True, flash=False)
+        middle = canvas[canvas.shape[0] // 2, canvas.shape[1] // 2, :3].astype(int)
+        return bool(np.ptp(middle) > 40)
+
     def point(self) -> tuple[float, ...]:
         return tuple(self.viewer.dims.point)
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-    from scopecast_viewers.napari.data import LayerData
     from scopecast_viewers.napari.mosaic import Window
     from scopecast_viewers.napari.stage_layout import Place, StageLayout
     from scopecast_viewers.receiving.live import LiveStream
@@ -118,7 +117,7 @@ class LiveLayer(Shown):
         self.layer = make(self.data, **about)
         self.made_ms = (time.perf_counter_ns() - began) / 1e6
         _ignore_outdated_slices(self.layer)
-        _refuse_previews(self.layer, self.data)
+        _refuse_previews(self.layer)
 
     @property
     def visible_region(self) -> tuple[int, ...]:
@@ -319,12 +318,12 @@ class LiveLayer(Shown):
         return bool(self._translate != self.geometry()["translate"])
 
 
-def _refuse_previews(layer: Image, data: LayerData) -> None:
+def _refuse_previews(layer: Image) -> None:
     """Have napari's own *Save* fail before there is a file, if what it would write is not exact."""
     take = layer.as_layer_data_tuple
 
     def take_if_exact() -> Any:
-        data.check_exact()
+        layer.data.check_exact()  # of now: an axis that joins, or live mode in another size, brings other data
         return take()
 
     layer.as_layer_data_tuple = take_if_exact
