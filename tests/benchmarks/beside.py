@@ -169,7 +169,7 @@ def _in_napari(core: Any, sequence: MDASequence, side: int) -> Seen:
 
 def _in_ndv(core: Any, sequence: MDASequence, side: int) -> Seen:
     import ndv
-    from qtpy.QtCore import QObject, QTimer, Signal
+    from qtpy.QtCore import QEvent, QObject, QTimer, Signal
     from qtpy.QtWidgets import QApplication
 
     sizes = {axis: sequence.sizes[axis] for axis in sequence.axis_order if axis != "c" or len(sequence.channels) > 1}
@@ -216,7 +216,7 @@ def _in_ndv(core: Any, sequence: MDASequence, side: int) -> Seen:
 
     newest: list[Mapping[str, int]] = []  # of which ndv has not been told
     ages: list[float] = []
-    in_canvas = painted = 0
+    in_canvas = in_paint = painted = 0
 
     def arrive(frame: np.ndarray, event: MDAEvent) -> None:
         """Keep a frame; on the acquisition's thread."""
@@ -239,15 +239,26 @@ def _in_ndv(core: Any, sequence: MDASequence, side: int) -> Seen:
         nonlocal in_canvas
         in_canvas = data.read
 
+    class Paints(QObject):  # type: ignore[misc]
+        """Notes what the canvas paints: a window is composed anew, and swapped, for a slider or a label, too."""
+
+        def eventFilter(self, watched: Any, event: Any) -> bool:
+            nonlocal in_paint
+            if event.type() == QEvent.Type.Paint:
+                in_paint = in_canvas
+            return False
+
     def swapped() -> None:
         nonlocal painted
-        if in_canvas > painted:
-            painted = in_canvas
+        if in_paint > painted:
+            painted = in_paint
             ages.append((time.monotonic_ns() - painted) / 1e6)
 
     messenger.came.connect(show)
     viewer.stats_updated.connect(given_to_canvas)
+    paints = Paints()
     for canvas in [child for child in window.findChildren(QObject) if hasattr(child, "frameSwapped")]:
+        canvas.installEventFilter(paints)
         canvas.frameSwapped.connect(swapped)
     core.mda.events.frameReady.connect(arrive)
     spans: list[float] = []

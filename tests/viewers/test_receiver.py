@@ -296,3 +296,28 @@ def test_what_was_lost_of_a_run_is_told_of_it_and_not_of_the_next():
         assert three.superseded == 100 - three.received > 0
         assert f"{three.superseded} superseded" in figures_of(three, viewer.sources)
         assert not any("superseded" in figure for figure in figures_of(four, viewer.sources))
+
+
+def test_a_window_lets_what_has_arrived_be_read_but_not_for_long():
+    """It waits for a frame that is being read, goes on if that takes too long, and waits for none if there is none."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(WatchedDisplay):
+        def take(self, view, *, magnitude):
+            reading.set()
+            go_on.wait(20)
+            return super().take(view, magnitude=magnitude)
+
+    with Viewer(display=Slow()) as viewer, Publisher("headless") as publisher:
+        publisher.open((64, 48), wait=20)
+        viewer.wait_for(lambda: viewer.attached)
+        publisher.publish(stamped(0))
+        assert reading.wait(20)
+        assert not viewer.receiver.let_read()
+        assert [stack.count for stream in viewer.receiver.streams for stack in stream.stacks] in ([], [0])
+        go_on.set()
+        viewer.wait_for(viewer.receiver.let_read)
+        assert publisher.flush(10)
+        viewer.wait_for(viewer.receiver.let_read)
+        assert [stack.count for stack in viewer.receiver.streams[0].stacks] == [1]
+    assert viewer.receiver.let_read(), "of a receiver that was stopped nobody waits for anything"

@@ -38,6 +38,10 @@ SCAN_S = 0.2
 LOOK_S = 0.05
 #: The GUI's Python would else keep the interpreter from the receiver's thread for 5 ms at a time.
 SWITCH_INTERVAL_S = 0.0005
+#: So long is the interpreter given away, so that the receiver's thread, if it has something to read, begins.
+_YIELD_S = 0.0002
+#: So long at most a window waits until what has arrived is read: the copy of a large frame takes 1 to 3 ms.
+_CATCH_UP_S = 0.005
 #: So long at most until it has noticed that a program was killed.
 _NOTICED_S = 5.0
 #: Seconds of rest after a turn that failed.
@@ -116,6 +120,8 @@ class Receiver:
         self._thread: threading.Thread | None = None
         self._stopping = self._closed = False
         self._poller = LinePoller(self._wake)
+        self._all_read = threading.Event()  # it waits for what publishers send
+        self._all_read.set()
         self._next_look = self._next_scan = 0.0
         self._changed_ns = 0
         self._problems: dict[str, str] = {}
@@ -325,12 +331,17 @@ class Receiver:
                 time.sleep(_REST_S)  # it may come again at once, and would then take the whole processor
             else:
                 self._recovered("receiving")
+        self._all_read.set()
 
     def _turn(self, more: bool) -> bool:
         """Wait for what publishers send, or until it is time to look for them. Return whether there may be more."""
         while self._asked:
             self._asked.popleft()()
+        if not more:
+            self._all_read.set()
         ready = self._poller.wait(self._open(), None if more else self._next_look)
+        if ready:
+            self._all_read.clear()
         more = received = False
         for source in self._open():
             if source.socket in ready or source.monitor in ready:
@@ -342,6 +353,20 @@ class Receiver:
             self._tell_look()
             self._tell_display()
         return more
+
+    def let_read(self) -> bool:
+        """Let the receiver's thread read what has arrived, for some milliseconds at most. Called on the GUI's thread.
+
+        A GUI that paints keeps the interpreter for as long as that takes, tens of milliseconds with software OpenGL.
+        What arrives meanwhile would be read in pieces between two pictures, and be a picture or two behind.
+
+        Returns
+        -------
+        bool
+            Whether all is read.
+        """
+        time.sleep(_YIELD_S)
+        return self._all_read.wait(_CATCH_UP_S)
 
     def _failed(self, what: str, error: Exception) -> None:
         """Count an error, let viewers show it, and log the first one of its kind."""

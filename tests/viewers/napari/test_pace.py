@@ -62,6 +62,25 @@ def test_of_a_new_picture_only_the_canvas_is_painted(live):
         assert paints.count == 0
 
 
+def test_a_step_of_the_sliders_has_napari_paint_no_list_of_layers(live):
+    with live.publisher(dtype="uint8") as publisher:
+        publisher.new_stream("run", sizes={"t": 7})
+        for t in range(2):
+            publisher.publish(frame(100), axes={"t": t})
+            live.settled(publisher)
+        (mine,) = live.view.layers
+        live.until(lambda: mine.painted >= 0)
+        live.qtbot.wait(300)
+        paints = Paints(live)
+        for t in range(2, 7):
+            live.view.sliders_due = 0.0
+            painted = mine.painted
+            publisher.publish(frame(100), axes={"t": t})
+            live.until(lambda t=t, painted=painted: mine.painted > painted and live.point()[0] == t)
+            live.qtbot.wait(100)  # a list is painted a moment later
+        assert paints.count == 0
+
+
 def test_a_frame_waits_for_no_timer(live):
     with live.publisher(dtype="uint8") as publisher:
         publisher.publish(frame(100))

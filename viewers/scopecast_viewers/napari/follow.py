@@ -92,7 +92,9 @@ class Follower:
             if axis not in dims.displayed and abs(before[axis] - to) > _SAME * dims.range[axis].step
         }
         if moves:
-            with self.moving():
+            # Of each layer that is sliced, napari's list of layers paints a new thumbnail, a moment later: the window
+            # would be composed once more, which is as much work as the picture.
+            with self.moving(), self.viewer.layers.events.blocker():
                 dims.set_point(list(moves), list(moves.values()))
         return tuple(dims.point) != before
 

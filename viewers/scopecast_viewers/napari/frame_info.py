@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction, QGuiApplication, QKeySequence
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QPushButton, QTableWidget, QTableWidgetItem
 
+from scopecast_viewers.napari.canvas_text import CanvasText
 from scopecast_viewers.receiving.metadata import metadata_rows, recorded_of
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class FrameInfo:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
+        self._text = CanvasText(viewer)
         self._on_canvas = False
         self._before: dict[str, Any] = {}  # the overlay as the user had it
         self._told: tuple[object, ...] = ()
@@ -152,11 +154,7 @@ class FrameInfo:
         if self.as_table:
             self.table.show_rows(rows)
         if self._on_canvas:
-            overlay = self._viewer.canvas.overlays.text
-            if overlay.text != text:
-                overlay.text = text
-            if overlay.visible != bool(text):
-                overlay.visible = bool(text)
+            self._text.write(text)
         return True
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from napari.settings import get_settings
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
-from scopecast_viewers.look.ticks import MAX_WAIT_S, SLIDERS_MAX_S, SLIDERS_REST, STATUS_S, TICK_MS
+from scopecast_viewers.look.ticks import MAX_WAIT_S, SLIDERS_MAX_S, SLIDERS_MIN_S, SLIDERS_REST, STATUS_S, TICK_MS
 from scopecast_viewers.napari.annotation_layers import LiveAnnotations
 from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.closer import CloserLook
@@ -207,6 +207,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         changed = self._changed or (self._sliders_behind and now >= self.sliders_due)
         updated = changed and due and not self._paused
         if updated:
+            self.receiver.let_read()
             self._changed = False
             began, making = time.perf_counter_ns(), self.layers.making_ms
             if not self._attempt("an update of the window", lambda: self.update(ahead=True)):
@@ -218,7 +219,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         if (updated and now - self._told_at > _TELL_S) or now - self._asked_at > STATUS_S:
             self._asked_at = now
             self._attempt("describing the frame", self._tell)
-        if now - self._status_at > STATUS_S:
+        # These, too: a label that changes has the window composed anew, which is as much work as the picture.
+        if now - self._status_at > (STATUS_S if self._waiting_for_paint else 2 * STATUS_S):
             self._status_at = now
             self._attempt("a closer look at the picture", self.closer.look)  # also at what is new, or shown again
             self._attempt("the contrast", lambda: self.layers.look_for_saturation(self.where))
@@ -329,7 +331,7 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
         self._changed = self._changed or self.layers.incomplete
         if moved:
             now = time.monotonic()
-            self.sliders_due = now + min(SLIDERS_REST * (now - began), SLIDERS_MAX_S)
+            self.sliders_due = now + min(max(SLIDERS_REST * (now - began), SLIDERS_MIN_S), SLIDERS_MAX_S)
 
     @property
     def _may_go_ahead(self) -> bool:

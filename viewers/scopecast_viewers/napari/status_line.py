@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from scopecast_viewers.napari.buttons import follow_button
@@ -26,6 +26,27 @@ _escape = partial(html.escape, quote=False)
 DOTS = {"live": "#39d353", "idle": "#d0a000", "ended": "#9aa0a6", "lost": "#ff5c5c"}
 
 
+class _Room(QWidget):  # type: ignore[misc]  # qtpy has no types
+    """All the room that there is, for a label whose text changes often.
+
+    In a layout, each text of a label has the whole window laid out and composed anew.
+    """
+
+    def __init__(self, label: QLabel) -> None:
+        super().__init__()
+        label.setParent(self)
+        self._label = label
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def sizeHint(self) -> QSize:
+        """As high as the label."""
+        return self._label.sizeHint()
+
+    def resizeEvent(self, _event: Any) -> None:
+        """Give the label all of the room."""
+        self._label.resize(self.size())
+
+
 class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
     """A line of figures, the button that makes the sliders follow again, and others that are added."""
 
@@ -36,12 +57,11 @@ class StatusLine(QWidget):  # type: ignore[misc]  # qtpy has no types
         self._text = QLabel("waiting for frames")
         self._text.setTextFormat(Qt.TextFormat.RichText)
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.follow = follow_button()
         self.follow.clicked.connect(self.follow_clicked)
         row = QHBoxLayout(self)
         row.setContentsMargins(8, 2, 8, 2)
-        row.addWidget(self._text, 1)
+        row.addWidget(_Room(self._text), 1)
         row.addWidget(self.follow)
         self.setMaximumHeight(34)
 
