@@ -37,7 +37,7 @@ class Pace:
         The sequence number up to which the pending frames are those that have been chosen from.
     """
 
-    __slots__ = ("_busy_since", "_fewest", "_late_since", "_taking_ns", "behind", "chosen")
+    __slots__ = ("_busy_since", "_fewest", "_kept_up_since", "_late_since", "_taking_ns", "behind", "chosen")
 
     def __init__(self, fewest: int = _FEWEST) -> None:
         self._fewest = fewest
@@ -46,6 +46,7 @@ class Pace:
         self._taking_ns: float = _UNKNOWN_NS
         self._busy_since = 0
         self._late_since: int | None = None
+        self._kept_up_since: int | None = None
 
     @property
     def credit(self) -> int:
@@ -79,3 +80,17 @@ class Pace:
             # Not so if nothing has come for as long: what waits is the rest of a burst, and nothing newer waits for it.
             self.behind = True
         return self.behind
+
+    def choose(self, now: int, newest: int, outdated: bool) -> None:
+        """Note the choice of a receiver that is behind: up to which frame, and whether others gave way.
+
+        It has caught up when none had to for a while. At two of its acknowledgements in succession there is nothing to
+        choose from, however far behind it is, and the queue would grow again until it is told from a burst.
+        """
+        self.chosen = newest
+        if outdated:
+            self._kept_up_since = None
+        elif self._kept_up_since is None:
+            self._kept_up_since = now
+        elif now - self._kept_up_since > PATIENCE_NS:
+            self.behind, self._kept_up_since = False, None

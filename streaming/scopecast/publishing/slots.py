@@ -307,12 +307,13 @@ class Slots:
         """
         pending, pace = account.pending, account.pace
         oldest, newest = next(iter(pending)), next(reversed(pending))
-        if pace.look(self.clock(), oldest.published_ns, newest.published_ns):
+        now = self.clock()
+        if pace.look(now, oldest.published_ns, newest.published_ns):
             newest_of = {frame.channel: frame for frame in pending}
             outdated = [frame for frame in pending if not frame.lossless and newest_of[frame.channel] is not frame]
             for frame in outdated:
                 self.settle(frame, account, "superseded")
-            pace.behind, pace.chosen = bool(outdated), newest.sequence
+            pace.choose(now, newest.sequence, bool(outdated))
 
     def lease(self, frame: SlotFrame, account: Account) -> None:
         """Lease a pending frame to the receiver that it was sent to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -326,6 +326,17 @@ def test_a_frame_that_is_sent_to_who_is_behind_is_the_newest(make):
     # While two frames are on their way, which takes 44 ms, 9 are published.
     assert max(behind[30:]) <= 9 + 2
     assert max(behind) > 25, "it was not told from a burst at once"
+
+
+@pytest.mark.fault("V4")
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_who_takes_several_at_once_is_behind_until_nothing_waits_for_it(make, at_once):
+    """As a window does that paints for 40 ms, and reads what has come only then."""
+    table, turn = make(slots=32), count()
+    taken = table.run(at_rate(200, 6), lambda _now: 40 if next(turn) % at_once == 0 else 0.5)
+    ages = [age for sequence, age in taken if sequence > 200]
+    assert max(ages) <= 2 * 40 + at_once * 5
+    assert len(taken) >= 6000 / 45
 
 
 @pytest.mark.parametrize("takes", [1, 10, 22, 50])
