@@ -66,7 +66,7 @@ class Listed(NamedTuple):
 
 
 class Listing:
-    """Lists the publishers of a receiver's kind; each keeps its name and its place as long as it is listed.
+    """Lists the publishers of a receiver's kind; each keeps its name as long as it is listed.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Listing:
         self._names: dict[str, str] = {}
 
     def look(self) -> tuple[Listed, ...]:
-        """Return the publishers that are alive, and those that have gone but left frames, in order of appearance."""
+        """Return the publishers that are alive, then those that have gone but left frames; in order of appearance."""
         sources = {source.entry.token: source for source in self._receiver.sources}
         entries = {entry.token: entry for entry in self._receiver.publishers}
         entries |= {token: source.entry for token, source in sources.items()}
@@ -87,7 +87,8 @@ class Listing:
         new = [token for token in entries if token not in self._names]
         names = display_names((entries[token] for token in (*known, *new)), self._names)
         self._names = {token: names[token] for token in (*known, *new)}
-        return tuple(_listed(entries[token], self._names[token], sources.get(token)) for token in self._names)
+        listed = (_listed(entries[token], self._names[token], sources.get(token)) for token in self._names)
+        return tuple(sorted(listed, key=lambda each: not each.alive))
 
 
 def _listed(entry: Entry, name: str, source: Source | None) -> Listed:

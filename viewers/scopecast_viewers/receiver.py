@@ -93,6 +93,10 @@ class Receiver:
     ) -> None:
         self.display = display
         self.directory = directory or RunDirectory()
+        self._keys = KeyPair.if_possible()
+        self.token = token or new_token()
+        self._title = title or display.kind
+        self.member: Member = self._join()  # which may fail, before there is anything to be closed
         self.history = history or History()
         self.sources: tuple[Source, ...] = ()
         self._runs = Runs(self.history)
@@ -102,16 +106,12 @@ class Receiver:
         self._rescued: WeakSet[LiveStream] = WeakSet()
         self._kept: dict[str, int] = {}  # by the token of a recorder, the number of what it has told last
         self._rescuing = threading.Lock()  # who has asked may have given up meanwhile, and another ask
-        self._keys = KeyPair.if_possible()
         self.publishers: tuple[Entry, ...] = ()
         self.keepers: tuple[Entry, ...] = ()
-        self.token = token or new_token()
-        self._title = title or display.kind
         self._attach_to_new = True
         self._chosen: set[str] = set()  # publishers that `attach` was called for
         self._asked: deque[Callable[[], None]] = deque()
         self._looked_at: tuple[LiveStream, messages.Look] | None = None
-        self.member: Member = self._join()
         self._hello = messages.Hello(
             messages.PROTOCOL, messages.PROTOCOL, self.token, display.kind, os.getpid(), self.member.entry.title
         )

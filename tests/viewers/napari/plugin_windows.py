@@ -14,7 +14,8 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QLabel
 
 from napari_panel import Opened, rows_of
 from receivers import check_stamp, stamped
-from scopecast.rundir.directory import RunDirectory
+from scopecast import Publisher
+from scopecast.rundir.directory import ENVIRONMENT, RunDirectory
 from scopecast_viewers.napari import embedded
 
 SHAPE = (64, 48)
@@ -107,3 +108,32 @@ def test_closed_it_detaches_and_its_layers_stay_and_reopened_it_attaches_again(m
         assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
         assert not receiver.running
         assert publisher.stats().balanced
+
+
+def test_where_nothing_can_be_received_the_panel_says_why_and_begins_when_it_can(
+    make_napari_viewer, qtbot, tmp_path, monkeypatch
+):
+    place = tmp_path / "runs"
+    place.write_text("a file, by mistake")
+    viewer = make_napari_viewer(show=True)
+    with monkeypatch.context() as context:
+        context.setenv(ENVIRONMENT, str(place))
+        _, panel = viewer.window.add_plugin_dock_widget("scopecast", "Live streams")
+
+        def said():
+            return [label.text() for label in panel.findChildren(QLabel) if label.isVisible()]
+
+        qtbot.waitUntil(lambda: any(str(place) in text and ENVIRONMENT in text for text in said()), timeout=20_000)
+        assert panel.session is None
+        place.unlink()
+        qtbot.waitUntil(lambda: panel.session is not None and panel.session.receiver.running, timeout=20_000)
+        qtbot.waitUntil(lambda: any("No program" in text for text in said()), timeout=20_000)
+        assert not any(str(place) in text for text in said())
+        assert len(viewer.window._qt_window.findChildren(type(panel.session))) == 1
+        with Publisher("napari", title="camera", policy="every", budget=8 << 20) as publisher:
+            publisher.open(SHAPE, wait=10)
+            qtbot.waitUntil(lambda: bool(rows_of(publisher)), timeout=20_000)
+            publisher.publish(stamped(0, 0, 0, SHAPE))
+            qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=20_000)
+            viewer.close()
+            qtbot.waitUntil(lambda: not rows_of(publisher), timeout=20_000)

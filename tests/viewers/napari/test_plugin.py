@@ -101,6 +101,26 @@ def test_streams_are_listed_by_name_attached_and_detached_one_by_one(opened):
         assert not opened.row("third").button.isVisible()
 
 
+def test_who_has_ended_is_listed_below_those_that_are_alive(opened):
+    def listed():
+        layout = opened.panel._list
+        rows = [layout.itemAt(at).widget() for at in range(layout.count())]
+        return [row.name.text() for row in rows if isinstance(row, StreamRow) and row.isVisible()]
+
+    with contextlib.ExitStack() as stack:
+        first = opened.publisher("first")
+        first.publish(stamped(0, 0, 0, SHAPE))
+        opened.shown(first)
+        stack.enter_context(opened.publisher("second"))
+        opened.until(lambda: listed() == ["first", "second"])
+        first.close()
+        opened.until(lambda: listed() == ["second", "first"])
+        stack.enter_context(opened.publisher("third"))
+        opened.until(lambda: listed() == ["second", "third", "first"])
+        places = [opened.row(name).y() for name in ("second", "third", "first")]
+        assert places == sorted(set(places))
+
+
 def test_a_producer_that_is_killed_stays_listed_with_its_last_frames(opened):
     producer = subprocess.Popen(
         [

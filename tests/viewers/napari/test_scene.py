@@ -502,6 +502,27 @@ def test_the_user_s_own_layer_stays_where_it_is_selected_and_above_the_images(li
         assert middle(live) > 200, "it lies on the image"
 
 
+def test_a_run_is_seen_over_a_snapshot_that_is_shown_and_under_what_adds_to_it(live):
+    with live.publisher(dtype="uint8") as publisher:
+        run(live, publisher, [60], title="first")
+        live.view.tools.snapshots.take_frame()
+        (snapshot,) = [layer for layer in live.viewer.layers if layer not in [each.layer for each in live.view.layers]]
+        snapshot.visible = True
+        light = live.viewer.add_image(np.full((64, 64), 20, "uint8"), contrast_limits=(0, 255), blending="additive")
+        for number, value in enumerate((100, 180)):
+            run(live, publisher, [value, value], title=f"next {number}")
+            live.until(lambda value=value: middle(live) == pytest.approx(value + 20, abs=3))
+            order = list(live.viewer.layers)
+            assert order.index(snapshot) < order.index(live.layer(f"next {number}")) < order.index(light)
+        live.viewer.layers.move(order.index(snapshot), len(order))  # over the run, as the user wants it
+        assert middle(live) == pytest.approx(60, abs=3)
+        publisher.publish(frame(200), axes={"t": 2})
+        live.settled(publisher)
+        assert middle(live) == pytest.approx(60, abs=3), "within a run it stays where the user has put it"
+        for layer in (snapshot, light):
+            live.viewer.layers.remove(layer)
+
+
 def test_six_workers_of_a_pipeline_are_one_run_on_the_canvas_and_so_are_three_after_them(live):
     """Each is a process of its own, with a well of its own."""
     for number, wells in ((1, WELLS), (2, WELLS[:3])):

@@ -68,15 +68,21 @@ class EmbeddedReceiver(QObject):  # type: ignore[misc]  # qtpy has no types
     """
 
     def __init__(self, viewer: Viewer, window: QWidget) -> None:
-        super().__init__(window)
         shown = window.findChild(LiveView, options=Qt.FindChildOption.FindDirectChildrenOnly)
-        self.display: NapariDisplay | None = None
         if shown is not None:  # the window of a receiver process, which receives already
+            super().__init__(window)
+            self.display: NapariDisplay | None = None
             self.view: LiveView = shown
             self.receiver: Receiver = shown.receiver
             return
-        display = self.display = NapariDisplay()
-        receiver = self.receiver = Receiver(display, title="napari")
+        display = NapariDisplay()
+        try:  # before this is the window's child, which half an object would be for good
+            receiver = Receiver(display, title="napari")
+        except BaseException:
+            display.close()
+            raise
+        super().__init__(window)
+        self.display, self.receiver = display, receiver
         self.view = display.show_in(viewer, receiver, window)
 
         def end() -> None:

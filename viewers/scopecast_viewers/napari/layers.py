@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Image
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
@@ -27,7 +28,6 @@ from scopecast_viewers.napari.units import canvas_spacing, canvas_unit
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from napari.layers import Image
     from napari.viewer import Viewer
 
     from scopecast_viewers.napari.stage_layout import Place
@@ -45,7 +45,14 @@ _Reach = dict[str, tuple[int, int]]
 _SAME = 1e-6
 #: The least step of an axis that a stack without it takes over, in the axis's unit; the largest is its inverse.
 _FINEST = 1e-6
+#: From this opacity on, what lies under an image can't be made out.
+_OPAQUE = 0.8
 _MOST = f"a slider has at most {MOST_STEPS:,} steps"
+
+
+def _hides(image: Image) -> bool:
+    """Whether nothing is to be seen of what lies under an image."""
+    return image.opacity > _OPAQUE and image.blending in ("opaque", "translucent", "translucent_no_depth")
 
 
 class LiveLayers(KeptLayers[_Key, LiveLayer]):
@@ -366,10 +373,16 @@ class LiveLayers(KeptLayers[_Key, LiveLayer]):
         elif top not in (None, new.stream) and not new.rank:
             position = min((layers.index(live.layer) for live in self if live.stream is top), default=len(layers))
         else:
-            position = len(layers) if self._floor is None else self._floor
+            position = len(layers) if self._floor is None else max(self._floor, self._over_pictures(new))
             self._floor = None
         if position < len(layers) - 1:
             layers.move(len(layers) - 1, position)
+
+    def _over_pictures(self, new: LiveLayer) -> int:
+        """Return the position over all of the user's own that would hide a run, such as a snapshot that is shown."""
+        live = {new.layer, *(each.layer for each in self)}
+        own = [(at, layer) for at, layer in enumerate(self.viewer.layers) if layer not in live and layer.visible]
+        return 1 + max((at for at, layer in own if isinstance(layer, Image) and _hides(layer)), default=-1)
 
     def _select(self, new: LiveLayer, selected: set[Any], active: Any) -> None:
         """Let the user go on with the layer that they work on; with the same channel, if that has left."""

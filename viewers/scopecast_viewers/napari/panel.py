@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -61,6 +62,7 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         super().__init__()
         # Layers are told apart by identity, and each look through the proxy costs; only public attributes are used.
         self.viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._attached = False  # or it is tried again
         self._listing: Listing | None = None
         self._rows: dict[str, StreamRow] = {}
         self._expected: set[int] = set()  # processes whose streams are attached whatever the user has chosen
@@ -137,8 +139,26 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
         window = self._main_window()
         if window is None or event.spontaneous():
             return
+        self._timer.start(REFRESH_MS)
+        self.refresh()
+
+    def _attach(self, window: QMainWindow) -> bool:
+        """Attach, if it is not; where that can't be done, say why. Return whether it is attached."""
+        if self._attached:
+            return True
+        try:
+            self._open(window)
+        except OSError as error:  # the run directory can't be used, or there are no descriptors left
+            self._nobody.setText(f"{html.escape(str(error))}<br><br>This is tried again.")
+            self._nobody.show()
+            return False
+        self._attached = True
+        return True
+
+    def _open(self, window: QMainWindow) -> None:
         if self.session is None:
             session = self.session = EmbeddedReceiver.of(self.viewer, window)
+            self._nobody.setText(NOBODY)
             session.view.following_changed.connect(self.follow.setChecked)
             tools = session.view.tools
             self.freeze, self.snapshot, self.runs = (
@@ -162,8 +182,6 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
             self.attach_to_new.setChecked(session.receiver.attach_to_new)
             self.follow.setChecked(session.view.follower.following)
         self.session.start()
-        self._timer.start(REFRESH_MS)
-        self.refresh()
 
     def hideEvent(self, event: Any) -> None:
         """Detach, if the panel was hidden; not if another one lies over it, or the window is minimised or closed."""
@@ -179,8 +197,9 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
             self._leave()
 
     def _leave(self) -> None:
+        self._timer.stop()
+        self._attached = False
         if self.session is not None:
-            self._timer.stop()
             self.session.view.set_paused(False)
             self.session.stop()
 
@@ -204,6 +223,9 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
 
     def refresh(self) -> None:
         """Bring the list and the figures up to date."""
+        window = self._main_window()
+        if window is None or not self._attach(window):
+            return
         session, listing = self.session, self._listing
         if session is None or listing is None:
             return
@@ -214,13 +236,14 @@ class LiveStreams(QWidget):  # type: ignore[misc]  # qtpy has no types
                 session.receiver.attach(entry.token)
         for token in set(self._rows) - {each.token for each in listed}:
             self._rows.pop(token).deleteLater()
-        for each in listed:
+        for place, each in enumerate(listed, 1):  # below the words for nobody
             row = self._rows.get(each.token)
             if row is None:
                 row = self._rows[each.token] = StreamRow(self._colors)
                 row.attach_clicked.connect(session.receiver.attach)
                 row.detach_clicked.connect(session.receiver.detach)
-                self._list.insertWidget(self._list.count() - 1, row)
+            if self._list.indexOf(row) != place:
+                self._list.insertWidget(place, row)
             row.show_stream(each)
         self._nobody.setVisible(not listed)
         stats = session.receiver.history.stats()
