@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 MARGIN = 0.05
 #: A run that would take less than this part of the view, because of others far away, is looked at alone.
 FAR_AWAY = 0.2
-#: How often time and place of the frame that is shown are written anew: digits that change faster can't be read.
+#: How often the table of what is known of the frame that is shown is written anew; the text on the canvas always is.
 _TELL_S = 0.1
 #: Less than any pixel, in the canvas's unit.
 _ROUNDING = 1e-6
@@ -216,7 +216,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.updates_ms.append((time.perf_counter_ns() - began) / 1e6 - napari_ms)
             self._updated_at = time.monotonic()
         # With the picture that it is about: the canvas is painted once for both.
-        if (updated and now - self._told_at > _TELL_S) or now - self._asked_at > STATUS_S:
+        rests = self.frame_info.as_table and now - self._told_at <= _TELL_S
+        if (updated and not rests) or now - self._asked_at > STATUS_S:
             self._asked_at = now
             self._attempt("describing the frame", self._tell)
         # These, too: a label that changes has the window composed anew, which is as much work as the picture.
