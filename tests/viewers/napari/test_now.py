@@ -177,7 +177,17 @@ def test_a_former_run_is_seen_beside_the_newest(live):
             middle = seen[seen.shape[0] // 2]
             return {int(np.median(half[half > 20])) for half in np.array_split(middle, 2) if (half > 20).any()}
 
+        def named():
+            """Return in which halves of the canvas something is written at the top."""
+            seen = live.viewer.screenshot(canvas_only=True, flash=False)[:40, :, :3].max(axis=-1)
+            return [bool((half > 180).any()) for half in np.array_split(seen, 2, axis=1)]
+
         live.until(lambda: halves() == {100, 200})
+        assert named() == [True, True]
+        live.view.set_side_by_side(False)
+        live.settled(publisher)
+        assert named() == [False, False]
+        live.view.set_side_by_side(True)
         publisher.new_stream("next")
         publisher.publish(frame(150), axes={"t": 0})
         live.settled(publisher)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from scopecast_viewers.napari.layers import LiveLayers
     from scopecast_viewers.stacks.plane import Tag
 
-__all__ = ["FrameButton", "FrameInfo", "FrameTable"]
+__all__ = ["BOX", "TEXT", "FrameButton", "FrameInfo", "FrameTable"]
 
 TITLE: Final = "shown frame"
 #: Legible on any picture: white on a box that lets little of it through.
-_TEXT, _BOX = "#f2f2f2", "#000000b0"
+TEXT, BOX = "#f2f2f2", "#000000b0"
 _SIZE: Final = 9.0
 
 
@@ -101,7 +101,7 @@ class FrameInfo:
         if on == self._on_canvas:
             return
         self._on_canvas = on
-        overlay, ours = self._viewer.canvas.overlays.text, {"color": _TEXT, "box": True, "box_color": _BOX}
+        overlay, ours = self._viewer.canvas.overlays.text, {"color": TEXT, "box": True, "box_color": BOX}
         ours |= {"font_size": _SIZE, "position": "bottom_left"}  # where no position has its name
         if on:
             self._before = {name: getattr(overlay, name) for name in (*ours, "text", "visible")}

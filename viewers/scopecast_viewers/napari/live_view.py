@@ -19,7 +19,7 @@ from scopecast_viewers.napari.canvas import CanvasWatch
 from scopecast_viewers.napari.closer import CloserLook
 from scopecast_viewers.napari.contrast_button import ContrastButton
 from scopecast_viewers.napari.follow import Follower
-from scopecast_viewers.napari.frame_info import FrameButton, FrameInfo
+from scopecast_viewers.napari.frame_info import BOX, TEXT, FrameButton, FrameInfo
 from scopecast_viewers.napari.labels import layer_class
 from scopecast_viewers.napari.layers import LiveLayers
 from scopecast_viewers.napari.place_names import PlaceNames
@@ -284,6 +284,8 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             if new or self.scene.on_top is not self._on_top:
                 self._on_top = self.scene.on_top
                 self.layers.raise_top()
+                if self.side_by_side:
+                    self._lay_side_by_side()
             top = self.scene.on_top
             self.names.show(top, self.layers.tiling.layout(top) if top is not None else None, self.layers.units)
             self.tools.solo.apply()
@@ -529,12 +531,18 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
     def set_side_by_side(self, on: bool) -> None:
         """Show the runs in the scene beside each other, until the next one begins, or on each other."""
         self.side_by_side = on
-        grid = self.viewer.canvas.grid
-        counts = [sum(live.stream is stream for live in self.layers) for stream in self.scene.streams]
-        grid.stride = counts[0] if counts and len(set(counts)) == 1 else 1  # layers in a cell
-        grid.enabled = on
+        self._lay_side_by_side()
+        self.viewer.canvas.grid.enabled = on
         self.scene.joined = True  # look at all of it
         self._changed = True
+
+    def _lay_side_by_side(self) -> None:
+        """Have all channels of a run in one cell of the grid, if the runs have as many; and each layer named there."""
+        counts = {sum(live.stream is stream for live in self.layers) for stream in self.scene.streams}
+        self.viewer.canvas.grid.stride = counts.pop() if len(counts) == 1 else 1
+        for live in self.layers:
+            if (name := getattr(live.layer, "name_overlay", None)) is not None:  # napari has it since 0.7
+                name.color, name.box, name.box_color, name.visible = TEXT, True, BOX, self.side_by_side
 
     def _go(self, stream: LiveStream, where: dict[str, int]) -> bool:
         """Move the sliders to absolute positions in a stream. Return whether one had to move."""
