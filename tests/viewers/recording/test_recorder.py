@@ -226,6 +226,27 @@ def test_live_mode_becomes_a_series(tmp_path):
     assert stamps(tmp_path / name) == [(t, 0, 0) for t in range(6)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limit can be raised on Linux only")
+def test_what_the_disk_has_no_room_for_stays_in_memory_and_is_kept_when_it_has(tmp_path):
+    import resource
+
+    limit = (
+        "import resource, sys; sys.dont_write_bytecode = True  # Python would leave files that were cut short\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))"
+    )
+    with Recorder(tmp_path, "--last", "10min", before=limit) as recorder, opened() as publisher:
+        publish_run(publisher, "run")
+        wait_until(lambda: publisher.stats().frames.delivered == 10)
+        assert publisher.keep() == 1
+        recorder.line("The last .* s of run could not be written: .* keep them again: they stay in memory")
+        assert list(tmp_path.iterdir()) == [], "no part of it takes room"
+        resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        publisher.keep()
+        recorder.line("Kept the last .* s of run: 10 frames")
+    (name,) = files(tmp_path)
+    assert stamps(tmp_path / name) == [(t, c, 0) for t in range(5) for c in range(2)]
+
+
 @pytest.mark.needs("limits of memory")
 @pytest.mark.parametrize("ends", ["", "SIGTERM", "SIGINT"])
 def test_a_full_disk_is_told_and_counted_and_the_acquisition_goes_on(tmp_path, ends):

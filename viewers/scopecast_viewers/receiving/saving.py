@@ -6,6 +6,8 @@ viewer that keeps its history small may forget some before their turn: those are
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import time
 from contextlib import contextmanager
@@ -190,8 +192,11 @@ def save(export: Export, path: Path, told: Callable[[int, int], None] = lambda d
         write(export, partial, reader)
         _remove(path, only_folder=True)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         _remove(partial)
+        if isinstance(error, OSError) and error.errno is None:
+            # "1048576 requested and 1048408 written", of numpy: the system took less than it was given.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
     return Saved((path,), reader.planes, export.gaps, reader.forgotten, export.indices.get("t", (0,))[0], instead)
 

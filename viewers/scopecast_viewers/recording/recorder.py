@@ -8,6 +8,7 @@ keep up, that fills, and then the shared memory of the publishers: those of the 
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections import deque
@@ -357,6 +358,7 @@ class Recorder:
                     told += f" They are in {left}; `scopecast recover {self._folder}` makes a file of that."
                 except OSError:  # nor that
                     self._kept.pop(of_run[0].key, None)  # they may be asked for again
+                    told += " Mend that, and keep them again: they stay in memory until they are too old."
             self._answer(told)
 
         self._files.submit(write)
@@ -364,9 +366,13 @@ class Recorder:
     def _set_aside(self, source: str, of_run: list[_Caught], began: float) -> str:
         """Write frames that could not be made a file of as they came; return the name of the folder."""
         folder = claim(self._folder, source, of_run[0].about.title, began)
-        with Journal(folder, self._leave_free) as journal:
-            for each in of_run:
-                journal.write(each.about, each.message, each.plane)
+        try:
+            with Journal(folder, self._leave_free) as journal:
+                for each in of_run:
+                    journal.write(each.about, each.message, each.plane)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)  # a part of what is still in memory
+            raise
         return folder.name
 
     # ---- the thread that writes ----------------------------------------------------------------------------------
