@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import subprocess
@@ -137,8 +138,10 @@ class Command:
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         except OSError as error:
-            msg = f"{self._command[0]} can't be started: {error.strerror}; name another program by --ssh"
-            raise LinkError(msg, hopeless=True) from error
+            # Processes, memory or descriptors that there are none of now, there may be soon.
+            lacks = error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+            msg = f"{self._command[0]} can't be started: {error.strerror}"
+            raise LinkError(msg if lacks else f"{msg}; name another program by --ssh", hopeless=not lacks) from error
         self._process = process
         assert process.stdin is not None
         assert process.stdout is not None

@@ -47,6 +47,8 @@ PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 #: Seconds in which a relay finds the programs that publish beside it.
 FOUND_S: Final = 10.0
+#: Seconds that the relay has for its last account.
+_ACCOUNT_S: Final = 0.5
 _MOST_MARKS: Final = 64
 _MOST_SOURCES: Final = 64
 #: Programs that have ended of which is known who has had their frames.
@@ -165,9 +167,9 @@ class Connection:
                     try:
                         self._serve(self._link)
                     except (KeyboardInterrupt, SystemExit):
-                        self._link.part(_BYE)
+                        self._part(self._link)
                         raise
-                    self._link.part(_BYE)
+                    self._part(self._link)
             except LinkError as error:
                 if error.hopeless or not self._ever:
                     raise
@@ -230,6 +232,18 @@ class Connection:
                 if link.silent_s > SILENT_S:
                     msg = f"{self._place} has not been heard for {SILENT_S:.0f} s"
                     raise LinkError(msg)
+
+    def _part(self, link: AnyLink) -> None:
+        """Say goodbye; the relay's account, which it tells with its PINGs, is first brought up to date."""
+        until = time.monotonic() + _ACCOUNT_S
+        with suppress(LinkError, ProtocolError):
+            self._send(messages.Ping(self._ask()))
+            message: messages.FromRelay | None = None
+            while not isinstance(message, messages.Ping) and (left := until - time.monotonic()) > 0:
+                if (data := link.receive(left)) is not None:
+                    message = messages.decode_from_relay(data)
+                    self._handle(message)
+        link.part(_BYE)
 
     def _send(self, message: messages.FromDesk) -> None:
         if self._link is not None:
@@ -334,6 +348,7 @@ class Connection:
             return
         self._mirrors.pop(mirror.origin, None)
         self._close_mirror(mirror)
+        self._runs = {number: run for number, run in self._runs.items() if run[0] is not mirror}
         self._past[mirror.origin] = mirror.had
         if len(self._past) > _MOST_PAST:
             self._past.popitem(last=False)

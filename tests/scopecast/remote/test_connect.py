@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import itertools
 import os
 import signal
 import socket
+import subprocess
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +27,7 @@ from scopecast.link import messages as local
 from scopecast.protocol import clock_ns
 from scopecast.remote import connection as connecting
 from scopecast.remote import messages
-from scopecast.remote.command import Command
+from scopecast.remote.command import Command, LinkError
 from scopecast.remote.connection import Connection
 from scopecast.rundir.directory import RunDirectory
 from scopecast_viewers.receiving.exporting import exports
@@ -372,6 +376,48 @@ def test_a_relay_that_has_just_been_started_has_time_to_find_the_programs(monkey
             monkeypatch.undo()
 
 
+def test_nothing_is_kept_of_a_program_that_has_gone_but_who_has_had_its_frames():
+    with Connection(Command(["ssh"], "lab-pc"), "lab-pc", ["headless"]) as connection:
+        connection._handle(messages.Welcome(1, "bcdefghi", False))
+        gone = []
+        for number in range(3):
+            connection._handle(messages.Source(number, f"abcdefg{number + 2}", "camera 1"))
+            connection._handle(
+                messages.Stream(10 + number, number, local.Stream(0, "run", ["t"], {}, [0], [], [1.0], ""))
+            )
+            (mirror,) = connection._mirrors.values()
+            gone.append(weakref.ref(mirror))
+            del mirror
+            connection._handle(messages.Gone(number))
+        gc.collect()
+        assert [mirror() for mirror in gone] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("number", "hopeless"), [(errno.ENOENT, True), (errno.EACCES, True), (errno.EAGAIN, False), (errno.ENOMEM, False)]
+)
+def test_a_command_that_there_is_no_room_for_now_is_tried_again(monkeypatch, number, hopeless):
+    def start(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(LinkError, match=f"ssh can't be started: {os.strerror(number)}") as raised:
+        Command(["ssh"], "lab-pc").open()
+    assert raised.value.hopeless == hopeless
+    assert ("--ssh" in str(raised.value)) == hopeless
+
+
+def test_the_account_at_the_end_is_of_all_frames(machine, camera):
+    with Viewer() as viewer, ConnectProcess(machine) as desk:
+        desk.line("Connected to ")
+        wait_until(lambda: watched(camera))
+        begin(camera, "run")
+        publish(camera)
+        viewer.wait_for(lambda: has(viewer, "run", stamps()))
+        assert desk.end() in (0, 130)
+        desk.line(r"^10 frames came there; 10 are here exact\.$")
+
+
 def test_what_is_looked_at_is_told_once_whatever_was_looked_at_of_other_sources(monkeypatch):
     with Connection(Command(["ssh"], "lab-pc"), "lab-pc", ["headless"]) as connection:
         sent: list[messages.View] = []
@@ -572,8 +618,8 @@ def test_what_goes_round_in_a_circle_is_shown_once(machine, camera, runtime_dir)
             begin(camera, "run")
             publish(camera)
             viewer.wait_for(lambda: has(viewer, "run", stamps()))
-            titles = [entry.title for entry in machine.directory.living("publisher")]
-            assert sorted(titles) == ["camera 1", "local @ lab-pc"]
+            there = ["camera 1", "local @ lab-pc"]
+            wait_until(lambda: sorted(entry.title for entry in machine.directory.living("publisher")) == there)
             assert not any("camera" in line for line in back.lines)
     here.relay_ends()
 

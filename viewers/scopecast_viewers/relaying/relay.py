@@ -293,6 +293,7 @@ class Relay:
             self._take_marks(desk, message)
         elif isinstance(message, messages.Ping):
             desk.outbox.append(messages.encode(messages.Pong(message.number, clock_ns())))
+            desk.outbox.append(messages.encode(messages.Ping(message.number, desk.account)))  # it may be its last one
         elif isinstance(message, messages.Pong):
             if message.number == _PROBE:
                 desk.pace.probed(time.monotonic_ns())
