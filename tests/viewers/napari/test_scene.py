@@ -475,6 +475,33 @@ def test_a_former_run_is_brought_back_with_what_the_user_has_set_and_removed_for
         assert middle(live) == pytest.approx(200, abs=2)
 
 
+def test_an_earlier_run_is_shown_alone_until_a_new_one_begins_though_another_goes_on(live):
+    with live.publisher(dtype="uint8") as publisher:
+
+        def only(title):
+            live.view.runs.fill()
+            menu = next(each for each in live.view.runs.runs.actions() if each.text() == "Show only").menu()
+            next(action for action in menu.actions() if title in action.text()).trigger()
+
+        run(live, publisher, [100, 101], title="first")
+        run(live, publisher, [200], title="second")
+        only("first")
+        live.until(lambda: names(live) == ["first"])
+        assert middle(live) == pytest.approx(101, abs=2)
+        publisher.publish(frame(210), axes={"t": 1})
+        live.settled(publisher)
+        assert names(live) == ["first"]
+        assert middle(live) == pytest.approx(101, abs=2)
+        only("second")
+        live.until(lambda: names(live) == ["second"] and live.point()[0] == 1)
+        assert middle(live) == pytest.approx(210, abs=2)
+        only("first")
+        live.until(lambda: names(live) == ["first"])
+        run(live, publisher, [50], title="third")
+        assert names(live) == ["third"]
+        assert middle(live) == pytest.approx(50, abs=2)
+
+
 def test_what_the_user_has_set_of_a_channel_is_set_of_it_in_the_next_runs(live):
     with live.publisher(dtype="uint8") as publisher:
         for number in range(3):

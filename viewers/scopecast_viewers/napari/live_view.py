@@ -500,6 +500,14 @@ class LiveView(QObject):  # type: ignore[misc]  # qtpy has no types
             self.scene.hide(stream)
         self._changed = True
 
+    def show_alone(self, stream: LiveStream) -> None:
+        """Show a run without any other, until a new one begins or another is brought back."""
+        self.scene.show_alone(stream)
+        self.layers.bring_back(stream)
+        self.set_following(True)
+        self._to_be_seen = stream
+        self._changed = True
+
     def remove_runs(self, *streams: LiveStream) -> None:
         """Let go of runs for good."""
         for stream in streams:

@@ -35,6 +35,8 @@ class _Runs(Protocol):
 
     def show_run(self, stream: LiveStream, shown: bool) -> None: ...
 
+    def show_alone(self, stream: LiveStream) -> None: ...
+
     def remove_runs(self, *streams: LiveStream) -> None: ...
 
     def follow(self, source: str | None) -> None: ...
@@ -78,6 +80,10 @@ class RunsButton(QPushButton):  # type: ignore[misc]  # qtpy has no types
         if not runs:
             menu.addAction("no runs yet").setEnabled(False)
         menu.addSeparator()
+        if len(runs) > 1:
+            only = menu.addMenu("Show only")
+            for stream in runs:
+                only.addAction(words[stream.key], lambda stream=stream: view.show_alone(stream))
         self._add_choice()
         if view.side_by_side or len(view.scene.streams) > 1:
             action = menu.addAction("Side by side")

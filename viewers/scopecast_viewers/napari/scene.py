@@ -43,6 +43,8 @@ class Scene:
         The run whose images hide what is under them: the one that is followed, or that the user has brought back.
     unshown : set
         The keys of runs of which nothing can be shown: they yield to any other.
+    alone : LiveStream or None
+        The run that the user wants to see without any other, which stay away until a new one begins.
     chosen : str or None
         The source that the user wants to follow, by its token; None for whichever delivers images.
     begun, joined : bool
@@ -53,6 +55,7 @@ class Scene:
         self.followed: LiveStream | None = None
         self.on_top: LiveStream | None = None
         self.unshown: set[_Key] = set()
+        self.alone: LiveStream | None = None
         self.chosen: str | None = None
         self.begun = self.joined = False
         self._streams: tuple[LiveStream, ...] = ()
@@ -100,6 +103,8 @@ class Scene:
             self.followed = None
         if self.on_top is not None and self.on_top.key not in self._here:
             self.on_top = self.followed
+        if self.alone is not None and self.alone.key not in known:
+            self.alone = None
         if self.chosen is not None and self.chosen not in self.sources:
             self.chosen = None
         for stream in sorted(filter(self._comes, self._streams), key=_sent):
@@ -108,7 +113,7 @@ class Scene:
 
     def follow(self, source: str | None) -> None:
         """Follow a source, given by its token, as the user wishes; with None, whichever delivers images."""
-        self.chosen = source
+        self.chosen, self.alone = source, None
         if source is not None and (stream := self.sources.get(source)) is not None:
             self._stay(stream)
             self._had_images.add(stream.key)
@@ -117,13 +122,22 @@ class Scene:
 
     def show(self, stream: LiveStream) -> None:
         """Bring a run back, as the user wishes; the next run that begins sends it away again."""
-        self._left.pop(stream.key, None)
-        self._here.add(stream.key)
+        self.alone = None
+        self._stay(stream)
         self.followed = self.followed or stream
         self.on_top, self.joined = stream, True
 
+    def show_alone(self, stream: LiveStream) -> None:
+        """Have no other run in the scene, as the user wishes, though others go on; until a new one begins."""
+        self.show(stream)
+        for other in self.streams:
+            if other is not stream:
+                self._leave(other)
+        self.followed = self.alone = stream
+
     def hide(self, stream: LiveStream) -> None:
         """Send a run away, as the user wishes, until it goes on."""
+        self.alone = None
         self._leave(stream)
         if self.on_top is stream:
             self.on_top = self.followed
@@ -159,7 +173,7 @@ class Scene:
         if stream in self:
             return False
         left = self._left.get(stream.key)
-        return left is None or (stream.state == "live" and _sent(stream) > left)
+        return left is None or (self.alone is None and stream.state == "live" and _sent(stream) > left)
 
     def _enter(self, stream: LiveStream) -> None:
         former = [other for other in self.streams if other.source == stream.source and other is not stream]
@@ -194,6 +208,7 @@ class Scene:
         self._stay(stream)
         if takes:
             self.followed = self.on_top = stream
+            self.alone = None
         self.begun, self.joined = self.begun or takes, True
 
     def _stay(self, stream: LiveStream) -> None:
