@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fiji_live import painted_picture
+from fiji_live import LiveFiji, painted_picture
 from receivers import stamped
 from scopecast.link import messages as local
 from scopecast.remote import codec, messages
@@ -60,30 +60,51 @@ def test_previews_are_not_saved_and_the_exact_pixels_are(live, tmp_path):
             image = live.until(lambda run=run: len(live.images) == run + 1 and live.images[run])
             live.until(lambda image=image: PREVIEW in image.strip.text)
             live.on_awt(lambda image=image: java("ij.WindowManager").setCurrentWindow(image.window))
-            java("ij.IJ").doCommand("Tiff...")
-            shown = live.until(lambda: [each for each in java("java.awt.Window").getWindows() if is_told(each)])
-            live.on_awt(lambda shown=shown: [window.dispose() for window in shown])
+            after = tmp_path / "after"
+            macro = f'run("Tiff...", "save=[{path}]"); File.saveString("", "{after}");'
+            for save in (
+                lambda: java("ij.IJ").doCommand("Tiff..."),
+                lambda macro=macro: java("ij.macro.MacroRunner")(macro),
+            ):
+                save()
+                live.until(dialogs)
+                other = java("ij.IJ").createImage("other", "8-bit black", 8, 8, 1)
+                finished(live, other, "Invert", "")  # whoever has not closed the dialog yet is not waited for
+                assert dialogs()
+                live.on_awt(lambda: [window.dispose() for window in dialogs()])
+                live.until(lambda: not dialogs())
+            live.until(lambda: not any(str(each.getName()).endswith("Macro$") for each in threads()))
             assert not path.exists()
+            assert not after.exists(), "the macro has ended"
             assert mirror.take(run, piece(sent, 0, late=True, run=run))
             live.until(lambda image=image: PREVIEW not in image.strip.text)
             assert live.display.gallery.why_not_saved(image.imp) == ""
-            # On a thread of its own: a dialog, which there must not be, would wait for ever.
-            options = ("Tiff...", f"save=[{path}]")
-            saving = threading.Thread(target=java("ij.IJ").run, args=(image.imp, *options), daemon=True)
-            saving.start()
-            live.until(lambda saving=saving: not saving.is_alive(), instead=titles)
+            finished(live, image.imp, "Tiff...", f"save=[{path}]")
             np.testing.assert_array_equal(live.pixels(java("ij.IJ").openImage(str(path))), sent)
             path.unlink()
     finally:
         mirror.close()
 
 
+def finished(live: LiveFiji, imp: Any, command: str, options: str) -> None:
+    """Run a command, on a thread of its own: a dialog, which there must not be, would wait for ever."""
+    running = threading.Thread(target=java("ij.IJ").run, args=(imp, command, options), daemon=True)
+    running.start()
+    live.until(lambda: not running.is_alive(), what=command, instead=titles)
+
+
 def titles() -> list[str]:
     return [str(window) for window in java("java.awt.Window").getWindows() if window.isShowing()]
 
 
-def is_told(window: Any) -> bool:
-    return isinstance(window, java("java.awt.Dialog")) and window.isShowing() and str(window.getTitle()) == "Not saved"
+def dialogs() -> list[Any]:
+    """Return those that say that something is not saved."""
+    shown = [each for each in java("java.awt.Dialog").getWindows() if each.isShowing()]
+    return [each for each in shown if isinstance(each, java("java.awt.Dialog")) and each.getTitle() == "Not saved"]
+
+
+def threads() -> list[Any]:
+    return list(java("java.lang.Thread").getAllStackTraces().keySet())
 
 
 def test_imagej_tells_what_is_looked_at_while_it_is_a_preview(live):

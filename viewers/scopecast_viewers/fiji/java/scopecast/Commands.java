@@ -4,7 +4,9 @@ import ij.CommandListener;
 import ij.Executer;
 import ij.IJ;
 import ij.ImagePlus;
+import ij.Macro;
 import ij.WindowManager;
+import java.awt.EventQueue;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
@@ -82,7 +84,10 @@ public final class Commands implements CommandListener {
 		ImagePlus current = WindowManager.getCurrentImage();
 		String reason = current != null && SAVING.contains(command) ? objection.apply(current) : "";
 		if (!reason.isEmpty()) {
-			IJ.error("Not saved", reason);
+			// ImageJ asks its listeners one command after the other: a dialog here would hold up all that come after it.
+			EventQueue.invokeLater(() -> IJ.showMessage("Not saved", reason));
+			if (Thread.currentThread().getName().endsWith("Macro$"))
+				Macro.abort();
 			return null;
 		}
 		synchronized (Commands.class) {
