@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 
 from receivers import stamped
 from scopecast import Publisher
@@ -25,5 +26,9 @@ with Publisher("headless", policy=policy, budget=RingLayout(16, 32768).size) as 
     publisher.publish(frames[0], axes={"t": 0}, policy="every")
     assert publisher.flush(20), publisher.stats()
     slots = publisher.session.slots
-    attached = sum(row.attached for row in publisher.stats())  # on a busy machine it may have been given up, and back
+    deadline = time.monotonic() + 20
+    # On a busy machine it may have been given up, and comes back.
+    while not (attached := sum(row.attached for row in publisher.stats())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert publisher.flush(20), publisher.stats()
     print(json.dumps({"free": slots.free, "pinned": slots.pinned, "attached": attached}))
