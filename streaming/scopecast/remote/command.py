@@ -171,7 +171,7 @@ class Command:
             )
         if "No such command" in told or "No such option" in told:
             return LinkError(f"scopecast on {self._host} is too old for this: update it there", hopeless=True)
-        if "Permission denied" in told:
+        if "Permission denied" in told or "Host key verification failed" in told:
             return LinkError(f"{self._host} refuses: {last.rstrip('.')}; {by_hand}", hopeless=True)
         if code == _OF_SSH:
             how = f"{name} failed: {last or 'it does not say why'}"

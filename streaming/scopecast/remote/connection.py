@@ -348,7 +348,6 @@ class Connection:
             return
         self._mirrors.pop(mirror.origin, None)
         self._close_mirror(mirror)
-        self._runs = {number: run for number, run in self._runs.items() if run[0] is not mirror}
         self._past[mirror.origin] = mirror.had
         if len(self._past) > _MOST_PAST:
             self._past.popitem(last=False)
@@ -356,6 +355,7 @@ class Connection:
         self._tell(f"{earlier}{mirror.title} {'has died' if message.died else 'has ended'}.")
 
     def _close_mirror(self, mirror: Mirror) -> None:
+        self._runs = {number: run for number, run in self._runs.items() if run[0] is not mirror}
         self._seen.pop(mirror.origin, None)
         self._looked.pop(mirror.origin, None)
         for inbox in self._inboxes.pop(mirror.origin, ()):

@@ -407,6 +407,24 @@ def test_a_command_that_there_is_no_room_for_now_is_tried_again(monkeypatch, num
     assert ("--ssh" in str(raised.value)) == hopeless
 
 
+@pytest.mark.parametrize(
+    ("said", "hopeless"),
+    [
+        ("Host key verification failed.", True),
+        ("user@lab-pc: Permission denied (publickey).", True),
+        ("Connection to lab-pc closed by remote host.", False),
+        ("ssh: connect to host lab-pc port 22: No route to host", False),
+    ],
+)
+def test_what_trying_again_can_not_mend_ends_the_connection(said, hopeless):
+    command = Command(["sh", "-c", f"echo '{said}' >&2; exit 255"], "lab-pc")
+    command.open()
+    error = command.why(was_there=True)
+    command.end()
+    assert error.hopeless == hopeless
+    assert said.rstrip(".") in str(error)
+
+
 def test_the_account_at_the_end_is_of_all_frames(machine, camera):
     with Viewer() as viewer, ConnectProcess(machine) as desk:
         desk.line("Connected to ")
