@@ -93,7 +93,8 @@ def test_the_screen_knows_of_a_window_when_that_has_its_place_and_size(live: Liv
             return window
 
         window = live.on_awt(make)
-        live.until(lambda: window.isActive())
+        # That of a run that has just begun may be brought to the front once more.
+        live.until(lambda: window.isShowing() and (window.isActive() or image.window.isActive()))
         place = image.place
         assert bounds(SimpleNamespace(window=window))[:2] == place[:2]
         assert WindowPlace.of(window, window.getCanvas(), place.image) == place
