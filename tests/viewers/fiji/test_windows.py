@@ -289,6 +289,45 @@ def test_what_stands_below_an_image_is_not_cut_and_tells_of_losses_only_where_th
         live.until(lambda: " ".join(lines()).split() == image.strip.text.split())
 
 
+@pytest.mark.parametrize(("height", "width"), [(200, 200), (30, 20), (20, 400)])
+def test_a_window_fits_what_a_command_has_left_of_its_image(live: LiveFiji, height: int, width: int):
+    """As wide as the image, or as what stands below it, all of which is seen."""
+    with live.publisher((600, 900), budget=32 << 20) as publisher:
+        for t in range(3):
+            publisher.publish(square(t, (600, 900)), axes={"t": t})
+        live.settled(publisher)
+        image = live.image()
+        live.on_awt(lambda: java("ij.WindowManager").setCurrentWindow(image.window))
+        image.imp.setRoi(0, 0, width, height)
+        java("ij.IJ").run(image.imp, "Crop", "")
+        live.until(lambda: image not in live.images)
+        panel, canvas, window = image.strip.panel, image.imp.getCanvas(), image.window
+        live.until(lambda: window.getSize().equals(window.getPreferredSize()) and window.isValid())
+        assert list(panel.lines()) == ["not live: changed by Crop"], "not cut"
+        assert 0 < int(panel.getX()) <= int(window.getWidth()) - int(panel.getWidth())
+        if width > 128:  # ImageJ's windows are a little wider than narrower images
+            assert int(window.getWidth()) == width + 10
+            assert int(canvas.getX()) == int(panel.getX()) == 5
+        else:
+            assert int(window.getWidth()) < 300
+        live.on_awt(window.toFront)
+        live.until(lambda: (on_screen(panel).min(axis=-1) < 64).sum() > 20, what="the text on the screen")
+        publisher.publish(square(3, (600, 900)), axes={"t": 3})
+        live.settled(publisher)
+        live.until(lambda: number_in(painted_picture(live.image())) == 3)  # (the user's image may lie over it)
+
+
+def test_a_narrow_image_has_all_that_stands_below_it_in_its_window(live: LiveFiji):
+    with live.publisher((600, 30)) as publisher:
+        publisher.publish(np.zeros((600, 30), "uint16"), axes={"t": 0})
+        live.settled(publisher)
+        image = live.image()
+        panel = image.strip.panel
+        assert 0 <= int(panel.getX()) <= int(image.window.getWidth()) - int(panel.getWidth())
+        at = image.strip.box.getLocationOnScreen()
+        assert image.window.getBounds().contains(at.x + image.strip.box.getWidth() - 1, at.y)
+
+
 def test_live_mode_stays_one_window_in_its_place_with_the_new_size_and_pixel_size(live: LiveFiji):
     """After binning, a region of the camera, or another objective; twice."""
     with live.publisher((96, 144)) as publisher:
@@ -307,6 +346,7 @@ def test_live_mode_stays_one_window_in_its_place_with_the_new_size_and_pixel_siz
                 live.until(lambda: number_in(on_screen(canvas)) == number)  # noqa: B023
                 assert (int(image.imp.getHeight()), int(image.imp.getWidth())) == shape
                 assert float(image.imp.getCalibration().pixelWidth) == scale
+                assert str(image.imp.getTitle()) == "live"
                 if at is None:
                     live.on_awt(lambda: image.window.setLocation(150, 220))  # noqa: B023
                     live.until(lambda: bounds(image)[:2] == (150, 220))  # noqa: B023

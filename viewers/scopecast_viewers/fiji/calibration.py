@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["calibration_of", "info_of", "title_of"]
 
 
-def title_of(stream: LiveStream, stack: Stack) -> str:
-    """Return what an image is called: the run, and what sets this stack apart from its others."""
+def title_of(stream: LiveStream, stack: Stack, number: int = 1) -> str:
+    """Return what an image is called: the run, which one of its name, and what sets this stack apart."""
     title = stream.about.title or stream.title
+    if number > 1:
+        title += f" ({number})"
     if stack.is_labels or stack.sent.name:
         title += f" {stack.sent.name or 'labels'}"
     alike = [each for each in stream.stacks if (each.sent.kind, each.sent.name) == (stack.sent.kind, stack.sent.name)]

@@ -58,6 +58,7 @@ class Gallery:
         self.problems: dict[Stack, str] = {}
         self.incomplete = False
         self._images: dict[Stack, Hyperstack] = {}
+        self._numbers: dict[StreamKey, tuple[str, int]] = {}  # the name of a run, which of that name it is, from 1
         self.contrasts = Contrasts()
         self._places: dict[object, Hyperstack | WindowPlace] = {}  # by what is shown, the last that has shown it
         self._left: dict[Stack, tuple[int, Any]] = {}  # its version when its image was changed (that) or closed (None)
@@ -108,7 +109,11 @@ class Gallery:
         former = self._places.get(what) if changed is None else None  # the changed image stays where it is
         try:
             image = Hyperstack(
-                stream, stack, self.contrasts, former.place if isinstance(former, Hyperstack) else former
+                stream,
+                stack,
+                self.contrasts,
+                former.place if isinstance(former, Hyperstack) else former,
+                self._number(stream),
             )
             self._images[stack] = self._places[what] = image
             image.window.toFront()
@@ -121,6 +126,14 @@ class Gallery:
             # The user goes on with the image that they have changed: their next command is for that.
             self._in_use = (changed, self._images.get(stack), time.monotonic() + _SETTLE_S)
             self._bring_to_front()
+
+    def _number(self, stream: LiveStream) -> int:
+        """Return which of the known runs of its name a run is, from 1, whatever other images are open."""
+        if stream.key not in self._numbers:
+            name = stream.about.title or stream.title
+            former = [number for other, number in self._numbers.values() if other == name]
+            self._numbers[stream.key] = (name, max(former, default=0) + 1)
+        return self._numbers[stream.key][1]
 
     def _update(self, image: Hyperstack) -> None:
         if image.imp.getWindow() is None:
@@ -179,8 +192,10 @@ class Gallery:
             if isinstance(image, Hyperstack) and image.imp.getWindow() is None:
                 self._places[what] = image.place  # the image itself need not stay in memory
         wanted = {stack for stream in streams for stack in stream.stacks}
-        self.closed &= {stream.key for stream in streams}
-        self.contrasts.forget({stream.key for stream in streams})
+        keys = {stream.key for stream in streams}
+        self.closed &= keys
+        self._numbers = {key: each for key, each in self._numbers.items() if key in keys}
+        self.contrasts.forget(keys)
         self.problems = {key: why for key, why in self.problems.items() if key in wanted}
         self._left = {key: left for key, left in self._left.items() if key in wanted}
         for key, image in list(self._images.items()):

@@ -63,6 +63,8 @@ class Hyperstack:
         In which range of values each channel is shown.
     former
         The place that its window takes over, if there is one.
+    number
+        Which of the runs of its name it is, from 1.
 
     Attributes
     ----------
@@ -81,9 +83,14 @@ class Hyperstack:
     """
 
     def __init__(
-        self, stream: LiveStream, stack: Stack, contrasts: Contrasts, former: WindowPlace | None = None
+        self,
+        stream: LiveStream,
+        stack: Stack,
+        contrasts: Contrasts,
+        former: WindowPlace | None = None,
+        number: int = 1,
     ) -> None:
-        self.stream, self.stack = stream, stack
+        self.stream, self.stack, self._run_number = stream, stack, number
         self.following, self.frozen = True, False
         self.is_labels = stack.is_labels
         sent = np.dtype(stack.sent.dtype)
@@ -154,11 +161,13 @@ class Hyperstack:
     @property
     def title(self) -> str:
         """What the image is called."""
-        return title_of(self.stream, self.stack)
+        return title_of(self.stream, self.stack, self._run_number)
 
     def _make(self) -> Any:
         channels, slices, frames = self._folding.dimensions
-        imp = java("ij.ImagePlus")(_unused(self.title), self._slices.live)
+        # A copy of the user's may have the name, or what a command has made of this run: ImageJ adds "-1" to such.
+        title = java("ij.WindowManager").makeUniqueName(self.title)
+        imp = java("ij.ImagePlus")(title, self._slices.live)
         imp.setDimensions(channels, slices, frames)
         imp.setCalibration(calibration_of(self.stream, self.form))
         imp.setProperty("Info", info_of(self.stream, self.stack, self.form))
@@ -504,6 +513,8 @@ class Hyperstack:
         self._slices.keep()
         command = str(self.closer or java("scopecast.Commands").last(self.imp)).strip(". ") or "A command"
         self.strip.end(f"not live: changed by {command}")
+        if self.imp.getWindow() == self.window:  # the command may have opened another one, or closed it
+            WindowPlace.pack(self.window)  # which was as wide as the figures needed
         return (
             f"{command} has changed {self.imp.getTitle()}, which is no longer live. "
             "The stream goes on in a new window with its next frame."
@@ -598,12 +609,3 @@ class Hyperstack:
         """Close the window, without a question."""
         self.imp.changes = False
         self.imp.close()
-
-
-def _unused(title: str) -> str:
-    """Return a title that no open image has."""
-    image = java("ij.WindowManager").getImage
-    number = 1
-    while image(title if number == 1 else f"{title}-{number}") is not None:
-        number += 1
-    return title if number == 1 else f"{title}-{number}"

@@ -64,9 +64,8 @@ class Strip:
 
     def end(self, text: str) -> None:
         """Say that the image is live no more; nothing can be followed."""
-        self.panel.remove(self.box)
-        self._put([text], _COLORS["idle"])
-        self.panel.validate()
+        self.text = text
+        self.panel.end(text, java("java.awt.Color")(*_COLORS["idle"]))
 
     def write(
         self,

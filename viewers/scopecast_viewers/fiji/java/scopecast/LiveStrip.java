@@ -26,6 +26,7 @@ public class LiveStrip extends Panel {
 	private final transient ImageCanvas canvas;
 	private final Texts texts = new Texts();
 	private String[] parts = {};
+	private boolean ended;
 
 	public LiveStrip(ImageCanvas canvas) {
 		super(new BorderLayout(6, 0));
@@ -40,6 +41,14 @@ public class LiveStrip extends Panel {
 		texts.repaint();
 	}
 
+	/** Shows a text instead of all that was there, from now on; and needs no more room than that. */
+	public void end(String text, Color color) {
+		removeAll();
+		add(texts, BorderLayout.CENTER);
+		ended = true;
+		write(new String[] {text}, color);
+	}
+
 	/** The lines that are painted. */
 	public String[] lines() {
 		return lines(texts.getFontMetrics(getFont()), texts.getWidth() - MARGIN).toArray(new String[0]);
@@ -47,8 +56,9 @@ public class LiveStrip extends Panel {
 
 	@Override
 	public Dimension getPreferredSize() {
-		int width = Math.max(LEAST_WIDTH, canvas.getPreferredSize().width);
-		return new Dimension(width, 2 * MARGIN + LINE * count(Math.max(width, room())));
+		int least = ended ? Math.min(LEAST_WIDTH, getFontMetrics(getFont()).stringWidth(parts[0]) + 2 * MARGIN) : LEAST_WIDTH;
+		int width = Math.max(least, canvas.getPreferredSize().width);
+		return new Dimension(width, 2 * MARGIN + LINE * (ended ? 1 : count(Math.max(width, room()))));
 	}
 
 	/**
@@ -80,7 +90,7 @@ public class LiveStrip extends Panel {
 			line = longer;
 		}
 		lines.add(line);
-		int most = count(getWidth());
+		int most = ended ? 1 : count(getWidth());
 		boolean isCut = lines.size() > most;
 		while (lines.size() > most)
 			lines.remove(most);

@@ -3,6 +3,7 @@ package scopecast;
 import ij.ImagePlus;
 import ij.gui.ImageCanvas;
 import ij.gui.StackWindow;
+import java.awt.Component;
 import java.awt.Graphics;
 
 /**
@@ -31,6 +32,15 @@ public class LiveWindow extends StackWindow {
 	public void show() {
 		if (built)
 			super.show();
+	}
+
+	/** ImageJ has all begin where the image does: beside one that is narrower than the strip, that would be cut. */
+	@Override
+	public void doLayout() {
+		super.doLayout();
+		for (Component each : getComponents())
+			if (each instanceof LiveStrip)
+				each.setLocation((getWidth() - each.getWidth()) / 2, each.getY());
 	}
 
 	@Override
