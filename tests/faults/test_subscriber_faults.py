@@ -8,11 +8,12 @@ import signal
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from children import Child, stop, wait_until
 from receivers import Viewer, check_stamp, planes_of, stamped
-from scopecast import Publisher
+from scopecast import Publisher, subscribe
 from scopecast.memory.segment import own_bytes
 from scopecast.rundir.directory import RunDirectory
 
@@ -119,6 +120,24 @@ def test_a_flood_of_replies_takes_no_frame_from_a_viewer_and_no_time_from_the_ac
         assert child.ask("end") == "ended"
 
 
+@pytest.mark.fault("S3")
+def test_why_replies_were_dropped_is_told_where_their_source_does_not_take_them_and_where_it_is_gone(caplog):
+    caplog.set_level("DEBUG", "scopecast")
+    with Child("produce", 1, "--ending", "wait", "--title", "camera") as source, subscribe(title="camera") as frames:
+        source.line()
+        frame = next(frames)
+        stop(source.pid)
+        cells = np.ones(SHAPE, "uint8")
+        assert [frame.reply(cells) for _ in range(9)] == [True] * 8 + [False]
+        assert frames.problem == "a reply was dropped: camera has not taken the earlier ones yet"
+        source.process.kill()
+        source.wait()
+        wait_until(lambda: frames.stats().reply_dropped == 9)
+        assert "8 replies were dropped: camera has gone before it had taken all" in caplog.text
+        assert frames.stats().balanced
+    RunDirectory().clean(everything=True)
+
+
 @pytest.mark.fault("S4")
 def test_a_slow_one_gets_the_newest_and_holds_up_neither_the_acquisition_nor_others():
     with (
@@ -174,6 +193,73 @@ def test_four_of_them_and_two_viewers_see_two_sources_that_come_and_go_and_come_
         for each in (viewer, another):
             seen = [check_stamp(plane)[0] for stream in each.streams for plane in planes_of(stream).values()]
             assert sorted(seen) == [*range(50), *range(100, 150)]
+
+
+@pytest.mark.fault("S5")
+def test_whatever_one_of_four_does_the_other_three_and_two_viewers_see_both_runs_of_a_source_that_is_restarted():
+    """One is slow, one replies labels, one is stopped while the source is restarted, one is killed in a frame."""
+    with (
+        Child("view") as viewer,
+        Child("view") as another,
+        subscriber() as slow,
+        subscriber(policy="every") as labelling,
+        subscriber(policy="every") as stopped,
+        subscriber(policy="every") as killed,
+    ):
+        viewer.line()
+        another.line()
+        labelling.tell("label 600")
+        accounts = []
+        with opened(policy="every") as publisher:
+            attached(publisher, 6)
+            publish(publisher, 0)
+            assert [child.ask("frame")["t"] for child in (slow, stopped, killed)] == [0, 0, 0]
+            stop(stopped.pid)
+            killed.process.kill()
+            for t in range(1, 300):
+                publish(publisher, t)
+            assert publisher.flush(30)
+        _check_accounts(publisher)
+        accounts.append(publisher.stats().replies)
+        with opened(policy="every") as publisher:
+            attached(publisher, 4)
+            os.kill(stopped.pid, signal.SIGCONT)
+            attached(publisher, 5)
+            stopped.tell("work 300")
+            for t in range(300, 600):
+                publish(publisher, t)
+            assert labelling.line() == list(range(600))
+            assert stopped.line() == list(range(300, 600)), "what came before it was lost with the first run"
+            wait_until(lambda: slow.ask("frame")["t"] == 599, "the newest, though it is late")
+            assert publisher.flush(30)
+        _check_accounts(publisher)
+        accounts.append(publisher.stats().replies)
+        for child, policy in ((slow, "latest"), (labelling, "every"), (stopped, "every")):
+            stats = wait_until(lambda child=child: not (s := child.ask("stats"))["on_the_way"] and s)
+            assert stats["balanced"], stats
+            assert stats["lost"] <= (child is stopped), "its frame may have been written over"
+            assert stats["skipped"] == 0, stats
+            assert policy == "latest" or stats["superseded"] == 0, stats
+        stats = labelling.ask("stats")
+        assert stats["replies"] == 600
+        assert stats["taken"] == sum(run.delivered + run.superseded for run in accounts)
+        never_sent = 600 - sum(run.published for run in accounts)
+        assert stats["reply_dropped"] == sum(run.dropped for run in accounts) + never_sent, stats
+        assert accounts[1].delivered > 0, "while nobody had all slots"
+        for each in (viewer, another):
+            seen = each.ask()
+            assert (seen["errors"], seen["rejected"]) == (0, 0)
+            assert 0 < seen["bad"] <= stats["taken"], "labels, which have no stamp; a newer one may come before"
+            assert [t for t, _, _ in seen["places"]] == list(range(600))
+        assert labelling.ask("end") == "ended"
+        killed.wait()
+        RunDirectory().clean(everything=True)
+
+
+def _check_accounts(publisher: Publisher) -> None:
+    stats = publisher.stats()
+    assert stats.balanced, stats
+    assert (stats.frames.published, stats.frames.delivered, stats.keeper_errors) == (300, 300, 0), stats
 
 
 @pytest.mark.fault("S6")

@@ -436,7 +436,8 @@ class Receivers:
                 self.wake()
             else:
                 self._accounts.replies.count("dropped")
-                self._tell(receiver, messages.encode(messages.Replied(message.number, "dropped")))
+                reason = f"{MAX_REPLIES} replies wait already"
+                self._tell(receiver, messages.encode(messages.Replied(message.number, "dropped", reason)))
         elif isinstance(message, messages.Pong):
             receiver.pong = message
         elif isinstance(message, messages.Look):

@@ -85,6 +85,9 @@ class Replies:
             answer = messages.Replied(reply.number, "superseded")
         else:
             answer = self._show(subscriber, reply, known)
+            if answer is not None and answer.fate == "taken":  # and told so
+                self._waits_since = 0.0
+                return True
         if answer is None:
             self._waits_since = self._waits_since or time.monotonic()
             if time.monotonic() - self._waits_since < _PATIENCE_S:
@@ -94,8 +97,7 @@ class Replies:
             answer = messages.Replied(reply.number, "dropped", "larger slots could not be made in time")
         self._waits_since = 0.0
         with self._guard.lock, self._guard:
-            if answer.fate != "taken":
-                self._accounts.replies.count(_FATES[answer.fate])
+            self._accounts.replies.count(_FATES[answer.fate])
             receivers.answer(subscriber, answer)
         return True
 
@@ -105,7 +107,7 @@ class Replies:
             dtype = _checked(reply)
             reader = self._reader(subscriber.token, reply)
             array = reader.view(reply.slot, reply.shape, dtype)
-            return self._publish(reply, known, reader, array)
+            return self._publish(subscriber, reply, known, reader, array)
         except ClosedError:
             return messages.Replied(reply.number, "dropped")
         except (ValueError, TypeError, UnsupportedDtypeError, SharedMemoryError) as error:
@@ -121,9 +123,14 @@ class Replies:
         return reader
 
     def _publish(
-        self, reply: messages.Reply, known: RecentFrame, reader: RingReader, array: npt.NDArray[Any]
+        self,
+        subscriber: AttachedReceiver,
+        reply: messages.Reply,
+        known: RecentFrame,
+        reader: RingReader,
+        array: npt.NDArray[Any],
     ) -> messages.Replied | None:
-        receivers = self._receivers
+        receivers, taken = self._receivers, messages.Replied(reply.number, "taken")
         axes = dict(zip(known.axes, known.place, strict=False))
         about = (NOTHING[0], known.translate, NOTHING[2])
         what = What(reply.kind, reply.name)
@@ -163,11 +170,12 @@ class Replies:
                     return None
                 with self._guard:
                     receivers.publish(draft, next(self._sequence))
+                    receivers.answer(subscriber, taken)  # at once: a BYE between the two would make it a dropped one
         finally:
             if draft.frame is not None:
                 with self._guard.lock, self._guard:
                     draft.frame.slots.cancel(draft.frame)  # if it was not published
-        return messages.Replied(reply.number, "taken")
+        return taken
 
     def tidy(self) -> None:
         """Let go of the memory of subscribers that have left."""

@@ -386,6 +386,9 @@ class Subscription:
                     posted = self._outbox.put(array, _REPLY_S)
                 except SharedMemoryError as error:
                     self._complain(f"a reply could not be sent: {error}")
+                else:
+                    if posted is None:
+                        self._complain(f"a reply was dropped: {source.entry.title} has not taken the earlier ones yet")
         if posted is None:
             self._count("reply dropped")
             return False
@@ -507,6 +510,9 @@ class Subscription:
         """Take note that a publisher has gone, or has taken back what it had lent."""
         with self._lock:
             gone = [number for number, (whose, _) in self._posted.items() if whose is source]
+        if gone:
+            replies = "a reply was" if len(gone) == 1 else f"{len(gone)} replies were"
+            self._complain(f"{replies} dropped: {source.entry.title} has gone before it had taken all")
         for number in gone:
             self._settle_reply(number, "reply dropped")
         self._tell()

@@ -2,7 +2,8 @@
 
 ``python subscribe.py JSON``: the arguments of `subscribe`. It prints what it is attached to once that is something, and
 then answers each line: ``frame`` (the next one, checked, or null at the end), ``again`` (looks at the same one once
-more), ``reply NAME``, ``work N`` (looks at N frames), ``stats``, ``end``.
+more), ``reply NAME``, ``work N`` (looks at N frames), ``label N`` (and replies
+labels to each), ``stats``, ``end``.
 """
 
 import json
@@ -44,13 +45,15 @@ with subscribe(**json.loads(sys.argv[1])) as frames:
             say(frame.reply(np.full(frame.shape, 7, "uint8"), name=more))
         elif command == "flood":
             say(sum(frame.reply(np.full(frame.shape, 1 + n % 9, "uint8"), name=f"n{n % 3}") for n in range(int(more))))
-        elif command == "work":
+        elif command in ("work", "label"):
             seen = []
             for _ in range(int(more)):
                 if (frame := next(frames, None)) is None:
                     break
                 array = frame.array
                 seen.append(look()["t"])
+                if command == "label":
+                    frame.reply(np.full(frame.shape, 7, "uint8"), name="cells")
             say(seen)
         elif command == "stats":
             say({**frames.stats()._asdict(), "balanced": frames.stats().balanced, "problem": frames.problem})
