@@ -108,9 +108,10 @@ def test_who_has_ended_is_listed_below_those_that_are_alive(opened):
         return [row.name.text() for row in rows if isinstance(row, StreamRow) and row.isVisible()]
 
     with contextlib.ExitStack() as stack:
-        first = opened.publisher("first")
+        first = stack.enter_context(opened.publisher("first"))
         first.publish(stamped(0, 0, 0, SHAPE))
         opened.shown(first)
+        opened.until(lambda: listed() == ["first"])  # of two that are new to the list, either may be the first
         stack.enter_context(opened.publisher("second"))
         opened.until(lambda: listed() == ["first", "second"])
         first.close()

@@ -27,7 +27,7 @@ class CanvasText:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._boxed: Any = None  # the visual whose boxes are made where their size is another one
+        self._boxed: Any = None  # the visual whose boxes are made where they are other ones
 
     def write(self, text: str) -> None:
         """Show a text; with "", none."""
